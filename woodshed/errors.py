@@ -1,0 +1,48 @@
+"""What can go wrong, in six classes.
+
+    WoodshedError
+    |- InputError     a value you gave cannot work        (the value, what is allowed, the flag)
+    |- FileError      a file cannot be read or written    (the path, the reason)
+    |- EmptyCorpus    nothing usable in the folder        (counts by reason)
+    |- RunError       not a run, or made by something else (the path, what differs)
+    `- MissingExtra   an optional package is not installed (the pip line)
+
+The command line prints one line and exits 1. Anything else that is raised is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class WoodshedError(Exception):
+    """Something the user can put right; the message says how."""
+
+
+class InputError(WoodshedError):
+    """A value the user gave cannot work."""
+
+
+class FileError(WoodshedError):
+    """A file cannot be read or written."""
+
+    def __init__(self, path, reason: str):
+        self.path, self.reason = path, reason
+        super().__init__(f"{path}: {reason}")
+
+
+class EmptyCorpus(WoodshedError):
+    """A folder holds nothing to learn from."""
+
+
+class RunError(WoodshedError):
+    """A folder is not a run or a corpus of ours, or was made by something else."""
+
+    def __init__(self, path, reason: str):
+        self.path, self.reason = path, reason
+        super().__init__(f"{path}: {reason}")
+
+
+class MissingExtra(WoodshedError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str):
+        super().__init__(f"{package} is not installed; it comes with: pip install 'woodshed[{extra}]'")
