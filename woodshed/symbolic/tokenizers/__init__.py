@@ -1,0 +1,250 @@
+"""Tokenizers turn a Score into ids and back. One file here is one tokenizer; the file name is its name.
+
+The laws every one of them keeps (tests/test_tokenizers.py):
+
+- `decode(encode(s)) == quantize(s)`, where `quantize` does not use the tokenizer's ids; it moves no onset by more than
+  half a step and drops only what its docstring lists.
+- The grammar never forbids what real music does, and every id sequence it allows decodes.
+
+Tokens also have words (`Pitch_60`, `Chord_C:maj7`), saved as a word-level Hugging Face `tokenizer.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ... import menu
+from ...errors import InputError, RunError
+from ..chords import QUALITIES, REDUCED
+from ..score import CHORD, PARTS, Score, Track
+
+SPECIALS = ("PAD", "BOS", "EOS")
+PAD, BOS, EOS = 0, 1, 2
+NOTES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+TOKEN_QUALITIES = tuple(QUALITIES)[:15]
+
+# Task, structure and head tokens: the same words in every tokenizer of ours.
+PART_WORDS = tuple(f"Part_{part}" for part in PARTS)
+TASK_WORDS = ("Task_continue", "Task_accompany", "Task_fill", "Future", "Hole", "Given", "Write")
+HEAD_WORDS = (
+    "Played",
+    "Notated",
+    *(f"Density_{level}" for level in range(8)),
+    *(f"Key_{note}{mode}" for mode in ("", "m") for note in NOTES),
+    *(f"Style_{slot}" for slot in range(8)),
+)
+CHORD_WORDS = ("Chord_N", *(f"Chord_{root}:{quality}" for root in NOTES for quality in TOKEN_QUALITIES))
+BASS_WORDS = tuple(f"Bass_{note}" for note in NOTES)
+
+
+@dataclass(frozen=True)
+class Body:
+    """The ids of a stretch of music, and which of them are written (True) rather than given (False)."""
+
+    ids: np.ndarray  # (T,) int64
+    written: np.ndarray  # (T,) bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is already decided about a stretch that is to be written; the clock holds the model to it.
+
+    `score` carries tempo, metre and chords, and the notes of the `given` parts; [start, end) is in its ticks. The ids
+    count down to `last`, the tick at which the piece ends; None leaves the end open. `ring` lets notes sound past
+    `end`; otherwise none does.
+    """
+
+    score: Score
+    start: int
+    end: int
+    given: tuple[str, ...] = ()
+    last: int | None = None
+    ring: bool = True
+
+
+class Grammar(ABC):
+    """Which ids may follow, for one take: a state that eats ids, with the clock of the music in it.
+
+    The plan's chords, bars and given notes are not sampled but put in when their time comes: `forced` names the next
+    id where it is already decided, and `push` may answer a sampled id with another one (a time shift that would jump
+    over a chord becomes the shift up to the chord).
+    """
+
+    done = False
+    ids: list[int]  # all that has entered the stream
+
+    @property
+    @abstractmethod
+    def forced(self) -> int | None:
+        """The next id, where there is no choice; else None."""
+
+    @abstractmethod
+    def allowed(self) -> np.ndarray:
+        """(vocab_size,) bool: the ids that may come next. Never empty before `done`."""
+
+    @abstractmethod
+    def push(self, token: int) -> int:
+        """Take one id, sampled or forced, and answer the id that really enters the stream."""
+
+    @abstractmethod
+    def window(self, keep: int) -> list[int]:
+        """About the last `keep` ids, cut at a bar line and made whole, for a context that the stream has outgrown."""
+
+
+class Tokenizer(ABC):
+    """Score to ids and back. `words[id]` is the word of an id; PAD, BOS and EOS are 0, 1 and 2."""
+
+    name: str
+    words: tuple[str, ...]
+    needs_bars: bool  # True: only music on a grid can be encoded
+
+    @property
+    def settings(self) -> dict:
+        """What else is needed to make the same tokenizer again; JSON values."""
+        return {}
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Word to id."""
+        return {word: token for token, word in enumerate(self.words)}
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.words)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hex digits over name, settings and vocabulary: two models share ids only where these agree."""
+        text = json.dumps([self.name, self.settings, self.words])
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @abstractmethod
+    def end(self, score: Score) -> int:
+        """A tick after all the music, also after every onset once it is rounded to its step."""
+
+    @abstractmethod
+    def body(self, score: Score, start: int, end: int, *, given=(), last: int | None = None, whole=True) -> Body:
+        """The ids of the music that begins in [start, end) ticks.
+
+        `given` parts stand in the stream but are not for the model to write. `last` adds the countdown to the end of
+        the piece. `whole` keeps notes that sound past `end` whole; otherwise they end there, and silence up to `end`
+        is spelled out, so that other music can follow.
+        """
+
+    @abstractmethod
+    def decode_body(self, ids: np.ndarray) -> Score:
+        """The written music of one body, from tick 0. Ids that the grammar forbids are passed over."""
+
+    @abstractmethod
+    def quantize(self, score: Score) -> Score:
+        """What remains of a Score after encode and decode."""
+
+    @abstractmethod
+    def grammar(self, plan: Plan) -> Grammar:
+        """The grammar and clock of one take."""
+
+    def encode(self, score: Score) -> np.ndarray:
+        """A whole piece as ids: BOS, the music, EOS."""
+        return np.concatenate([[BOS], self.body(score, 0, self.end(score)).ids, [EOS]])
+
+    def decode(self, ids) -> Score:
+        """The music of a whole piece's ids."""
+        return self.decode_body(np.asarray(ids, dtype=np.int64))
+
+    def to_words(self, ids) -> list[str]:
+        return [self.words[token] for token in np.asarray(ids).tolist()]
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json`: the word-level Hugging Face format, with our name and settings beside it."""
+        model = {"type": "WordLevel", "vocab": self.index, "unk_token": "PAD"}
+        blank = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder"))
+        added = [
+            {"id": token, "content": word, "special": True}
+            | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+            for token, word in enumerate(SPECIALS)
+        ]
+        data = {"version": "1.0", **blank, "added_tokens": added, "pre_tokenizer": {"type": "WhitespaceSplit"}}
+        data |= {"model": model, "woodshed": {"name": self.name, "settings": self.settings, "id": self.fingerprint}}
+        (Path(folder) / "tokenizer.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
+
+
+def names() -> list[str]:
+    """The tokenizers there are."""
+    return menu.names(__name__)
+
+
+def make(name: str, **settings) -> Tokenizer:
+    """A tokenizer by name (`remi`, `performance`, `miditok:TSD`), with its settings."""
+    base, _, variant = name.partition(":")
+    if variant:
+        settings["variant"] = variant
+    module = menu.load(__name__, base, "tokenizer")
+    try:
+        return module.TOKENIZER(**settings)
+    except TypeError as error:
+        raise InputError(f"tokenizer {name!r} does not take these settings: {settings} ({error})") from None
+
+
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer saved in a corpus or run; a RunError where its ids are not what this version would make."""
+    path = Path(folder) / "tokenizer.json"
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))["woodshed"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(folder, f"no tokenizer of Woodshed in it ({error}); give a corpus or run made here") from None
+    tokenizer = make(saved["name"], **saved["settings"])
+    if tokenizer.fingerprint != saved["id"]:
+        reason = f"its {saved['name']} tokens {saved['id']} are not this version's {tokenizer.fingerprint}"
+        raise RunError(folder, f"{reason}; prepare and train it again")
+    return tokenizer
+
+
+# --- what the tokenizers of ours share -------------------------------------------------------------------------
+
+
+def chord_index(chords: np.ndarray) -> np.ndarray:
+    """Rows of score.CHORD as indices into CHORD_WORDS; extended qualities become the one they are built on."""
+    index = 1 + chords["root"].astype(np.int64) * len(TOKEN_QUALITIES) + REDUCED[chords["quality"]]
+    return np.where(chords["root"] < 0, 0, index)
+
+
+def chord_rows(ticks: np.ndarray, index: np.ndarray, bass: np.ndarray) -> np.ndarray:
+    """The reverse of `chord_index`; `bass` is -1 where the root is in the bass. Equal neighbours are merged."""
+    rows = np.zeros(len(ticks), dtype=CHORD)
+    rows["tick"] = ticks
+    rows["root"] = np.where(index > 0, (index - 1) // len(TOKEN_QUALITIES), -1)
+    rows["quality"] = np.where(index > 0, (index - 1) % len(TOKEN_QUALITIES), 0)
+    rows["bass"] = np.where((bass >= 0) & (index > 0), bass, rows["root"])
+    return merged_chords(rows)
+
+
+def merged_chords(rows: np.ndarray) -> np.ndarray:
+    """Of several rows at one tick the last; then only rows that differ from the chord before them."""
+    if not len(rows):
+        return rows
+    rows = rows[np.append(np.diff(rows["tick"]) > 0, True)]
+    same = [np.diff(rows[name].astype(int)) == 0 for name in ("root", "quality", "bass")]
+    return rows[np.append(True, ~np.logical_and.reduce(same))]
+
+
+def part_index(score: Score) -> np.ndarray:
+    """The index into PARTS of every note's track."""
+    parts = np.array([PARTS.index(track.part) for track in score.tracks] or [0], dtype=np.int64)
+    return parts[score.notes["track"]]
+
+
+def part_tracks(parts: np.ndarray) -> tuple[tuple[Track, ...], np.ndarray]:
+    """One track for each part that occurs, in the order of PARTS, and every note's track number."""
+    used = np.unique(parts)
+    tracks = tuple(Track(PARTS[part], 0, PARTS[part] == "drums", PARTS[part]) for part in used.tolist())
+    return tracks or (Track("other", part="other"),), np.searchsorted(used, parts)
+
+
+__all__ = ["Body", "Grammar", "Plan", "Tokenizer", "field", "make", "names", "open_tokenizer"]
