@@ -6,9 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import scores
 
-from woodshed.errors import InputError
-from woodshed.symbolic import tokenizers
-from woodshed.symbolic.score import Score, Track
+from woodshed.symbolic.score import Score
 from woodshed.symbolic.tokenizers import EOS, Plan, make
 
 OURS = {

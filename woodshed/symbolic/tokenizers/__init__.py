@@ -130,6 +130,10 @@ class Tokenizer(ABC):
         """A tick after all the music, also after every onset once it is rounded to its step."""
 
     @abstractmethod
+    def tick(self, score: Score, tick: int) -> int:
+        """A tick of `score` in the ticks of its quantized Score."""
+
+    @abstractmethod
     def body(self, score: Score, start: int, end: int, *, given=(), last: int | None = None, whole=True) -> Body:
         """The ids of the music that begins in [start, end) ticks.
 

@@ -103,7 +103,7 @@ class Performance(Tokenizer):
         score = self.pedalled(score)
         onsets, pedals = score.notes["onset"], score.pedals["tick"] if self.pedal == "events" else ()
         last = max(int(onsets.max()) if len(onsets) else 0, int(pedals[-1]) if len(pedals) else 0)
-        return max(score.end, int(score.ticks(score.seconds(last) + 2 * STEP / 1000)))
+        return max(score.end, int(score.ticks(score.seconds(last) + 2 * STEP / 1000)), 1)
 
     def pedalled(self, score: Score) -> Score:
         return score.sustained() if self.pedal == "stretch" else score
@@ -148,6 +148,9 @@ class Performance(Tokenizer):
         columns = [notes[name] for name in ("onset", "end", "pitch", "velocity", "part")]
         return _score(np.stack(columns), pedals.tolist(), chords)
 
+    def tick(self, score: Score, tick: int) -> int:
+        return int(Clock(score, 0, 1).steps(np.array([tick]))[0]) * STEP
+
     def grammar(self, plan: Plan) -> Grammar:
         return PerformanceGrammar(self, plan)
 
@@ -162,17 +165,18 @@ class Clock:
 
     def __init__(self, score: Score, start: int, end: int):
         self.score, self.start = score, start
-        self.origin = float(score.seconds(start))
-        self.length = max(int(self.steps(np.array([end]))[0]), 1)
+        self.origin = 0
+        self.origin, last = self.steps(np.array([start, end])).tolist()
+        self.length = max(last - self.origin, 1)
 
     def steps(self, ticks: np.ndarray) -> np.ndarray:
-        return np.rint((self.score.seconds(ticks) - self.origin) * (1000 / STEP)).astype(np.int64)
+        return np.rint(self.score.seconds(ticks) * (1000 / STEP)).astype(np.int64) - self.origin
 
     def bars(self) -> np.ndarray:
         """Where a chord is stated again: bar lines, or every two seconds."""
         if self.score.free:
             return np.arange(0, self.length, RESTATE)
-        end = int(self.score.ticks(self.origin + self.length * STEP / 1000))
+        end = int(self.score.ticks((self.origin + self.length) * STEP / 1000))
         lines = self.score.bars(end)
         return self.steps(lines[lines >= self.start])
 
@@ -181,32 +185,29 @@ def _stepped_notes(score: Score, clock: Clock, whole: bool) -> dict[str, np.ndar
     """The stretch's notes in steps, each pitch sounding once at a time in all parts together."""
     rows, part = score.notes, part_index(score)
     onset = clock.steps(rows["onset"])
-    inside = (onset >= 0) & (onset < clock.length)
-    rows, part, onset = rows[inside], part[inside], onset[inside]
     end = np.maximum(clock.steps(rows["onset"].astype(np.int64) + rows["duration"]), onset + 1)
-    if not whole:
-        end = np.minimum(end, clock.length)
     pitch, velocity = rows["pitch"].astype(np.int64), rows["velocity"].astype(np.int64) // 4
-    order = np.lexsort((part, -end, onset, pitch))
-    found = dict(onset=onset, end=end, pitch=pitch, velocity=velocity, part=part)
-    found = {name: column[order] for name, column in found.items()}
-    again = np.diff(found["pitch"]) == 0
-    first = np.append(True, ~(again & (np.diff(found["onset"]) == 0)))[: len(order)]
-    found = {name: column[first] for name, column in found.items()}
-    struck = np.where(np.diff(found["pitch"]) == 0, found["onset"][1:], np.iinfo(np.int64).max)
-    found["end"][:-1] = np.minimum(found["end"][:-1], struck)
-    return found
+    columns = np.stack([onset, end, pitch, velocity, part])[:, np.lexsort((part, -end, onset, pitch))]
+    again = np.diff(columns[2]) == 0
+    first = np.append(True, ~again | (np.diff(columns[0]) > 0))[: len(rows)]
+    columns = columns[:, first]
+    struck = np.where(np.diff(columns[2]) == 0, columns[0, 1:], np.iinfo(np.int64).max)
+    columns[1, :-1] = np.minimum(columns[1, :-1], struck)
+    columns = columns[:, (columns[0] >= 0) & (columns[0] < clock.length)]
+    if not whole:
+        columns[1] = np.minimum(columns[1], clock.length)
+    return dict(zip(("onset", "end", "pitch", "velocity", "part"), columns, strict=True))
 
 
 def _stepped_pedals(score: Score, clock: Clock) -> np.ndarray:
-    """The pedal of the whole keyboard in steps as changes between down (127) and up (0)."""
+    """The pedal of the whole keyboard in steps as changes between down (127) and up (0); down at 0 if already down."""
     pedals = score.pedals.copy()
-    pedals["tick"] = clock.steps(pedals["tick"])
-    pedals = pedals[(pedals["tick"] >= 0) & (pedals["tick"] < clock.length)]
+    pedals["tick"] = np.maximum(clock.steps(pedals["tick"]), 0)
     pedals["value"], pedals["track"] = np.where(pedals["value"] > 0, 127, 0), 0
+    pedals = pedals[pedals["tick"] < clock.length]
     pedals = pedals[np.append(np.diff(pedals["tick"]) > 0, True)] if len(pedals) else pedals
-    before = np.append(0, pedals["value"][:-1].astype(int))
-    return pedals[pedals["value"] != before] if len(pedals) else pedals
+    before = np.append(0, pedals["value"][:-1].astype(int))[: len(pedals)]
+    return pedals[pedals["value"] != before]
 
 
 def _stepped_chords(score: Score, clock: Clock) -> np.ndarray:
@@ -431,10 +432,12 @@ class PerformanceGrammar(Grammar):
         return token
 
     def _clip(self, token: int) -> int:
-        """A time shift ends at the next mark, or at the end of the plan; other ids are as they are."""
+        """A time shift ends at the next mark, or at the plan's end unless notes ring past it; other ids stay."""
         if not SHIFT < token < VELOCITY:
             return token
-        stops = [mark[0] for mark in self.marks[:1]] + ([self.end] if self.time < self.end else [])
+        stops = [mark[0] for mark in self.marks[:1]] + (
+            [self.end] if self.time < self.end and not (self.ring and self.down) else []
+        )
         return min(token, SHIFT + min(stop - self.time for stop in stops)) if stops else token
 
     def _pass(self, steps: int) -> None:
@@ -458,7 +461,7 @@ class PerformanceGrammar(Grammar):
             self.pedal = token == PEDAL_ON
         elif PART <= token < PART + len(PARTS):
             self.part, self.stage = token - PART, "part"
-        elif CHORD <= token:
+        elif token >= CHORD:
             self.stage = "chord" if token < BASS else "event"
 
     def window(self, keep: int) -> list[int]:

@@ -168,6 +168,9 @@ class Remi(Tokenizer):
         slack = score.ticks_per_quarter // 6 + 1  # half a step, and half a sixteenth for a bar line off its place
         return max(score.end, int(onsets.max()) + slack if len(onsets) else slack)
 
+    def tick(self, score: Score, tick: int) -> int:
+        return round(tick * STEPS / score.ticks_per_quarter / 3) * 3
+
     def grammar(self, plan: Plan) -> Grammar:
         return RemiGrammar(self, plan)
 
@@ -265,7 +268,7 @@ def _name_bars(lines: np.ndarray, metre: np.ndarray) -> tuple[np.ndarray, np.nda
             pieces = [name]
         else:
             whole, rest = divmod(length, 4 * STEPS) if length not in _LENGTHS else (0, length)
-            pieces = [METRES.index((4, 4))] * whole + ([int(np.flatnonzero(_LENGTHS == rest)[0])] if rest else [])
+            pieces = [METRES.index((4, 4))] * whole + ([int(np.flatnonzero(rest == _LENGTHS)[0])] if rest else [])
         for piece in pieces:
             starts.append(starts[-1] + int(_LENGTHS[piece]))
             names.append(piece)
@@ -279,27 +282,22 @@ def _blank(count: int) -> np.ndarray:
 def _stepped_notes(score: Score, bars: Bars, whole: bool) -> dict[str, np.ndarray]:
     """Notes of the bars in order of step, part and pitch; velocity and duration as indices of their levels."""
     notes, part = score.notes, part_index(score)
-    step = bars.steps(notes["onset"])
-    inside = (step >= 0) & (step < bars.starts[-1])
-    notes, part, step = notes[inside], part[inside], step[inside]
-    pitch = notes["pitch"].astype(np.int64)
+    step, pitch = bars.steps(notes["onset"]), notes["pitch"].astype(np.int64)
     length = np.rint(notes["duration"] * bars.scale).astype(np.int64).clip(1, DURATIONS[-1])
-    order = np.lexsort((-length, step, pitch, part))
-    step, part, pitch, length = step[order], part[order], pitch[order], length[order]
-    velocity = notes["velocity"][order].astype(np.int64) // VELOCITY_STEP
-    again = (np.diff(part) == 0) & (np.diff(pitch) == 0)
-    gap = np.where(again, np.diff(step), DURATIONS[-1]).clip(0, DURATIONS[-1])
-    first = np.append(True, gap > 0)[: len(step)]
-    step, part, pitch, length, velocity = (rows[first] for rows in (step, part, pitch, length, velocity))
-    again = (np.diff(part) == 0) & (np.diff(pitch) == 0)
-    room = np.append(np.where(again, np.diff(step), DURATIONS[-1]), DURATIONS[-1])[: len(step)]
+    velocity = notes["velocity"].astype(np.int64) // VELOCITY_STEP
+    columns = np.stack([step, part, pitch, velocity, length])[:, np.lexsort((-length, step, pitch, part))]
+    voice = columns[1] * 128 + columns[2]
+    first = np.append(True, (np.diff(voice) != 0) | (np.diff(columns[0]) > 0))[: len(voice)]
+    columns, voice = columns[:, first], voice[first]
+    struck = np.where(np.diff(voice) == 0, np.diff(columns[0]), DURATIONS[-1])  # steps to the next note of this pitch
+    room = np.append(struck, DURATIONS[-1])[: len(voice)]
     if not whole:
-        room = np.minimum(room, bars.starts[-1] - step)
-    room = room.clip(1, DURATIONS[-1])
-    duration = np.minimum(_NEAREST_DURATION[length], _FLOOR_DURATION[room])
-    order = np.lexsort((pitch, part, step))
-    found = dict(step=step, part=part, pitch=pitch, velocity=velocity, duration=duration)
-    return {name: rows[order] for name, rows in found.items()}
+        room = np.minimum(room, bars.starts[-1] - columns[0])
+    columns[4] = np.minimum(_NEAREST_DURATION[columns[4]], _FLOOR_DURATION[room.clip(1, DURATIONS[-1])])
+    inside = (columns[0] >= 0) & (columns[0] < bars.starts[-1])
+    columns = columns[:, inside]
+    columns = columns[:, np.lexsort((columns[2], columns[1], columns[0]))]
+    return dict(zip(("step", "part", "pitch", "velocity", "duration"), columns, strict=True))
 
 
 def _note_rows(score: Score, bars: Bars, given: tuple[str, ...], whole: bool) -> list[np.ndarray]:
