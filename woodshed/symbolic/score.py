@@ -252,13 +252,17 @@ class Score:
 
         Of several that begin together the longest stays. A keyboard, and MIDI itself, can do no more.
         """
-        notes = self.notes[np.lexsort((-self.notes["duration"], *(self.notes[k] for k in ("onset", "pitch", "track"))))]
-        same = (np.diff(notes["track"].astype(int)) == 0) & (np.diff(notes["pitch"].astype(int)) == 0)
-        gap = np.diff(notes["onset"])
-        notes = notes[np.concatenate([[True], ~(same & (gap == 0))])] if len(notes) else notes
-        same = (np.diff(notes["track"].astype(int)) == 0) & (np.diff(notes["pitch"].astype(int)) == 0)
-        notes = notes.copy()
-        room = np.where(same, np.diff(notes["onset"]), np.iinfo(np.int32).max)
+        notes = self.notes
+        voice = notes["track"].astype(np.int64) * 128 + notes["pitch"]
+        order = np.lexsort((-notes["duration"], notes["onset"], voice))
+        voice, onset = voice[order], notes["onset"][order]
+        again = np.diff(voice) == 0
+        room = np.diff(onset)
+        if not (again & (notes["duration"][order][:-1] > room)).any() and not (again & (room == 0)).any():
+            return self
+        first = np.append(True, ~(again & (room == 0)))
+        notes, voice = notes[order][first], voice[first]
+        room = np.where(np.diff(voice) == 0, np.diff(notes["onset"]), np.iinfo(np.int32).max)
         notes["duration"][:-1] = np.minimum(notes["duration"][:-1], room)
         return self.replace(notes=notes)
 

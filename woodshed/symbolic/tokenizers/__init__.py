@@ -79,6 +79,12 @@ class Grammar(ABC):
 
     done = False
     ids: list[int]  # all that has entered the stream
+    starts: list[int]  # where in `ids` a bar (or a stretch of time) began
+
+    @property
+    @abstractmethod
+    def share(self) -> float:
+        """How much of the plan is written, 0 to 1."""
 
     @property
     @abstractmethod

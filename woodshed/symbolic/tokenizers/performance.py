@@ -349,7 +349,7 @@ class PerformanceGrammar(Grammar):
         self.parts = np.array([part not in plan.given for part in PARTS])
         self.ring = plan.ring
         self.ids: list[int] = []
-        self.starts: list[int] = []  # where in `ids` a mark stands: the seams for a moving window
+        self.starts: list[int] = []  # a mark stands there
         self.header: list[int] = []  # what the plan has to say now
         self.queue: list[int] = []  # shifts through the lead-in, or what closes the take
         self.down: dict[int, int] = {}  # pitch to the step it was struck
@@ -463,6 +463,10 @@ class PerformanceGrammar(Grammar):
             self.part, self.stage = token - PART, "part"
         elif token >= CHORD:
             self.stage = "chord" if token < BASS else "event"
+
+    @property
+    def share(self) -> float:
+        return 1.0 if self.done else min(max(self.time / self.end, 0.0), 1.0)
 
     def window(self, keep: int) -> list[int]:
         start = next((at for at in self.starts if len(self.ids) - at <= keep), max(len(self.ids) - keep, 0))

@@ -412,7 +412,7 @@ class RemiGrammar(Grammar):
         self.parts = np.array([part not in plan.given for part in PARTS])
         self.ring = plan.ring
         self.ids: list[int] = []
-        self.starts: list[int] = []  # where in `ids` each bar began
+        self.starts: list[int] = []
         self.header: list[int] = []  # what the plan still has to say before the model may speak
         self.queue: list[int] = []  # the chord that follows a forced position
         self._open_bar()
@@ -437,6 +437,10 @@ class RemiGrammar(Grammar):
     def forced(self) -> int | None:
         return (self.header or self.queue or [None])[0]
 
+    @property
+    def share(self) -> float:
+        return 1.0 if self.done else (len(self.starts) - 1) / len(self.headers)
+
     def window(self, keep: int) -> list[int]:
         """The last at most `keep` ids from a bar line on, metre and tempo stated again; the current bar at least."""
         bar = next((b for b, at in enumerate(self.starts) if len(self.ids) - at <= keep - 2), len(self.starts) - 1)
@@ -445,7 +449,7 @@ class RemiGrammar(Grammar):
             return []
         said = [token for token in ids[1:3] if KINDS[KIND[token]] in ("metre", "tempo")]
         full = [METRE + int(self.bars.metre[bar]), TEMPO + int(self.bars.tempo[bar])]
-        return [ids[0], *full, *ids[1 + len(said) :]]
+        return [ids[0], *full, *ids[1 + len(said) :][-max(keep - 3, 1) :]]  # a bar longer than that loses its start
 
     def allowed(self) -> np.ndarray:
         mask = np.zeros(len(WORDS), dtype=bool)

@@ -1,0 +1,148 @@
+"""The decode loop, on toy engines behind the real interface."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import scores
+from test_tokenizers import OURS, each
+
+from woodshed.errors import InputError
+from woodshed.symbolic.decode import Sampling, Stream, decode, probabilities
+from woodshed.symbolic.score import Score
+from woodshed.symbolic.tokenizers import BOS, Plan
+
+CHANGES = Score(tempos=[(0, 500_000)], chords=[(bar * 1920, [0, 9, 2, 7][bar % 4], 0, 0) for bar in range(64)])
+
+
+class Hashed:
+    """An engine whose logits depend on the last few ids only, so that any window of them gives the same answer."""
+
+    def __init__(self, vocab_size, memory=3):
+        self.vocab_size, self.memory, self.starts, self.longest = vocab_size, memory, 0, 0
+
+    def start(self, rows):
+        self.rows = [list(row) for row in rows]
+        self.starts += 1
+        return self._logits()
+
+    def __call__(self, ids):
+        for row, token in zip(self.rows, ids.tolist(), strict=True):
+            row.append(token)
+        return self._logits()
+
+    def keep(self, rows):
+        self.rows = [self.rows[row] for row in rows]
+
+    def _logits(self):
+        self.longest = max(self.longest, *(len(row) for row in self.rows))
+        seeds = [row[-self.memory :] for row in self.rows]
+        return np.stack([np.random.default_rng(seed).normal(0, 3, self.vocab_size) for seed in seeds]).astype(
+            np.float32
+        )
+
+
+def streams(tokenizer, count, *, bars=16, ring=False, top_p=0.95):
+    def one(seed):
+        grammar = tokenizer.grammar(Plan(CHANGES, 0, bars * 1920, ring=ring))
+        return Stream([BOS], [BOS], grammar, Sampling(top_p=top_p), seed)
+
+    return [one(seed) for seed in range(count)]
+
+
+@each
+def test_takes_come_out_the_same_alone_or_among_others(name):
+    tokenizer = OURS[name]
+    together = streams(tokenizer, 3, bars=2)
+    decode(Hashed(tokenizer.vocab_size), together, context=4096)
+    for seed, stream in enumerate(together):
+        alone = streams(tokenizer, seed + 1, bars=2)[-1]
+        decode(Hashed(tokenizer.vocab_size), [alone], context=4096)
+        assert alone.ids == stream.ids
+
+
+@each
+def test_a_take_ends_on_its_bar_line_with_its_chords_in_place(name):
+    tokenizer = OURS[name]
+    takes = streams(tokenizer, 2, bars=4)
+    decode(Hashed(tokenizer.vocab_size), takes, context=4096)
+    for take in takes:
+        music = tokenizer.decode(take.ids)
+        assert 0 < music.end <= (192 if tokenizer.needs_bars else 8000)  # four bars
+        assert [chord[1] for chord in music.chords.tolist()] == [0, 9, 2, 7]
+        assert np.allclose(music.seconds(music.chords["tick"]), [0, 2, 4, 6], atol=0.3)
+        assert len(music.notes)
+
+
+@each
+def test_past_the_context_the_window_moves_at_a_bar_line(name):
+    tokenizer = OURS[name]
+    take = streams(tokenizer, 1, bars=64)[0]
+    engine = Hashed(tokenizer.vocab_size)
+    decode(engine, [take], context=128)
+    assert engine.longest <= 128
+    assert engine.starts >= len(take.ids) / 128
+    music = tokenizer.decode(take.ids)
+    assert len(take.ids) > 4 * 128
+    assert tokenizer.decode(tokenizer.encode(music)) == tokenizer.quantize(music)
+
+
+@each
+def test_a_moved_window_reads_like_the_music_it_keeps(name):
+    """What the window keeps, decoded alone, is the end of what was written."""
+    tokenizer = OURS[name]
+    take = streams(tokenizer, 1, bars=8)[0]
+    decode(Hashed(tokenizer.vocab_size), [take], context=10_000)
+    window = take.grammar.window(len(take.ids) // 2)
+    assert len(window) <= len(take.ids) // 2 + 4
+    whole, end = tokenizer.decode(take.ids), tokenizer.decode(window)
+    kept = whole.notes[-len(end.notes) :]
+    assert len(end.notes) > 0
+    shift = kept["onset"][0] - end.notes["onset"][0]
+    for field in ("pitch", "velocity", "duration"):
+        assert np.array_equal(kept[field], end.notes[field])
+    assert np.array_equal(kept["onset"] - shift, end.notes["onset"])
+
+
+def test_max_length_ends_at_a_bar_line():
+    tokenizer = OURS["remi"]
+    take = streams(tokenizer, 1)[0]
+    decode(Hashed(tokenizer.vocab_size), [take], context=4096, max_length=300)
+    assert 0 < len(take.ids) < 300
+    assert tokenizer.words[take.grammar.ids[len(take.ids)]].startswith("Bar")
+
+
+@given(
+    logits=st.lists(st.floats(-20, 20), min_size=1, max_size=30),
+    top_k=st.integers(0, 10),
+    top_p=st.floats(0.05, 1),
+    min_p=st.floats(0, 0.9),
+    temperature=st.floats(0, 3),
+)
+@settings(max_examples=200, deadline=None)
+def test_filters_keep_the_likeliest_and_renormalise(logits, top_k, top_p, min_p, temperature):
+    logits = np.array(logits)
+    chances = probabilities(logits, Sampling(temperature, top_k, top_p, min_p))
+    assert chances.sum() == pytest.approx(1)
+    assert chances[logits.argmax()] > 0
+    if top_k:
+        assert (chances > 0).sum() <= max(top_k, (logits >= np.sort(logits)[-min(top_k, len(logits))]).sum())
+    dropped, kept = logits[chances == 0], logits[chances > 0]
+    if len(dropped) and temperature > 0.01:
+        assert dropped.max() <= kept.min() + 1e-9
+
+
+@pytest.mark.parametrize("wrong", [dict(temperature=-1), dict(top_p=0), dict(min_p=1), dict(top_k=-1)])
+def test_impossible_sampling_is_refused_by_name(wrong):
+    with pytest.raises(InputError, match=f"--{next(iter(wrong)).replace('_', '-')}"):
+        Sampling(**wrong)
+
+
+@given(score=scores(free=False))
+@settings(max_examples=5, deadline=None)
+def test_a_prompt_longer_than_the_context_is_refused(score):
+    tokenizer = OURS["remi"]
+    stream = streams(tokenizer, 1)[0]
+    stream.prompt = [BOS] * 64
+    with pytest.raises(InputError, match="64 ids"):
+        decode(Hashed(tokenizer.vocab_size), [stream], context=64)

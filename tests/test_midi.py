@@ -1,0 +1,447 @@
+"""MIDI in and out: the round trip, other readers as references, what files say, and hostile bytes."""
+
+import random
+import struct
+import time
+from collections import defaultdict
+from contextlib import nullcontext
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+import symusic
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strategies import DATA, scores
+
+from woodshed.errors import FileError, InputError
+from woodshed.symbolic import midi
+from woodshed.symbolic.chords import parse_chord
+from woodshed.symbolic.midi import encode, events, midi_files, parse_midi, read_midi, read_texts, write_midi
+from woodshed.symbolic.score import NOTE, PARTS, PEDAL, Score, Track, array
+
+SETS = ("pop909", "lieder", "mutopia", "openewld", "giantmidi", "groove")
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="shared data absent")
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+def some_files(name, count):
+    files = midi_files(DATA / name)
+    return random.Random(name).sample(files, min(count, len(files)))
+
+
+def normal(score):
+    """The score as MIDI can say it: no same-pitch overlaps, no silent tracks, no repeated pedal values."""
+    score = score.without_overlaps()
+    used = np.unique(score.notes["track"])
+    notes, pedals = score.notes.copy(), score.pedals[np.isin(score.pedals["track"], used)]
+    notes["track"], pedals["track"] = np.searchsorted(used, notes["track"]), np.searchsorted(used, pedals["track"])
+    kept, last = [], {}
+    for tick, value, track in pedals.tolist():
+        if last.get(track) != value:
+            kept.append((tick, value, track))
+        last[track] = value
+    return score.replace(notes=notes, pedals=array(kept, PEDAL), tracks=tuple(score.tracks[track] for track in used))
+
+
+def smf(*tracks, kind=1, division=480):
+    """A file of hand-made tracks (bytes without the end-of-track event)."""
+    chunks = [b"MTrk" + struct.pack(">I", len(body) + 4) + body + b"\x00\xff\x2f\x00" for body in tracks]
+    return b"MThd" + struct.pack(">IHHH", 6, kind, len(tracks), division) + b"".join(chunks)
+
+
+def note_list(score):
+    return [tuple(row) for row in score.notes[["onset", "duration", "pitch", "velocity"]].tolist()]
+
+
+def text(kind, words, delta=b"\x00"):
+    words = words.encode()
+    return delta + bytes([0xFF, kind, len(words)]) + words
+
+
+NOTE_C = b"\x00\x90\x3c\x40\x60\x80\x3c\x40"  # middle C for 96 ticks
+
+
+# --- the round trip -------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(scores(), st.lists(st.tuples(NAMES, st.integers(0, 127), st.booleans(), st.sampled_from(PARTS)), max_size=3))
+def test_writing_and_reading_changes_nothing(score, tracks):
+    tracks = [Track(*track) for track in tracks][: len(score.tracks)]
+    score = normal(score.replace(tracks=(*tracks, *score.tracks[len(tracks) :])))
+    assert parse_midi(encode(score)) == score
+
+
+@needs_data
+@pytest.mark.parametrize("name", SETS)
+def test_real_files_survive(name):
+    for path in some_files(name, 12):
+        score = read_midi(path)
+        assert len(score.notes) and parse_midi(encode(score)) == score, path
+
+
+def test_forty_tracks_unicode_and_every_part_survive(tmp_path):
+    tracks = [Track(f"Håndtrykk 爱 {i}", i, i % 7 == 3, PARTS[i % len(PARTS)]) for i in range(40)]
+    score = Score([(i * 10, 5, 60, 80, i) for i in range(40)], tracks=tracks)
+    write_midi(score, tmp_path / "søng 爱.mid")
+    assert read_midi(tmp_path / "søng 爱.mid") == score
+    channels = [
+        m.channel for track in mido.MidiFile(tmp_path / "søng 爱.mid").tracks for m in track if m.type == "note_on"
+    ]
+    assert [channel == 9 for channel in channels] == [track.drums for track in tracks]
+
+
+def test_free_time_and_long_silence_survive():
+    free = Score([(0, 1, 60, 1, 0), (3_000_000, 5, 60, 127, 0)], ticks_per_quarter=500, free=True)
+    assert parse_midi(encode(free)) == free
+    silence = Score([(0, 1, 60, 1, 0), (2**31 - 100, 5, 60, 127, 0)], tempos=[(0, 60_000)], ticks_per_quarter=32767)
+    assert parse_midi(encode(silence)) == silence
+
+
+def test_free_time_saved_by_a_daw_in_beats_is_free_again():
+    free = Score([(1000, 500, 60, 80, 0)], ticks_per_quarter=500, free=True)
+    assert parse_midi(encode(free.retime(480))) == free
+
+
+def test_texts_come_back_and_the_score_is_the_same(tmp_path):
+    score = Score([(0, 10, 60, 80, 0)], tracks=[Track("a", part="bass")], chords=[(0, 9, 0, 9)])
+    texts = ["seed: 7", "temperature: 0.9 – «hot»"]
+    write_midi(score, tmp_path / "a.mid", texts)
+    assert read_texts(tmp_path / "a.mid") == texts
+    assert read_midi(tmp_path / "a.mid") == score
+
+
+def test_what_we_write_other_programs_read(tmp_path):
+    score = Score(
+        [(0, 480, 60, 80, 0), (480, 240, 60, 90, 0), (480, 960, 36, 100, 1)],
+        [(0, 100, 0), (470, 0, 0)],
+        tempos=[(0, 600_000), (480, 400_000)],
+        metres=[(0, 3, 4)],
+        chords=[(0, 0, 0, 0)],
+        tracks=[Track("keys", 4), Track("kit", drums=True)],
+    )
+    write_midi(score, tmp_path / "a.mid")
+    other = symusic.Score(tmp_path / "a.mid")
+    assert [(track.name, track.program, track.is_drum) for track in other.tracks] == [
+        ("keys", 4, False),
+        ("kit", 0, True),
+    ]
+    assert [(note.time, note.duration, note.pitch) for note in other.tracks[0].notes] == [(0, 480, 60), (480, 240, 60)]
+    assert [(tempo.time, tempo.mspq) for tempo in other.tempos] == [(0, 600_000), (480, 400_000)]
+    assert [marker.text for marker in other.markers] == ["C"]
+    assert mido.MidiFile(tmp_path / "a.mid").type == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (dict(tempos=[(0, 2**24)]), "16777216"),
+        (dict(metres=[(0, 4, 6)]), "over 6"),
+        (dict(notes=[(0, 10, 60, 0, 0)]), "velocity 0"),
+        (dict(notes=[(0, 10, 128, 9, 0)]), "pitch 128"),
+        (dict(ticks_per_quarter=40_000), "40000"),
+    ],
+)
+def test_what_midi_cannot_say_is_refused(change, words):
+    with pytest.raises(InputError, match=words):
+        encode(Score(**{"notes": [(0, 10, 60, 80, 0)]} | change))
+
+
+def test_a_missing_folder_is_a_file_error_and_nothing_half_written_stays(tmp_path):
+    score = Score([(0, 10, 60, 80, 0)])
+    with pytest.raises(FileError, match="No such file"):
+        write_midi(score, tmp_path / "absent" / "a.mid")
+    (tmp_path / "folder.mid").mkdir()
+    with pytest.raises(FileError):
+        write_midi(score, tmp_path / "folder.mid")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.mid"]
+
+
+# --- other readers --------------------------------------------------------------------------------------------
+
+
+def naive_notes(path):
+    """The notes of a file by mido, one message at a time."""
+    notes, names = [], {}
+    for number, track in enumerate(mido.MidiFile(path).tracks):
+        tick, sounding = 0, defaultdict(list)
+        for message in track:
+            tick += message.time
+            if message.type == "note_on" and message.velocity:
+                sounding[message.channel, message.note].append((tick, message.velocity))
+            elif message.type in ("note_on", "note_off") and sounding[message.channel, message.note]:
+                onset, velocity = sounding[message.channel, message.note].pop(0)
+                notes.append((number, message.channel, onset, max(tick - onset, 1), message.note, velocity))
+        for (channel, pitch), left in sounding.items():
+            notes += [(number, channel, onset, max(tick - onset, 1), pitch, velocity) for onset, velocity in left]
+    names = sorted({note[:2] for note in notes})
+    return array([(*note[2:], names.index(note[:2])) for note in notes], NOTE)
+
+
+@needs_data
+@pytest.mark.parametrize("name", SETS)
+def test_notes_are_those_mido_reads(name):
+    for path in some_files(name, 3):
+        score = read_midi(path)
+        assert score == score.replace(notes=naive_notes(path)).without_overlaps(), path
+
+
+@needs_data
+@pytest.mark.parametrize("name", SETS)
+def test_notes_tempo_and_metre_are_those_symusic_reads(name):
+    compared = 0
+    for path in some_files(name, 25):
+        told = []
+        score, other = read_midi(path, warn=told.append), symusic.Score(path)
+        if told:
+            continue  # a note without an end, which symusic drops
+        rows = [
+            (note.time, max(note.duration, 1), note.pitch, note.velocity, number)
+            for number, track in enumerate(other.tracks)
+            for note in track.notes
+        ]
+        assert (
+            score
+            == score.replace(
+                notes=rows,
+                tempos=[(tempo.time, tempo.mspq) for tempo in other.tempos],
+                metres=[(metre.time, metre.numerator, metre.denominator) for metre in other.time_signatures],
+            ).without_overlaps()
+        ), path
+        assert [track.name for track in score.tracks] == [track.name for track in other.tracks]
+        compared += 1
+    assert compared > 15
+
+
+# --- what a file says -----------------------------------------------------------------------------------------
+
+
+def test_running_status_survives_program_changes_aftertouch_and_texts():
+    body = (
+        b"\x00\x90\x3c\x40\x60\x3c\x00"
+        + b"\x00\xc0\x05\x00\x06"
+        + text(1, "hi")
+        + b"\x00\x07\x00\x90\x3e\x40\x60\x3e\x00"
+    )
+    body += b"\x00\xd0\x10\x01\x11\x01\x12" + b"\x00\xb0\x40\x7f\x10\x40\x00"
+    score = parse_midi(smf(body, kind=0))
+    assert note_list(score) == [(0, 96, 60, 64), (96, 96, 62, 64)]
+    assert score.pedals.tolist() == [(194, 127, 0), (210, 0, 0)]
+    assert score.tracks[0].program == 0
+
+
+def test_notes_without_an_end_or_length_and_ends_without_a_note():
+    told = []
+    body = (
+        b"\x00\x80\x3c\x40"
+        + b"\x00\x90\x3c\x40\x00\x80\x3c\x40"
+        + b"\x10\x90\x3c\x41\x10\x90\x3e\x42"
+        + b"\x20\xb0\x01\x00"
+    )
+    score = parse_midi(smf(body), warn=told.append)
+    assert note_list(score) == [(0, 1, 60, 64), (16, 48, 60, 65), (32, 32, 62, 66)]
+    assert told == ["2 notes have no end, closed at the end of the track"]
+
+
+def test_each_end_ends_the_earliest_note_of_its_pitch():
+    body = b"\x00\x90\x3c\x40\x0a\x90\x3c\x41\x0a\x80\x3c\x40\x0a\x80\x3c\x40"
+    assert note_list(parse_midi(smf(body))) == [(0, 10, 60, 64), (10, 20, 60, 65)]
+
+
+def test_a_velocity_out_of_range_is_clipped_and_told():
+    told = []
+    score = parse_midi(smf(b"\x00\x90\x3c\xb0\x60\x3c\x00"), warn=told.append)
+    assert note_list(score) == [(0, 96, 60, 127)]
+    assert told == ["velocity 176 out of range, clipped to 127"]
+    with pytest.raises(FileError, match="damaged: 40 of"):
+        parse_midi(smf(b"\x00\x90\x3c\xb0" * 40))
+
+
+def test_channels_are_tracks_with_the_program_of_their_first_note():
+    body = (
+        text(3, "all")
+        + b"\x00\xc1\x20\x00\xc0\x05"
+        + NOTE_C
+        + NOTE_C.replace(b"\x90", b"\x91").replace(b"\x80", b"\x81")
+    )
+    body += NOTE_C.replace(b"\x90", b"\x99").replace(b"\x80", b"\x89") + b"\x00\xc0\x30" + NOTE_C
+    score = parse_midi(smf(body, kind=0))
+    assert score.tracks == (Track("all", 5), Track("all", 32), Track("all", 0, drums=True))
+
+
+def test_a_pedal_track_without_notes_serves_its_channel():
+    score = parse_midi(smf(b"\x00\xb0\x40\x7f\x60\xb0\x40\x00", NOTE_C, NOTE_C, NOTE_C.replace(b"\x90", b"\x91")))
+    assert score.pedals.tolist() == [(0, 127, 0), (0, 127, 1), (96, 0, 0), (96, 0, 1)]
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [((25, 40), 0.096), ((24, 4), 1.0), ((29, 80), 96 * 1.001 / 2400)])
+def test_smpte_time_is_free_time(rate, seconds):
+    score = parse_midi(smf(NOTE_C, division=(256 - rate[0]) << 8 | rate[1]))
+    assert score.free and abs(score.seconds(score.end) - seconds) <= 0.0005
+
+
+@pytest.mark.parametrize(
+    ("markers", "read"),
+    [
+        (["Am7", "D7", "Gmaj7"], ["Am7", "D7", "Gmaj7"]),
+        (["Intro", "C:minor-seventh", "N.C.", "F:major"], ["Cm7", "N.C.", "F"]),
+        (["A", "B", "A", "C"], []),  # rehearsal letters
+        (["C", "F", "G", "C"], ["C", "F", "G", "C"]),
+        (["Fine", "D.C. al fine"], []),
+        (["Verse 1", "Chorus", "Solo", "Am"], []),
+    ],
+)
+def test_markers_are_chords_only_where_most_are(markers, read):
+    score = parse_midi(smf(b"".join(text(6, marker, b"\x60") for marker in markers), NOTE_C))
+    assert [tuple(row)[1:] for row in score.chords.tolist()] == [tuple(parse_chord(name)) for name in read]
+
+
+def test_texts_are_chords_only_where_all_are():
+    chart = [b"".join(text(1, words, b"\x60") for words in words) for words in (["Am", "F", "C"], ["Am", "love", "C"])]
+    assert len(parse_midi(smf(NOTE_C, chart[0])).chords) == 3
+    assert len(parse_midi(smf(NOTE_C, chart[1])).chords) == 0
+
+
+@needs_data
+def test_openewld_markers_are_chords():
+    for path in some_files("openewld", 20):
+        markers = {marker.time for marker in symusic.Score(path).markers}
+        assert set(read_midi(path).chords["tick"].tolist()) == markers != set(), path
+
+
+def test_events_are_sorted_and_complete():
+    score = Score([(0, 480, 60, 80, 0), (480, 480, 60, 90, 0)], [(480, 30, 0), (960, 0, 0)])
+    assert events(score).tolist() == [
+        [0.0, 1, 60, 80],
+        [0.5, 0, 60, 0],
+        [0.5, 2, 64, 127],
+        [0.5, 1, 60, 90],
+        [1.0, 0, 60, 0],
+        [1.0, 2, 64, 0],
+    ]
+    assert events(Score()).shape == (0, 4)
+
+
+def test_midi_files_finds_all_and_only_midi(tmp_path):
+    names = ["b.mid", "a.MID", "sub/ü.midi", "sub/._x.mid", ".hidden/c.mid", "notes.txt", "d.mid.bak"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.mid").mkdir()
+    assert [path.relative_to(tmp_path).as_posix() for path in midi_files(tmp_path)] == ["a.MID", "b.mid", "sub/ü.midi"]
+    with pytest.raises(FileError, match="no such folder"):
+        midi_files(tmp_path / "absent")
+
+
+# --- what cannot be read --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "zero bytes"),
+        (b"Dear diary, today I practised.", "not a MIDI file"),
+        (b"MThd\x00\x00", "truncated"),
+        (smf(NOTE_C)[:-6], "lacks 6 bytes"),
+        (smf(NOTE_C, NOTE_C)[: -len(NOTE_C) - 12], "1 of 2 tracks"),
+        (smf(NOTE_C, kind=2), "type 2"),
+        (smf(NOTE_C, division=0), "0 ticks"),
+        (smf(), "0 tracks"),
+        (smf(NOTE_C, division=0xE700 | 0), "SMPTE"),
+        (smf(b"\x00\x3c\x40"), "half an event"),
+        (smf(b"\x00\xf4\x00"), "0xf4"),
+        (smf(b"\xff\xff\xff\xff\xff\x90\x3c\x40"), "at byte 22"),
+        (smf(b"\x00\xff\x01\xff\x7f"), "16383 bytes"),
+        (smf(b"\x00\x90\x3c\x40" + b"\xff\xff\xff\x7f\x80\x3c\x40", division=1), "hours"),
+        (smf(b"\x00\x90\x3c\x40" + b"\xff\xff\xff\x7f\x80\x3c\x40" * 9, division=1), "ticks"),
+    ],
+)
+def test_the_reason_is_named(tmp_path, data, reason):
+    path = tmp_path / "a.mid"
+    path.write_bytes(data)
+    with pytest.raises(FileError, match=reason) as error:
+        read_midi(path)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+
+
+def test_files_that_are_not_there_or_too_large(tmp_path, monkeypatch):
+    for path, reason in [("absent.mid", "no such file"), (".", "not a file"), ("\0.mid", "no such file")]:
+        with pytest.raises(FileError, match=reason):
+            read_midi(tmp_path / path)
+    (tmp_path / "a.mid").write_bytes(smf(NOTE_C * 100))
+    for limit, reason in [("MAX_NOTES", "100 notes; at most 10"), ("MAX_BYTES", "MiB")]:
+        with monkeypatch.context() as patch:
+            patch.setattr(midi, limit, 10)
+            with pytest.raises(FileError, match=reason):
+                read_midi(tmp_path / "a.mid")
+    assert len(read_midi(tmp_path / "a.mid").notes) == 100
+
+
+def originals():
+    rng = np.random.default_rng(0)
+    notes = [(int(t), int(d), int(p), 80, i % 2) for i, (t, d, p) in enumerate(rng.integers(1, 127, (200, 3)))]
+    tracks = [Track("piano", part="melody"), Track("kit", drums=True)]
+    ours = Score(notes, [(9, 64, 0)], [(0, 600_000)], [(0, 3, 4)], [(0, 0, 1, 0)], tracks).without_overlaps()
+    found = [path.read_bytes() for name in SETS if DATA.is_dir() for path in some_files(name, 3)]
+    return [encode(ours), smf(NOTE_C * 50), *(data for data in found if len(data) < 30_000)]
+
+
+def mutate(data, rng):
+    """Bytes flipped, cut off, cut out or inserted; one time in three in the header or a chunk's."""
+    data = bytearray(data)
+    for _ in range(rng.choice([1, 1, 2, 5, 30])):
+        place = rng.choice([rng.randrange(len(data)), rng.randrange(len(data)), rng.randrange(min(40, len(data)))])
+        kind = rng.randrange(4)
+        if kind == 0:
+            data[place] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            data[place] = rng.choice([0, 0x7F, 0x80, 0xF0, 0xFF, rng.randrange(256)])
+        elif kind == 2:
+            data[place:place] = rng.randbytes(rng.choice([1, 1, 4, 50]))
+        else:
+            del data[place : place + rng.choice([1, 1, 3, 50, 5000])]
+        data = data or bytearray(b"M")
+    return bytes(data)
+
+
+def fuzz(count, seed):
+    rng, files, outcomes = random.Random(seed), originals(), defaultdict(int)
+    for _ in range(count):
+        data = mutate(rng.choice(files), rng)
+        before = time.process_time()
+        try:
+            score = parse_midi(data)
+            assert parse_midi(encode(score)) == score  # whatever was read is in normal form and can be written
+            outcomes["read"] += 1
+        except FileError:
+            outcomes["refused"] += 1
+        assert time.process_time() - before < 2
+    return outcomes
+
+
+def test_damaged_files_are_read_or_refused():
+    outcomes = fuzz(300, seed=1)
+    assert outcomes["read"] > 20 and outcomes["refused"] > 20
+
+
+@pytest.mark.slow
+def test_many_damaged_files_are_read_or_refused():
+    assert sum(fuzz(10_000, seed=2).values()) == 10_000
+
+
+@pytest.mark.slow
+def test_the_largest_files_allowed_take_seconds_not_minutes():
+    for event in (b"\x00\x90\x3c\x40", b"\x00\x3c\x40", b"\x00\xff\x01\x00", b"\x00\xc0\x00"):
+        body = b"\x00\x90\x3c\x40" + event * ((midi.MAX_BYTES - 100) // len(event))
+        before = time.process_time()
+        with pytest.raises(FileError, match="notes;") if body.count(b"\x3c") > 1 else nullcontext():
+            parse_midi(smf(body))
+        assert time.process_time() - before < 20
+
+
+def test_paths_may_be_text(tmp_path):
+    write_midi(Score([(0, 10, 60, 80, 0)]), str(tmp_path / "a.mid"))
+    assert len(read_midi(str(tmp_path / "a.mid")).notes) == 1
+    assert Path(tmp_path / "a.mid").stat().st_mode & 0o444

@@ -1,0 +1,248 @@
+"""The command line: one verb, one function, its settings the flags. It parses, shows progress and prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+from .errors import InputError, WoodshedError
+
+VERBS = {
+    "inspect": "look at a folder of MIDI before training: what is usable, what is wrong, is it enough",
+    "prepare": "make a corpus of a folder of MIDI",
+    "train": "teach a model: a corpus in, a run out",
+    "generate": "play: new music over your chords, from your bars, or free",
+    "demo": "the whole line on Bach chorales, in a few minutes",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command. What the user can put right is one line on stderr and exit status 1."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if sys.platform == "win32":
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        _dispatch(arguments)
+    except WoodshedError as error:
+        print(f"woodshed: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("woodshed: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return
+    if arguments[0] == "--version":
+        from . import __version__
+
+        print(__version__)
+        return
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        raise InputError(f"unknown command {verb!r}; choose from: {', '.join(VERBS)}")
+    import tyro
+
+    tyro.cli(_command(verb), prog=f"woodshed {verb}", args=rest, config=(tyro.conf.OmitArgPrefixes,))
+
+
+def _overview() -> str:
+    lines = [f"  woodshed {verb:<10}{about}" for verb, about in VERBS.items()]
+    return "\n".join(
+        ["Teach a music model to play in your style.", "", *lines, "", "woodshed VERB --help tells the flags of each."]
+    )
+
+
+def _command(verb: str) -> Callable:
+    """The function behind a verb. Made when it is asked for: its settings live beside heavy libraries."""
+    return globals()[f"_{verb}"]()
+
+
+def _inspect() -> Callable:
+    from tyro.conf import Positional
+
+    from .symbolic.inspect import InspectSettings, inspect, render
+
+    def command(
+        folder: Positional[Path], settings: InspectSettings, json_file: Annotated[Path | None, _flag("json")] = None
+    ):
+        """Look at a folder of MIDI before training.
+
+        Args:
+            folder: the folder; everything below it is read
+            settings: what counts as usable
+            json_file: write the whole report to this file
+        """
+        with _bar("reading") as progress:
+            report = inspect(folder, settings, progress=lambda done, total: progress(done / max(total, 1)))
+        _console().print(render(report))
+        if json_file:
+            _write_json(json_file, report.as_dict())
+
+    return command
+
+
+def _prepare() -> Callable:
+    from tyro.conf import Positional
+
+    from .symbolic.prepare import PrepareSettings, prepare
+
+    def command(folder: Positional[Path], out: Path, settings: PrepareSettings):
+        """Make a corpus of a folder of MIDI.
+
+        Args:
+            folder: the folder; everything below it is read
+            out: the corpus, a folder that does not exist yet
+            settings: how to prepare
+        """
+        with _bar("preparing") as progress:
+            corpus = prepare(folder, out, settings, progress=lambda done, total: progress(done / max(total, 1)))
+        for line in corpus_lines(corpus):
+            print(line)
+
+    return command
+
+
+def corpus_lines(corpus) -> Iterator[str]:
+    """What a corpus holds, in a few lines."""
+    yield f"{corpus.folder}: {len(corpus)} pieces as {corpus.tokenizer.name} tokens, {len(corpus.skipped)} files left out"
+    for split in ("train", "validation", "test"):
+        pieces = [corpus.pieces[index] for index in corpus.split(split)]
+        minutes, notes = sum(piece.seconds for piece in pieces) / 60, sum(piece.notes for piece in pieces)
+        yield f"  {split:<11}{len(pieces):>5} pieces {minutes:>8.1f} min {notes:>9,} notes"
+
+
+def _train() -> Callable:
+    from tyro.conf import Positional
+
+    from .symbolic.settings import TrainSettings
+
+    def command(corpus: Positional[Path], out: Path, settings: TrainSettings):
+        """Teach a model: a corpus in, a run out. Ctrl-C saves; --resume goes on.
+
+        Args:
+            corpus: a folder made by woodshed prepare
+            out: the run, a new folder (or with --resume the run to go on with)
+            settings: how to train
+        """
+        train_with_bar(corpus, out, settings)
+
+    return command
+
+
+def train_with_bar(corpus, out: Path, settings=None, **changes):
+    """train() with a progress bar that shows loss and time left."""
+    from .symbolic.train import train
+
+    with _bar("training") as progress:
+
+        def report(now):
+            if now.message:
+                progress.say(now.message)
+            elif now.validation:
+                progress.say(
+                    f"step {now.step}: validation " + ", ".join(f"{v:.3f} {k}" for k, v in now.validation.items())
+                )
+            else:
+                progress(now.share, f"step {now.step}  loss {now.loss:.3f}  {_clock(now.seconds_left)} left")
+
+        return train(corpus, out, settings, report=report, **changes)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}" if seconds == seconds else "--:--"
+
+
+def _generate() -> Callable:
+    from tyro.conf import Positional
+
+    from .symbolic.generate import GenerateSettings
+
+    def command(run: Positional[Path], settings: GenerateSettings, out: Path | None = None):
+        """Play: new music over your chords, from your bars, or free.
+
+        Args:
+            run: a run made by woodshed train
+            settings: what to play
+            out: folder for the takes; by default the next number in RUN/takes
+        """
+        generate_with_bar(run, settings, out)
+
+    return command
+
+
+def generate_with_bar(run: Path, settings, out: Path | None = None) -> Path:
+    """generate() with a progress bar; writes the takes, prints a line on each, and answers their folder."""
+    from .symbolic.generate import free_folder, generate, save_takes
+
+    with _bar("playing") as progress:
+        takes = generate(run, settings, progress=progress)
+    folder = free_folder(out or Path(run) / "takes")
+    for take, paths in save_takes(takes, folder):
+        print(take_line(take, paths[0]))
+    return folder
+
+
+def take_line(take, path: Path) -> str:
+    """Notes, chord adherence (and on rotated chords), recurrence and the file."""
+    told = [f"{len(take.score.notes)} notes", f"{take.score.seconds(take.score.end):.1f} s", f"T {take.temperature:g}"]
+    names = {"chord_adherence": "in chord", "rotated_adherence": "in rotated chords", "recurrence": "recurrence"}
+    told += [f"{take.measures[k]:.2f} {about}" for k, about in names.items() if take.measures[k] == take.measures[k]]
+    return f"{path}: " + ", ".join(told)
+
+
+def _demo() -> Callable:
+    from .demo import demo
+
+    return demo
+
+
+# --- what the commands share -----------------------------------------------------------------------------------
+
+
+def _flag(name: str):
+    import tyro
+
+    return tyro.conf.arg(name=name)
+
+
+def _console():
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+@contextmanager
+def _bar(about: str) -> Iterator[Callable]:
+    """A progress bar on stderr: call it with a share (0 to 1) and a text; `say` prints a line above it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True, highlight=False)
+    columns = [TextColumn(about), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn()]
+    with Progress(*columns, TextColumn("{task.fields[text]}"), console=console, transient=True) as bars:
+        task = bars.add_task(about, total=1.0, text="")
+
+        def progress(share: float, text: str = "") -> None:
+            bars.update(task, completed=share, text=text)
+
+        progress.say = console.print
+        yield progress
+
+
+def _write_json(path: Path, data) -> None:
+    from .symbolic.run import write_text
+
+    write_text(path, json.dumps(data, indent=1, ensure_ascii=False, default=_plain))
+
+
+def _plain(value):
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)

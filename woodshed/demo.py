@@ -1,0 +1,86 @@
+"""The whole line on real music, without asking anything: Bach chorales in, five takes over Cmaj7 Am7 Dm7 G7 out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from .errors import InputError, MissingExtra
+from .symbolic.score import Score, Track
+
+CHORDS = "Cmaj7 Am7 Dm7 G7"
+VOICES = {"soprano": "melody", "alto": "accompaniment", "tenor": "accompaniment", "bass": "bass"}
+TICKS = 480
+
+
+def demo(out: Path = Path("demo"), pieces: int = 48, minutes: float = 2.0, takes: int = 5, seed: int = 1) -> Path:
+    """The whole line on Bach chorales: inspect, prepare, train, generate.
+
+    Args:
+        out: a folder that does not exist yet
+        pieces: how many chorales to learn from
+        minutes: how long to train
+        takes: how many takes to play
+        seed: the first take's seed
+    """
+    from . import cli
+    from .symbolic.generate import GenerateSettings
+    from .symbolic.inspect import inspect, render
+    from .symbolic.midi import write_midi
+    from .symbolic.prepare import PrepareSettings, prepare
+
+    if out.exists():
+        raise InputError(f"--out {out} exists already; choose another folder, or remove it")
+    midi, corpus, run = out / "midi", out / "corpus", out / "bach"
+    midi.mkdir(parents=True)
+    with cli._bar("unpacking chorales") as progress:
+        for number, (name, score) in enumerate(islice(chorales(), pieces), start=1):
+            write_midi(score, midi / f"{name}.mid")
+            progress(number / pieces)
+    cli._console().print(render(inspect(midi)))
+    for line in cli.corpus_lines(prepare(midi, corpus, PrepareSettings(augment=True))):
+        print(line)
+    cli.train_with_bar(corpus, run, size="2m", max_seq_len=512, batch_size=8, learning_rate=3e-3, max_minutes=minutes)
+    folder = cli.generate_with_bar(run, GenerateSettings(chords=CHORDS, bars=16, takes=takes, seed=seed))
+    print(f"\nThe takes lie in {folder}: open the .mid in your DAW, or listen to the .wav.")
+    return folder
+
+
+def chorales() -> Iterator[tuple[str, Score]]:
+    """Bach's four-part chorales from the music21 package's corpus, as (name, Score)."""
+    try:
+        from music21 import corpus
+    except ImportError:
+        raise MissingExtra("music21", "demo") from None
+    for path in sorted(corpus.getComposer("bach"), key=lambda path: path.name):
+        if path.suffix not in (".mxl", ".xml", ".musicxml"):
+            continue
+        stream = corpus.parse(path)
+        if [part.partName.lower() for part in stream.parts if part.partName] == list(VOICES):
+            yield path.name.split(".")[0] + "-" + path.name.split(".")[1], chorale(stream)
+
+
+def chorale(stream) -> Score:
+    """A music21 stream of four voices as a Score: a track a voice, pickup and metre as they are written."""
+    notes, tracks = [], []
+    for number, part in enumerate(stream.parts):
+        tracks.append(Track(part.partName, 0, False, VOICES[part.partName.lower()]))
+        for note in part.stripTies().flatten().notes:
+            onset, length = float(note.offset), float(note.quarterLength)
+            notes += [(round(onset * TICKS), max(round(length * TICKS), 1), p.midi, 80, number) for p in note.pitches]
+    return Score(notes, (), [(0, 600_000)], list(_metres(stream.parts[0])), (), tracks, TICKS)
+
+
+def _metres(part) -> Iterator[tuple[int, int, int]]:
+    """Metre changes in ticks; a pickup is a short bar of its own."""
+    current = None
+    for measure in part.getElementsByClass("Measure"):
+        signature = measure.timeSignature or measure.getContextByClass("TimeSignature")
+        metre = (signature.numerator, signature.denominator)
+        length = float(measure.duration.quarterLength)
+        if measure.offset == 0 and 0 < length < float(signature.barDuration.quarterLength):
+            metre = (round(length * 4), 16) if length % 1 else (round(length), 4)
+        if metre != current:
+            yield round(float(measure.offset) * TICKS), *metre
+            current = metre

@@ -1,0 +1,324 @@
+"""A Corpus is a folder of prepared music: note arrays on disk, and ids made when a batch is drawn.
+
+    corpus.json      settings, every piece with its split, every skipped file with its reason, the fingerprint
+    tokenizer.json   the tokenizer
+    notes.npy ...    the music of all pieces, one array a kind, memory-mapped; offsets.npy says whose is what
+
+Augmentation and tasks are drawn with the batch: a row is a pure function of (seed, row number), so that any run can be
+resumed or repeated exactly, and nothing augmented is ever stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import FileError, InputError, RunError
+from .score import Score, Track
+from .tasks import Posed, Region, describe, pose
+from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
+
+FORMAT = 1
+KINDS = ("notes", "pedals", "tempos", "metres", "chords")
+SPLITS = ("train", "validation", "test")
+KEYS = range(-5, 7)  # semitones: twelve keys
+TEMPI = (0.9, 1.0, 1.1)
+ROOM = {"compose": 1.2, "continue": 0.8, "fill": 0.8, "accompany": 0.6}  # of a row, in which a task's music is drawn
+HEAD_SHARE = 0.5  # how often each head word, and the countdown, is told
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece of a corpus: where it came from and what is known of it."""
+
+    path: str
+    split: str
+    notes: int
+    seconds: float
+    ids: int
+    bars: int
+    ticks_per_quarter: int
+    free: bool
+    tracks: tuple[Track, ...]
+    digest: str = ""
+    song: str = ""
+    bpm: float = 120.0
+    metre: str = "4/4"
+
+
+class Corpus:
+    """A prepared corpus, opened from its folder. Reading one piece takes a slice of each memory-mapped array."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        try:
+            data = json.loads((self.folder / "corpus.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                folder, f"not a corpus ({error}); make one with: woodshed prepare FOLDER --out CORPUS"
+            ) from None
+        if data.get("format") != FORMAT:
+            raise RunError(
+                folder, f"a corpus of format {data.get('format')}, this version reads {FORMAT}; prepare it again"
+            )
+        self.settings: dict = data["settings"]
+        self.fingerprint: str = data["fingerprint"]
+        self.skipped: list[dict] = data["skipped"]
+        self.music: dict = data.get("music", {})  # what generate falls back on: bpm, metre, head words
+        self.pieces = [
+            Piece(**{**piece, "tracks": tuple(Track(*track) for track in piece["tracks"])}) for piece in data["pieces"]
+        ]
+        self.tokenizer: Tokenizer = open_tokenizer(self.folder)
+        if data["tokenizer"] != self.tokenizer.fingerprint:
+            raise RunError(folder, "its tokenizer.json belongs to another corpus; prepare it again")
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def __repr__(self) -> str:
+        minutes = sum(piece.seconds for piece in self.pieces) / 60
+        return f"Corpus({self.folder}, {len(self)} pieces, {minutes:.0f} min, {self.tokenizer.name})"
+
+    @cached_property
+    def _arrays(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        try:
+            arrays = {kind: np.load(self.folder / f"{kind}.npy", mmap_mode="r") for kind in KINDS}
+            offsets = np.load(self.folder / "offsets.npy")
+        except (OSError, ValueError) as error:
+            raise RunError(self.folder, f"incomplete ({error}); prepare it again") from None
+        if offsets.shape != (len(self) + 1, len(KINDS)) or any(
+            len(arrays[kind]) != offsets[-1, k] for k, kind in enumerate(KINDS)
+        ):
+            raise RunError(self.folder, "its arrays do not fit its corpus.json; prepare it again")
+        return offsets, arrays
+
+    def score(self, index: int) -> Score:
+        """The Score of one piece."""
+        offsets, arrays = self._arrays
+        piece = self.pieces[index]
+        rows = {
+            kind: np.asarray(arrays[kind][offsets[index, k] : offsets[index + 1, k]]) for k, kind in enumerate(KINDS)
+        }
+        return Score(**rows, tracks=piece.tracks, ticks_per_quarter=piece.ticks_per_quarter, free=piece.free)
+
+    def split(self, name: str) -> list[int]:
+        """The numbers of the pieces of one split."""
+        if name not in SPLITS:
+            raise InputError(f"split {name!r}: choose one of {', '.join(SPLITS)}")
+        return [index for index, piece in enumerate(self.pieces) if piece.split == name]
+
+    def scores(self, split: str) -> list[Score]:
+        return [self.score(index) for index in self.split(split)]
+
+    def training_rows(self, max_seq_len: int, seed: int = 0) -> TrainingRows:
+        """Rows of ids to train on, drawn anew in every epoch."""
+        return TrainingRows(self, max_seq_len, seed)
+
+    def evaluation_rows(self, split: str = "validation", max_seq_len: int = 2048) -> EvaluationRows:
+        """All music of a split as rows of ids: plain pieces, not augmented, always the same."""
+        return EvaluationRows(self, split, max_seq_len)
+
+    def dataset(self, split: str = "train", max_seq_len: int = 2048):
+        """A split as a Hugging Face `datasets.Dataset` with input_ids, labels and position_ids."""
+        try:
+            import datasets
+        except ImportError:
+            from ..errors import MissingExtra
+
+            raise MissingExtra("datasets", "datasets") from None
+        return datasets.Dataset.from_list([row for row in self.evaluation_rows(split, max_seq_len)])
+
+
+def open_corpus(folder: str | Path) -> Corpus:
+    """Open a prepared corpus; a RunError says what is wrong with a folder that is not one."""
+    return Corpus(folder)
+
+
+def write_corpus(folder: Path, pieces: list[Piece], scores: list[Score], tokenizer: Tokenizer, **facts) -> Corpus:
+    """Write a corpus to a temporary folder beside its place and rename it, so that no half corpus is ever seen."""
+    folder = Path(folder)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        sizes = [[len(getattr(score, kind)) for kind in KINDS] for score in scores]
+        np.save(temporary / "offsets.npy", np.cumsum([[0] * len(KINDS), *sizes], axis=0))
+        for kind in KINDS:
+            np.save(temporary / f"{kind}.npy", np.concatenate([getattr(score, kind) for score in scores]))
+        tokenizer.save(temporary)
+        rows = [piece.__dict__ for piece in pieces]
+        told = json.dumps([rows, facts.get("settings"), tokenizer.fingerprint], ensure_ascii=False)
+        digest = hashlib.sha256(told.encode())
+        for kind in KINDS:
+            digest.update((temporary / f"{kind}.npy").read_bytes())
+        data = {"format": FORMAT, "fingerprint": digest.hexdigest()[:16], "tokenizer": tokenizer.fingerprint}
+        text = json.dumps(data | facts | {"pieces": rows}, indent=1, ensure_ascii=False)
+        (temporary / "corpus.json").write_text(text, encoding="utf-8")
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise FileError(folder, f"cannot be written: {error.strerror or error}; nothing was changed") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Corpus(folder)
+
+
+# --- drawing rows ----------------------------------------------------------------------------------------------
+
+
+class TrainingRows(Sequence):
+    """Packed rows of `max_seq_len` ids. `rows[i]` works for every i >= 0 and depends on (seed, i) alone.
+
+    An epoch (`len`) has a row for about every `max_seq_len` ids of the split. Every row begins with its own stretch of
+    the epoch's shuffled pieces and is filled up with stretches drawn at random; `position_ids` begin at 0 with each.
+    """
+
+    def __init__(self, corpus: Corpus, max_seq_len: int, seed: int):
+        self.corpus, self.max_seq_len, self.seed = corpus, max_seq_len, seed
+        self.pieces = np.array(corpus.split("train"))
+        if not len(self.pieces):
+            raise RunError(
+                corpus.folder, "it has no piece to train on; prepare it with more files or other --fractions"
+            )
+        sizes = np.array([corpus.pieces[piece].ids for piece in self.pieces])
+        self.shares = sizes / sizes.sum()
+        counts = np.maximum(np.rint(sizes / max_seq_len).astype(int), 1)
+        self.windows = [(p, part / n, 1 / n) for p, n in zip(self.pieces, counts, strict=True) for part in range(n)]
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        epoch, place = divmod(index, len(self))
+        order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self))
+        rng = np.random.default_rng([self.seed, 2, index])
+        piece, begin, share = self.windows[order[place]]
+        examples = [self._example(int(piece), begin + share * rng.random() * (share < 1), rng)]
+        length = len(examples[0].ids)
+        while length < self.max_seq_len:
+            piece = int(rng.choice(self.pieces, p=self.shares))
+            examples.append(self._example(piece, rng.random(), rng))
+            length += len(examples[-1].ids)
+        return pack(examples, self.max_seq_len)
+
+    def _example(self, piece: int, at: float, rng: np.random.Generator) -> Posed:
+        """One task on the stretch that begins at a share of the piece."""
+        corpus, tokenizer = self.corpus, self.corpus.tokenizer
+        task = draw_task(corpus.settings.get("tasks", {}), rng)
+        room = self.max_seq_len / max(corpus.pieces[piece].ids, 1) * ROOM[task]
+        window, last = cut_window(corpus.score(piece), tokenizer, at if rng.random() < 0.8 else 0.0, room)
+        if corpus.settings.get("augment"):
+            window, last = augment(window, last, rng)
+        ended = last <= tokenizer.end(window)
+        everything = Region(0, tokenizer.end(window))
+        region = draw_region(task, window, everything, rng)
+        head = [word for word in describe(window) if rng.random() < HEAD_SHARE]
+        told = dict(head=head, last=last if rng.random() < HEAD_SHARE else None)
+        posed = pose(tokenizer, window, region, ended=ended or region != everything, **told)
+        if region != everything and len(posed.ids) > self.max_seq_len:  # its answer would be cut off
+            return pose(tokenizer, window, everything, ended=ended, **told)
+        return posed
+
+
+def cut_window(score: Score, tokenizer: Tokenizer, at: float, room: float) -> tuple[Score, int]:
+    """The stretch of about a `room` share of a piece that begins at the share `at`, and the tick of the piece's end."""
+    end = tokenizer.end(score)
+    lines = seams(score, end)
+    first = int(at * (len(lines) - 1))
+    stop = min(first + max(int((len(lines) - 1) * room), 1), len(lines) - 1)
+    start = int(lines[first])
+    if stop == len(lines) - 1:
+        return score.slice(start, end), end - start
+    return score.slice(start, int(lines[stop]), cut=True), end - start
+
+
+def augment(score: Score, last: int, rng: np.random.Generator) -> tuple[Score, int]:
+    """One of twelve keys and three tempi; the tick `last` moves along."""
+    factor = float(rng.choice(TEMPI))
+    moved = score.transpose(int(rng.choice(KEYS))).stretch(factor)
+    return moved, round(last / factor) if score.free else last
+
+
+def seams(score: Score, end: int) -> np.ndarray:
+    """Where a stretch may begin and end: bar lines, or every second in free time; the last is at or after `end`."""
+    if not score.free:
+        return score.bars(end)
+    second = 2 * score.ticks_per_quarter
+    return np.arange(0, end + second, second)
+
+
+def draw_task(shares: dict[str, float], rng: np.random.Generator) -> str:
+    """The name of a task by its share of the draws; what the shares leave over is "compose"."""
+    draw = rng.random()
+    edges = np.cumsum(list(shares.values()))
+    return next((name for name, edge in zip(shares, edges, strict=True) if draw < edge), "compose")
+
+
+def draw_region(task: str, score: Score, everything: Region, rng: np.random.Generator) -> Region:
+    """A region for a task: everything, the rest from a bar on, up to eight bars, or one of the parts."""
+    lines = seams(score, everything.end)
+    if task == "accompany":
+        present = sorted({score.tracks[track].part for track in np.unique(score.notes["track"]).tolist()})
+        return Region(0, everything.end, (str(rng.choice(present)),)) if len(present) > 1 else everything
+    if task == "continue" and len(lines) > 2:
+        return Region(int(lines[rng.integers(1, len(lines) - 1)]), everything.end)
+    if task == "fill" and len(lines) > 4:
+        start = int(rng.integers(1, len(lines) - 2))
+        stop = min(start + int(rng.integers(1, 9)), len(lines) - 2)
+        return Region(int(lines[start]), int(lines[stop]))
+    return everything
+
+
+def pack(examples: list[Posed], length: int) -> dict[str, np.ndarray]:
+    """Examples one after another in one row, cut or padded to `length`; positions begin anew with each."""
+    ids = np.concatenate([example.ids for example in examples])[:length]
+    mask = np.concatenate([example.loss_mask for example in examples])[:length]
+    positions = np.concatenate([np.arange(len(example.ids)) for example in examples])[:length]
+    padding = length - len(ids)
+    labels = np.where(mask, ids, IGNORED)
+    return {
+        "input_ids": np.pad(ids, (0, padding), constant_values=PAD),
+        "labels": np.pad(labels, (0, padding), constant_values=IGNORED),
+        "position_ids": np.concatenate([positions, np.arange(padding)]),
+    }
+
+
+class EvaluationRows(Sequence):
+    """A split's pieces cut at seams into stretches that fit a row; `notes` and `seconds` are what the labels spell."""
+
+    def __init__(self, corpus: Corpus, split: str, max_seq_len: int):
+        self.notes, self.seconds, self._rows = 0, 0.0, []
+        for index in corpus.split(split):
+            self._add(corpus.score(index), corpus.tokenizer, max_seq_len)
+
+    def _add(self, score: Score, tokenizer: Tokenizer, length: int) -> None:
+        end = tokenizer.end(score)
+        lines = seams(score, end)
+        first, count = 0, len(lines) - 1
+        while first < len(lines) - 1:
+            start, stop = int(lines[first]), int(lines[min(first + count, len(lines) - 1)])
+            ended = stop >= end
+            window = score.slice(start, end if ended else stop)
+            region = Region(0, tokenizer.end(window) if ended else stop - start)
+            body = tokenizer.body(window, 0, region.end)
+            if len(body.ids) + 2 > length and count > 1:
+                count = max(int(count * min(0.95, length / len(body.ids))), 1)
+                continue
+            ids = np.concatenate([[BOS], body.ids, [EOS] * ended])
+            self._rows.append(pack([Posed(ids, np.arange(len(ids)) > 0)], length))
+            self.notes += len(window.notes)
+            self.seconds += float(score.seconds(min(stop, end)) - score.seconds(start))
+            first += count
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index):
+        return self._rows[index]

@@ -1,0 +1,220 @@
+"""Standard MIDI Files as bytes: a file to columns of events and back, knowing nothing of scores.
+
+Most of a track is `delta time, [status], data, data`: two regular expressions split it at the speed of C, and numpy
+does the rest. Values out of range (a velocity of 176) are clipped and named; everything else that is wrong is a
+ValueError with the reason.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import NamedTuple
+
+import numpy as np
+
+TEXT, NAME, LYRIC, MARKER, END, SET_TEMPO, SIGNATURE = 0x01, 0x03, 0x05, 0x06, 0x2F, 0x51, 0x58  # meta events
+NOTE_OFF, NOTE_ON, CONTROL, PROGRAM = 0x8, 0x9, 0xB, 0xC  # the upper half of a status byte
+MAX_TICK = 2**31 - 1
+MAX_DELTA = 2**28 - 1
+MAX_SLIPS = 8  # values out of range that pass for slips; in a long file one event in 20
+
+_NUMBER = re.compile(rb"[\x80-\xff]{0,3}[\x00-\x7f]")
+_EVENT = re.compile(_NUMBER.pattern + rb"[\x80-\xbf\xe0-\xef]?[\x00-\x7f]{2}")
+_RUN = re.compile(b"(?:%b){1,4096}" % _EVENT.pattern)  # bounded, as the matcher's memory grows with it
+
+
+class Meta(NamedTuple):
+    """A meta event: its MIDI track, tick, type and bytes."""
+
+    track: int
+    tick: int
+    kind: int
+    data: bytes
+
+    @property
+    def text(self) -> str:
+        """Text as UTF-8, or as Latin-1 where it is not; without the zero bytes some programs end it with."""
+        try:
+            return self.data.decode("utf-8").rstrip("\0")
+        except UnicodeDecodeError:
+            return self.data.decode("latin-1").rstrip("\0")
+
+
+class Events(NamedTuple):
+    """A file's channel events as columns (n,) in file order, its meta events, and the end of each track in ticks."""
+
+    division: int  # ticks a quarter note, or with the highest bit set SMPTE frames and ticks a frame
+    key: np.ndarray  # MIDI track * 16 + channel
+    tick: np.ndarray  # int64
+    kind: np.ndarray  # upper half of the status byte; 15 where a meta or system exclusive event stands
+    data: np.ndarray  # (n, 2)
+    metas: list[Meta]
+    ends: np.ndarray  # (tracks,)
+    slips: list[str]
+
+
+# --- bytes to events --------------------------------------------------------------------------------------------------
+
+
+def decode(data: bytes) -> Events:
+    """All events of a file with their ticks. Raises ValueError with the reason."""
+    division, tracks = _chunks(data)
+    walks = [_walk(data, start, stop) for start, stop in tracks]
+    sizes = [len(events) for events, _, _ in walks]
+    delta, status, values = _columns([event for events, _, _ in walks for event in events])
+    track = np.repeat(np.arange(len(walks)), sizes)
+    bounds = np.cumsum([0, *sizes])
+    elapsed = np.cumsum(np.append(0, delta))
+    tick = elapsed[1:] - elapsed[bounds[:-1]][track]
+    if tick.max(initial=0) > MAX_TICK:
+        raise ValueError(f"lasts {tick.max()} ticks; at most {MAX_TICK}")
+    kind, metas, slips = status >> 4, [], []
+    for number, (first, (_, found, slipped)) in enumerate(zip(bounds[:-1].tolist(), walks, strict=True)):
+        metas += [Meta(number, int(tick[first + place]), *rest) for place, *rest in found]
+        slips += [_slip(int(kind[first + place]), *rest) for place, *rest in slipped]
+    if len(slips) > max(MAX_SLIPS, len(delta) // 20):
+        raise ValueError(f"damaged: {len(slips)} of {len(delta)} events are out of range")
+    metas.sort(key=lambda meta: meta.tick)
+    return Events(division, track * 16 + (status & 15), tick, kind, values, metas, np.diff(elapsed[bounds]), slips)
+
+
+def _slip(kind: int, index: int, value: int) -> str:
+    notes, control = ("pitch", "velocity"), ("controller", "controller value")
+    names = {NOTE_OFF: notes, NOTE_ON: notes, CONTROL: control}.get(kind, ("data byte", "data byte"))
+    return f"{names[index]} {value} out of range, clipped to 127"
+
+
+def _chunks(data: bytes) -> tuple[int, list[tuple[int, int]]]:
+    """The time division, and where the events of each track start and stop."""
+    if not data:
+        raise ValueError("empty (zero bytes)")
+    if data[:4] != b"MThd":
+        raise ValueError("not a MIDI file (no MThd at its start)")
+    if len(data) < 14:
+        raise ValueError("truncated inside its header")
+    size, kind, declared, division = struct.unpack(">IHHH", data[4:14])
+    if kind > 1:
+        raise ValueError(f"MIDI type {kind}; only types 0 and 1 can be read, save it again as type 1")
+    if not declared or not division:
+        raise ValueError(f"{declared} tracks, {division} ticks a quarter note")
+    tracks, place = [], 8 + size
+    while len(tracks) < declared or data[place : place + 4] == b"MTrk":
+        if place + 8 > len(data):
+            raise ValueError(f"truncated: {len(tracks)} of {declared} tracks are there")
+        stop = place + 8 + int.from_bytes(data[place + 4 : place + 8], "big")
+        if data[place : place + 4] == b"MTrk":
+            if stop > len(data):
+                raise ValueError(f"truncated: track {len(tracks) + 1} lacks {stop - len(data)} bytes")
+            tracks.append((place + 8, stop))
+        place = stop
+    return division, tracks
+
+
+def _walk(data: bytes, place: int, stop: int) -> tuple[list[bytes], list[tuple], list[tuple]]:
+    """One track as events `delta [status] data data`, and its meta events and slips, each with its place among them.
+
+    Meta events stand among them as status 0xFF; an event of a single data byte gets its status and a zero.
+    """
+    events, metas, slips = [], [], []
+    running, width = b"", 0  # the status in force, where it takes one data byte, and how many it takes
+    while place < stop:
+        if width == 2 and (run := _RUN.match(data, place, stop)):
+            events += _EVENT.findall(data, place, run.end())
+            place = run.end()
+            continue
+        delta, place = _number(data, place, stop)
+        status = data[place : place + 1] if place < stop else b"\0"
+        if status >= b"\xf0":
+            kind, body = _meta(data, place, stop)
+            metas.append((len(events), kind, data[body]))
+            events.append(delta + b"\xff\0\0")
+            place = body.stop
+            if kind == END:
+                break
+            continue
+        if status >= b"\x80":
+            place += 1
+            running, width = status, 1 if b"\xc0" <= status < b"\xe0" else 2
+        values = data[place : min(place + width, stop)]
+        if not width or len(values) < width:
+            raise ValueError(f"damaged: half an event at byte {place}")
+        slips += [(len(events), index, value) for index, value in enumerate(values) if value > 127]
+        values = bytes(min(value, 127) for value in values).ljust(2, b"\0")
+        events.append(delta + (running if width == 1 or status >= b"\x80" else b"") + values)
+        place += width
+    return events, metas, slips
+
+
+def _number(data: bytes, place: int, stop: int) -> tuple[bytes, int]:
+    """The bytes of a variable-length number, and where it ends."""
+    if not (number := _NUMBER.match(data, place, stop)):
+        raise ValueError(f"damaged: no length or time at byte {place}")
+    return number[0], number.end()
+
+
+def _meta(data: bytes, place: int, stop: int) -> tuple[int, slice]:
+    """The type (-1 for system exclusive) of a meta event and where its bytes stand."""
+    status = data[place]
+    if status not in (0xFF, 0xF0, 0xF7):
+        raise ValueError(f"damaged: event {status:#x} at byte {place}")
+    kind = data[place + 1] if status == 0xFF and place + 1 < stop else -1
+    number, start = _number(data, place + 1 + (status == 0xFF), stop)
+    size = 0
+    for byte in number:
+        size = size << 7 | byte & 127
+    if start + size > stop:
+        raise ValueError(f"damaged: a text or system event of {size} bytes at byte {place}")
+    return kind, slice(start, start + size)
+
+
+def _columns(events: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Events to delta times, status with running status filled in, and data (n, 2)."""
+    raw = np.frombuffer(b"".join(events), np.uint8)
+    stops = np.cumsum(np.fromiter(map(len, events), np.int64, len(events)))
+    starts = np.append(0, stops[:-1])[: len(stops)]
+    explicit = raw[stops - 3] >= 0x80
+    last = stops - 3 - explicit  # of the delta time
+    delta = raw[last].astype(np.int64)
+    for shift in (1, 2, 3):
+        more = np.flatnonzero(last - shift >= starts)
+        delta[more] += (raw[last[more] - shift] & 127).astype(np.int64) << 7 * shift
+    status = np.where(explicit, raw[stops - 3], 0xFF)
+    voiced = np.maximum.accumulate(np.where(explicit & (status < 0xF0), np.arange(len(status)), 0))
+    status = np.where(explicit, status, status[voiced])
+    return delta, status, np.stack([raw[stops - 2], raw[stops - 1]], axis=1)
+
+
+# --- events to bytes --------------------------------------------------------------------------------------------------
+
+
+def meta_event(kind: int, data: str | bytes) -> bytes:
+    """The bytes of a meta event; text as UTF-8."""
+    data = data.encode("utf-8", "replace") if isinstance(data, str) else data
+    return bytes([0xFF, kind]) + _length(len(data)) + data
+
+
+def _length(value: int) -> bytes:
+    """A variable-length number: seven bits a byte, the high bit on all but the last."""
+    octets = [value & 127]
+    while value := value >> 7:
+        octets.append(value & 127 | 128)
+    return bytes(octets[::-1])
+
+
+def encode(ticks_per_quarter: int, tracks: list[list[tuple[int, bytes]]]) -> bytes:
+    """A type 1 file of tracks, each a list of (tick, bytes of an event) in order of the ticks."""
+    header = struct.pack(">IHHH", 6, 1, len(tracks), ticks_per_quarter)
+    return b"MThd" + header + b"".join(_chunk(track) for track in tracks)
+
+
+def _chunk(events: list[tuple[int, bytes]]) -> bytes:
+    """Events as a track; waits longer than MIDI can say are bridged by empty texts."""
+    bridge = _length(MAX_DELTA) + meta_event(TEXT, b"")
+    body, now = [], 0
+    for tick, event in (*events, (events[-1][0] if events else 0, meta_event(END, b""))):
+        bridges, wait = divmod(tick - now, MAX_DELTA)
+        body += [bridge * bridges, _length(wait), event]
+        now = tick
+    data = b"".join(body)
+    return b"MTrk" + struct.pack(">I", len(data)) + data
