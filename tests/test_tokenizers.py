@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import scores
+from strategies import DATA, scores
 
+from woodshed.errors import InputError, RunError
+from woodshed.symbolic import tokenizers
 from woodshed.symbolic.score import Score
-from woodshed.symbolic.tokenizers import EOS, Plan, make
+from woodshed.symbolic.tokenizers import EOS, Plan, make, open_tokenizer
 
 OURS = {
     "remi": make("remi"),
@@ -124,3 +126,89 @@ def _planned_end(tokenizer, score):
 
         return int(Bars(score, 0, tokenizer.end(score)).starts[-1])
     return max(round(float(score.seconds(tokenizer.end(score))) * 100), 1) * 10
+
+
+@pytest.mark.parametrize("variant", ["REMI", "TSD", "MIDILike", "Structured"])
+@given(score=scores(free=False), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=15, deadline=None)
+def test_miditok_keeps_the_same_laws(variant, score, seed):
+    tokenizer = make(f"miditok:{variant}")
+    score = score.replace(metres=(), notes=score.notes[score.notes["pitch"] > 20])
+    ids = tokenizer.encode(score)
+    quantized = tokenizer.quantize(score)
+    assert tokenizer.decode(ids) == quantized
+    assert len(quantized.notes) <= len(score.notes)
+    grammar, rng = tokenizer.grammar(Plan(score, 0, 4 * score.ticks_per_quarter)), np.random.default_rng(seed)
+    while not grammar.done and len(grammar.ids) < 2000:
+        forced = grammar.forced
+        grammar.push(int(rng.choice(np.flatnonzero(grammar.allowed()))) if forced is None else forced)
+    assert tokenizer.decode(grammar.ids).ticks_per_quarter == quantized.ticks_per_quarter
+
+
+@pytest.mark.parametrize("name", [*tokenizers.names(), "miditok:TSD"])
+def test_a_saved_tokenizer_opens_again_and_in_hugging_face(name, tmp_path):
+    from tokenizers import Tokenizer as HubTokenizer
+
+    tokenizer = make(name)
+    tokenizer.save(tmp_path)
+    again = open_tokenizer(tmp_path)
+    assert again.words == tokenizer.words and again.fingerprint == tokenizer.fingerprint
+    hub = HubTokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert hub.get_vocab() == tokenizer.index
+    words = [tokenizer.words[1], tokenizer.words[-1]]
+    assert hub.encode(" ".join(words)).ids == [1, tokenizer.vocab_size - 1]
+
+
+def test_performance_ids_are_as_published():
+    index = OURS["performance"].index
+    published = dict(PAD=0, BOS=1, EOS=2, NOTE_ON_60=63, NOTE_OFF_60=191, TIME_SHIFT_10ms=259, TIME_SHIFT_1000ms=358)
+    published |= dict(VELOCITY_0=359, VELOCITY_31=390, PEDAL_ON=391, PEDAL_OFF=392, CHORD_N=457)
+    assert {word: index[word] for word in published} == published
+    assert OURS["performance"].words[393].startswith("Part_")
+    assert OURS["performance"].words[456].startswith("Left_")
+
+
+def test_a_chord_stands_in_the_stream():
+    score = Score([(0, 500, 60, 80, 0)], chords=[(0, 0, 8, 0)], ticks_per_quarter=500, free=True)
+    words = OURS["performance"].to_words(OURS["performance"].encode(score))
+    assert words == ["BOS", "CHORD_C:maj7", "VELOCITY_20", "NOTE_ON_60", "TIME_SHIFT_500ms", "NOTE_OFF_60", "EOS"]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("rem", {}, "choose from: miditok, performance, remi"),
+        ("remi", {"x": 1}, "does not take"),
+        ("remi", {"restate": "never"}, "'bar' or 'beat'"),
+        ("performance", {"pedal": "no"}, "'stretch'"),
+        ("miditok:Octuple", {}, "MIDILike, REMI"),
+    ],
+)
+def test_an_unknown_tokenizer_or_setting_is_refused_by_name(name, settings, message):
+    with pytest.raises(InputError, match=message):
+        make(name, **settings)
+
+
+def test_remi_refuses_free_time():
+    with pytest.raises(InputError, match="performance"):
+        OURS["remi"].encode(Score(free=True, ticks_per_quarter=500))
+
+
+def test_a_tokenizer_of_another_version_is_refused(tmp_path):
+    OURS["remi"].save(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(path.read_text().replace(OURS["remi"].fingerprint, "0123456789ab"))
+    with pytest.raises(RunError, match="0123456789ab"):
+        open_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["remi", "performance"])
+@pytest.mark.skipif(not DATA.exists(), reason="needs the shared data")
+def test_real_music_keeps_the_laws(name):
+    from woodshed.symbolic.midi import read_midi
+
+    tokenizer = OURS[name]
+    for path in sorted(DATA.glob("pop909/00[1-5]/*.mid")) + sorted(DATA.glob("mutopia/**/*.mid"))[:5]:
+        score = read_midi(path)
+        assert tokenizer.decode(tokenizer.encode(score)) == tokenizer.quantize(score)
+        walk(tokenizer, score, 0, tokenizer.end(score), last=score.end)

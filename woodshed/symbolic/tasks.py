@@ -123,7 +123,8 @@ def fill(tokenizer: Tokenizer, music: Score, score: Score, region: Region) -> Sc
     notes["track"] = track
     chords = base.chords if len(base.chords) else _moved(music.chords, start)
     pedals = _spliced_pedals(base.pedals, _moved(music.pedals, start), start, end)
-    return base.replace(notes=notes, pedals=pedals, chords=merged_chords(chords), tracks=tracks)
+    filled = base.replace(notes=notes, pedals=pedals, chords=merged_chords(chords), tracks=tracks)
+    return tokenizer.settle(filled)
 
 
 def _moved(rows: np.ndarray, by: int, field: str = "tick") -> np.ndarray:

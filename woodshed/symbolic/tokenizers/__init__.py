@@ -27,6 +27,7 @@ from ..score import CHORD, PARTS, Score, Track
 
 SPECIALS = ("PAD", "BOS", "EOS")
 PAD, BOS, EOS = 0, 1, 2
+FACTS = "woodshed"  # where tokenizer_config.json keeps what is ours
 NOTES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 TOKEN_QUALITIES = tuple(QUALITIES)[:15]
 
@@ -156,6 +157,10 @@ class Tokenizer(ABC):
     def quantize(self, score: Score) -> Score:
         """What remains of a Score after encode and decode."""
 
+    def settle(self, score: Score) -> Score:
+        """A quantized Score after notes from elsewhere were put in: only what these tokens let sound together."""
+        return score
+
     @abstractmethod
     def grammar(self, plan: Plan) -> Grammar:
         """The grammar and clock of one take."""
@@ -172,17 +177,17 @@ class Tokenizer(ABC):
         return [self.words[token] for token in np.asarray(ids).tolist()]
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`: the word-level Hugging Face format, with our name and settings beside it."""
+        """Write `tokenizer.json`, the word-level Hugging Face format, and our facts in `tokenizer_config.json`."""
         model = {"type": "WordLevel", "vocab": self.index, "unk_token": "PAD"}
         blank = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder"))
-        added = [
-            {"id": token, "content": word, "special": True}
-            | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-            for token, word in enumerate(SPECIALS)
-        ]
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        added = [{"id": token, "content": word, "special": True} | flags for token, word in enumerate(SPECIALS)]
         data = {"version": "1.0", **blank, "added_tokens": added, "pre_tokenizer": {"type": "WhitespaceSplit"}}
-        data |= {"model": model, "woodshed": {"name": self.name, "settings": self.settings, "id": self.fingerprint}}
-        (Path(folder) / "tokenizer.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
+        facts = {"name": self.name, "settings": self.settings, "fingerprint": self.fingerprint}
+        special = dict(pad_token="PAD", bos_token="BOS", eos_token="EOS", unk_token="PAD")
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", **special, FACTS: facts}
+        for name, content in (("tokenizer.json", data | {"model": model}), ("tokenizer_config.json", config)):
+            (Path(folder) / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def names() -> list[str]:
@@ -202,16 +207,25 @@ def make(name: str, **settings) -> Tokenizer:
         raise InputError(f"tokenizer {name!r} does not take these settings: {settings} ({error})") from None
 
 
+def saved_facts(folder: Path) -> dict | None:
+    """Name, settings and fingerprint of the tokenizer saved in a folder; None where there is none of ours."""
+    path = Path(folder) / "tokenizer_config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get(FACTS)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunError(path, f"damaged ({error}); copy it again") from None
+
+
 def open_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer saved in a corpus or run; a RunError where its ids are not what this version would make."""
-    path = Path(folder) / "tokenizer.json"
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))["woodshed"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(folder, f"no tokenizer of Woodshed in it ({error}); give a corpus or run made here") from None
+    saved = saved_facts(folder)
+    if saved is None:
+        raise RunError(folder, "no tokenizer of Woodshed in it; give a corpus or a run made here")
     tokenizer = make(saved["name"], **saved["settings"])
-    if tokenizer.fingerprint != saved["id"]:
-        reason = f"its {saved['name']} tokens {saved['id']} are not this version's {tokenizer.fingerprint}"
+    if tokenizer.fingerprint != saved["fingerprint"]:
+        reason = f"its {saved['name']} tokens {saved['fingerprint']} are not this version's {tokenizer.fingerprint}"
         raise RunError(folder, f"{reason}; prepare and train it again")
     return tokenizer
 

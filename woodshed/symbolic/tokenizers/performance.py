@@ -86,7 +86,7 @@ class Performance(Tokenizer):
 
     def body(self, score: Score, start: int, end: int, *, given=(), last: int | None = None, whole=True) -> Body:
         clock = Clock(score, start, end)
-        notes = _stepped_notes(self.pedalled(score), clock, whole)
+        notes = _stepped_notes(self.pedalled(score), clock, whole, given)
         is_given = np.isin(notes["part"], [PARTS.index(part) for part in given])
         rows = [_note_rows(notes, ~is_given, IN_WRITTEN), _note_rows(notes, is_given, IN_GIVEN, clock.length)]
         rows += [self._pedal_rows(score, clock), _chord_rows(score, clock), _left_rows(score, clock, last)]
@@ -151,6 +151,21 @@ class Performance(Tokenizer):
     def tick(self, score: Score, tick: int) -> int:
         return int(Clock(score, 0, 1).steps(np.array([tick]))[0]) * STEP
 
+    def settle(self, score: Score) -> Score:
+        """One keyboard: a pitch struck in any part ends the note of that pitch; of equal notes the longest stays."""
+        notes = score.notes
+        notes = notes[np.lexsort((notes["track"], -notes["duration"], notes["onset"], notes["pitch"]))]
+        again = np.diff(notes["pitch"].astype(int)) == 0
+        notes = notes[np.append(True, ~again | (np.diff(notes["onset"]) > 0))[: len(notes)]]
+        again = np.diff(notes["pitch"].astype(int)) == 0
+        room = np.where(again, np.diff(notes["onset"]), np.iinfo(np.int32).max)
+        notes["duration"][:-1] = np.minimum(notes["duration"][:-1], room)
+        score = score.replace(notes=notes)
+        tracks, track = part_tracks(part_index(score))
+        notes = score.notes.copy()
+        notes["track"] = track
+        return score.replace(notes=notes, tracks=tracks)
+
     def grammar(self, plan: Plan) -> Grammar:
         return PerformanceGrammar(self, plan)
 
@@ -181,17 +196,22 @@ class Clock:
         return self.steps(lines[lines >= self.start])
 
 
-def _stepped_notes(score: Score, clock: Clock, whole: bool) -> dict[str, np.ndarray]:
-    """The stretch's notes in steps, each pitch sounding once at a time in all parts together."""
+def _stepped_notes(score: Score, clock: Clock, whole: bool, given: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """The stretch's notes in steps, each pitch sounding once at a time in all parts together.
+
+    Given parts are a keyboard of their own: how long their notes sound must not tell what is to be written.
+    """
     rows, part = score.notes, part_index(score)
     onset = clock.steps(rows["onset"])
     end = np.maximum(clock.steps(rows["onset"].astype(np.int64) + rows["duration"]), onset + 1)
     pitch, velocity = rows["pitch"].astype(np.int64), rows["velocity"].astype(np.int64) // 4
-    columns = np.stack([onset, end, pitch, velocity, part])[:, np.lexsort((part, -end, onset, pitch))]
-    again = np.diff(columns[2]) == 0
+    key = pitch + 128 * np.isin(part, [PARTS.index(name) for name in given])
+    order = np.lexsort((part, -end, onset, key))
+    columns, key = np.stack([onset, end, pitch, velocity, part])[:, order], key[order]
+    again = np.diff(key) == 0
     first = np.append(True, ~again | (np.diff(columns[0]) > 0))[: len(rows)]
-    columns = columns[:, first]
-    struck = np.where(np.diff(columns[2]) == 0, columns[0, 1:], np.iinfo(np.int64).max)
+    columns, key = columns[:, first], key[first]
+    struck = np.where(np.diff(key) == 0, columns[0, 1:], np.iinfo(np.int64).max)
     columns[1, :-1] = np.minimum(columns[1, :-1], struck)
     columns = columns[:, (columns[0] >= 0) & (columns[0] < clock.length)]
     if not whole:
