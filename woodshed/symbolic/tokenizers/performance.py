@@ -413,7 +413,7 @@ class PerformanceGrammar(Grammar):
             return mask
         self._allow_off(mask)
         mask[SHIFT + 1 : SHIFT + LONGEST + 1] = not self.rested
-        if self.time >= self.end:
+        if self.time >= self.end or not up.any():
             return mask
         mask[ON:OFF] = up & (self.velocity >= 0) & self.parts[self.part]
         self._allow_velocity(mask)
