@@ -16,11 +16,13 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import InputError
+from .chord_suffix import MAJOR_SCALE, degree, suffix_tones
 from .score import CHORD, Score
 
 
@@ -110,40 +112,10 @@ def from_word(text: str) -> tuple[int, int]:
     return NAMES.index(root), QUALITY_NAMES.index(quality)
 
 
-_SIGNS = str.maketrans("♯♭–—△∆°Øɸ", "#b--ΔΔoøø") | {"−": "-", "𝄪": "##", "𝄫": "bb"}
+_SIGNS = str.maketrans(dict(zip("♯♭–—−△∆°Øɸ", "#b---ΔΔoøø", strict=True)) | {"𝄪": "##", "𝄫": "bb"})
 _NO_CHORD = re.compile(r"n|n\.?\s?c\.?|no chord|none|x", re.IGNORECASE)
 _ROOT = r"[A-Ga-g](?:##?|bb?)?"
 _CHORD = re.compile(rf"(?P<root>{_ROOT})(?P<colon>:?)(?P<kind>[^/]*)(?:/(?P<bass>{_ROOT}|[b#]*[1-7]))?")
-_KINDS = (  # MusicXML's kinds in the words of the grammar below
-    (r"half-diminished", "hdim7"),
-    (r"major-minor|minor-major", "minmaj7"),
-    (r"suspended-(second|fourth)", lambda match: {"second": "sus2", "fourth": "sus4"}[match[1]]),
-    (r"power", "5"),
-    (r"dominant-(?=\w)", ""),
-    (r"dominant", "7"),
-    (r"-?seventh", "7"),
-    (r"-?sixth", "6"),
-    (r"-?ninth", "9"),
-    (r"-?(11|13)th", r"\1"),
-    (r"7M", "maj7"),
-)
-_GRAMMAR = re.compile(
-    r"""(?P<omit>(?i:no|omit)\s?[35]) | (?P<add>(?i:add)\s?[#b]?(?:1[13]|[24679]))
-    | (?P<alter>(?:[#b]|(?<=[\d(,])[+-]|(?<![^(,])[+-](?=5))(?:1[13]|[5679]))
-    | (?P<hdim>ø|(?i:h(?:alf)?-?dim)) | (?P<dim>(?i:diminished|dim)|o) | (?P<aug>(?i:augmented|aug)|\+)
-    | (?P<sus>(?i:sus)[24]?) | (?P<alt>(?i:alt)) | (?P<min>(?i:minor|min|mi)|m(?!a(?!dd))|-)
-    | (?P<delta>[Δ^]) | (?P<maj>(?i:major|maj|ma)|[Mj]) | (?P<number>69|1[13]|[24-79]) | (?P<skip>(?i:dom)|[\s(),])""",
-    re.VERBOSE,
-)
-_SCALE = (0, 2, 4, 5, 7, 9, 11)
-_SEVENTHS = {"maj": {11}, "delta": {11}, "dim": {9}}
-_MEANS = {  # what a word of the grammar does to the steps of the scale (0-6); None is the seventh of the chord
-    **dict(maj={}, skip={}, min={2: {3}}, dim={2: {3}, 4: {6}}, aug={4: {8}}, delta={6: {11}}),
-    **dict(hdim={2: {3}, 4: {6}, 6: {10}}, alt={1: {1, 3}, 3: {6}, 4: set(), 5: {8}, 6: {10}}),
-    **{"sus": {2: set(), 3: {5}}, "sus4": {2: set(), 3: {5}}, "sus2": {2: set(), 1: {2}}},
-    **{"2": {1: {2}}, "4": {2: set(), 3: {5}}, "5": {2: set()}, "6": {5: {9}}, "69": {5: {9}, 1: {2}}, "7": {6: None}},
-    **{"9": {6: None, 1: {2}}, "11": {6: None, 1: {2}, 3: {5}}, "13": {6: None, 1: {2}, 5: {9}}},
-}
 
 
 def parse_chord(text: str) -> Chord:
@@ -159,81 +131,33 @@ def parse_chord(text: str) -> Chord:
     plain = re.sub(r"/(?=[#b+-]?(?:9|1[13])\b)", ",", plain)  # 6/9 and 7/13 add tones: Harte's basses stay below 8
     match = _CHORD.fullmatch(plain)
     if not match:
-        raise InputError(f"unknown chord {text!r}; write chords such as C, Am7, F#m7b5, Bb13, C/E or N.C.")
+        raise InputError(f"unknown chord {text!r:.60}; write chords such as C, Am7, F#m7b5, Bb13, C/E or N.C.")
     name = match["root"]
     if name.islower() and not match["kind"] and not match["colon"]:
         raise InputError(f"chord {text!r} could be major or minor; write {name.title()} or {name.title()}m")
     root, bass = _pitch_class(name), match["bass"]
-    quality = _quality(match["kind"], harte=bool(match["colon"]), text=text)
+    try:
+        tones = suffix_tones(match["kind"], harte=bool(match["colon"]))
+    except InputError as error:
+        raise InputError(f"unknown chord {text!r:.60}: {error}") from error
+    quality = _BY_TONES.get(tones, _BY_TONES.get(tones | {7}))  # a fifth left out changes no name
+    if quality is None:
+        raise InputError(f"no quality has the tones of chord {text!r:.60}; there are: {', '.join(QUALITIES)}")
     if not bass:
         return Chord(root, quality, root)
-    return Chord(root, quality, (root + _degree(bass)[1]) % 12 if bass[-1].isdigit() else _pitch_class(bass))
+    return Chord(root, quality, (root + degree(bass)[1]) % 12 if bass[-1].isdigit() else _pitch_class(bass))
 
 
 def _pitch_class(name: str) -> int:
-    return (_SCALE["CDEFGAB".index(name[0].upper())] + name.count("#") - name[1:].count("b")) % 12
-
-
-def _degree(text: str) -> tuple[int, int]:
-    """A degree such as b3 or #11 as its step of the scale (0-6) and semitones above the root."""
-    step = (int(text.lstrip("#b")) - 1) % 7
-    return step, (_SCALE[step] + text.count("#") - text.count("b")) % 12
-
-
-def _quality(kind: str, *, harte: bool, text: str) -> int:
-    """The quality that has the tones of a chord's suffix."""
-    shorthand, _, degrees = kind.partition("(") if harte else (kind, "", "")
-    for pattern, grammar in _KINDS:
-        shorthand = re.sub(pattern, grammar, shorthand)
-    steps = {0: {0}} if degrees and not shorthand else _steps(shorthand, text)
-    for degree in re.findall(r"[^,\s)]+", degrees):
-        if not re.fullmatch(r"\*?[#b]*(?:1[0-3]|[1-9])", degree):
-            raise InputError(f"unknown degree {degree!r} in chord {text!r}; degrees are 1 to 13 with b or # before")
-        step, tone = _degree(degree.lstrip("*"))
-        if degree.startswith("*"):
-            steps.pop(step, None)
-        else:
-            steps[step] = steps.get(step, set()) - {_SCALE[step]} | {tone}
-    tones = frozenset().union(*steps.values())
-    quality = _BY_TONES.get(tones, _BY_TONES.get(tones | {7}))  # a fifth left out changes no name
-    if quality is None:
-        raise InputError(f"no chord quality has the tones of {text!r}; there are: {', '.join(QUALITIES)}")
-    return quality
-
-
-def _steps(suffix: str, text: str) -> dict[int, set[int]]:
-    """The tones of a chord's suffix by step of the scale: `m7b5` gives {0: {0}, 2: {3}, 4: {6}, 6: {10}}."""
-    steps, seventh, numbered, position = {0: {0}, 2: {4}, 4: {7}}, {10}, False, 0
-    while position < len(suffix):
-        match = _GRAMMAR.match(suffix, position)
-        if not match:
-            raise InputError(f"unknown chord {text!r}: cannot read {suffix[position:]!r}")
-        position, kind, token = match.end(), match.lastgroup, match[0].lower()
-        seventh = _SEVENTHS.get(kind, seventh)
-        if kind == "omit":
-            steps.pop(int(token[-1]) - 1, None)
-        elif kind == "alter":
-            step, tone = _degree(token.replace("-", "b").replace("+", "#"))
-            steps[step] = steps.get(step, set()) - {_SCALE[step]} | {tone}
-        elif kind == "add" or (kind == "number" and numbered):
-            step, tone = _degree(re.sub(r"add\s?", "", token))
-            steps[step] = steps.get(step, set()) | {tone}
-        else:
-            means = _MEANS[token if kind in ("number", "sus") else kind]
-            steps |= {step: seventh if tones is None else tones for step, tones in means.items()}
-        numbered |= kind == "number"
-    return steps
+    return (MAJOR_SCALE["CDEFGAB".index(name[0].upper())] + name.count("#") - name[1:].count("b")) % 12
 
 
 # --- progressions ---------------------------------------------------------------------------------------------
 
 Bar = list[tuple[Chord, Fraction]]  # the chords of a bar, each with its share of the bar
 
-_LINE = re.compile(
-    r"(?P<close>:)?\|+\]?(?P<open>:)?(?:\s*(?=\(?(?:x\s*\d|\d+\s*x))[(x\s]*(?P<times>\d+)[\sx)]*)?", re.I
-)
+_LINE = re.compile(r"(?P<close>:)?\|+\]?(?P<open>:)?(?(close)(?:\s*\(?[x×]?\s*(?P<times>[1-9]\d?)\s*[x×]?\)?)?)")
 _WORD = re.compile(r"(?:\([^)|\n]*\)|[^\s|,])+")
-_MOST_REPEATS = 64
 
 
 def parse_progression(text: str) -> list[Bar]:
@@ -243,30 +167,19 @@ def parse_progression(text: str) -> list[Bar]:
     (beside other chords, the chord before). `|: ... :|` is played twice, `:| x3` three times. Without any bar line
     every chord lasts a bar. Raises InputError with the bar and the character of what cannot be read.
     """
-    text = text.replace("×", "x")
     bars: list[Bar] = []
-    written, start, opened, last = 0, 0, None, None
-    for line in [*_LINE.finditer(text), None]:
-        begin, stop = last.end() if last else 0, line.start() if line else len(text)
-        words = [(match[0], match.start()) for match in _WORD.finditer(text, begin, stop) if match[0].strip("-–—>→")]
-        for cell in [words] if "|" in text else [[word] for word in words]:
-            if cell:
-                written += 1
-                bars.append(_bar(cell, bars, written, lines="|" in text))
-            elif last and line and not any([*last.groups(), *line.groups(), "\n" in text[begin:stop], begin == stop]):
-                raise _misplaced(
-                    written + 1, begin, "an empty bar; write % to repeat the bar before, N.C. for no chord"
-                )
+    written, start, opened = 0, 0, None
+    for words, line in _cells(text):
+        if words:
+            written += 1
+            bars.append(_bar(words, bars, written))
         if line and line["close"]:
-            bars += bars[start:] * (_times(line, written) - 1)
+            bars += bars[start:] * (int(line["times"] or 2) - 1)
             start, opened = len(bars), None
-        elif line and line["times"]:
-            raise _misplaced(written, line.start(), f"{line[0].strip()!r} repeats nothing; write |: before and :| x3")
         if line and line["open"]:
             if opened is not None:
                 raise _misplaced(written + 1, line.start(), "a second |: before the first was closed by :|")
             start, opened = len(bars), line.start()
-        last = line
     if opened is not None:
         raise _misplaced(written, opened, "|: is never closed; write :| where the repeat ends")
     if not bars:
@@ -278,37 +191,42 @@ def _misplaced(bar: int, position: int, message: str) -> InputError:
     return InputError(f"bar {bar}, character {position + 1}: {message}")
 
 
-def _times(line: re.Match, bar: int) -> int:
-    """How often a repeated passage is played: 2 unless the repeat sign says x3."""
-    times = int(line["times"][:9]) if line["times"] else 2
-    if not 1 <= times <= _MOST_REPEATS:
-        raise _misplaced(bar, line.start(), f"x{line['times']} repeats; choose 1 to {_MOST_REPEATS}")
-    return times
+def _cells(text: str) -> Iterator[tuple[list[tuple[str, int]], re.Match | None]]:
+    """The words of each bar with their places, and the bar line after it."""
+    empty = re.search(r"(?<!:)\|[^\S\n]+\|(?!:)", text)
+    if empty:
+        bar = 1 + sum(bool(part.strip(": \n")) for part in text[: empty.start()].split("|"))
+        raise _misplaced(bar, empty.start() + 1, "an empty bar; write % to repeat the bar before, N.C. for no chord")
+    lines, begin = [*_LINE.finditer(text), None], 0
+    for line in lines:
+        words = _WORD.finditer(text, begin, line.start() if line else len(text))
+        words = [(word[0], word.start()) for word in words if word[0].strip("-–—>→")]  # dashes only separate
+        if len(lines) > 1:
+            yield words, line
+            begin = line.end() if line else begin
+            continue
+        for number, (word, position) in enumerate(words, 1):
+            if not word.strip("/."):
+                raise _misplaced(number, position, f"{word!r} holds a chord inside a bar; write bar lines: | C / G / |")
+            yield [(word, position)], None
 
 
-def _bar(words: list[tuple[str, int]], before: list[Bar], number: int, *, lines: bool) -> Bar:
+def _bar(words: list[tuple[str, int]], before: list[Bar], number: int) -> Bar:
     """One bar from its words and their places."""
-    slots: list[list] = []  # [chord, shares]
+    slots: list[Chord] = []
     for text, position in words:
-        held = text == "%" or not text.strip("/.")
-        if held and not (slots or before):
-            raise _misplaced(number, position, f"{text!r} has no chord before it to repeat")
-        if held and text != "%" and not lines:
-            raise _misplaced(number, position, f"{text!r} holds a chord inside a bar; write bar lines: | C / G / |")
-        if text == "%" and len(words) == 1:
+        if text == "%" and len(words) == 1 and before:
             return before[-1]
-        shares = 1 if text == "%" else len(text)
-        if held and slots:
-            slots[-1][1] += shares
-        elif held:
-            slots.append([before[-1][-1][0], shares])
-        else:
-            try:
-                slots.append([parse_chord(text), 1])
-            except InputError as error:
-                raise _misplaced(number, position, str(error)) from error
-    total = sum(shares for _, shares in slots)
-    return [(chord, Fraction(shares, total)) for chord, shares in slots]
+        try:
+            if text != "%" and text.strip("/."):
+                slots.append(parse_chord(text))
+            elif slots or before:
+                slots += [slots[-1] if slots else before[-1][-1][0]] * len(text)
+            else:
+                raise InputError(f"{text!r} has no chord before it to repeat")
+        except InputError as error:
+            raise _misplaced(number, position, str(error)) from error
+    return [(chord, Fraction(len(list(same)), len(slots))) for chord, same in groupby(slots)]
 
 
 def lay_out(progression: Sequence[Bar], bars: np.ndarray) -> np.ndarray:
@@ -317,7 +235,7 @@ def lay_out(progression: Sequence[Bar], bars: np.ndarray) -> np.ndarray:
     A progression shorter than that starts again; equal chords in a row become one.
     """
     rows = []
-    for index, (start, end) in enumerate(zip(bars[:-1], bars[1:], strict=True)):
+    for index, (start, end) in enumerate(pairwise(bars)):
         passed = Fraction(0)
         for chord, share in progression[index % len(progression)]:
             rows.append((round(int(start) + passed * int(end - start)), *chord))
@@ -329,3 +247,132 @@ def merged(chords: np.ndarray) -> np.ndarray:
     """CHORD rows without those that repeat the chord before them."""
     same = [chords[name][1:] == chords[name][:-1] for name in ("root", "quality", "bass")]
     return chords[np.concatenate([np.ones(min(len(chords), 1), dtype=bool), ~np.logical_and.reduce(same)])]
+
+
+# --- hearing --------------------------------------------------------------------------------------------------
+
+# Fitted to POP909's training songs and to plain chords and arpeggios; benchmarks/chord_accuracy.py measures them.
+_INSIDE, _OUTSIDE = 2.5, -2.5  # log odds of a pitch class, times the root of the share of the beat that it sounds
+_BASS_ROOT, _BASS_INSIDE, _BASS_OUTSIDE = 1.4, -0.9, -1.5  # of the lowest note of a beat
+_PRIOR = (2.0, 1.5, -0.2, -0.1, -0.2, -0.6, -2.9, -2.4, -2.0, -2.4, -2.1, -2.3, -2.1, -2.2, -2.7)  # of each quality
+_PRIOR_EACH_BEAT, _PRIOR_AT_CHANGE = 0.4, 1.3  # a rare quality costs most where it enters, so that arpeggios can add up
+_SILENCE, _SILENCE_PER_TONE, _SILENCE_PER_BASS = 3.0, -1.5, -0.3  # of no chord
+_CHANGE_AT_BAR, _CHANGE_MID_BAR, _CHANGE, _CHANGE_IN_FREE_TIME = 0.8, 0.4, 0.1, 0.3  # how often the chord changes
+_NEXT_CHORDS = 30  # about as many chords as could follow
+
+
+def spread(onsets: np.ndarray, ends: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut notes at ascending edges: the note and the cell (between two edges) of every piece, and its length.
+
+    What lies before the first edge or after the last has no length.
+    """
+    first = np.clip(np.searchsorted(edges, onsets, side="right") - 1, 0, len(edges) - 2)
+    last = np.clip(np.searchsorted(edges, ends, side="left") - 1, first, len(edges) - 2)
+    count = last - first + 1
+    note = np.repeat(np.arange(len(onsets)), count)
+    cell = np.arange(len(note)) - np.repeat(np.cumsum(count) - count - first, count)
+    length = np.minimum(ends[note], edges[cell + 1]) - np.maximum(onsets[note], edges[cell])
+    return note, cell, np.maximum(length, 0)
+
+
+def pitched(score: Score) -> np.ndarray:
+    """The notes that are not drums."""
+    drums = np.array([track.drums for track in score.tracks], dtype=bool)
+    return score.notes[~drums[score.notes["track"]]]
+
+
+def recognise(score: Score) -> np.ndarray:
+    """The chords of a score, one guess a beat (every half second in free time), equal ones merged: CHORD rows.
+
+    A hidden Markov model: beats emit how long each pitch class sounds and which is lowest; chords (the token
+    qualities and no chord) like to change at bar lines and mid-bar. The lowest note of most beats gives the bass
+    where it belongs to the chord.
+    """
+    notes, (beats, change) = pitched(score), _grid(score)
+    if not len(notes):
+        return np.array([(0, *NO_CHORD)], dtype=CHORD)
+    onsets, pitch = notes["onset"].astype(np.int64), notes["pitch"].astype(np.int64)
+    note, beat, length = spread(onsets, onsets + notes["duration"], beats)
+    count, tone = len(beats) - 1, beat * 12 + pitch[note] % 12
+    sounding = np.bincount(tone, length / np.diff(beats)[beat], count * 12).reshape(count, 12)
+    lowest = np.full(count, 128)
+    np.minimum.at(lowest, beat, pitch[note])
+    bass = (np.arange(12) == lowest[:, None] % 12) & (lowest < 128)[:, None]
+    entry = np.append(_PRIOR_AT_CHANGE * (np.tile(_PRIOR, 12) - max(_PRIOR)), 0)
+    path = _most_likely(_log_odds(np.sqrt(sounding), bass), change, entry)
+    starts = np.flatnonzero(np.append(True, np.diff(path) != 0))
+    root, quality = np.divmod(path[starts], TOKEN_QUALITIES)
+    root[path[starts] == 12 * TOKEN_QUALITIES] = -1
+    return merged(np.rec.fromarrays([beats[starts], root, quality, _basses(root, quality, bass, starts)], CHORD))
+
+
+def _basses(root: np.ndarray, quality: np.ndarray, bass: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """The chord tone that is lowest in most of a chord's beats; the root where none is."""
+    votes = np.add.reduceat(bass, starts, axis=0, dtype=np.int64) * pitch_classes(root, quality, root)
+    return np.where(root < 0, -1, np.where(votes.any(1), votes.argmax(1), root))
+
+
+def _grid(score: Score) -> tuple[np.ndarray, np.ndarray]:
+    """Beats in ticks, and how likely the chord changes at each but the last."""
+    if score.free:
+        seconds = np.arange(0, score.seconds(score.end) + 1, 0.5)
+        return score.ticks(seconds), np.full(len(seconds) - 1, _CHANGE_IN_FREE_TIME)
+    beats, bars = score.beats(), score.bars()
+    bar = np.searchsorted(bars, beats[:-1], side="right") - 1
+    since, left = beats[:-1] - bars[bar], bars[bar + 1] - beats[:-1]
+    return beats, np.select([since == 0, since == left], [_CHANGE_AT_BAR, _CHANGE_MID_BAR], _CHANGE)
+
+
+def _log_odds(sounding: np.ndarray, bass: np.ndarray) -> np.ndarray:
+    """Beats (B, 12) against chords, root by root and last no chord: (B, 12 * TOKEN_QUALITIES + 1), not normalised."""
+    root, quality = np.divmod(np.arange(12 * TOKEN_QUALITIES), TOKEN_QUALITIES)
+    tones = pitch_classes(root, quality, root)
+    lowest = np.where(tones, _BASS_INSIDE, _BASS_OUTSIDE)
+    lowest[np.arange(len(root)), root] = _BASS_ROOT
+    heard, weights = np.hstack([sounding, bass]), np.hstack([np.where(tones, _INSIDE, _OUTSIDE), lowest])
+    chords = np.einsum("bt,ct->bc", heard, weights)  # BLAS threads cost more than they save
+    silence = _SILENCE + _SILENCE_PER_TONE * sounding.sum(1) + _SILENCE_PER_BASS * bass.sum(1)
+    return np.column_stack([chords + _PRIOR_EACH_BEAT * np.tile(_PRIOR, 12), silence])
+
+
+def _most_likely(log_odds: np.ndarray, change: np.ndarray, entry: np.ndarray) -> np.ndarray:
+    """Viterbi over states that stay or change, to whichever: the best state (S) of every step (B).
+
+    `log_odds` (B, S) of each step, `change` (B,) how likely each step changes, `entry` (S,) log odds of a new state.
+    """
+    stay, go = np.log(1 - change), np.log(change / _NEXT_CHORDS)
+    best, before = log_odds[0] + entry, np.empty(log_odds.shape, dtype=np.int16)
+    states = np.arange(len(best))
+    for step in range(1, len(log_odds)):
+        leader = best.argmax()
+        staying = best + stay[step]
+        going = best[leader] + go[step] + entry
+        before[step] = np.where(staying >= going, states, leader)
+        best = np.maximum(staying, going) + log_odds[step]
+    path = np.empty(len(log_odds), dtype=np.int64)
+    path[-1] = best.argmax()
+    for step in range(len(path) - 1, 0, -1):
+        path[step - 1] = before[step, path[step]]
+    return path
+
+
+# Albrecht and Shanahan (2013), how often the degrees of a key sound: of five profiles the best on POP909
+_MAJOR_KEY = (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081)
+_MINOR_KEY = (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052)
+
+
+def estimate_key(score: Score) -> tuple[int, str, float]:
+    """Tonic (0-11), "major" or "minor", and confidence: how far the key's correlation leads the next best (0 to 2).
+
+    Krumhansl's method: time sounding by pitch class, correlated with the profile of all 24 keys. Music without
+    pitches is C major with confidence 0.
+    """
+    notes = pitched(score)
+    heard = np.bincount(notes["pitch"] % 12, notes["duration"], 12)
+    if np.ptp(heard) == 0:
+        return 0, "major", 0.0
+    profiles = np.array([np.roll(profile, tonic) for profile in (_MAJOR_KEY, _MINOR_KEY) for tonic in range(12)])
+    correlation = np.corrcoef(heard, profiles)[0, 1:]
+    order = np.argsort(-correlation, kind="stable")
+    lead = correlation[order[0]] - correlation[order[1]]
+    return int(order[0] % 12), ("major", "minor")[order[0] // 12], float(lead)
