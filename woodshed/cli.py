@@ -1,9 +1,8 @@
 """The command line: one verb, one function, its settings the flags. It parses, shows progress and prints."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -113,7 +112,8 @@ def _prepare() -> Callable:
 
 def corpus_lines(corpus) -> Iterator[str]:
     """What a corpus holds, in a few lines."""
-    yield f"{corpus.folder}: {len(corpus)} pieces as {corpus.tokenizer.name} tokens, {len(corpus.skipped)} files left out"
+    counts = f"{len(corpus)} pieces as {corpus.tokenizer.name} tokens, {len(corpus.skipped)} files left out"
+    yield f"{corpus.folder}: {counts}"
     for split in ("train", "validation", "test"):
         pieces = [corpus.pieces[index] for index in corpus.split(split)]
         minutes, notes = sum(piece.seconds for piece in pieces) / 60, sum(piece.notes for piece in pieces)
@@ -152,13 +152,14 @@ def train_with_bar(corpus, out: Path, settings=None, **changes):
                     f"step {now.step}: validation " + ", ".join(f"{v:.3f} {k}" for k, v in now.validation.items())
                 )
             else:
-                progress(now.share, f"step {now.step}  loss {now.loss:.3f}  {_clock(now.seconds_left)} left")
+                left = _clock(now.seconds_left)
+                progress(now.step / max(now.steps, 1), f"step {now.step}  loss {now.loss:.3f}  {left} left")
 
         return train(corpus, out, settings, report=report, **changes)
 
 
 def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}" if seconds == seconds else "--:--"
+    return "--:--" if math.isnan(seconds) else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def _generate() -> Callable:
@@ -195,7 +196,7 @@ def take_line(take, path: Path) -> str:
     """Notes, chord adherence (and on rotated chords), recurrence and the file."""
     told = [f"{len(take.score.notes)} notes", f"{take.score.seconds(take.score.end):.1f} s", f"T {take.temperature:g}"]
     names = {"chord_adherence": "in chord", "rotated_adherence": "in rotated chords", "recurrence": "recurrence"}
-    told += [f"{take.measures[k]:.2f} {about}" for k, about in names.items() if take.measures[k] == take.measures[k]]
+    told += [f"{take.measures[k]:.2f} {about}" for k, about in names.items() if not math.isnan(take.measures[k])]
     return f"{path}: " + ", ".join(told)
 
 

@@ -73,6 +73,7 @@ class Corpus:
         self.settings: dict = data["settings"]
         self.fingerprint: str = data["fingerprint"]
         self.skipped: list[dict] = data["skipped"]
+        self.facts: dict = data.get("facts", {})
         self.music: dict = data.get("music", {})  # what generate falls back on: bpm, metre, head words
         self.pieces = [
             Piece(**{**piece, "tracks": tuple(Track(*track) for track in piece["tracks"])}) for piece in data["pieces"]
@@ -230,7 +231,7 @@ class TrainingRows(Sequence):
 def cut_window(score: Score, tokenizer: Tokenizer, at: float, room: float) -> tuple[Score, int]:
     """The stretch of about a `room` share of a piece that begins at the share `at`, and the tick of the piece's end."""
     end = tokenizer.end(score)
-    lines = seams(score, end)
+    lines = score.seams(end)
     first = int(at * (len(lines) - 1))
     stop = min(first + max(int((len(lines) - 1) * room), 1), len(lines) - 1)
     start = int(lines[first])
@@ -246,14 +247,6 @@ def augment(score: Score, last: int, rng: np.random.Generator) -> tuple[Score, i
     return moved, round(last / factor) if score.free else last
 
 
-def seams(score: Score, end: int) -> np.ndarray:
-    """Where a stretch may begin and end: bar lines, or every second in free time; the last is at or after `end`."""
-    if not score.free:
-        return score.bars(end)
-    second = 2 * score.ticks_per_quarter
-    return np.arange(0, end + second, second)
-
-
 def draw_task(shares: dict[str, float], rng: np.random.Generator) -> str:
     """The name of a task by its share of the draws; what the shares leave over is "compose"."""
     draw = rng.random()
@@ -263,7 +256,7 @@ def draw_task(shares: dict[str, float], rng: np.random.Generator) -> str:
 
 def draw_region(task: str, score: Score, everything: Region, rng: np.random.Generator) -> Region:
     """A region for a task: everything, the rest from a bar on, up to eight bars, or one of the parts."""
-    lines = seams(score, everything.end)
+    lines = score.seams(everything.end)
     if task == "accompany":
         present = sorted({score.tracks[track].part for track in np.unique(score.notes["track"]).tolist()})
         return Region(0, everything.end, (str(rng.choice(present)),)) if len(present) > 1 else everything
@@ -300,7 +293,7 @@ class EvaluationRows(Sequence):
 
     def _add(self, score: Score, tokenizer: Tokenizer, length: int) -> None:
         end = tokenizer.end(score)
-        lines = seams(score, end)
+        lines = score.seams(end)
         first, count = 0, len(lines) - 1
         while first < len(lines) - 1:
             start, stop = int(lines[first]), int(lines[min(first + count, len(lines) - 1)])
@@ -311,7 +304,7 @@ class EvaluationRows(Sequence):
             if len(body.ids) + 2 > length and count > 1:
                 count = max(int(count * min(0.95, length / len(body.ids))), 1)
                 continue
-            ids = np.concatenate([[BOS], body.ids, [EOS] * ended])
+            ids = np.array([BOS, *body.ids.tolist(), *[EOS] * ended])
             self._rows.append(pack([Posed(ids, np.arange(len(ids)) > 0)], length))
             self.notes += len(window.notes)
             self.seconds += float(score.seconds(min(stop, end)) - score.seconds(start))

@@ -239,7 +239,7 @@ def _opening(run: Run, settings: GenerateSettings) -> tuple[Score, int]:
     score = _read_prompt(Path(settings.prompt), run)
     if settings.bpm is not None and not score.free:
         score = score.stretch(settings.bpm * score.tempos["usec"][0] / 6e7)
-    start = int(tasks.seams(score, max(score.end, 1))[-1])
+    start = int(score.seams(max(score.end, 1))[-1])
     if settings.metre is not None and not score.free:
         score = score.replace(metres=[*score.metres.tolist(), (start, *parse_metre(settings.metre))])
     return score, start
@@ -275,7 +275,7 @@ def _length(settings: GenerateSettings, score: Score, bar: int, chords: int) -> 
 
 def _fitted(tokenizer: Tokenizer, score: Score, region: Region, room: int) -> tuple[Score, Region]:
     """The stage with only so many bars before the region as fit into `room` ids."""
-    lines = [int(line) for line in tasks.seams(score, max(region.start, 1)) if line < region.start]
+    lines = [int(line) for line in score.seams(max(region.start, 1)) if line < region.start]
     while len(lines) > 1 and len(tokenizer.body(score, lines[0], region.start, whole=False).ids) > room:
         lines = lines[max(1, len(lines) // 8) :]
     cut = lines[0] if lines else 0

@@ -142,6 +142,13 @@ class Score:
         inside = [np.arange(a, b, u) for a, b, u in zip(bars[:-1], bars[1:], unit, strict=True)]
         return np.concatenate([*inside, bars[-1:]])
 
+    def seams(self, end: int | None = None) -> np.ndarray:
+        """Where a stretch of music may begin or end, in ticks: bar lines; in free time every second."""
+        if not self.free:
+            return self.bars(end)
+        second = 2 * self.ticks_per_quarter
+        return np.arange(0, (self.end if end is None else end) + second, second)
+
     # --- edits ------------------------------------------------------------------------------------------------
 
     def replace(self, **changes) -> Score:

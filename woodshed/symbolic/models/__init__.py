@@ -1,0 +1,48 @@
+"""Models: ids in, logits out; they know no music. One file here is one model; the file name is its name.
+
+A model module offers
+
+- `MODEL`, a class of transformers' PreTrainedModel: causal, with a key-value cache or a state as `past_key_values`
+- `SIZES`, a dict whose keys are the names of its sizes
+- `make_config(size, vocab_size, *, max_seq_len, **overrides) -> PretrainedConfig`
+
+Importing this package loads no torch; making a model does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ... import menu
+from ...errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def names() -> list[str]:
+    """The models there are."""
+    return menu.names(__name__)
+
+
+def sizes(name: str) -> list[str]:
+    """The sizes of a model, smallest first."""
+    return list(menu.load(__name__, name, "model").SIZES)
+
+
+def make(name: str, *, size: str, vocab_size: int, max_seq_len: int, **overrides) -> PreTrainedModel:
+    """A model with fresh weights from torch's global random state: call `torch.manual_seed` before.
+
+    `max_seq_len` is the longest context in ids; `overrides` are fields of the model's configuration. Raises InputError
+    for an unknown model, size or field.
+
+    The configuration says `use_cache=False`, since transformers ignores packed rows (restarting `position_ids`)
+    wherever a cache is made, and a training forward would make one; `generate` and `make_step` use theirs all the same.
+    """
+    module = menu.load(__name__, name, "model")
+    if size not in module.SIZES:
+        raise InputError(f"{name} has no size {size!r}; choose from: {', '.join(module.SIZES)}")
+    model = module.MODEL(module.make_config(size, vocab_size, max_seq_len=max_seq_len, **overrides))
+    model.config.use_cache = False
+    model.generation_config.use_cache = True
+    return model

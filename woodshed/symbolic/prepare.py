@@ -1,0 +1,374 @@
+"""From a folder of MIDI to a corpus: which files, which tokenizer, which split."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import EmptyCorpus, InputError
+from . import tokenizers
+from .corpus import SPLITS, Corpus, Piece, write_corpus
+from .inspect import Chords, InspectSettings, Reason, file_name, inspect, mapped
+from .metadata import Metadata, Performance, find_metadata, read_metadata
+from .midi import midi_files
+from .report import REASONS, Finding, Report, duration, suits
+from .score import PARTS, Score
+from .songs import joined, named_song
+from .tasks import DENSITIES, PLAYED_LEVELS
+from .tokenizers import Tokenizer
+
+FEW_SONGS = 10
+LEFT_OUT = REASONS | {
+    "selection": "not asked for",
+    "free time": "no bars and beats to trust, which this tokenizer needs",
+}
+
+
+@dataclass(frozen=True)
+class PrepareSettings(InspectSettings):
+    """How to make a corpus."""
+
+    tokenizer: str = "auto"
+    """remi, performance, miditok:NAME, or auto: remi where most minutes keep to bars and beats, else performance."""
+    fractions: str = "0.8,0.1,0.1"
+    """Shares of train, validation and test, counted in songs; two numbers leave out test."""
+    seed: int = 0
+    """Another seed divides the songs in another way."""
+    augment: bool = False
+    """Learn the music in 12 keys and 3 tempi (0.9, 1, 1.1), drawn anew with every batch."""
+    chords: Chords = "recognise"
+    """Chords of files that state none: heard in the notes. "file" keeps to what is stated, "none" drops it too."""
+    continue_share: float = 0.05
+    """Share of the training examples that continue a beginning."""
+    accompany_share: float = 0.1
+    """Share that write one part beside the others, where there are several."""
+    fill_share: float = 0.1
+    """Share that fill in some bars; the rest compose from nothing."""
+    metadata: Path | None = None
+    """A table of the files, CSV or JSON as MAESTRO has it; maestro-v*.csv in the folder is found without this."""
+    composer: str | None = None
+    """Only music of composers whose name holds this."""
+    year: str | None = None
+    """Only performances of this year (2009) or of these years (2004-2011)."""
+    only_split: str | None = None
+    """Only what the table calls train, validation or test; it is then divided anew."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        parse_fractions(self.fractions)
+        parse_years(self.year)
+        for name, share in self.tasks().items():
+            if not 0 <= share <= 1:
+                raise InputError(f"--{name}-share {share}: give a number from 0 to 1")
+        if sum(self.tasks().values()) > 1:
+            raise InputError(f"the shares of the tasks add up to {sum(self.tasks().values()):g}; at most 1")
+        if self.only_split not in (None, *SPLITS):
+            raise InputError(f"--only-split {self.only_split}: choose one of {', '.join(SPLITS)}")
+
+    def tasks(self) -> dict[str, float]:
+        """Shares of the tasks by name."""
+        return {"continue": self.continue_share, "accompany": self.accompany_share, "fill": self.fill_share}
+
+    @property
+    def selects(self) -> bool:
+        return any((self.composer, self.year, self.only_split))
+
+
+def parse_fractions(text: str) -> tuple[float, ...]:
+    """ "0.8,0.1,0.1" or "0.8,0.2" as three numbers that add up to 1."""
+    try:
+        shares = [float(share) for share in text.split(",")]
+    except ValueError:
+        shares = []
+    good = 2 <= len(shares) <= 3 and all(0 <= share <= 1 for share in shares) and abs(sum(shares) - 1) < 1e-6
+    if not good or not shares[0]:
+        raise InputError(f"--fractions {text}: give shares of train, validation and test that add up to 1: 0.8,0.1,0.1")
+    return (*shares, 0.0)[:3]
+
+
+def parse_years(text: str | None) -> range | None:
+    """ "2009" or "2004-2011" as a range."""
+    if text is None:
+        return None
+    first, _, last = text.partition("-")
+    if not (first.strip().isdigit() and (last or first).strip().isdigit()) or int(last or first) < int(first):
+        raise InputError(f"--year {text}: give a year (2009) or a range (2004-2011)")
+    return range(int(first), int(last or first) + 1)
+
+
+def prepare(
+    folder: str | Path,
+    out: str | Path,
+    settings: PrepareSettings | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Corpus:
+    """Make the corpus `out` of the MIDI files in a folder.
+
+    What `inspect` finds usable, the selection asks for and the tokenizer can take goes in; every other file stands in
+    `corpus.skipped` with its reason. Songs are divided, not files: takes of one song come into one split. The same
+    folder and settings give the same corpus. Raises InputError where `out` exists, EmptyCorpus where nothing is left.
+    """
+    settings, folder, out = settings or PrepareSettings(), Path(folder), Path(out)
+    if out.exists():
+        raise InputError(f"--out {out} exists already; choose another folder, or remove it")
+    table = _table(folder, settings)
+    report = inspect(folder, settings, chords=settings.chords, progress=_half(progress, 0))
+    tokenizer, why = choose_tokenizer(report, settings)
+    findings = [_asked_for(finding, table, tokenizer, settings) for finding in report.findings]
+    usable = [finding for finding in findings if not finding.reason]
+    if not usable:
+        raise EmptyCorpus(f"{folder}: {_nothing_left(findings)}")
+    lengths = mapped(partial(_length, tokenizer), [finding.score for finding in usable], _half(progress, 1))
+    names = group_songs(usable, table)
+    known = [table.split(finding.path) if table and not settings.only_split else "" for finding in usable]
+    splits, remarks = divide(names, known, parse_fractions(settings.fractions), settings.seed)
+    pieces = [_piece(*row) for row in zip(usable, splits, names, lengths, strict=True)]
+    scores = [finding.score for finding in usable]
+    skipped = [_skip(finding) for finding in findings if finding.reason]
+    facts = _facts(pieces, scores) | {"tokenizer": why, "remarks": remarks, "metadata": _per_split(table, report)}
+    told = {"settings": _saved(settings), "skipped": skipped, "facts": facts, "music": _music(usable)}
+    return write_corpus(out, pieces, scores, tokenizer, **told)
+
+
+def _half(progress: Callable[[int, int], None] | None, half: int) -> Callable[[int, int], None] | None:
+    """Progress of the first or second half of the work."""
+    return progress and (lambda done, total: progress(half * total + done, 2 * total))
+
+
+def _length(tokenizer: Tokenizer, score: Score) -> int:
+    return len(tokenizer.encode(score))
+
+
+# --- what goes in ----------------------------------------------------------------------------------------------
+
+
+def _table(folder: Path, settings: PrepareSettings) -> Metadata | None:
+    path = settings.metadata or find_metadata(folder)
+    if path is None and settings.selects:
+        raise InputError("--composer, --year and --only-split need a table of the files: --metadata FILE")
+    return read_metadata(path) if path else None
+
+
+def choose_tokenizer(report: Report, settings: PrepareSettings) -> tuple[Tokenizer, str]:
+    """The tokenizer asked for, or the one that suits the music; and why."""
+    if settings.tokenizer != "auto":
+        return tokenizers.make(settings.tokenizer), "asked for"
+    name, why = suits(report)
+    return tokenizers.make(name), why
+
+
+def _asked_for(finding: Finding, table: Metadata | None, tokenizer: Tokenizer, settings: PrepareSettings) -> Finding:
+    """The finding, left out where the selection or the tokenizer does not take it."""
+    if finding.reason:
+        return finding
+    wrong = _not_selected(table.of(finding.path), settings) if settings.selects else ""
+    if wrong:
+        return finding.without("selection", wrong)
+    if tokenizer.needs_bars and finding.score.free:
+        return finding.without("free time", finding.facts.grid_reason or "played freely")
+    return finding
+
+
+def _not_selected(row: Performance | None, settings: PrepareSettings) -> str:
+    """Why a row of the table is not asked for; empty where it is."""
+    if row is None:
+        return "not in the table"
+    if settings.composer and _folded(settings.composer) not in _folded(row.composer):
+        return f"composer {row.composer or 'unknown'}"
+    if settings.year and row.year not in parse_years(settings.year):
+        return f"year {row.year or 'unknown'}"
+    return f"split {row.split or 'unknown'}" if settings.only_split not in (None, row.split) else ""
+
+
+def _folded(text: str) -> str:
+    """Without case and accents, so that Dvorak finds Dvořák."""
+    letters = unicodedata.normalize("NFKD", text)
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
+
+
+def _nothing_left(findings: Sequence[Finding]) -> str:
+    counts = Counter(finding.reason for finding in findings)
+    told = "; ".join(f"{count} {reason} ({LEFT_OUT[reason]})" for reason, count in counts.most_common())
+    hints = {"drums": "--only-part drums", "free time": "--tokenizer performance", "part": "another --only-part"}
+    reason = counts.most_common(1)[0][0]
+    way = hints.get(reason, f"--keep {reason}" if reason in Reason.__args__ else "")
+    return f"nothing to learn from in {len(findings)} files: {told}" + (f". Try {way}" if way else "")
+
+
+def _skip(finding: Finding) -> dict[str, str]:
+    return {"path": finding.path, "reason": finding.reason, "detail": finding.detail}
+
+
+# --- songs and splits ------------------------------------------------------------------------------------------
+
+
+def group_songs(findings: Sequence[Finding], table: Metadata | None = None) -> list[str]:
+    """The song of every file: one by its notes, its name, or its composer and title, is one song. By its first path."""
+    ties = defaultdict(list)
+    for index, finding in enumerate(findings):
+        row = table.of(finding.path) if table else None
+        for tie in (("notes", finding.song), ("name", named_song(finding.path)), ("title", row.song if row else "")):
+            if tie[1]:
+                ties[tie].append(index)
+    pairs = [(members[0], other) for members in ties.values() for other in members[1:]]
+    return [findings[head].path for head in joined(len(findings), pairs)]
+
+
+def divide(
+    songs: Sequence[str], known: Sequence[str], fractions: Sequence[float], seed: int = 0
+) -> tuple[list[str], list[str]]:
+    """The split of every file, and remarks. Songs with a known split keep it, the others are drawn by `seed`.
+
+    A song's place in the draw depends on its name and the seed alone, so that a file more or less moves few others.
+    """
+    given: dict[str, set[str]] = defaultdict(set)
+    for song, split in zip(songs, known, strict=True):
+        given[song] |= {split} - {""}
+    rest = sorted((song for song, splits in given.items() if not splits), key=lambda song: _draw(song, seed))
+    counts = _split_counts(len(rest), fractions)
+    drawn = dict(zip(rest, np.repeat(SPLITS, counts).tolist(), strict=True))
+    splits = [
+        split or drawn.get(song) or min(given[song], key=SPLITS.index) for song, split in zip(songs, known, strict=True)
+    ]
+    return splits, _split_remarks(given, splits, fractions)
+
+
+def _draw(song: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed} {song}".encode()).digest()
+
+
+def _split_counts(songs: int, fractions: Sequence[float]) -> list[int]:
+    """How many songs each split gets: at least one where a share is asked for and there are enough."""
+    asked = sum(share > 0 for share in fractions)
+    if songs < asked:
+        return [songs, 0, 0]
+    held_out = [max(round(share * songs), 1) if share else 0 for share in fractions[1:]]
+    while sum(held_out) >= songs:
+        held_out[int(np.argmax(held_out))] -= 1
+    return [songs - sum(held_out), *held_out]
+
+
+def _split_remarks(given: dict[str, set[str]], splits: Sequence[str], fractions: Sequence[float]) -> list[str]:
+    remarks = [
+        f"the table puts takes of {song} into {' and '.join(sorted(splits))}"
+        for song, splits in given.items()
+        if len(splits) > 1
+    ]
+    empty = [name for name, share in zip(SPLITS, fractions, strict=True) if share and name not in splits]
+    if empty:
+        remarks.append(f"no song for {' and '.join(empty)}, of {len(given)}: nothing to judge the training by")
+    elif len(given) < FEW_SONGS:
+        remarks.append(f"only {len(given)} songs: what is measured on so few says little")
+    return remarks
+
+
+# --- what is written -------------------------------------------------------------------------------------------
+
+
+def _piece(finding: Finding, split: str, song: str, ids: int) -> Piece:
+    facts, score = finding.facts, finding.score
+    beat = {} if score.free else {"bpm": facts.bpm, "metre": facts.metre}
+    return Piece(
+        path=finding.path,
+        split=split,
+        notes=facts.notes,
+        seconds=facts.seconds,
+        ids=ids,
+        bars=facts.bars,
+        ticks_per_quarter=score.ticks_per_quarter,
+        free=score.free,
+        tracks=score.tracks,
+        digest=finding.digest,
+        song=song,
+        **beat,
+    )
+
+
+def _facts(pieces: Sequence[Piece], scores: Sequence[Score]) -> dict:
+    """Sums over a corpus."""
+    parts = Counter(part for piece in pieces for part in {track.part for track in piece.tracks})
+    return {
+        "minutes": round(sum(piece.seconds for piece in pieces) / 60, 3),
+        "notes": sum(piece.notes for piece in pieces),
+        "ids": sum(piece.ids for piece in pieces),
+        "free": sum(piece.free for piece in pieces),
+        "chords": sum(len(score.chords) > 0 for score in scores),
+        "parts": {part: parts[part] for part in PARTS if parts[part]},
+    }
+
+
+def _music(findings: Sequence[Finding]) -> dict:
+    """What is usual in a corpus, for takes that ask for nothing else: head words, and bpm and metre if it has bars."""
+    facts = [finding.facts for finding in findings]
+    played = np.median([fact.velocities for fact in facts]) >= PLAYED_LEVELS
+    density = int(np.searchsorted(DENSITIES, np.median([fact.notes_per_second for fact in facts])))
+    usual = {"head": ["Played" if played else "Notated", f"Density_{density}"]}
+    bound = [fact for fact in facts if not fact.free]
+    if bound:
+        metres = Counter(fact.metre for fact in bound)
+        usual |= {"bpm": round(float(np.median([fact.bpm for fact in bound])), 1), "metre": metres.most_common(1)[0][0]}
+    return usual
+
+
+def _per_split(table: Metadata | None, report: Report) -> dict | None:
+    """Performances, hours and notes of the whole table, before any selection."""
+    if table is None:
+        return None
+    known = {finding.path: finding.facts for finding in report.findings if finding.facts}
+    return table.per_split(
+        {path: facts.notes for path, facts in known.items()}, {path: facts.seconds for path, facts in known.items()}
+    )
+
+
+def _saved(settings: PrepareSettings) -> dict:
+    """The settings as JSON, the shares of the tasks together, and nothing of this machine."""
+    told = dataclasses.asdict(settings)
+    for name in settings.tasks():
+        del told[f"{name}_share"]
+    return told | {
+        "tasks": settings.tasks(),
+        "keep": list(settings.keep),
+        "metadata": settings.metadata and settings.metadata.name,
+    }
+
+
+def corpus_lines(corpus: Corpus) -> Iterator[str]:
+    """What a corpus holds and what was left out, in a few lines."""
+    facts = corpus.facts
+    music = f"{duration(60 * facts['minutes'])}, {facts['notes']:,} notes"
+    yield f"{corpus.folder}: {len(corpus)} pieces, {music}, {facts['ids']:,} {corpus.tokenizer.name} ids"
+    yield f"  {corpus.tokenizer.name}: {facts['tokenizer']}"
+    for name, sums in (facts["metadata"] or {}).items():
+        missing = f", {sums['missing']} of them not in the folder" if sums["missing"] else ""
+        told = f"{sums['performances']} performances, {sums['hours']:.1f} hours, {sums['notes']:,} notes{missing}"
+        yield f"  in the table, {name}: {told}"
+    for split in SPLITS:
+        pieces = [corpus.pieces[index] for index in corpus.split(split)]
+        seconds, notes = sum(piece.seconds for piece in pieces), sum(piece.notes for piece in pieces)
+        songs = len({piece.song for piece in pieces})
+        yield f"  {split:<11}{songs:>6} songs {len(pieces):>6} pieces {seconds / 60:>9.1f} min {notes:>10,} notes"
+    counts = Counter(row["reason"] for row in corpus.skipped)
+    if counts:
+        told = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+        yield f"  left out: {told}; corpus.json names every file"
+    yield from (f"  {remark}" for remark in facts["remarks"])
+
+
+def changed_sources(corpus: Corpus, folder: str | Path) -> list[str]:
+    """The pieces of a corpus whose files in `folder` are gone or no longer the same."""
+    paths = {file_name(path, folder): path for path in midi_files(folder)}
+
+    def same(piece: Piece) -> bool:
+        path = paths.get(piece.path)
+        return path is not None and hashlib.sha256(path.read_bytes()).hexdigest() == piece.digest
+
+    return [piece.path for piece in corpus.pieces if not same(piece)]

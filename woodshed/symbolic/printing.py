@@ -1,0 +1,158 @@
+"""The data report on the screen: rich tables that fit 80 columns and 200, and a pipe."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+from .report import REASONS, Facts, Report, advice, count_files, duration, percent
+from .tasks import PLAYED_LEVELS
+
+FULL_TABLE = 30  # files up to which each has its line
+GRIDS = {
+    "kept": "as in the file",
+    "shifted": "moved to where the music has them",
+    "re-barred": "another metre found",
+    "free": "no beat to trust",
+    "believed": "not checked",
+}
+LEFT = {"title_justify": "left", "title_style": "bold"}  # of a rich table
+EXAMPLES = 3  # files named for each reason
+
+
+def render(report: Report, *, files: bool | None = None):
+    """The report for a rich console. `files` says whether each usable file has its line (None: if few)."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts = [Text(_headline(report), style="bold"), Text()]
+    if report.usable:
+        parts += [_overview(report), Text()]
+        if files or (files is None and len(report.usable) <= FULL_TABLE):
+            parts += [_file_table(report), Text()]
+    if report.left_out:
+        parts += [_left_out_table(report), Text()]
+    if any(finding.remarks for finding in report.usable):
+        parts += [_remark_table(report), Text()]
+    parts += [_grid([("-", line) for line in advice(report)], "Advice"), Text()]
+    if report.usable:
+        parts.append(Text(plain(f"Next: woodshed prepare {report.folder} --out CORPUS")))
+    return Group(*parts)
+
+
+def _headline(report: Report) -> str:
+    some = f"{len(report.usable):,} of {count_files(len(report.findings))} can be learned from"
+    notes = sum(finding.facts.notes for finding in report.usable)
+    return f"{some}: {duration(report.seconds)}, {notes:,} notes" if report.usable else some
+
+
+def _overview(report: Report):
+    """Label and value, a line each."""
+    facts = [finding.facts for finding in report.usable]
+    rows = [
+        ("length", _spread([fact.seconds for fact in facts], _clock)),
+        ("notes a second", _spread([fact.notes_per_second for fact in facts], "{:.1f}".format)),
+        ("pitches", f"{min(fact.lowest for fact in facts)} to {max(fact.highest for fact in facts)} (60 is middle C)"),
+        ("keys", _common(fact.key for fact in facts)),
+        ("metre", _common("free time" if fact.free else fact.metre for fact in facts)),
+        ("tempo", _spread([fact.bpm for fact in facts if fact.bpm], "{:.0f} bpm".format)),
+        ("bars and beats", _common(GRIDS[fact.grid] for fact in facts)),
+        ("parts", _common(part for fact in facts for part in fact.parts)),
+        ("dynamics", _common(map(_dynamics, facts))),
+        ("pedal", _pedal(facts)),
+        ("chords", _common("in the file" if fact.chords else "none written" for fact in facts)),
+    ]
+    return _grid([row for row in rows if row[1]])
+
+
+def _dynamics(fact: Facts) -> str:
+    if fact.velocities == 1:
+        return "all equally loud"
+    return "played" if fact.velocities >= PLAYED_LEVELS else "some marks"
+
+
+def _pedal(facts: list[Facts]) -> str:
+    used = [fact.pedal for fact in facts if fact.pedal]
+    return f"in {count_files(len(used))}, down for {percent(float(np.median(used)))} of the time" if used else "none"
+
+
+def _spread(values: list[float], tell) -> str:
+    """Median and range."""
+    if not values:
+        return ""
+    low, middle, high = (tell(float(value)) for value in np.quantile(values, [0, 0.5, 1]))
+    return f"{middle}, from {low} to {high}" if low != high else middle
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _common(values: Iterable[str], most: int = 6) -> str:
+    """The most frequent values with their counts."""
+    counts = Counter(values).most_common()
+    told = ", ".join(f"{value} {count:,}" for value, count in counts[:most])
+    return told + (f", {len(counts) - most} more" if len(counts) > most else "")
+
+
+def _grid(rows: Iterable[tuple[str, str]], title: str = ""):
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    if title:
+        table = Table(
+            title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False
+        )
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in rows:
+        table.add_row(Text(plain(label)), Text(plain(value)))
+    return table
+
+
+def _file_table(report: Report):
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="Files", box=None, pad_edge=False, header_style="dim", **LEFT)
+    table.add_column("file", no_wrap=True, overflow="ellipsis", ratio=1)
+    for name in ("length", "notes", "key", "bpm", "metre"):
+        table.add_column(name, justify="left" if name == "key" else "right", no_wrap=True)
+    for finding in report.usable:
+        fact = finding.facts
+        bpm = f"{fact.bpm:.0f}" if fact.bpm else ""
+        told = [finding.path, _clock(fact.seconds), f"{fact.notes:,}", fact.key, bpm, fact.metre]
+        table.add_row(*(Text(plain(cell)) for cell in told))
+    return table
+
+
+def _left_out_table(report: Report):
+    rows = []
+    for reason, count in report.counts().items():
+        some = [finding for finding in report.left_out if finding.reason == reason]
+        rows.append((count_files(count), f"{reason}: {REASONS[reason]}"))
+        rows += [
+            ("", finding.path + f": {finding.detail}" * (finding.detail != REASONS[reason]))
+            for finding in some[:EXAMPLES]
+        ]
+        rows += [("", f"... and {count - EXAMPLES:,} more")] * (count > EXAMPLES)
+    return _grid(rows, "Left out")
+
+
+def _remark_table(report: Report):
+    """Remarks that differ only in their numbers count as one."""
+    alike: dict[str, list[str]] = {}
+    for finding in report.usable:
+        for remark in finding.remarks:
+            alike.setdefault(re.sub(r"\d[\d.,/]*", "#", remark), []).append(f"{remark} ({finding.path})")
+    most = sorted(alike.values(), key=len, reverse=True)
+    return _grid([(count_files(len(told)), told[0] + " ..." * (len(told) > 1)) for told in most], "Remarks")
+
+
+def plain(text: str) -> str:
+    """Text without what a terminal would obey: a file name may hold anything."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

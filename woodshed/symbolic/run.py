@@ -1,0 +1,351 @@
+"""A run is a folder: a trained model with all that is needed to use it, in the Hugging Face layout.
+
+config.json  generation_config.json        the architecture
+model.safetensors                          the weights; or, of an adapter over a base,
+adapter_config.json  adapter_model.safetensors
+tokenizer.json                             what the ids mean
+run.json                                   our facts: versions, fingerprints, settings, validation, base
+log.jsonl  loss.png  README.md  takes/     how it was trained, a model card, what it has played
+checkpoint-*/                              private to the machine that trains: optimizer, scheduler, random state
+
+open_run("my-style") -> Run                run.model() -> PreTrainedModel
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import menu
+from ..errors import RunError
+from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer, saved_facts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FACTS = "run.json"
+ADAPTER = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model on disk. `facts` is run.json; `weights` the folder the weights are read from."""
+
+    folder: Path
+    tokenizer: Tokenizer
+    facts: dict
+    weights: Path
+
+    def model(self, *, merge: bool = False, device: str = "cpu") -> PreTrainedModel:
+        """Load the weights, ready to generate; an adapter over its base, or merged into it.
+
+        Every call reads them anew. A RunError names a base that is missing or has changed.
+        """
+        if not (self.weights / ADAPTER).exists():
+            return load_model(self.weights, device=device)
+        from peft import PeftModel
+
+        base = find_base(self.facts["base"], self.folder)
+        if weights_digest(base) != self.facts["base_weights"]:
+            raise RunError(self.folder, f"its base {base} has other weights than it was trained on; train it again")
+        model = load_base(base, self.tokenizer, device=device)
+        with quiet():
+            model = PeftModel.from_pretrained(model, self.weights).eval()
+        return model.merge_and_unload() if merge else model
+
+
+def open_run(folder: str | Path, checkpoint: int | None = None) -> Run:
+    """Open a run, or one of its checkpoints (by step). No weights are loaded yet; the files are checked.
+
+    Raises RunError for a folder that is not a run, training that has not finished (unless a checkpoint is chosen),
+    tokens that are not those of the weights, truncated weights and a missing base.
+    """
+    folder = Path(folder)
+    facts = read_facts(folder)
+    tokenizer = open_tokenizer(folder)
+    if tokenizer.fingerprint != facts["tokenizer"]:
+        reason = f"its tokenizer is {tokenizer.fingerprint}, its weights were trained on {facts['tokenizer']}"
+        raise RunError(folder, f"{reason}; restore its own tokenizer.json and tokenizer_config.json")
+    weights = folder if checkpoint is None else _checkpoint(folder, checkpoint)
+    check_weights(weights, f"train it to the end (--resume) or choose a checkpoint: {_steps(folder)}")
+    if (weights / ADAPTER).exists() and is_local(facts["base"]):
+        find_base(facts["base"], folder)
+    return Run(folder, tokenizer, facts, weights)
+
+
+def read_facts(folder: Path) -> dict:
+    """run.json, or a RunError."""
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(folder, f"not a run: {FACTS} cannot be read ({error}); make one with woodshed train") from None
+    if not isinstance(facts, dict) or not facts.keys() >= {"tokenizer", "base", "settings"}:
+        raise RunError(folder, f"not a run: {FACTS} says nothing of its tokenizer, base and settings")
+    return facts
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """The complete checkpoints of a run by step: those with trainer_state.json, which the Trainer writes last."""
+    found = {}
+    for path in folder.glob("checkpoint-*"):
+        try:
+            found[json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]] = path
+        except (OSError, ValueError, KeyError):
+            continue
+    return dict(sorted(found.items()))
+
+
+def _steps(folder: Path) -> str:
+    return ", ".join(map(str, checkpoints(folder))) or "there is none"
+
+
+def _checkpoint(folder: Path, step: int) -> Path:
+    found = checkpoints(folder)
+    if step not in found:
+        raise RunError(folder, f"it has no checkpoint {step}; choose from: {_steps(folder)}")
+    return found[step]
+
+
+# --- weights ---------------------------------------------------------------------------------------------------
+
+
+def check_weights(folder: Path, remedy: str) -> None:
+    """A RunError unless the folder holds safetensors that are whole (header and length are read, not the tensors)."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise RunError(folder, f"it holds no weights (*.safetensors); {remedy}")
+    for file in files:
+        try:
+            with safe_open(file, framework="np"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise RunError(file, f"truncated or damaged ({error}); copy it again, or {remedy}") from None
+
+
+def weights_digest(folder: Path) -> str:
+    """Twelve hex digits over the weights of a folder; an adapter fits only the base it was trained on."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        with open(file, "rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()[:12]
+
+
+def load_model(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
+    """A whole model from a local folder of the Hugging Face layout, float32, in eval mode."""
+    import torch
+
+    from .models._attention import attention_for
+
+    try:
+        kind = _model_class(folder)
+        with quiet():
+            model = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(folder, f"its model cannot be loaded ({str(error).splitlines()[0]})") from None
+    if model._supports_sdpa:
+        model.set_attn_implementation(attention_for(device))
+    # PEFT would look this name up on the Hub at every save
+    model.name_or_path = model.config._name_or_path = ""
+    return model.to(device)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without its progress bars and logs, and without what it says about PEFT's way to ask it."""
+    from transformers.utils import logging
+
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _model_class(folder: Path):
+    """Our own class for a model of the menu, transformers' for any other."""
+    from transformers import AutoModelForCausalLM
+
+    from . import models
+
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    classes = (menu.load(models.__name__, name, "model").MODEL for name in models.names())
+    return next((own for own in classes if own.config_class.model_type == kind), AutoModelForCausalLM)
+
+
+# --- bases -----------------------------------------------------------------------------------------------------
+
+
+def is_local(base: str) -> bool:
+    """Whether the `base` of run.json is a folder (relative to the run, or absolute), not a Hugging Face id."""
+    return base.startswith(".") or os.path.isabs(base)
+
+
+def find_base(base: str, folder: Path) -> Path:
+    """The local folder of the `base` of the run in `folder`: a run, a folder of the Hugging Face layout, or the
+    snapshot of a Hugging Face id, of which only JSON and safetensors are fetched.
+
+    A RunError where there is no such thing, or no network to get it.
+    """
+    path = Path(os.path.normpath(folder / base)) if is_local(base) else None
+    if path is not None and not path.is_dir():
+        raise RunError(folder, f"its base is not at {path}; put it back there, or name another with --base")
+    path = path or _snapshot(base)
+    check_weights(path, "name another with --base")
+    return path
+
+
+def _snapshot(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(name, f"no folder of that name, and Hugging Face does not give it ({reason})") from None
+
+
+def is_foreign(base: Path, tokenizer: Tokenizer) -> bool:
+    """Whether a base knows nothing of our ids. A base with ids of ours that are not these is a RunError."""
+    saved = saved_facts(base)
+    if saved and saved["fingerprint"] != tokenizer.fingerprint:
+        theirs, ours = f"{saved['name']} {saved['fingerprint']}", f"{tokenizer.name} {tokenizer.fingerprint}"
+        raise RunError(base, f"its tokens are {theirs}, the corpus has {ours}; prepare the corpus with {saved['name']}")
+    return not saved
+
+
+def load_base(base: Path, tokenizer: Tokenizer, *, device: str = "cpu") -> PreTrainedModel:
+    """A base as one whole model: adapters merged, and embeddings grown where a foreign vocabulary is smaller."""
+    if (base / ADAPTER).exists():
+        return open_run(base).model(merge=True, device=device)
+    model = load_model(base, device=device)
+    if model.config.vocab_size < tokenizer.vocab_size:
+        model.resize_token_embeddings(tokenizer.vocab_size)
+    return model
+
+
+# --- writing ---------------------------------------------------------------------------------------------------
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_facts(folder: Path, facts: dict) -> None:
+    write_text(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+
+
+def publish(folder: Path, checkpoint: Path, facts: dict, config) -> Run:
+    """Make the weights of a checkpoint the run's own, with config, generation config, facts and model card."""
+    from transformers import GenerationConfig
+
+    config.save_pretrained(folder)
+    GenerationConfig(bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD).save_pretrained(folder)
+    for file in checkpoint.glob("*.safetensors"):
+        shutil.copyfile(file, folder / f".{file.name}.partial")
+        os.replace(folder / f".{file.name}.partial", folder / file.name)
+    if (checkpoint / ADAPTER).exists():
+        adapter = json.loads((checkpoint / ADAPTER).read_text(encoding="utf-8"))
+        write_text(folder / ADAPTER, json.dumps(adapter | {"base_model_name_or_path": facts["base"]}, indent=1))
+    (folder / "takes").mkdir(exist_ok=True)
+    write_text(folder / "README.md", _card(facts))
+    write_facts(folder, facts)
+    return open_run(folder)
+
+
+def _card(facts: dict) -> str:
+    """The model card: front matter for the Hub, then what a reader wants to know."""
+    head = {"library_name": "peft" if facts["adapter"] else "transformers", "tags": ["music", "midi", "woodshed"]}
+    if facts["base"] and not is_local(facts["base"]):
+        head["base_model"] = facts["base"]
+    validation = facts["validation"]
+    rows = [
+        ("validation", ", ".join(f"{value:.3f} {name.replace('_', ' ')}" for name, value in validation.items())),
+        ("step", f"{facts['best_step']} of {facts['step']}"),
+        ("parameters", f"{facts['parameters']:,}, of which {facts['trainable']:,} were trained"),
+        ("corpus", facts["corpus"]),
+        ("tokenizer", facts["tokenizer"]),
+        ("base", facts["base"] or "none"),
+    ]
+    lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in head.items()), "---", f"# {facts['style']}", ""]
+    lines += ["A music model trained with Woodshed; `tokenizer.json` says what its ids mean.", "", "| | |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows if value), ""])
+
+
+# --- log.jsonl and loss.png ------------------------------------------------------------------------------------
+
+
+def append_log(path: Path, line: dict) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read_log(path: Path) -> list[dict]:
+    """The lines of a log.jsonl; one that a kill cut short is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def rewind_log(path: Path, step: int) -> None:
+    """Take back what the log says about steps that will be trained again; what happened (events) stays."""
+    kept = [line for line in read_log(path) if line["step"] <= step or "event" in line]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def draw_loss(log: Path, picture: Path) -> None:
+    """Draw nats per token over steps, both axes logarithmic, training (and its running median), validation."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    lines = read_log(log)
+    train = np.array([(line["step"], line["loss"]) for line in lines if "loss" in line]).reshape(-1, 2)
+    valid = [(line["step"], line["validation"]["nats_per_token"]) for line in lines if line.get("validation")]
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot(xscale="log", yscale="log", xlabel="step", ylabel="nats per token")
+    axes.plot(*train.T, color="tab:blue", alpha=0.3, linewidth=0.8)
+    axes.plot(train[:, 0], _running_median(train[:, 1]), color="tab:blue", label="train")
+    if valid:
+        axes.plot(*np.array(valid).T, "o-", color="tab:orange", markersize=4, label="validation")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.3)
+    axes.legend()
+    temporary = picture.with_name(f".{picture.name}.partial")
+    figure.savefig(temporary, format="png", dpi=120)
+    os.replace(temporary, picture)
+
+
+def _running_median(values: np.ndarray, width: int = 25) -> np.ndarray:
+    """The median of each value and those just before it."""
+    if not len(values):
+        return values
+    padded = np.concatenate([np.full(width - 1, np.nan), values])
+    return np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)

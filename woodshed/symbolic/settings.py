@@ -1,0 +1,216 @@
+"""How to train: the settings of `woodshed train`, their presets, and what may change when a run goes on."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import InputError, MissingExtra, RunError
+
+PRESETS = Path(__file__).with_name("presets")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train. What is None comes from the preset."""
+
+    model: str = "decoder"
+    """The architecture of a new model: decoder (a stock Llama), or another of the models."""
+    size: str = "6m"
+    """The size of a new model, by its parameters."""
+    model_args: tuple[str, ...] = ()
+    """More settings of a new model, as JSON or name=value: hidden_size=256."""
+    base: str | None = None
+    """Start from this instead of a new model: a run, a local Hugging Face folder, or a Hugging Face id."""
+    preset: str = "balanced"
+    """quick, balanced, best, or a JSON file of your own with any of these settings; flags win over it."""
+    epochs: float | None = None
+    """Passes over the corpus; without effect where --max-steps is given."""
+    batch_size: int | None = None
+    """Rows that go through the model at once."""
+    learning_rate: float | None = None
+    """The rate after the warm-up; flat until the last fifth of the run, then falling to 0."""
+    lora_rank: int | None = None
+    """Rank of the LoRA adapter that is trained on a base; 0 trains all of its weights."""
+    lora_alpha: float | None = None
+    """Scale of the adapter; twice the rank where nothing says otherwise."""
+    lora_dropout: float | None = None
+    """Dropout within the adapter."""
+    lora_args: tuple[str, ...] = ()
+    """Any field of peft's LoraConfig, as JSON or name=value."""
+    gradient_accumulation: int = 1
+    """Batches that make one step together."""
+    max_seq_len: int = 2048
+    """Ids in a row."""
+    max_steps: int | None = None
+    """Stop after so many steps."""
+    max_minutes: float | None = None
+    """Stop after so many minutes of training, over all restarts together."""
+    warmup: float = 0.02
+    """The part of the run in which the rate rises; 1 or more counts steps."""
+    eval_steps: int | None = None
+    """Validate and save every so many steps; by default every tenth of the run, for a tenth of the time at most."""
+    eval_rows: int = 64
+    """Rows of the validation split to evaluate, always the same."""
+    keep_checkpoints: int = 3
+    """Checkpoints to keep, the best and the last among them."""
+    seed: int = 0
+    """Seeds the weights, the order of the rows and the dropout."""
+    threads: int | None = None
+    """CPU threads; by default as many as there are cores with nothing to do."""
+    tracker: Literal["none", "wandb", "tensorboard"] = "none"
+    """Also log to Weights & Biases or TensorBoard."""
+    training_args: tuple[str, ...] = ()
+    """Any field of Hugging Face's TrainingArguments, as JSON or name=value: weight_decay=0.1."""
+    resume: bool = False
+    """Go on with the run in --out, with its settings."""
+
+
+# What may change when a run goes on: its length, its rate, and what leaves the losses alone.
+FREE = {"preset", "epochs", "max_steps", "max_minutes", "learning_rate", "warmup", "eval_steps"}
+FREE |= {"keep_checkpoints", "threads", "tracker", "resume"}
+COUNTS = ("eval_steps", "eval_rows", "keep_checkpoints", "threads")
+LORA = ("lora_rank", "lora_alpha", "lora_dropout")
+# TrainingArguments that have a flag of their own.
+FLAGS = {
+    "output_dir": "--out",
+    "per_device_train_batch_size": "--batch-size",
+    "num_train_epochs": "--epochs",
+    "gradient_accumulation_steps": "--gradient-accumulation",
+    "warmup_steps": "--warmup",
+    "save_steps": "--eval-steps",
+    "save_total_limit": "--keep-checkpoints",
+    "report_to": "--tracker",
+    "resume_from_checkpoint": "--resume",
+} | {name: "--" + name.replace("_", "-") for name in ("learning_rate", "max_steps", "eval_steps", "seed")}
+
+
+# What may change when a run goes on: its length, its rate, and what leaves the losses alone.
+LIMITS = ("epochs", "max_steps", "max_minutes")
+FREE = {*LIMITS, "preset", "learning_rate", "warmup", "eval_steps", "keep_checkpoints", "threads", "tracker", "resume"}
+COUNTS = ("eval_steps", "eval_rows", "keep_checkpoints", "threads")
+LORA = ("lora_rank", "lora_alpha", "lora_dropout")
+# TrainingArguments that have a flag of their own.
+FLAGS = {
+    "output_dir": "--out",
+    "per_device_train_batch_size": "--batch-size",
+    "num_train_epochs": "--epochs",
+    "gradient_accumulation_steps": "--gradient-accumulation",
+    "warmup_steps": "--warmup",
+    "save_steps": "--eval-steps",
+    "save_total_limit": "--keep-checkpoints",
+    "report_to": "--tracker",
+    "resume_from_checkpoint": "--resume",
+} | {name: "--" + name.replace("_", "-") for name in ("learning_rate", "max_steps", "eval_steps", "seed")}
+
+
+def resolve(settings: TrainSettings) -> TrainSettings:
+    """Fill from the preset what was not set, and check the values."""
+    chosen, given = _preset(settings.preset), _given(settings)
+    if "lora_rank" in given:
+        chosen.pop("lora_alpha")
+    if given.keys() & LIMITS:
+        chosen = {name: value for name, value in chosen.items() if name not in LIMITS}
+    if settings.base is None:
+        chosen |= dict.fromkeys(LORA, 0)
+    settings = replace(settings, **chosen | given)
+    if settings.lora_alpha is None:
+        settings = replace(settings, lora_alpha=2 * settings.lora_rank)
+    check(settings)
+    return settings
+
+
+def resumed(given: TrainSettings, saved: dict, out: Path) -> TrainSettings:
+    """The settings of a run that goes on: those saved with it, and what is given now.
+
+    What would change its losses is refused by name. A setting counts as given where it is not the default.
+    """
+    was, now = TrainSettings(**_tuples(saved)), _given(given)
+    if "preset" in now:
+        now = {name: value for name, value in _preset(given.preset).items() if name not in LORA} | now
+    for name in now.keys() - FREE:
+        if now[name] != getattr(was, name):
+            reason = f"{flag(name)} was {getattr(was, name)}, now it is {now[name]}: that would be another run"
+            raise RunError(out, f"{reason}; leave it as it was, or choose another --out")
+    if now.keys() & LIMITS:
+        now = dict.fromkeys(LIMITS) | now
+    settings = replace(was, **now | {"resume": False})
+    check(settings)
+    return settings
+
+
+def flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _given(settings: TrainSettings) -> dict:
+    unset = TrainSettings()
+    values = {item.name: getattr(settings, item.name) for item in fields(TrainSettings)}
+    return {name: value for name, value in values.items() if value != getattr(unset, name)}
+
+
+def _tuples(values: dict) -> dict:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _preset(name: str) -> dict:
+    shipped = {path.stem: path for path in PRESETS.glob("*.json")}
+    path = shipped.get(name, Path(name))
+    try:
+        own = json.loads(path.read_text(encoding="utf-8"))
+        preset = json.loads(shipped[TrainSettings.preset].read_text(encoding="utf-8")) | own
+    except (OSError, ValueError, TypeError) as error:
+        choice = ", ".join(sorted(shipped))
+        raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
+    _refuse_unknown(own, TrainSettings, f"--preset {name}")
+    return _tuples(preset)
+
+
+def check(settings: TrainSettings) -> None:
+    """An InputError for a value that cannot work, with its flag."""
+    for name in (*LIMITS, "batch_size", "learning_rate", "gradient_accumulation", "max_seq_len", *COUNTS):
+        value = getattr(settings, name)
+        if value is not None and not value > 0:
+            raise InputError(f"{flag(name)} {value}: give more than 0")
+    if settings.base is None and settings.lora_rank:
+        raise InputError(f"--lora-rank {settings.lora_rank}: a new model has nothing to adapt; add --base, or give 0")
+    new = [name for name in ("model", "size", "model_args") if name in _given(settings)]
+    if settings.base is not None and new:
+        raise InputError(f"{flag(new[0])} is for a new model; --base {settings.base} brings its own")
+    if settings.tracker != "none" and not importlib.util.find_spec(settings.tracker):
+        raise MissingExtra(settings.tracker, settings.tracker)
+
+
+def read_fields(words: tuple[str, ...], kind: type | None, flag: str) -> dict[str, Any]:
+    """JSON objects and name=value words as one dict; names that are no fields of `kind` are refused."""
+    values: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        try:
+            values |= {name: _value(text)} if equals and not word.lstrip().startswith("{") else json.loads(word)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{flag} {word}: neither a JSON object nor name=value ({error})") from None
+    if kind is not None:
+        _refuse_unknown(values, kind, flag)
+    return values
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _refuse_unknown(values: dict, kind: type, flag: str) -> None:
+    known = [item.name for item in fields(kind) if item.init]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise InputError(
+                f"{flag}: {kind.__name__} has no {name!r}" + (f"; did you mean {near[0]}?" if near else "")
+            )

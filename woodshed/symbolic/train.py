@@ -1,0 +1,373 @@
+"""Train a next-token model on a corpus with the Hugging Face Trainer; the result is a Run.
+
+    train("corpus", "my-style", base="piano", preset="quick", report=print) -> Run
+
+The settings are settings.py, what hangs in the Trainer's loop is callbacks.py; here is what goes on around the loop:
+what is decided before the first step, what happens when the loss jumps or the memory ends, and how a run is closed.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..errors import EmptyCorpus, InputError, RunError
+from . import run as runs
+from .corpus import open_corpus
+from .run import Run, checkpoints
+from .settings import TrainSettings, read_fields, resolve, resumed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from .callbacks import Diverged, Learner
+
+UNLIMITED = 2**31  # steps, where only the minutes are limited
+MAX_ROLLBACKS = 3
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of training, or (`message`) something worth knowing."""
+
+    step: int = 0
+    steps: int = 0  # in all; an estimate where the minutes are limited
+    loss: float = math.nan  # nats per token
+    seconds_left: float = math.nan
+    learning_rate: float = math.nan
+    ids_per_second: float = math.nan
+    validation: dict[str, float] = field(default_factory=dict)  # nats_per_token, nats_per_note, nats_per_second
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a run has come to on its way; every checkpoint keeps it."""
+
+    batch_size: int
+    accumulation: int
+    threads: int
+    rollbacks: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of train(), with all that is decided before the first step."""
+
+    corpus: Any
+    out: Path
+    settings: TrainSettings
+    report: Callable[[Progress], None]
+    facts: dict
+    rows: Any
+    steps: int
+    validation: Any  # rows, or None
+    per: dict[str, float]  # tokens to a token, a note, a second
+
+    def say(self, message: str, **event) -> None:
+        """Tell a message; with step=... and event=..., log it too."""
+        self.report(Progress(event.get("step", 0), self.steps, message=message))
+        if event:
+            runs.append_log(self.out / "log.jsonl", event | {"message": message})
+
+
+def train(
+    corpus,
+    out: str | Path,
+    settings: TrainSettings | None = None,
+    *,
+    report=None,
+    facts: dict | None = None,
+    **keywords,
+) -> Run:
+    """Train on a corpus (or its folder) into the folder `out`, and open the run.
+
+    `keywords` are fields of TrainSettings. `report` is called with a Progress after every step; `facts` (style name,
+    medians of the corpus, ...) go into run.json. Ctrl-C and SIGTERM save a checkpoint and end the run early.
+    Raises InputError for settings that cannot work, RunError for a run or base that does not fit, EmptyCorpus.
+    """
+    settings = replace(settings or TrainSettings(), **keywords)
+    if isinstance(corpus, str | os.PathLike):
+        corpus = open_corpus(corpus)
+    job = _job(corpus, Path(out), settings, report=report or (lambda progress: None), facts=facts or {})
+    from .callbacks import Diverged
+
+    course = _course(job)
+    while True:
+        began = time.monotonic()
+        try:
+            with _threads(course.threads), runs.quiet():
+                return _attempt(job, course)
+        except Diverged as trouble:
+            course = _slower(job, course, trouble)
+        except RuntimeError as trouble:
+            if not _out_of_memory(trouble):
+                raise
+            course = _smaller(job, course)
+        course = replace(course, seconds=course.seconds + time.monotonic() - began)
+        gc.collect()  # the model of the failed attempt
+
+
+# --- before the first step -------------------------------------------------------------------------------------
+
+
+def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> Job:
+    if settings.base is not None:
+        settings = replace(settings, base=_portable(settings.base, out))
+    if resume := settings.resume:
+        saved = runs.read_facts(out)
+        settings, facts = _resumed(settings, saved, corpus, out), saved | facts | {"finished": False}
+    else:
+        settings = resolve(settings)
+        _refuse_occupied(out)
+        facts = _facts(corpus, out, settings) | facts
+    rows = corpus.training_rows(settings.max_seq_len, seed=settings.seed)
+    if not len(rows):
+        raise EmptyCorpus(f"{corpus.folder}: no music to train on; prepare it with more files")
+    steps = _steps(settings, len(rows))
+    if resume:
+        _refuse_finished(out, saved, steps, settings)
+    return Job(corpus, out, settings, report, facts, rows, steps, *_validation(corpus, settings))
+
+
+def _portable(base: str, out: Path) -> str:
+    """A local base as a path relative to the run, so that both can move together; a Hugging Face id as it is."""
+    if not Path(base).is_dir():
+        return base
+    path = Path(os.path.relpath(base, out)).as_posix()
+    return path if path.startswith(".") else f"./{path}"
+
+
+def _steps(settings: TrainSettings, rows: int) -> int:
+    if settings.max_steps or not settings.epochs:
+        return settings.max_steps or UNLIMITED
+    return math.ceil(settings.epochs * rows / (settings.batch_size * settings.gradient_accumulation))
+
+
+def _refuse_occupied(out: Path) -> None:
+    if out.is_dir() and any(out.iterdir()):
+        what = "holds a run already; add --resume" if (out / runs.FACTS).exists() else "is not empty; clear it"
+        raise InputError(f"--out {out} {what}, or choose another folder")
+
+
+def _facts(corpus, out: Path, settings: TrainSettings) -> dict:
+    """What run.json says from the start, so that a run can be resumed from its first step on."""
+    facts = {"woodshed": __version__, "style": Path(corpus.folder).name, "music": _music(corpus)}
+    facts |= {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer.fingerprint}
+    facts |= {"model": settings.model, "base": settings.base, "adapter": bool(settings.lora_rank)}
+    if settings.base is not None:
+        base = runs.find_base(settings.base, out)
+        runs.is_foreign(base, corpus.tokenizer)
+        facts |= {"model": None, "base_weights": runs.weights_digest(base)}
+    return facts | {"settings": asdict(settings), "finished": False}
+
+
+def _music(corpus) -> dict:
+    """The usual tempo and metre of the pieces, for takes that ask for nothing else."""
+    pieces = [piece for piece in corpus.pieces if piece.split == "train"]
+    if not pieces:
+        return {}
+    bpm, metres = median(piece.bpm for piece in pieces), Counter(piece.metre for piece in pieces)
+    return {"bpm": round(bpm, 1), "metre": metres.most_common(1)[0][0]}
+
+
+def _resumed(settings: TrainSettings, facts: dict, corpus, out: Path) -> TrainSettings:
+    if corpus.fingerprint != facts["corpus"]:
+        raise RunError(
+            out, f"it learns from corpus {facts['corpus']}, this is {corpus.fingerprint}; give its own corpus"
+        )
+    return resumed(settings, facts["settings"], out)
+
+
+def _refuse_finished(out: Path, facts: dict, steps: int, settings: TrainSettings) -> None:
+    late = settings.max_minutes is not None and facts.get("seconds", 0) >= settings.max_minutes * 60
+    if facts["finished"] and (facts["step"] >= steps or late):
+        reason = f"it has finished, at step {facts['step']:,}"
+        raise RunError(out, f"{reason}; to go on, give more with --epochs, --max-steps or --max-minutes")
+
+
+def _validation(corpus, settings: TrainSettings) -> tuple[list | None, dict[str, float]]:
+    """Rows spread evenly over the validation split, and how many tokens the whole split has to each unit."""
+    rows = corpus.evaluation_rows("validation", settings.max_seq_len)
+    if not len(rows):
+        return None, {}
+    tokens = sum(int((rows[i]["labels"][1:] != -100).sum()) for i in range(len(rows)))
+    count = min(len(rows), settings.eval_rows)
+    chosen = [rows[i * len(rows) // count] for i in range(count)]
+    units = {"note": rows.notes, "second": rows.seconds}
+    return chosen, {"token": 1.0} | {unit: tokens / total for unit, total in units.items() if total}
+
+
+def _course(job: Job) -> Course:
+    """Where the run stands: at its newest checkpoint, or at the start. Checkpoints that a kill broke are removed."""
+    found = checkpoints(job.out)
+    for path in set(job.out.glob("checkpoint-*")) - set(found.values()):
+        shutil.rmtree(path)
+    settings, threads = job.settings, job.settings.threads
+    if not found:
+        return Course(settings.batch_size, settings.gradient_accumulation, threads or free_threads())
+    state = json.loads((found[max(found)] / "trainer_state.json").read_text(encoding="utf-8"))
+    course = Course(**state["stateful_callbacks"]["Pace"]["attributes"])
+    return replace(course, threads=threads or course.threads)
+
+
+def free_threads() -> int:
+    """Cores with nothing to do, at least one: two threads on one free core are far slower than one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, cores - int(load + 0.25))  # what has been busy for a minute and a half counts as one
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+# --- one attempt: from the newest checkpoint to the end ---------------------------------------------------------
+
+
+def _attempt(job: Job, course: Course) -> Run:
+    from .callbacks import stop_on_signals
+
+    found, learner = checkpoints(job.out), _learner(job, course)
+    job.out.mkdir(parents=True, exist_ok=True)  # nothing could be refused any more: the folder is taken
+    job.corpus.tokenizer.save(job.out)
+    runs.write_facts(job.out, job.facts)
+    runs.rewind_log(job.out / "log.jsonl", max(found, default=0))
+    with stop_on_signals(learner.pace):
+        learner.train(resume_from_checkpoint=str(found[max(found)]) if found else None)
+    return _finish(job, learner)
+
+
+def _model(job: Job) -> PreTrainedModel:
+    from transformers import set_seed
+
+    from . import models
+
+    settings, tokenizer = job.settings, job.corpus.tokenizer
+    set_seed(settings.seed)
+    if settings.base is None:
+        more = read_fields(settings.model_args, None, "--model-args")
+        sizes = {"vocab_size": tokenizer.vocab_size, "max_seq_len": settings.max_seq_len}
+        return models.make(settings.model, size=settings.size, **sizes, **more)
+    base = runs.find_base(settings.base, job.out)
+    model = runs.load_base(base, tokenizer)
+    longest = getattr(model.config, "max_position_embeddings", None) or settings.max_seq_len
+    if settings.max_seq_len > longest:
+        raise InputError(f"--max-seq-len {settings.max_seq_len}: the base {settings.base} takes at most {longest}")
+    return _adapted(model, job, foreign=runs.is_foreign(base, tokenizer)) if settings.lora_rank else model
+
+
+def _adapted(model: PreTrainedModel, job: Job, *, foreign: bool):
+    """LoRA on every linear layer. In a foreign vocabulary our ids mean something else: their rows are trained too."""
+    from peft import LoraConfig, get_peft_model
+
+    settings = job.settings
+    chosen = {"r": settings.lora_rank, "lora_alpha": settings.lora_alpha, "lora_dropout": settings.lora_dropout}
+    chosen |= {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    if foreign:
+        ends = (model.get_input_embeddings(), model.get_output_embeddings())
+        names = [name for name, module in model.named_modules() if any(module is end for end in ends)]
+        chosen["trainable_token_indices"] = {name: list(range(job.corpus.tokenizer.vocab_size)) for name in names}
+    try:
+        return get_peft_model(model, LoraConfig(**chosen | read_fields(settings.lora_args, LoraConfig, "--lora-args")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"--lora-rank {settings.lora_rank} {' '.join(settings.lora_args)}: {error}") from None
+
+
+def _learner(job: Job, course: Course) -> Learner:
+    from torch.utils.data import Subset
+    from transformers import PrinterCallback
+
+    from .callbacks import Drawn, Journal, Learner, Pace, Validation, arguments
+
+    settings, per_step = job.settings, course.batch_size * course.accumulation
+    model = _model(job)
+    if not course.rollbacks:
+        total, trained = (
+            sum(p.numel() for p in model.parameters() if p.requires_grad or all_) for all_ in (True, False)
+        )
+        job.facts.update(parameters=total, trainable=trained)
+        job.say(f"Total parameters {total:,} / Trainable parameters {trained:,} ({trained / total:.2%})")
+    limits = {"steps": job.steps, "minutes": settings.max_minutes}
+    pace = Pace(course, **limits, warmup=settings.warmup, eval_steps=settings.eval_steps)
+    ids, epoch = per_step * settings.max_seq_len, len(job.rows) / per_step
+    learner = Learner(
+        model=model,
+        args=arguments(job, course),
+        train_dataset=Drawn(job.rows, job.steps * per_step),
+        eval_dataset=job.validation and Subset(job.validation, range(len(job.validation))),
+        compute_metrics=Validation(job.per),
+        callbacks=[Journal(job.out, pace, job.report, ids=ids, epoch=epoch), pace],
+        pace=pace,
+        own_rate="lr_scheduler_type" not in read_fields(settings.training_args, None, "--training-args"),
+    )
+    learner.remove_callback(PrinterCallback)
+    return learner
+
+
+def _finish(job: Job, learner: Learner) -> Run:
+    """Publish the best checkpoint (without validation: the last)."""
+    step, found = learner.state.global_step, checkpoints(job.out)
+    best = learner.state.best_global_step
+    best = best if best in found else max(found)
+    log = runs.read_log(job.out / "log.jsonl")
+    validation = [line["validation"] for line in log if line["step"] == best and "validation" in line]
+    facts = job.facts | {"settings": asdict(job.settings), "step": step, "steps": job.steps, "best_step": best}
+    facts |= {"seconds": round(learner.pace.seconds, 1), "validation": validation[-1] if validation else {}}
+    if learner.pace.stopped:
+        job.say(f"stopped at step {step:,}, saved; go on with --resume", step=step, event="stopped")
+    return runs.publish(job.out, found[best], facts | {"finished": not learner.pace.stopped}, learner.model.config)
+
+
+# --- when something goes wrong ----------------------------------------------------------------------------------
+
+
+def _slower(job: Job, course: Course, trouble: Diverged) -> Course:
+    """Back to the last checkpoint, at half the rate; after three times of that, an error with advice."""
+    rate = job.settings.learning_rate * 0.5 ** (course.rollbacks + 1)
+    if course.rollbacks == MAX_ROLLBACKS:
+        advice = f"try --learning-rate {rate / 2:.1g}, --warmup 0.1, or look at the corpus with woodshed inspect"
+        raise InputError(f"training diverged {MAX_ROLLBACKS + 1} times: {trouble}; {advice}") from None
+    step = max(checkpoints(job.out), default=0)
+    message = f"{trouble}: back to step {step:,}, on at learning rate {rate:.3g}"
+    job.say(message, step=trouble.step, event="rollback")
+    return replace(course, rollbacks=course.rollbacks + 1)
+
+
+def _out_of_memory(trouble: RuntimeError) -> bool:
+    import torch
+
+    return isinstance(trouble, torch.OutOfMemoryError) or "can't allocate memory" in str(trouble)
+
+
+def _smaller(job: Job, course: Course) -> Course:
+    """Half the rows at once (or the next smaller divisor), as many in a step as before."""
+    rows = course.batch_size * course.accumulation
+    if course.batch_size == 1:
+        advice = "try a smaller --max-seq-len, a smaller --size, or --lora-rank on a --base"
+        raise InputError(f"out of memory with a single row of {job.settings.max_seq_len} ids; {advice}") from None
+    size = max(size for size in range(1, course.batch_size // 2 + 1) if rows % size == 0)
+    message = f"out of memory: {size} rows at once instead of {course.batch_size}, {rows // size} times a step"
+    job.say(message, step=max(checkpoints(job.out), default=0), event="out of memory")
+    return replace(course, batch_size=size, accumulation=rows // size)
