@@ -359,6 +359,9 @@ def _most_likely(log_odds: np.ndarray, change: np.ndarray, entry: np.ndarray) ->
 # Albrecht and Shanahan (2013), how often the degrees of a key sound: of five profiles the best on POP909
 _MAJOR_KEY = (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081)
 _MINOR_KEY = (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052)
+_KEYS = np.array([np.roll(profile, tonic) for profile in (_MAJOR_KEY, _MINOR_KEY) for tonic in range(12)])
+_KEYS -= _KEYS.mean(axis=1, keepdims=True)
+_KEYS /= np.linalg.norm(_KEYS, axis=1, keepdims=True)  # (24, 12): a product with one of them is a correlation
 
 
 def estimate_key(score: Score) -> tuple[int, str, float]:
@@ -371,8 +374,8 @@ def estimate_key(score: Score) -> tuple[int, str, float]:
     heard = np.bincount(notes["pitch"] % 12, notes["duration"], 12)
     if np.ptp(heard) == 0:
         return 0, "major", 0.0
-    profiles = np.array([np.roll(profile, tonic) for profile in (_MAJOR_KEY, _MINOR_KEY) for tonic in range(12)])
-    correlation = np.corrcoef(heard, profiles)[0, 1:]
+    centred = heard - heard.mean()
+    correlation = _KEYS @ (centred / np.linalg.norm(centred))
     order = np.argsort(-correlation, kind="stable")
     lead = correlation[order[0]] - correlation[order[1]]
     return int(order[0] % 12), ("major", "minor")[order[0] // 12], float(lead)

@@ -38,9 +38,9 @@ class Track(NamedTuple):
 
 
 def array(rows: Iterable, dtype: np.dtype) -> np.ndarray:
-    """Rows of tuples (or an array of the same fields) as a fresh array of `dtype`."""
+    """Rows of tuples (or an array of the same fields) as an array of `dtype` that nobody else can write to."""
     if isinstance(rows, np.ndarray) and rows.dtype == dtype:
-        return rows.copy()
+        return rows.copy() if rows.flags.writeable else rows
     return np.array([tuple(row) for row in rows], dtype=dtype)
 
 
@@ -62,10 +62,10 @@ class Score:
     free: bool = False
 
     def __post_init__(self):
-        notes = array(self.notes, NOTE)
-        notes = notes[np.lexsort((notes["duration"], notes["pitch"], notes["track"], notes["onset"]))]
+        notes = _sorted_notes(array(self.notes, NOTE))
         pedals = array(self.pedals, PEDAL)
-        pedals = pedals[np.lexsort((pedals["track"], pedals["tick"]))]
+        if len(pedals):
+            pedals = pedals[np.lexsort((pedals["track"], pedals["tick"]))]
         tempos = _map_from_zero(array(self.tempos, TEMPO), (0, DEFAULT_USEC))
         metres = _map_from_zero(array(self.metres, METRE), (0, 4, 4))
         chords = _last_per_tick(array(self.chords, CHORD))
@@ -291,10 +291,20 @@ class Score:
         return self.replace(notes=notes, pedals=()).without_overlaps()
 
 
+def _sorted_notes(notes: np.ndarray) -> np.ndarray:
+    """By onset, track, pitch and duration."""
+    key = (notes["onset"].astype(np.int64) << 16) | (notes["track"].astype(np.int64) << 8) | notes["pitch"]
+    if (key[1:] > key[:-1]).all():
+        return notes
+    return notes[np.lexsort((notes["duration"], key))]
+
+
 def _last_per_tick(rows: np.ndarray) -> np.ndarray:
     """Sorted by tick; of several rows at one tick the last one given."""
+    if (rows["tick"][1:] > rows["tick"][:-1]).all():
+        return rows
     rows = rows[np.argsort(rows["tick"], kind="stable")]
-    return rows[np.append(np.diff(rows["tick"]) != 0, True)] if len(rows) else rows
+    return rows[np.append(np.diff(rows["tick"]) != 0, True)]
 
 
 def _map_from_zero(rows: np.ndarray, default: tuple) -> np.ndarray:

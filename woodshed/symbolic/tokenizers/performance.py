@@ -93,7 +93,8 @@ class Performance(Tokenizer):
         if given:
             rows.append(np.array([(0, MARK, LEFT_RANK, 0, 0, 0, -1, 0)], dtype=ROW))  # time shifts stop where it begins
         table = np.concatenate(rows)
-        table = table[np.lexsort([table[name] for name in ("pitch", "part", "rank", "block", "time")])]
+        order = ((table["time"] * 4 + table["block"]) * 8 + table["rank"]) * 8 + table["part"]
+        table = table[np.argsort(order * 128 + table["pitch"], kind="stable")]
         if not given:
             return _spell(table, 0, clock.length)
         body = _spell(table, -AHEAD, clock.length)
@@ -206,7 +207,7 @@ def _stepped_notes(score: Score, clock: Clock, whole: bool, given: tuple[str, ..
     end = np.maximum(clock.steps(rows["onset"].astype(np.int64) + rows["duration"]), onset + 1)
     pitch, velocity = rows["pitch"].astype(np.int64), rows["velocity"].astype(np.int64) // 4
     key = pitch + 128 * np.isin(part, [PARTS.index(name) for name in given])
-    order = np.lexsort((part, -end, onset, key))
+    order = np.argsort((key << 52) + (onset << 26) - end * 8 + part, kind="stable")  # longest first of equal notes
     columns, key = np.stack([onset, end, pitch, velocity, part])[:, order], key[order]
     again = np.diff(key) == 0
     first = np.append(True, ~again | (np.diff(columns[0]) > 0))[: len(rows)]

@@ -96,7 +96,7 @@ class Remi(Tokenizer):
         table = np.concatenate(rows)
         table = table[np.argsort(table["key"], kind="stable")]
         _silence_repeats(table)
-        columns = np.stack([table[name] for name in COLUMNS], axis=1)
+        columns = table.view("i8").reshape(len(table), len(ROW))[:, -len(COLUMNS) :]
         keep = columns >= 0
         written = np.repeat(table["block"] != IN_GIVEN, keep.sum(axis=1))
         return Body(columns[keep], written)
@@ -113,6 +113,8 @@ class Remi(Tokenizer):
     def chord_marks(self, score: Score, bars: Bars) -> dict[str, np.ndarray]:
         """Where a chord token stands: at every change, and again at every bar or beat. Steps, chord ids, bass ids."""
         chords = _stepped_chords(score, bars)
+        if not len(chords):
+            return {name: np.zeros(0, dtype=np.int64) for name in ("step", "chord", "bass")}
         again = bars.starts[:-1] if self.restate == "bar" else bars.beats(score)
         steps = np.unique(np.concatenate([again, np.maximum(chords["tick"], 0)]))
         steps = steps[(steps >= 0) & (steps < bars.starts[-1])]
@@ -276,7 +278,7 @@ def _name_bars(lines: np.ndarray, metre: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _blank(count: int) -> np.ndarray:
-    return np.full(count, -1, dtype="i8").repeat(len(ROW)).view(ROW) if count else np.zeros(0, dtype=ROW)
+    return np.full(count * len(ROW), -1, dtype="i8").view(ROW)
 
 
 def _stepped_notes(score: Score, bars: Bars, whole: bool) -> dict[str, np.ndarray]:
@@ -285,8 +287,9 @@ def _stepped_notes(score: Score, bars: Bars, whole: bool) -> dict[str, np.ndarra
     step, pitch = bars.steps(notes["onset"]), notes["pitch"].astype(np.int64)
     length = np.rint(notes["duration"] * bars.scale).astype(np.int64).clip(1, DURATIONS[-1])
     velocity = notes["velocity"].astype(np.int64) // VELOCITY_STEP
-    columns = np.stack([step, part, pitch, velocity, length])[:, np.lexsort((-length, step, pitch, part))]
-    voice = columns[1] * 128 + columns[2]
+    voice = part * 128 + pitch
+    order = np.argsort((voice << 40) + (step << 8) - length, kind="stable")  # longest first of equal notes
+    columns, voice = np.stack([step, part, pitch, velocity, length])[:, order], voice[order]
     first = np.append(True, (np.diff(voice) != 0) | (np.diff(columns[0]) > 0))[: len(voice)]
     columns, voice = columns[:, first], voice[first]
     struck = np.where(np.diff(voice) == 0, np.diff(columns[0]), DURATIONS[-1])  # steps to the next note of this pitch
@@ -296,7 +299,7 @@ def _stepped_notes(score: Score, bars: Bars, whole: bool) -> dict[str, np.ndarra
     columns[4] = np.minimum(_NEAREST_DURATION[columns[4]], _FLOOR_DURATION[room.clip(1, DURATIONS[-1])])
     inside = (columns[0] >= 0) & (columns[0] < bars.starts[-1])
     columns = columns[:, inside]
-    columns = columns[:, np.lexsort((columns[2], columns[1], columns[0]))]
+    columns = columns[:, np.argsort((columns[0] << 16) + voice[inside], kind="stable")]
     return dict(zip(("step", "part", "pitch", "velocity", "duration"), columns, strict=True))
 
 
