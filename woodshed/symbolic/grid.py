@@ -12,9 +12,9 @@ number is trusted before the grid was checked:
             weighs all possible bar lines of the piece together: the best row of bars, and how sure each line is
     free    no pulse, or bar lines that are no surer than THRESHOLD: free time
 
-The weights are the maximum likelihood fit to windows of 12 bars of POP909's training songs (a conditional logit over
-metre, beat and bar line, both metres counted alike, one label in ten taken to be wrong); `benchmarks/grid_accuracy.py` measures them. The beat is
-the file's quarter throughout: in POP909 it always is.
+The weights are the maximum likelihood fit to windows of 12 bars of POP909's training songs: a conditional logit over
+metre, beat and bar line, both metres counted alike, one label in ten taken to be wrong. `benchmarks/grid_accuracy.py`
+measures them. The beat is the file's quarter throughout: in POP909 it always is.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Pulse(NamedTuple):
 
 
 def estimate_grid(score: Score) -> Grid:
-    """Check a piece's beats and bar lines, and find them where they are wrong. Takes about 5 ms a song.
+    """Check a piece's beats and bar lines, and find them where they are wrong. Takes about 10 ms a song.
 
     Believes files whose onsets lie on their own ticks under a metre that has beats (notation, music played to a
     click), with all metre changes and pickups. Apply the answer with `apply_grid`.
