@@ -220,7 +220,7 @@ def _facts(score: Score, chords: int, grid: dict) -> Facts:
         notes_per_second=round(len(notes) / max(seconds, 1e-3), 2),
         lowest=int(notes["pitch"].min()),
         highest=int(notes["pitch"].max()),
-        key=f"{NAMES[tonic]} {mode}",
+        key=f"{NAMES[tonic]} {mode}" if len(_pitches(score)) else "",
         key_confidence=round(key_confidence, 3),
         bars=0 if score.free else len(score.bars()) - 1,
         bpm=None if score.free else _tempo(score),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class PrepareSettings(InspectSettings):
     """Only music of composers whose name holds this."""
     year: str | None = None
     """Only performances of this year (2009) or of these years (2004-2011)."""
-    only_split: str | None = None
+    only_split: Literal["train", "validation", "test"] | None = None
     """Only what the table calls train, validation or test; it is then divided anew."""
 
     def __post_init__(self):

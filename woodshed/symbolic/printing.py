@@ -39,7 +39,7 @@ def render(report: Report, *, files: bool | None = None):
         parts += [_remark_table(report), Text()]
     parts += [_grid([("-", line) for line in advice(report)], "Advice"), Text()]
     if report.usable:
-        parts.append(Text(plain(f"Next: woodshed prepare {report.folder} --out CORPUS")))
+        parts.append(Text(plain(f"Next: woodshed prepare {report.folder} --out CORPUS, with the same flags")))
     return Group(*parts)
 
 
@@ -56,7 +56,7 @@ def _overview(report: Report):
         ("length", _spread([fact.seconds for fact in facts], _clock)),
         ("notes a second", _spread([fact.notes_per_second for fact in facts], "{:.1f}".format)),
         ("pitches", f"{min(fact.lowest for fact in facts)} to {max(fact.highest for fact in facts)} (60 is middle C)"),
-        ("keys", _common(fact.key for fact in facts)),
+        ("keys", _common(fact.key for fact in facts if fact.key)),
         ("metre", _common("free time" if fact.free else fact.metre for fact in facts)),
         ("tempo", _spread([fact.bpm for fact in facts if fact.bpm], "{:.0f} bpm".format)),
         ("bars and beats", _common(GRIDS[fact.grid] for fact in facts)),

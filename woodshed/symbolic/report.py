@@ -38,7 +38,7 @@ class Facts:
     notes_per_second: float
     lowest: int  # pitch
     highest: int
-    key: str  # "F# minor"
+    key: str  # "F# minor"; empty for drums alone
     key_confidence: float  # see chords.estimate_key
     bars: int  # 0 in free time
     bpm: float | None  # that half of the time is slower than; None in free time
@@ -209,7 +209,7 @@ def _about_balance(report: Report) -> Iterable[str]:
         songs = sum(count > 1 for count in heads.values())
         yield f"{count_files(takes)} are takes of {songs} song{_s(songs)}: all takes of a song go into one split."
     key, count = Counter(finding.facts.key for finding in report.usable).most_common(1)[0]
-    if len(report.usable) >= 10 and count > len(report.usable) / 2:
+    if key and len(report.usable) >= 10 and count > len(report.usable) / 2:
         yield f"{percent(count / len(report.usable))} of the files are in {key}; --augment evens the keys out."
 
 

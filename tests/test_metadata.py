@@ -1,0 +1,124 @@
+"""Tables of the files, as MAESTRO has them: read in all their forms, and used to divide and to choose."""
+
+import csv
+import json
+
+import pytest
+from folders import songs_folder, tune
+
+from woodshed.errors import FileError, InputError
+from woodshed.symbolic.metadata import read_metadata
+from woodshed.symbolic.midi import read_midi, write_midi
+from woodshed.symbolic.prepare import PrepareSettings, corpus_lines, prepare
+
+ROWS = [  # composer, title, split, year
+    ("Frédéric Chopin", "Étude, Op. 10", "train", 2004),
+    ("Frédéric Chopin", "Étude, Op. 10", "train", 2009),
+    ("Antonín Dvořák", "Humoresque", "validation", 2011),
+    ("Johann Sebastian Bach", "Fugue", "test", 2018),
+    ("Johann Sebastian Bach", "Prelude\nin C", "train", 2006),
+]
+COLUMNS = ["canonical_composer", "canonical_title", "split", "year", "midi_filename", "audio_filename", "duration"]
+
+
+def table(tmp_path, kind="csv"):
+    """A folder of five performances (one only in the table) and a table that knows them."""
+    source = songs_folder(tmp_path, 0)
+    (source / "2004").mkdir()
+    names = [f"2004/piece {k}.midi" for k in range(len(ROWS))]
+    for seed, name in enumerate(names[:-1]):
+        write_midi(tune(seed), source / name)
+    write_midi(tune(77), source / "stranger.mid")
+    rows = [
+        dict(zip(COLUMNS, [*row, name, name.replace("midi", "wav"), 3600.0], strict=True))
+        for row, name in zip(ROWS, names, strict=True)
+    ]
+    path = tmp_path / f"table.{'csv' if kind == 'csv' else 'json'}"
+    if kind == "csv":
+        with path.open("w", newline="", encoding="utf-8-sig") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+    elif kind == "rows":
+        path.write_text(json.dumps(rows))
+    else:
+        path.write_text(json.dumps({name: {str(k): row[name] for k, row in enumerate(rows)} for name in COLUMNS}))
+    return source, path
+
+
+def test_all_forms_of_the_table_say_the_same(tmp_path):
+    read = []
+    for kind in ("csv", "rows", "columns"):
+        (tmp_path / kind).mkdir()
+        read.append(read_metadata(table(tmp_path / kind, kind)[1]))
+    assert read[0] == read[1] == read[2]
+    row = read[0].of("2004/piece 2.midi")
+    assert (row.composer, row.split, row.year, row.duration) == ("Antonín Dvořák", "validation", 2011, 3600.0)
+    assert read[0].of("elsewhere/piece 2.midi") == row
+    assert read[0].of("stranger.mid") is None
+
+
+def test_the_table_divides_and_is_summed_up_before_any_selection(tmp_path):
+    source, path = table(tmp_path)
+    corpus = prepare(source, tmp_path / "corpus", PrepareSettings(metadata=path, tokenizer="performance"))
+    splits = {piece.path: piece.split for piece in corpus.pieces}
+    known = {"2004/piece 0.midi": "train", "2004/piece 1.midi": "train"}
+    known |= {"2004/piece 2.midi": "validation", "2004/piece 3.midi": "test"}
+    assert known.items() <= splits.items()
+    assert splits["stranger.mid"] == "train"
+    assert len({piece.song for piece in corpus.pieces if piece.path in list(known)[:2]}) == 1
+    chopin = prepare(source, tmp_path / "chopin", PrepareSettings(metadata=path, composer="chopin"))
+    lines = "\n".join(corpus_lines(chopin))
+    assert "in the table, train: 3 performances, 3.0 hours, 480 notes, 1 of them not in the folder" in lines
+    assert "left out: 3 selection" in lines
+    for told in (corpus.facts["metadata"], chopin.facts["metadata"]):
+        assert told["train"] == {"performances": 3, "hours": 3.0, "notes": 480, "missing": 1}
+        assert told["test"]["notes"] == len(read_midi(source / "2004" / "piece 3.midi").notes)
+
+
+@pytest.mark.parametrize(
+    ("asked", "pieces"),
+    [
+        ({"composer": "CHOPIN"}, [0, 1]),
+        ({"composer": "Dvorak"}, [2]),
+        ({"year": "2009"}, [1]),
+        ({"year": "2005-2011"}, [1, 2]),
+        ({"only_split": "train"}, [0, 1]),
+        ({"composer": "bach", "year": "2018"}, [3]),
+    ],
+)
+def test_selection_by_composer_year_and_split(tmp_path, asked, pieces):
+    source, path = table(tmp_path)
+    corpus = prepare(source, tmp_path / "corpus", PrepareSettings(metadata=path, **asked))
+    assert [piece.path for piece in corpus.pieces] == [f"2004/piece {k}.midi" for k in pieces]
+    assert {row["reason"] for row in corpus.skipped} == {"selection"}
+    assert {row["path"]: row["detail"] for row in corpus.skipped}["stranger.mid"] == "not in the table"
+    assert corpus.split("train") or "no song for train" in corpus.facts["remarks"][0]
+
+
+def test_maestros_own_table_is_found(tmp_path):
+    source, path = table(tmp_path)
+    path.rename(source / "maestro-v3.0.0.csv")
+    assert prepare(source, tmp_path / "corpus").facts["metadata"]["validation"]["performances"] == 1
+
+
+def test_tables_that_cannot_be_read(tmp_path):
+    source = songs_folder(tmp_path, 1)
+    with pytest.raises(InputError, match="--metadata FILE"):
+        prepare(source, tmp_path / "corpus", PrepareSettings(year="2009"))
+    bad = tmp_path / "table.csv"
+    for text, error, words in [
+        ("name,year\na.mid,2009\n", InputError, "no column midi_filename"),
+        ("", InputError, "no rows"),
+        ("midi_filename,year\na.mid,soon\n", InputError, "year 'soon'"),
+        ("midi_filename,split\na.mid,exam\n", InputError, "split 'exam'"),
+    ]:
+        bad.write_text(text)
+        with pytest.raises(error, match=words):
+            read_metadata(bad)
+    with pytest.raises(FileError):
+        read_metadata(tmp_path / "nowhere.csv")
+    for data in (b"\xff\xfe\0", b"{", b"[1, 2]", b'"text"'):
+        (tmp_path / "table.json").write_bytes(data)
+        with pytest.raises(FileError, match="not a table"):
+            read_metadata(tmp_path / "table.json")
