@@ -92,7 +92,7 @@ def _inspect() -> Callable:
 def _prepare() -> Callable:
     from tyro.conf import Positional
 
-    from .symbolic.prepare import PrepareSettings, prepare
+    from .symbolic.prepare import PrepareSettings, corpus_lines, prepare
 
     def command(folder: Positional[Path], out: Path, settings: PrepareSettings):
         """Make a corpus of a folder of MIDI.
@@ -108,16 +108,6 @@ def _prepare() -> Callable:
             print(line)
 
     return command
-
-
-def corpus_lines(corpus) -> Iterator[str]:
-    """What a corpus holds, in a few lines."""
-    counts = f"{len(corpus)} pieces as {corpus.tokenizer.name} tokens, {len(corpus.skipped)} files left out"
-    yield f"{corpus.folder}: {counts}"
-    for split in ("train", "validation", "test"):
-        pieces = [corpus.pieces[index] for index in corpus.split(split)]
-        minutes, notes = sum(piece.seconds for piece in pieces) / 60, sum(piece.notes for piece in pieces)
-        yield f"  {split:<11}{len(pieces):>5} pieces {minutes:>8.1f} min {notes:>9,} notes"
 
 
 def _train() -> Callable:

@@ -28,7 +28,7 @@ def demo(out: Path = Path("demo"), pieces: int = 48, minutes: float = 2.0, takes
     from .symbolic.generate import GenerateSettings
     from .symbolic.inspect import inspect, render
     from .symbolic.midi import write_midi
-    from .symbolic.prepare import PrepareSettings, prepare
+    from .symbolic.prepare import PrepareSettings, corpus_lines, prepare
 
     if out.exists():
         raise InputError(f"--out {out} exists already; choose another folder, or remove it")
@@ -39,7 +39,7 @@ def demo(out: Path = Path("demo"), pieces: int = 48, minutes: float = 2.0, takes
             write_midi(score, midi / f"{name}.mid")
             progress(number / pieces)
     cli._console().print(render(inspect(midi)))
-    for line in cli.corpus_lines(prepare(midi, corpus, PrepareSettings(augment=True))):
+    for line in corpus_lines(prepare(midi, corpus, PrepareSettings(augment=True))):
         print(line)
     cli.train_with_bar(corpus, run, size="2m", max_seq_len=512, batch_size=8, learning_rate=3e-3, max_minutes=minutes)
     folder = cli.generate_with_bar(run, GenerateSettings(chords=CHORDS, bars=16, takes=takes, seed=seed))
