@@ -1,6 +1,35 @@
-"""Hypothesis draws the same examples on every run: a failure is a failure for everybody."""
+"""Hypothesis draws the same examples on every run; and runs so small that they are trained in the tests."""
 
+import pytest
+from folders import tune
 from hypothesis import settings
+from toys import TINY
+
+from woodshed.symbolic.midi import write_midi
+from woodshed.symbolic.score import Track
 
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.load_profile("repeatable")
+
+HANDS = (Track("Melody", 0, False, "melody"), Track("Piano", 0, False, "accompaniment"))
+
+
+@pytest.fixture(scope="session")
+def songs(tmp_path_factory):
+    """A folder of eight made-up songs for two hands."""
+    folder = tmp_path_factory.mktemp("songs")
+    for seed in range(8):
+        write_midi(tune(seed, tracks=HANDS), folder / f"song {seed}.mid")
+    return folder
+
+
+@pytest.fixture(scope="session", params=["remi", "performance"])
+def run(request, songs, tmp_path_factory):
+    """The folder of a tiny run, trained for three steps on the songs."""
+    from woodshed.symbolic.prepare import prepare
+    from woodshed.symbolic.train import train
+
+    folder = tmp_path_factory.mktemp(request.param)
+    prepare(songs, folder / "corpus", tokenizer=request.param)
+    train(folder / "corpus", folder / "run", **TINY | {"max_steps": 3, "max_seq_len": 512, "batch_size": 2})
+    return folder / "run"

@@ -11,13 +11,13 @@ import woodshed
 
 ROOT = Path(woodshed.__file__).parent
 FLOORS = [
-    {"errors", "menu"},
+    {"errors", "menu", "config"},
     {"symbolic.score", "symbolic.smf"},
     {"symbolic.midi", "symbolic.grid", "symbolic.parts", "symbolic.chords", "symbolic.chord_suffix"}
     | {"symbolic.measure", "symbolic.sound", "symbolic.roll"},
     {"symbolic.tokenizers", "symbolic.tasks", "symbolic.corpus"},
     {"symbolic.models", "symbolic.step", "symbolic.decode", "symbolic.run", "symbolic.settings", "symbolic.callbacks"},
-    {"symbolic.inspect", "symbolic.report", "symbolic.songs", "symbolic.metadata"}
+    {"symbolic.inspect", "symbolic.report", "symbolic.songs", "symbolic.metadata", "symbolic.printing"}
     | {"symbolic.prepare", "symbolic.train", "symbolic.generate"},
     {"cli", "demo", "__main__"},
 ]
@@ -26,7 +26,9 @@ TORCH_FREE = {"inspect", "prepare", "corpus", "tasks", "tokenizers", "score", "m
 
 
 def modules():
-    return {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in ROOT.rglob("*.py")}
+    return {
+        ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in ROOT.rglob("*.py")
+    }
 
 
 def floor(module: str) -> int:

@@ -36,7 +36,7 @@ _HOMES = {
     "Take": "symbolic.generate",
     "WoodshedError": "errors",
 }
-__all__ = sorted(_HOMES)
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str):

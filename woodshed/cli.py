@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -138,9 +139,8 @@ def train_with_bar(corpus, out: Path, settings=None, **changes):
             if now.message:
                 progress.say(now.message)
             elif now.validation:
-                progress.say(
-                    f"step {now.step}: validation " + ", ".join(f"{v:.3f} {k}" for k, v in now.validation.items())
-                )
+                told = ", ".join(f"{value:.3f} {name.replace('_', ' ')}" for name, value in now.validation.items())
+                progress.say(f"step {now.step}: validation {told}")
             else:
                 left = _clock(now.seconds_left)
                 progress(now.step / max(now.steps, 1), f"step {now.step}  loss {now.loss:.3f}  {left} left")
@@ -219,13 +219,14 @@ def _bar(about: str) -> Iterator[Callable]:
 
     console = Console(stderr=True, highlight=False)
     columns = [TextColumn(about), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn()]
-    with Progress(*columns, TextColumn("{task.fields[text]}"), console=console, transient=True) as bars:
+    quiet = not console.is_terminal
+    with Progress(*columns, TextColumn("{task.fields[text]}"), console=console, transient=True, disable=quiet) as bars:
         task = bars.add_task(about, total=1.0, text="")
 
         def progress(share: float, text: str = "") -> None:
             bars.update(task, completed=share, text=text)
 
-        progress.say = console.print
+        progress.say = partial(console.print, soft_wrap=True)
         yield progress
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
+from ..config import updated
 from ..errors import FileError, InputError
 from . import tasks
 from .chords import lay_out, parse_progression
@@ -172,12 +173,7 @@ def _take(run: Run, settings: GenerateSettings, stream: Stream, score: Score, re
 
 def make_settings(settings: GenerateSettings | None, changes: dict) -> GenerateSettings:
     """Settings with changes, every value checked."""
-    values = (asdict(settings) if settings else {}) | changes
-    unknown = set(values) - set(GenerateSettings.__dataclass_fields__)
-    if unknown:
-        known = ", ".join(GenerateSettings.__dataclass_fields__)
-        raise InputError(f"generate has no setting {sorted(unknown)[0]!r}; choose from: {known}")
-    settings = GenerateSettings(**values)
+    settings = updated(GenerateSettings, settings, changes)
     if settings.takes < 1:
         raise InputError(f"--takes {settings.takes}: choose 1 or more")
     if settings.bars is not None and not 1 <= settings.bars <= MOST_BARS:

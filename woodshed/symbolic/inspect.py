@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..config import updated
 from ..errors import EmptyCorpus, FileError, InputError
 from . import songs
 from .chords import NAMES, estimate_key, recognise
@@ -269,13 +270,15 @@ def inspect(
     *,
     progress: Callable[[int, int], None] | None = None,
     chords: Chords = "file",
+    **changes,
 ) -> Report:
     """Examine every MIDI file in a folder, and find the files that are the same song.
 
     Of two duplicates the first in the order of paths stays. `progress` is told how many files are done, of how many.
-    Above POOL_FROM files all cores work. Raises FileError without the folder, EmptyCorpus without a MIDI file in it.
+    Above POOL_FROM files all cores work. `changes` are fields of InspectSettings.
+    Raises FileError without the folder, EmptyCorpus without a MIDI file in it.
     """
-    folder, settings = Path(folder), settings or InspectSettings()
+    folder, settings = Path(folder), updated(InspectSettings, settings, changes)
     paths = midi_files(folder)
     if not paths:
         raise EmptyCorpus(f"{folder}: no MIDI files (.mid, .midi) in it or below it{_other_files(folder)}")

@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..config import updated
 from ..errors import EmptyCorpus, InputError
 from . import tokenizers
 from .corpus import SPLITS, Corpus, Piece, write_corpus
@@ -111,14 +112,16 @@ def prepare(
     settings: PrepareSettings | None = None,
     *,
     progress: Callable[[int, int], None] | None = None,
+    **changes,
 ) -> Corpus:
     """Make the corpus `out` of the MIDI files in a folder.
 
     What `inspect` finds usable, the selection asks for and the tokenizer can take goes in; every other file stands in
     `corpus.skipped` with its reason. Songs are divided, not files: takes of one song come into one split. The same
-    folder and settings give the same corpus. Raises InputError where `out` exists, EmptyCorpus where nothing is left.
+    folder and settings give the same corpus. `changes` are fields of PrepareSettings.
+    Raises InputError where `out` exists, EmptyCorpus where nothing is left.
     """
-    settings, folder, out = settings or PrepareSettings(), Path(folder), Path(out)
+    settings, folder, out = updated(PrepareSettings, settings, changes), Path(folder), Path(out)
     if out.exists():
         raise InputError(f"--out {out} exists already; choose another folder, or remove it")
     table = _table(folder, settings)

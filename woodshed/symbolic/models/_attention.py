@@ -23,7 +23,7 @@ from transformers.masking_utils import sdpa_mask
 NAME = "chunked"
 CHUNK = 128  # query rows of a block
 ALIGN = 64  # blocks begin at multiples of it: few shapes, so that oneDNN finds its kernels in the cache
-SCORES = 1 << 20  # scores of a block of several batch rows at most, to stay in the L2 cache
+SCORES = 1 << 19  # scores of a block of several batch rows at most, to stay in the L2 cache
 
 
 def attention_for(device: torch.device | str | None = None) -> str:

@@ -1,0 +1,76 @@
+"""The commands as a user runs them: what they print, what they refuse, and that nothing is lost."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from toys import TINY
+
+from woodshed.cli import VERBS, main
+
+
+def run_main(capsys, *arguments) -> tuple[int, str, str]:
+    try:
+        main([str(argument) for argument in arguments])
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    return code, *capsys.readouterr()
+
+
+def test_help_lists_every_verb_and_every_verb_has_help(capsys):
+    code, out, _ = run_main(capsys, "--help")
+    assert code == 0 and all(f"woodshed {verb}" in out for verb in VERBS)
+    for verb in VERBS:
+        code, out, _ = run_main(capsys, verb, "--help")
+        assert code == 0 and f"woodshed {verb}" in out
+
+
+def test_the_whole_line_from_a_folder_to_takes(capsys, songs, tmp_path):
+    code, out, _ = run_main(capsys, "inspect", songs, "--json", tmp_path / "report.json")
+    assert code == 0 and "8 of 8 files" in out
+    assert json.loads((tmp_path / "report.json").read_text())["usable"] == 8
+    code, out, _ = run_main(capsys, "prepare", songs, "--out", tmp_path / "corpus", "--tokenizer", "remi")
+    assert code == 0 and "8 pieces" in out
+    tiny = ["--model-args", *TINY["model_args"], "--max-seq-len", 256, "--batch-size", 2, "--threads", 1]
+    code, out, err = run_main(capsys, "train", tmp_path / "corpus", "--out", tmp_path / "run", *tiny, "--max-steps", 2)
+    assert code == 0, err
+    assert "Trainable parameters" in out + err and "nats per note" in re.sub(r"\s+", " ", out + err)
+    code, out, _ = run_main(capsys, "generate", tmp_path / "run", "--chords", "C F", "--bars", 2, "--takes", 2)
+    assert code == 0 and out.count("in chord") == 2
+    folder = tmp_path / "run" / "takes" / "001"
+    assert sorted({path.suffix for path in folder.iterdir()}) == [".json", ".mid", ".png", ".wav"]
+    code, _, err = run_main(capsys, "prepare", songs, "--out", tmp_path / "corpus")
+    assert code == 1 and "corpus" in err and err.count("\n") == 1
+    code, _, err = run_main(capsys, "train", tmp_path / "corpus", "--out", tmp_path / "run", "--max-steps", 2)
+    assert code == 1 and "--resume" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generat"], "unknown command 'generat'; choose from: inspect"),
+        (["inspect", "nowhere"], "nowhere"),
+        (["prepare", "{empty}", "--out", "c"], "no MIDI"),
+        (["prepare", "{songs}", "--out", "c", "--tokenizer", "rem"], "choose from"),
+        (["prepare", "{songs}", "--out", "c", "--fractions", "1,1"], "--fractions 1,1"),
+        (["train", "{songs}", "--out", "r"], "not a corpus"),
+        (["generate", "{songs}"], "not a run"),
+        (["demo", "--out", "{songs}"], "exists already"),
+    ],
+)
+def test_what_cannot_work_is_one_line_and_exit_1(capsys, songs, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    places = {"{songs}": str(songs), "{empty}": str(tmp_path / "empty")}
+    code, _, err = run_main(capsys, *(places.get(word, word) for word in arguments))
+    assert code == 1
+    assert message in err and err.startswith("woodshed: ") and err.count("\n") == 1
+    assert not (tmp_path / "c").exists() and not (tmp_path / "r").exists()
+
+
+def test_python_m_woodshed_is_the_same_command():
+    out = subprocess.run([sys.executable, "-m", "woodshed", "--version"], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", out.stdout)

@@ -1,0 +1,36 @@
+"""What the README says is run as it stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from woodshed.cli import VERBS, main
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_lines_run(songs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-midi").symlink_to(songs)
+    for code in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+        exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.count("Score(") == 2
+    assert {path.suffix for path in tmp_path.glob("first.*")} == {".mid", ".wav", ".png", ".json"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_flag_the_readme_names_exists(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    for line in re.findall(rf"^woodshed {verb} .*$", README, flags=re.MULTILINE):
+        assert set(re.findall(r"--[a-z-]+", line)) <= known, line
+
+
+def test_the_file_tree_names_what_is_there():
+    root = Path(__file__).parents[1] / "woodshed"
+    tree = README[README.index("woodshed/\n") :]
+    for path in root.rglob("*.py"):
+        if not path.name.startswith("_") and path.parent.name not in ("tokenizers", "models"):
+            assert path.name in tree, path.name
