@@ -6,6 +6,7 @@ The loop itself is the Trainer's. Imported by train() only, because torch and tr
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
@@ -24,11 +25,11 @@ from transformers.trainer_callback import ExportableState
 
 from ..errors import InputError
 from .run import append_log, draw_loss
-from .settings import FLAGS, read_fields
-from .train import UNLIMITED, Course, Job, Progress
+from .settings import FLAGS, UNLIMITED, Course, Job, Progress, read_fields
 
 DECAY = 0.2  # the last part of a run, in which the rate falls linearly to 0
 SAVE_SECONDS = 600  # at most this much work is lost
+DRAW_SECONDS = 60  # between two pictures of the loss
 WINDOW, MIN_WINDOW = 64, 8  # step losses whose median says what is normal
 JUMP_FACTOR, JUMP = 3, 1.0
 
@@ -87,7 +88,7 @@ class Pace(TrainerCallback, ExportableState):
         self.limit = math.inf if minutes is None else minutes * 60
         self.began = self.paused = self.saved = self.evaluated = time.monotonic()
         self.pause = 0.0  # seconds that the last evaluation and save took
-        self.stopped = False  # someone asked for the end
+        self.stopped = ""  # the signal that asked for the end
 
     @property
     def seconds(self) -> float:
@@ -205,14 +206,15 @@ class Learner(Trainer):
 
 
 class Journal(TrainerCallback):
-    """Writes log.jsonl line by line and loss.png at every save, and reports the progress."""
+    """Writes log.jsonl line by line, draws loss.png now and then, and reports the progress."""
 
     def __init__(self, folder: Path, pace: Pace, report: Callable[[Progress], None], *, ids: int, epoch: float):
         self.path, self.pace, self.report = folder / "log.jsonl", pace, report
         self.ids, self.epoch = ids, epoch  # ids in a step, steps in an epoch
-        self.validation: dict[str, float] = {}
-        self.mark: tuple[int, float] = (0, 0.0)
         self.first = 0
+        self.mark: tuple[int, float] = (0, 0.0)  # step and time from which the speed is taken
+        self.drawn = time.monotonic()
+        self.latest = Progress()
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.first = state.global_step
@@ -228,29 +230,36 @@ class Journal(TrainerCallback):
         state.log_history.clear()  # it would be written into every checkpoint; log.jsonl has it
         if "loss" not in logs:
             return
-        steps, seconds = state.global_step - self.mark[0], time.monotonic() - self.mark[1]
-        speed = self.ids * steps / max(seconds, 1e-9)
-        line = {name: logs[name] for name in ("loss", "learning_rate", "grad_norm", "epoch")}
-        line |= {"ids_per_second": round(speed, 1), "seconds": round(self.pace.seconds, 2)}
-        append_log(self.path, {"step": state.global_step, **line})
-        self._tell(state, line["loss"], line["learning_rate"], speed)
+        step, loss, rate = state.global_step, logs["loss"], logs["learning_rate"]
+        speed = self.ids * (step - self.mark[0]) / max(time.monotonic() - self.mark[1], 1e-9)
+        line = {"step": step} | {name: logs[name] for name in ("loss", "learning_rate", "grad_norm", "epoch")}
+        self._write(line | {"ids_per_second": round(speed, 1)})
+        steps = max(step, round(step / max(self.pace.done(step), 1e-9)))
+        self.latest = Progress(step, steps, loss, self.pace.left(step, self.first), rate, speed)
+        self.report(self.latest)
         self._mark(state)
 
-    def _tell(self, state, loss: float, rate: float, speed: float) -> None:
-        step, left = state.global_step, self.pace.left(state.global_step, self.first)
-        steps = max(step, round(step / max(self.pace.done(step), 1e-9)))
-        self.report(Progress(step, steps, loss, left, rate, speed, self.validation))
+    def _write(self, line: dict) -> None:
+        append_log(self.path, line | {"seconds": round(self.pace.seconds, 2)})
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):
         names = [name for name in metrics if name.startswith("eval_nats_per_")]
-        self.validation = {name.removeprefix("eval_"): metrics[name] for name in names}
-        seconds = round(self.pace.seconds, 2)
-        append_log(self.path, {"step": state.global_step, "validation": self.validation, "seconds": seconds})
+        validation = {name.removeprefix("eval_"): metrics[name] for name in names}
+        self._write({"step": state.global_step, "validation": validation})
+        self.report(replace(self.latest, validation=validation))
         self._mark(state)
 
     def on_save(self, args, state, control, **kwargs):
-        draw_loss(self.path, self.path.with_name("loss.png"))
+        if time.monotonic() - self.drawn > DRAW_SECONDS:
+            self._draw()
         self._mark(state)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self._draw()
+
+    def _draw(self) -> None:
+        draw_loss(self.path, self.path.with_name("loss.png"))
+        self.drawn = time.monotonic()
 
 
 def arguments(job: Job, course: Course) -> TrainingArguments:
@@ -275,7 +284,7 @@ def arguments(job: Job, course: Course) -> TrainingArguments:
         "train_sampling_strategy": "sequential",
         "use_cpu": not (cuda or mps),
         "bf16": torch.cuda.is_bf16_supported() if cuda else not mps and fast_bf16(),
-        "dataloader_num_workers": 2 if cuda else 0,
+        "dataloader_num_workers": min(8, os.cpu_count() or 1) if cuda else 0,  # a row takes milliseconds
         # Pace decides; the Trainer itself evaluates and saves only at the very end
         "eval_strategy": often,
         "save_strategy": "steps",
@@ -312,7 +321,7 @@ def stop_on_signals(pace: Pace) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number, frame):
-        pace.stopped = True
+        pace.stopped = signal.Signals(number).name
         signal.signal(number, before[number])
 
     for number in before:

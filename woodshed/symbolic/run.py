@@ -187,7 +187,7 @@ def _model_class(folder: Path):
 
     from . import models
 
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    kind = _config(folder).get("model_type")
     classes = (menu.load(models.__name__, name, "model").MODEL for name in models.names())
     return next((own for own in classes if own.config_class.model_type == kind), AutoModelForCausalLM)
 
@@ -231,6 +231,19 @@ def is_foreign(base: Path, tokenizer: Tokenizer) -> bool:
         theirs, ours = f"{saved['name']} {saved['fingerprint']}", f"{tokenizer.name} {tokenizer.fingerprint}"
         raise RunError(base, f"its tokens are {theirs}, the corpus has {ours}; prepare the corpus with {saved['name']}")
     return not saved
+
+
+def longest(base: Path) -> int | None:
+    """The longest row, in ids, that a base takes; None where its configuration sets no limit."""
+    config = _config(base)
+    return config.get("max_position_embeddings") or config.get("n_positions")
+
+
+def _config(folder: Path) -> dict:
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(folder, f"its config.json cannot be read ({error}); copy it again") from None
 
 
 def load_base(base: Path, tokenizer: Tokenizer, *, device: str = "cpu") -> PreTrainedModel:
@@ -322,7 +335,7 @@ def rewind_log(path: Path, step: int) -> None:
 def draw_loss(log: Path, picture: Path) -> None:
     """Draw nats per token over steps, both axes logarithmic, training (and its running median), validation."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     lines = read_log(log)
     train = np.array([(line["step"], line["loss"]) for line in lines if "loss" in line]).reshape(-1, 2)
@@ -333,9 +346,10 @@ def draw_loss(log: Path, picture: Path) -> None:
     axes.plot(train[:, 0], _running_median(train[:, 1]), color="tab:blue", label="train")
     if valid:
         axes.plot(*np.array(valid).T, "o-", color="tab:orange", markersize=4, label="validation")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7), numticks=20))
     axes.yaxis.set_minor_formatter(NullFormatter())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.grid(alpha=0.3)
     axes.legend()
     temporary = picture.with_name(f".{picture.name}.partial")
@@ -344,8 +358,8 @@ def draw_loss(log: Path, picture: Path) -> None:
 
 
 def _running_median(values: np.ndarray, width: int = 25) -> np.ndarray:
-    """The median of each value and those just before it."""
+    """The median of each value and those around it."""
     if not len(values):
         return values
-    padded = np.concatenate([np.full(width - 1, np.nan), values])
+    padded = np.pad(values, width // 2, constant_values=np.nan)
     return np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)

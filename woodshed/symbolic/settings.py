@@ -1,15 +1,18 @@
-"""How to train: the settings of `woodshed train`, their presets, and what may change when a run goes on."""
+"""How to train: the settings, their presets, what may change when a run goes on, and what one call of train() knows."""
 
 from __future__ import annotations
 
 import difflib
 import importlib.util
 import json
-from dataclasses import dataclass, fields, replace
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import InputError, MissingExtra, RunError
+from .run import append_log
 
 PRESETS = Path(__file__).with_name("presets")
 
@@ -214,3 +217,54 @@ def _refuse_unknown(values: dict, kind: type, flag: str) -> None:
             raise InputError(
                 f"{flag}: {kind.__name__} has no {name!r}" + (f"; did you mean {near[0]}?" if near else "")
             )
+
+
+# --- one call of train() ------------------------------------------------------------------------------------------
+
+UNLIMITED = 2**31  # steps, where only the minutes are limited
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of training, the `validation` after a step, or (`message`) something worth knowing."""
+
+    step: int = 0
+    steps: int = 0  # in all; an estimate where the minutes are limited
+    loss: float = math.nan  # nats per token
+    seconds_left: float = math.nan
+    learning_rate: float = math.nan
+    ids_per_second: float = math.nan
+    validation: dict[str, float] = field(default_factory=dict)  # nats_per_token, nats_per_note, nats_per_second
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a run has come to on its way; every checkpoint keeps it."""
+
+    batch_size: int
+    accumulation: int
+    threads: int
+    rollbacks: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of train(), with all that is decided before the first step."""
+
+    corpus: Any
+    out: Path
+    settings: TrainSettings
+    report: Callable[[Progress], None]
+    facts: dict
+    rows: Any
+    steps: int
+    validation: Any  # rows, or None
+    per: dict[str, float]  # tokens to a token, a note, a second
+
+    def say(self, message: str, **event) -> None:
+        """Tell a message; with step=... and event=..., log it too."""
+        self.report(Progress(event.get("step", 0), self.steps, message=message))
+        if event:
+            append_log(self.out / "log.jsonl", event | {"message": message})

@@ -15,73 +15,26 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..errors import EmptyCorpus, InputError, RunError
 from . import run as runs
 from .corpus import open_corpus
 from .run import Run, checkpoints
-from .settings import TrainSettings, read_fields, resolve, resumed
+from .settings import UNLIMITED, Course, Job, TrainSettings, read_fields, resolve, resumed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from .callbacks import Diverged, Learner
 
-UNLIMITED = 2**31  # steps, where only the minutes are limited
 MAX_ROLLBACKS = 3
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One step of training, or (`message`) something worth knowing."""
-
-    step: int = 0
-    steps: int = 0  # in all; an estimate where the minutes are limited
-    loss: float = math.nan  # nats per token
-    seconds_left: float = math.nan
-    learning_rate: float = math.nan
-    ids_per_second: float = math.nan
-    validation: dict[str, float] = field(default_factory=dict)  # nats_per_token, nats_per_note, nats_per_second
-    message: str = ""
-
-
-@dataclass(frozen=True)
-class Course:
-    """What a run has come to on its way; every checkpoint keeps it."""
-
-    batch_size: int
-    accumulation: int
-    threads: int
-    rollbacks: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """One call of train(), with all that is decided before the first step."""
-
-    corpus: Any
-    out: Path
-    settings: TrainSettings
-    report: Callable[[Progress], None]
-    facts: dict
-    rows: Any
-    steps: int
-    validation: Any  # rows, or None
-    per: dict[str, float]  # tokens to a token, a note, a second
-
-    def say(self, message: str, **event) -> None:
-        """Tell a message; with step=... and event=..., log it too."""
-        self.report(Progress(event.get("step", 0), self.steps, message=message))
-        if event:
-            runs.append_log(self.out / "log.jsonl", event | {"message": message})
 
 
 def train(
@@ -131,8 +84,8 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
         saved = runs.read_facts(out)
         settings, facts = _resumed(settings, saved, corpus, out), saved | facts | {"finished": False}
     else:
-        settings = resolve(settings)
         _refuse_occupied(out)
+        settings = _fitted(resolve(settings), out)
         facts = _facts(corpus, out, settings) | facts
     rows = corpus.training_rows(settings.max_seq_len, seed=settings.seed)
     if not len(rows):
@@ -149,6 +102,16 @@ def _portable(base: str, out: Path) -> str:
         return base
     path = Path(os.path.relpath(base, out)).as_posix()
     return path if path.startswith(".") else f"./{path}"
+
+
+def _fitted(settings: TrainSettings, out: Path) -> TrainSettings:
+    """Rows no longer than the base takes: shortened where the length is the default, else an InputError."""
+    longest = runs.longest(runs.find_base(settings.base, out)) if settings.base else None
+    if longest is None or settings.max_seq_len <= longest:
+        return settings
+    if settings.max_seq_len != TrainSettings.max_seq_len:
+        raise InputError(f"--max-seq-len {settings.max_seq_len}: the base {settings.base} takes at most {longest}")
+    return replace(settings, max_seq_len=longest)
 
 
 def _steps(settings: TrainSettings, rows: int) -> int:
@@ -177,7 +140,7 @@ def _facts(corpus, out: Path, settings: TrainSettings) -> dict:
 
 def _music(corpus) -> dict:
     """The usual tempo and metre of the pieces, for takes that ask for nothing else."""
-    pieces = [piece for piece in corpus.pieces if piece.split == "train"]
+    pieces = [piece for piece in corpus.pieces if piece.split == "train" and not piece.free]
     if not pieces:
         return {}
     bpm, metres = median(piece.bpm for piece in pieces), Counter(piece.metre for piece in pieces)
@@ -272,9 +235,6 @@ def _model(job: Job) -> PreTrainedModel:
         return models.make(settings.model, size=settings.size, **sizes, **more)
     base = runs.find_base(settings.base, job.out)
     model = runs.load_base(base, tokenizer)
-    longest = getattr(model.config, "max_position_embeddings", None) or settings.max_seq_len
-    if settings.max_seq_len > longest:
-        raise InputError(f"--max-seq-len {settings.max_seq_len}: the base {settings.base} takes at most {longest}")
     return _adapted(model, job, foreign=runs.is_foreign(base, tokenizer)) if settings.lora_rank else model
 
 
@@ -333,11 +293,11 @@ def _finish(job: Job, learner: Learner) -> Run:
     best = best if best in found else max(found)
     log = runs.read_log(job.out / "log.jsonl")
     validation = [line["validation"] for line in log if line["step"] == best and "validation" in line]
-    facts = job.facts | {"settings": asdict(job.settings), "step": step, "steps": job.steps, "best_step": best}
+    facts = job.facts | {"settings": asdict(job.settings), "step": step, "best_step": best}
     facts |= {"seconds": round(learner.pace.seconds, 1), "validation": validation[-1] if validation else {}}
-    if learner.pace.stopped:
-        job.say(f"stopped at step {step:,}, saved; go on with --resume", step=step, event="stopped")
-    return runs.publish(job.out, found[best], facts | {"finished": not learner.pace.stopped}, learner.model.config)
+    if stopped := learner.pace.stopped:
+        job.say(f"stopped at step {step:,} by {stopped}, saved; go on with --resume", step=step, event="stopped")
+    return runs.publish(job.out, found[best], facts | {"finished": not stopped}, learner.model.config)
 
 
 # --- when something goes wrong ----------------------------------------------------------------------------------

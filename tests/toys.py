@@ -1,0 +1,54 @@
+"""A corpus of toy sequences behind the interface of Corpus, and the smallest model that learns them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from woodshed.symbolic.tokenizers import make
+
+LENGTH = 64
+# keywords of train(): a decoder of 31,136 parameters
+TINY = {
+    "size": "2m",
+    "model_args": (
+        '{"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 64}',
+        "num_attention_heads=2",
+        "head_dim=16",
+    ),
+    "max_seq_len": LENGTH,
+    "batch_size": 4,
+    "learning_rate": 1e-2,
+    "threads": 1,
+}
+
+
+class ToyRows:
+    """Rows of two pieces that each count to some number, again and again."""
+
+    def __init__(self, count: int, length: int, seed: int):
+        self.count, self.length, self.seed = count, length, seed
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng([self.seed, index])
+        half = np.arange(self.length // 2)
+        ids = np.concatenate([half % period + 10 for period in rng.integers(3, 9, 2)])
+        return {"input_ids": ids, "labels": ids.copy(), "position_ids": np.tile(half, 2)}
+
+
+class ToyEvaluation(ToyRows):
+    notes, seconds = 100, 50.0
+
+
+class ToyCorpus:
+    folder, fingerprint, pieces = Path("toy"), "toy-1", ()
+    tokenizer = make("performance")
+    validation = 6
+
+    def training_rows(self, max_seq_len, seed=0):
+        return ToyRows(24, max_seq_len, seed)
+
+    def evaluation_rows(self, split, max_seq_len):
+        return ToyEvaluation(self.validation, max_seq_len, 99)
