@@ -14,7 +14,7 @@ from .. import __version__
 from ..config import updated
 from ..errors import FileError, InputError
 from . import tasks
-from .chords import lay_out, parse_progression
+from .chords import lay_out, parse_progression, recognise
 from .decode import Sampling, Stream, decode
 from .measure import chord_adherence, recurrence, rotated_adherence
 from .midi import read_midi, write_midi
@@ -151,14 +151,15 @@ def _streams(run: Run, settings: GenerateSettings, score: Score, region: Region)
     entropy = settings.seed if settings.seed is not None else int(np.random.SeedSequence().entropy % 2**31)
     streams = []
     for number, temperature in enumerate(temperatures(settings.temperature, settings.takes)):
-        grammar = tokenizer.grammar(tasks.plan(score, region, last=last, ring=False))
+        plan = tasks.plan(score, region, last=last, ring=False, chords=settings.chords is not None)
+        grammar = tokenizer.grammar(plan)
         sampling = Sampling(temperature, settings.top_k, settings.top_p, settings.min_p)
         streams.append(Stream(prompt, prefix, grammar, sampling, entropy + number))
     return streams
 
 
 def _take(run: Run, settings: GenerateSettings, stream: Stream, score: Score, region: Region, engine: str) -> Take:
-    music = place(run.tokenizer.decode_body(np.array(stream.ids)), score, region.start)
+    music = place(run.tokenizer.decode_body(np.array(stream.ids)), score, region.start, settings.chords is not None)
     asked = {name: value for name, value in asdict(settings).items() if value is not None}
     measures = {
         "chord_adherence": chord_adherence(music),
@@ -214,11 +215,11 @@ def parse_metre(text: str) -> tuple[int, int]:
 def stage(run: Run, settings: GenerateSettings) -> tuple[Score, Region]:
     """The Score with its prompt, tempo, metre and chords laid out, and the region that is to be written."""
     score, start = _opening(run, settings)
-    bar = _bar_ticks(score)
+    bar = _bar_ticks(score, settings)
     progression = parse_progression(settings.chords) if settings.chords else None
     bars = _length(settings, score, bar, len(progression) if progression else 0)
     end = start + bars * bar
-    if progression and not score.free:
+    if progression:
         lines = np.arange(start, end + 1, bar)
         before = score.chords[score.chords["tick"] < start]
         score = score.replace(chords=np.concatenate([before, lay_out(progression, lines)]))
@@ -249,12 +250,18 @@ def _read_prompt(path: Path, run: Run) -> Score:
     score = apply_grid(score, estimate_grid(score))
     if score.free and run.tokenizer.needs_bars:
         raise InputError(f"--prompt {path} is played freely, this run needs bars; use one with performance tokens")
+    if not len(score.chords):
+        score = score.replace(chords=recognise(score))
     return score if score.free else score.retime(TICKS)
 
 
-def _bar_ticks(score: Score) -> int:
+def _bar_ticks(score: Score, settings: GenerateSettings) -> int:
+    """A bar of the region; in free time that of --bpm and --metre, by default two seconds."""
     _, numerator, denominator = score.metres[-1].tolist()
-    return score.ticks_per_quarter * 4 * numerator // denominator
+    if score.free and settings.metre:
+        numerator, denominator = parse_metre(settings.metre)
+    faster = (settings.bpm or 120) / 120 if score.free else 1
+    return round(score.ticks_per_quarter * 4 * numerator / denominator / faster)
 
 
 def _length(settings: GenerateSettings, score: Score, bar: int, chords: int) -> int:
@@ -279,10 +286,10 @@ def _fitted(tokenizer: Tokenizer, score: Score, region: Region, room: int) -> tu
     return score.slice(cut, max(region.end, score.end + 1)), moved
 
 
-def place(music: Score, score: Score, start: int) -> Score:
+def place(music: Score, score: Score, start: int, chords: bool) -> Score:
     """`music`, which begins at tick 0, added to the stage at `start`, in the stage's ticks, tempo and metre.
 
-    Notes join the track that has their part. Chords are the stage's, or where it has none the music's own.
+    Notes join the track that has their part. From `start` on the chords are the stage's own, or the music's.
     """
     music = _in_ticks_of(music, score, start)
     parts = [track.part for track in score.tracks]
@@ -295,11 +302,11 @@ def place(music: Score, score: Score, start: int) -> Score:
     notes, pedals = music.notes.copy(), music.pedals.copy()
     notes["track"] = np.array(where, dtype=np.uint8)[notes["track"]]
     pedals["track"] = np.array(where, dtype=np.uint8)[pedals["track"]]
-    chords = music.chords if not len(score.chords) else score.chords
+    before = score.chords[score.chords["tick"] < start]
     return score.replace(
         notes=np.concatenate([score.notes, notes]),
         pedals=np.concatenate([score.pedals, pedals]),
-        chords=chords,
+        chords=score.chords if chords else np.concatenate([before, music.chords]),
         tracks=tuple(tracks),
     ).without_overlaps()
 

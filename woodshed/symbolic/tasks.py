@@ -97,9 +97,9 @@ def _task(score: Score, region: Region, end: int) -> str | None:
     return "Task_accompany" if region.given(score) else None
 
 
-def plan(score: Score, region: Region, *, last: int | None = None, ring: bool = True) -> Plan:
-    """What the grammar has to know to write the region."""
-    return Plan(score, region.start, region.end, region.given(score), last, ring)
+def plan(score: Score, region: Region, **more) -> Plan:
+    """What the grammar has to know to write the region; `more` are the other fields of Plan."""
+    return Plan(score, region.start, region.end, region.given(score), **more)
 
 
 def read(tokenizer: Tokenizer, ids, score: Score, region: Region) -> Score:

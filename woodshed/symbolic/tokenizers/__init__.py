@@ -59,7 +59,8 @@ class Plan:
 
     `score` carries tempo, metre and chords, and the notes of the `given` parts; [start, end) is in its ticks. The ids
     count down to `last`, the tick at which the piece ends; None leaves the end open. `ring` lets notes sound past
-    `end`; otherwise none does.
+    `end`; otherwise none does. Without `chords` the score's chords are only what came before: the model goes on with
+    chords of its own.
     """
 
     score: Score
@@ -68,6 +69,12 @@ class Plan:
     given: tuple[str, ...] = ()
     last: int | None = None
     ring: bool = True
+    chords: bool = True
+
+    @property
+    def laid_out(self) -> Score:
+        """The score with its chords where they bind, else without."""
+        return self.score if self.chords else self.score.replace(chords=())
 
 
 class Grammar(ABC):

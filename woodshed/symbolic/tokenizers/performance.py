@@ -360,12 +360,12 @@ class PerformanceGrammar(Grammar):
     """A key is struck only when up and lifted only when down; the plan's marks stop every time shift."""
 
     def __init__(self, tokenizer: Performance, plan: Plan):
-        fixed = tokenizer.pedalled(plan.score).only(*plan.given).replace(pedals=())
+        fixed = tokenizer.pedalled(plan.laid_out).only(*plan.given).replace(pedals=())
         body = tokenizer.body(fixed, plan.start, plan.end, given=plan.given, last=plan.last)
         self.time = -AHEAD if plan.given else 0
         self.marks = _marks(body.ids, self.time)
         self.end = Clock(plan.score, plan.start, plan.end).length
-        self.own_chords = not len(plan.score.chords)
+        self.own_chords = not len(plan.laid_out.chords)
         self.pedals = tokenizer.pedal == "events"
         self.parts = np.array([part not in plan.given for part in PARTS])
         self.ring = plan.ring

@@ -400,7 +400,7 @@ class RemiGrammar(Grammar):
     """Bars come from the plan; inside a bar positions rise, parts and pitches rise at a position."""
 
     def __init__(self, tokenizer: Remi, plan: Plan):
-        score = plan.score
+        score = plan.laid_out
         self.bars = bars = Bars(score, plan.start, plan.end, plan.last)
         given = score.only(*plan.given).replace(chords=())
         fixed = tokenizer.body(given, plan.start, plan.end, given=plan.given, last=plan.last)
