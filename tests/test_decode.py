@@ -16,17 +16,19 @@ CHANGES = Score(tempos=[(0, 500_000)], chords=[(bar * 1920, [0, 9, 2, 7][bar % 4
 
 
 class Hashed:
-    """An engine whose logits depend on the last few ids only, so that any window of them gives the same answer."""
+    """An engine with a limit, whose logits depend on all ids of a row and on nothing else."""
 
-    def __init__(self, vocab_size, memory=3):
-        self.vocab_size, self.memory, self.starts, self.longest = vocab_size, memory, 0, 0
+    def __init__(self, vocab_size, limit=4096):
+        self.vocab_size, self.limit, self.starts = vocab_size, limit, 0
 
     def start(self, rows):
         self.rows = [list(row) for row in rows]
+        self.longest = max(map(len, rows))
         self.starts += 1
         return self._logits()
 
     def __call__(self, ids):
+        self.longest += 1  # like a cache, it does not shrink when the longest row leaves
         for row, token in zip(self.rows, ids.tolist(), strict=True):
             row.append(token)
         return self._logits()
@@ -35,8 +37,8 @@ class Hashed:
         self.rows = [self.rows[row] for row in rows]
 
     def _logits(self):
-        self.longest = max(self.longest, *(len(row) for row in self.rows))
-        seeds = [row[-self.memory :] for row in self.rows]
+        assert self.longest <= self.limit
+        seeds = [[len(row), *row[-3:]] for row in self.rows]
         return np.stack([np.random.default_rng(seed).normal(0, 3, self.vocab_size) for seed in seeds]).astype(
             np.float32
         )
@@ -51,13 +53,14 @@ def streams(tokenizer, count, *, bars=16, ring=False, top_p=0.95):
 
 
 @each
-def test_takes_come_out_the_same_alone_or_among_others(name):
+@pytest.mark.parametrize("context", [160, 4096])
+def test_takes_come_out_the_same_alone_or_among_others(name, context):
     tokenizer = OURS[name]
-    together = streams(tokenizer, 3, bars=2)
-    decode(Hashed(tokenizer.vocab_size), together, context=4096)
+    together = streams(tokenizer, 4, bars=6)
+    decode(Hashed(tokenizer.vocab_size, context), together, context=context)
     for seed, stream in enumerate(together):
-        alone = streams(tokenizer, seed + 1, bars=2)[-1]
-        decode(Hashed(tokenizer.vocab_size), [alone], context=4096)
+        alone = streams(tokenizer, seed + 1, bars=6)[-1]
+        decode(Hashed(tokenizer.vocab_size, context), [alone], context=context)
         assert alone.ids == stream.ids
 
 
@@ -78,9 +81,8 @@ def test_a_take_ends_on_its_bar_line_with_its_chords_in_place(name):
 def test_past_the_context_the_window_moves_at_a_bar_line(name):
     tokenizer = OURS[name]
     take = streams(tokenizer, 1, bars=64)[0]
-    engine = Hashed(tokenizer.vocab_size)
+    engine = Hashed(tokenizer.vocab_size, 128)
     decode(engine, [take], context=128)
-    assert engine.longest <= 128
     assert engine.starts >= len(take.ids) / 128
     music = tokenizer.decode(take.ids)
     assert len(take.ids) > 4 * 128
@@ -96,12 +98,12 @@ def test_a_moved_window_reads_like_the_music_it_keeps(name):
     window = take.grammar.window(len(take.ids) // 2)
     assert len(window) <= len(take.ids) // 2 + 4
     whole, end = tokenizer.decode(take.ids), tokenizer.decode(window)
-    kept = whole.notes[-len(end.notes) :]
     assert len(end.notes) > 0
-    shift = kept["onset"][0] - end.notes["onset"][0]
-    for field in ("pitch", "velocity", "duration"):
-        assert np.array_equal(kept[field], end.notes[field])
-    assert np.array_equal(kept["onset"] - shift, end.notes["onset"])
+    shift = whole.end - end.end
+    begin = end.notes["onset"].min()  # notes held across the cut are struck again there
+    ours = {(n[0] + shift, n[0] + n[1] + shift, n[2], n[3]) for n in end.notes.tolist() if n[0] > begin}
+    theirs = {(n[0], n[0] + n[1], n[2], n[3]) for n in whole.notes.tolist() if n[0] > begin + shift}
+    assert ours and ours == theirs
 
 
 def test_max_length_ends_at_a_bar_line():
@@ -121,7 +123,7 @@ def test_max_length_ends_at_a_bar_line():
 )
 @settings(max_examples=200, deadline=None)
 def test_filters_keep_the_likeliest_and_renormalise(logits, top_k, top_p, min_p, temperature):
-    logits = np.array(logits)
+    logits = np.round(logits, 3)  # no ties that only the last bit tells apart
     chances = probabilities(logits, Sampling(temperature, top_k, top_p, min_p))
     assert chances.sum() == pytest.approx(1)
     assert chances[logits >= logits.max() - 1e-9].max() > 0

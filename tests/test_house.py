@@ -11,7 +11,7 @@ import woodshed
 
 ROOT = Path(woodshed.__file__).parent
 FLOORS = [
-    {"errors", "menu", "config"},
+    {"errors", "menu", "config", "files"},
     {"symbolic.score", "symbolic.smf"},
     {"symbolic.midi", "symbolic.grid", "symbolic.parts", "symbolic.chords", "symbolic.chord_suffix"}
     | {"symbolic.measure", "symbolic.sound", "symbolic.roll"},

@@ -1,6 +1,7 @@
 """A corpus of toy sequences behind the interface of Corpus, and the smallest model that learns them."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -46,6 +47,7 @@ class ToyCorpus:
     folder, fingerprint, pieces = Path("toy"), "toy-1", ()
     tokenizer = make("performance")
     validation = 6
+    music: ClassVar[dict] = {}
 
     def training_rows(self, max_seq_len, seed=0):
         return ToyRows(24, max_seq_len, seed)

@@ -36,7 +36,7 @@ _HOMES = {
     "Take": "symbolic.generate",
     "WoodshedError": "errors",
 }
-__all__ = [*_HOMES]
+__all__ = [*_HOMES]  # noqa: PLE0604 (they are strings)
 
 
 def __getattr__(name: str):

@@ -163,7 +163,7 @@ def _generate() -> Callable:
         Args:
             run: a run made by woodshed train
             settings: what to play
-            out: folder for the takes; by default the next number in RUN/takes
+            out: where the takes go, in a folder with the next free number; by default RUN/takes
         """
         generate_with_bar(run, settings, out)
 
@@ -173,10 +173,16 @@ def _generate() -> Callable:
 def generate_with_bar(run: Path, settings, out: Path | None = None) -> Path:
     """generate() with a progress bar; writes the takes, prints a line on each, and answers their folder."""
     from .symbolic.generate import free_folder, generate, save_takes
+    from .symbolic.run import open_run
 
-    with _bar("playing") as progress:
-        takes = generate(run, settings, progress=progress)
+    opened = open_run(run, settings.checkpoint)
     folder = free_folder(out or Path(run) / "takes")
+    try:
+        with _bar("playing") as progress:
+            takes = generate(opened, settings, progress=progress)
+    except BaseException:
+        folder.rmdir()
+        raise
     for take, paths in save_takes(takes, folder):
         print(take_line(take, paths[0]))
     return folder
@@ -184,7 +190,7 @@ def generate_with_bar(run: Path, settings, out: Path | None = None) -> Path:
 
 def take_line(take, path: Path) -> str:
     """Notes, chord adherence (and on rotated chords), recurrence and the file."""
-    told = [f"{len(take.score.notes)} notes", f"{take.score.seconds(take.score.end):.1f} s", f"T {take.temperature:g}"]
+    told = [f"{take.notes} notes", f"{take.score.seconds(take.score.end):.1f} s", f"T {take.temperature:g}"]
     names = {"chord_adherence": "in chord", "rotated_adherence": "in rotated chords", "recurrence": "recurrence"}
     told += [f"{take.measures[k]:.2f} {about}" for k, about in names.items() if not math.isnan(take.measures[k])]
     return f"{path}: " + ", ".join(told)
@@ -231,9 +237,9 @@ def _bar(about: str) -> Iterator[Callable]:
 
 
 def _write_json(path: Path, data) -> None:
-    from .symbolic.run import write_text
+    from .files import write_file
 
-    write_text(path, json.dumps(data, indent=1, ensure_ascii=False, default=_plain))
+    write_file(path, json.dumps(data, indent=1, ensure_ascii=False, default=_plain))
 
 
 def _plain(value):

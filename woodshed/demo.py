@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from .errors import InputError, MissingExtra
+from .errors import MissingExtra
 from .symbolic.score import Score, Track
 
 CHORDS = "Cmaj7 Am7 Dm7 G7"
@@ -18,33 +18,35 @@ def demo(out: Path = Path("demo"), pieces: int = 48, minutes: float = 2.0, takes
     """The whole line on Bach chorales: inspect, prepare, train, generate.
 
     Args:
-        out: a folder that does not exist yet
+        out: everything goes here, in a folder with the next free number
         pieces: how many chorales to learn from
         minutes: how long to train
         takes: how many takes to play
         seed: the first take's seed
     """
     from . import cli
-    from .symbolic.generate import GenerateSettings
+    from .symbolic.generate import GenerateSettings, free_folder
     from .symbolic.inspect import inspect, render
     from .symbolic.midi import write_midi
     from .symbolic.prepare import PrepareSettings, corpus_lines, prepare
 
-    if out.exists():
-        raise InputError(f"--out {out} exists already; choose another folder, or remove it")
-    midi, corpus, run = out / "midi", out / "corpus", out / "bach"
-    midi.mkdir(parents=True)
+    found = []
     with cli._bar("unpacking chorales") as progress:
-        for number, (name, score) in enumerate(islice(chorales(), pieces), start=1):
-            write_midi(score, midi / f"{name}.mid")
+        for number, chorale in enumerate(islice(chorales(), pieces), start=1):
+            found.append(chorale)
             progress(number / pieces)
+    folder = free_folder(out)
+    midi, corpus, run = folder / "midi", folder / "corpus", folder / "bach"
+    midi.mkdir()
+    for name, score in found:
+        write_midi(score, midi / f"{name}.mid")
     cli._console().print(render(inspect(midi)))
     for line in corpus_lines(prepare(midi, corpus, PrepareSettings(augment=True))):
         print(line)
     cli.train_with_bar(corpus, run, size="2m", max_seq_len=512, batch_size=8, learning_rate=3e-3, max_minutes=minutes)
-    folder = cli.generate_with_bar(run, GenerateSettings(chords=CHORDS, bars=16, takes=takes, seed=seed))
-    print(f"\nThe takes lie in {folder}: open the .mid in your DAW, or listen to the .wav.")
-    return folder
+    takes_folder = cli.generate_with_bar(run, GenerateSettings(chords=CHORDS, bars=16, takes=takes, seed=seed))
+    print(f"\nThe takes lie in {takes_folder}: open the .mid in your DAW, or listen to the .wav.")
+    return takes_folder
 
 
 def chorales() -> Iterator[tuple[str, Score]]:

@@ -78,21 +78,28 @@ def probabilities(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
     return chances / chances.sum()
 
 
-def draw(stream: Stream, logits: np.ndarray) -> int:
-    """One id for a take: forced where the plan has it, else sampled among the ids the grammar allows."""
+def draw(stream: Stream, logits: np.ndarray, allowed: np.ndarray) -> int:
+    """One id for a take, among the allowed ones (a mask)."""
+    ids = np.flatnonzero(allowed)
+    chances = probabilities(logits[ids], stream.sampling)
+    place = int(np.searchsorted(np.cumsum(chances), stream.rng.random() * (1 - 1e-12), side="right"))
+    return int(ids[min(place, len(ids) - 1)])
+
+
+def advance(stream: Stream, logits: np.ndarray) -> int:
+    """Write the next id of a take: forced where the plan has it, else drawn; and remember how likely it was."""
     grammar = stream.grammar
     if grammar.forced is not None:
-        return grammar.forced
-    allowed = np.flatnonzero(grammar.allowed())
-    total = _log_sum(logits)
-    inside = logits[allowed]
-    chances = probabilities(inside, stream.sampling)
-    place = int(np.searchsorted(np.cumsum(chances), stream.rng.random() * (1 - 1e-12), side="right"))
-    place = min(place, len(allowed) - 1)
-    stream.sampled += 1
-    stream.legal += float(np.exp(_log_sum(inside) - total))
-    stream.log_likelihood += float(inside[place] - total)
-    return int(allowed[place])
+        return grammar.push(grammar.forced)
+    allowed = grammar.allowed()
+    drawn = draw(stream, logits, allowed)
+    entered = grammar.push(drawn)
+    if entered == drawn:  # what the clock puts in instead was not the model's choice
+        total = _log_sum(logits)
+        stream.sampled += 1
+        stream.legal += float(np.exp(_log_sum(logits[allowed]) - total))
+        stream.log_likelihood += float(logits[drawn] - total)
+    return entered
 
 
 def _log_sum(logits: np.ndarray) -> float:
@@ -110,44 +117,43 @@ def decode(
 ) -> None:
     """Write all streams to their end, as one batch.
 
-    `step` is an engine of step.py. When a stream outgrows `context` ids, all of them start again from their prefix and
-    the last bars that fill half of it. `max_length` ends a take at the last bar line before so many ids.
+    `step` is an engine of step.py, for up to `context` ids. A take that outgrows it goes on from what `moved` keeps;
+    that depends on the take alone. `max_length` ends a take at the last bar line before so many ids.
     """
-    live = list(streams)
-    lengths = _start_lengths(live, context)
-    logits = step.start([stream.prompt for stream in live])
-    written = 0
-    while live:
-        ids = np.array([stream.grammar.push(draw(stream, row)) for stream, row in zip(live, logits, strict=True)])
-        written += 1
-        lengths += 1
+    live, rows = list(streams), [list(stream.prompt) for stream in streams]
+    longest = max(map(len, rows))
+    if longest >= context:
+        raise InputError(f"the prompt has {longest} ids, the model's context {context}; give a shorter prompt")
+    logits, written = step.start(rows), 0
+    while True:
+        ids = np.array([advance(stream, row) for stream, row in zip(live, logits, strict=True)])
+        for row, token in zip(rows, ids.tolist(), strict=True):
+            row.append(token)
+        longest, written = longest + 1, written + 1
         for stream in live:
             _stop_at(stream, max_length)
-        stay = [row for row, stream in enumerate(live) if not (stream.grammar.done or stream.cut)]
         if progress:
             progress(written, streams)
+        stay = [place for place, stream in enumerate(live) if not (stream.grammar.done or stream.cut is not None)]
+        if not stay:
+            return
         if len(stay) < len(live):
-            live, ids, lengths = [live[row] for row in stay], ids[stay], lengths[stay]
-            if not live:
-                return
+            live, rows, ids = [live[place] for place in stay], [rows[place] for place in stay], ids[stay]
             step.keep(stay)
-        if lengths.max() >= context:
-            rows = [stream.prefix + stream.grammar.window(context // 2 - len(stream.prefix)) for stream in live]
-            lengths = np.array([len(row) for row in rows])
-            logits = step.start(rows)
-        else:
+        if longest < context:
             logits = step(ids)
+            continue
+        rows = [row if len(row) < context else moved(stream, context) for row, stream in zip(rows, live, strict=True)]
+        logits, longest = step.start(rows), max(map(len, rows))
 
 
-def _start_lengths(streams: Sequence[Stream], context: int) -> np.ndarray:
-    lengths = np.array([len(stream.prompt) for stream in streams])
-    if lengths.max() >= context:
-        raise InputError(f"the prompt has {lengths.max()} ids, the model's context {context}; give a shorter prompt")
-    return lengths
+def moved(stream: Stream, context: int) -> list[int]:
+    """What a take that has outgrown its context goes on from: its prefix and the last bars that fill half of it."""
+    return stream.prefix + stream.grammar.window(context // 2 - len(stream.prefix))
 
 
 def _stop_at(stream: Stream, max_length: int | None) -> None:
-    """End a take that has reached its limit of ids, at the last bar line it passed."""
+    """End a take that has reached its limit of ids at the last bar line it passed; the first bar may be longer."""
     grammar = stream.grammar
-    if max_length is not None and len(grammar.ids) >= max_length and not grammar.done:
-        stream.cut = (grammar.starts[-1] if grammar.starts else 0) or len(grammar.ids)
+    if max_length is not None and len(grammar.ids) >= max_length and not grammar.done and grammar.lines[-1] > 0:
+        stream.cut = grammar.lines[-1]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,11 +13,13 @@ import numpy as np
 from .. import __version__
 from ..config import updated
 from ..errors import FileError, InputError
+from ..files import write_file
 from . import tasks
-from .chords import lay_out, parse_progression, recognise
+from .chords import lay_out, parse_progression
 from .decode import Sampling, Stream, decode
-from .measure import chord_adherence, recurrence, rotated_adherence
-from .midi import read_midi, write_midi
+from .inspect import InspectSettings, examine
+from .measure import chord_adherence, recurrence_per_bar, rotated_adherence
+from .midi import write_midi
 from .run import Run, open_run
 from .score import Score
 from .tasks import Region
@@ -47,6 +49,8 @@ class GenerateSettings:
     """Tempo in quarters a minute; by default the prompt's, or that of the music the run has learned."""
     metre: str | None = None
     """Time signature such as 4/4, 3/4 or 6/8; by default the prompt's, or that of the music the run has learned."""
+    keep_grid: bool = False
+    """Believe the bars and beats of the prompt instead of checking them."""
     ending: bool = False
     """Let the model know how much is left, so that it comes to an end."""
     takes: int = 5
@@ -70,18 +74,18 @@ class Take:
     """One generated piece, with all that is needed to make it again."""
 
     score: Score
+    notes: int  # that were written; those of a prompt do not count
     seed: int
     temperature: float
-    settings: dict = field(repr=False)
+    settings: dict = field(repr=False)  # keywords of `generate` that make this very take
     run: str = ""
     engine: str = ""
-    nats_per_id: float = np.nan
     measures: dict = field(default_factory=dict)
 
     def facts(self) -> dict:
         """What stands in the take's .json and, as text events, in its .mid."""
-        facts = {name: getattr(self, name) for name in ("seed", "temperature", "run", "engine", "nats_per_id")}
-        facts = facts | {"woodshed": __version__, "notes": len(self.score.notes), "settings": self.settings}
+        facts = {name: getattr(self, name) for name in ("seed", "temperature", "run", "engine", "notes")}
+        facts = facts | {"woodshed": __version__, "settings": self.settings}
         return facts | {"measures": {k: None if np.isnan(v) else round(v, 4) for k, v in self.measures.items()}}
 
     def save(self, stem: str | Path, *, sound: bool = True, picture: bool = True) -> list[Path]:
@@ -93,7 +97,7 @@ class Take:
                 raise FileError(path, "it exists already; choose another name")
         texts = [f"woodshed {name}: {json.dumps(value)}" for name, value in self.facts().items() if name != "measures"]
         write_midi(self.score, paths["mid"], texts=texts)
-        _write_text(paths["json"], json.dumps(self.facts(), indent=1, ensure_ascii=False))
+        write_file(paths["json"], json.dumps(self.facts(), indent=1, ensure_ascii=False))
         if sound:
             from .sound import synthesise, write_wav
 
@@ -103,15 +107,6 @@ class Take:
 
             draw_roll(self.score, paths["png"], title=f"{self.run} seed {self.seed} temperature {self.temperature:g}")
         return [path for path in paths.values() if path.exists()]
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise FileError(path, f"cannot be written: {error.strerror or error}") from None
 
 
 def generate(
@@ -135,7 +130,7 @@ def generate(
     score, region = stage(run, settings)
     model = run.model(merge=True)
     step = make_step(model)
-    context = int(getattr(model.config, "max_position_embeddings", 0) or 2048)
+    context = min(step.max_seq_len, run.facts.get("settings", {}).get("max_seq_len") or step.max_seq_len)
     streams = _streams(run, settings, *_fitted(run.tokenizer, score, region, int(context * PROMPT_SHARE)))
     report = _reporter(progress) if progress else None
     decode(step, streams, context=context, max_length=settings.max_length, progress=report)
@@ -159,17 +154,22 @@ def _streams(run: Run, settings: GenerateSettings, score: Score, region: Region)
 
 
 def _take(run: Run, settings: GenerateSettings, stream: Stream, score: Score, region: Region, engine: str) -> Take:
-    music = place(run.tokenizer.decode_body(np.array(stream.ids)), score, region.start, settings.chords is not None)
-    asked = {name: value for name, value in asdict(settings).items() if value is not None}
+    music = place(run.tokenizer.decode_body(np.array(stream.ids)), score, region, settings.chords is not None)
+    if stream.cut is not None:
+        music = music.replace(chords=music.chords[music.chords["tick"] < music.end])
+    written = music.slice(region.start, max(music.end, region.start + 1))
+    bars = np.zeros(0) if music.free else recurrence_per_bar(music)[-len(written.bars()) + 1 :]
     measures = {
-        "chord_adherence": chord_adherence(music),
-        "rotated_adherence": rotated_adherence(music),
-        "recurrence": np.nan if music.free else recurrence(music),
+        "chord_adherence": chord_adherence(written),
+        "rotated_adherence": rotated_adherence(written),
+        "recurrence": float(np.nanmean(bars)) if np.isfinite(bars).any() else np.nan,
         "legal_probability": stream.legal / max(stream.sampled, 1),
+        "nats_per_id": -stream.log_likelihood / max(stream.sampled, 1),
     }
-    likelihood = -stream.log_likelihood / max(stream.sampled, 1)
     temperature = stream.sampling.temperature
-    return Take(music, stream.seed, temperature, asked, run.folder.name, engine, likelihood, measures)
+    again = dataclasses.replace(settings, takes=1, seed=stream.seed, temperature=f"{temperature:g}")
+    asked = {name: value for name, value in asdict(again).items() if value is not None}
+    return Take(music, len(written.notes), stream.seed, temperature, asked, run.folder.name, engine, measures)
 
 
 def make_settings(settings: GenerateSettings | None, changes: dict) -> GenerateSettings:
@@ -185,6 +185,8 @@ def make_settings(settings: GenerateSettings | None, changes: dict) -> GenerateS
         raise InputError(
             f"--bars {settings.bars} and --seconds {settings.seconds:g} both say how long; give one of them"
         )
+    if settings.seed is not None and settings.seed < 0:
+        raise InputError(f"--seed {settings.seed}: choose 0 or more")
     if settings.bpm is not None and not 10 <= settings.bpm <= 500:
         raise InputError(f"--bpm {settings.bpm:g}: choose 10 to 500")
     return settings
@@ -214,45 +216,53 @@ def parse_metre(text: str) -> tuple[int, int]:
 
 def stage(run: Run, settings: GenerateSettings) -> tuple[Score, Region]:
     """The Score with its prompt, tempo, metre and chords laid out, and the region that is to be written."""
-    score, start = _opening(run, settings)
+    learned = run.facts.get("music", {})
+    if settings.chords and not learned.get("chords", run.tokenizer.knows_chords):
+        raise InputError(f"--chords: {run.folder} has learned no chords; prepare with chords in remi or performance")
+    score, start = _opening(run, settings, learned)
     bar = _bar_ticks(score, settings)
     progression = parse_progression(settings.chords) if settings.chords else None
-    bars = _length(settings, score, bar, len(progression) if progression else 0)
-    end = start + bars * bar
+    end = start + bar * _length(settings, score, bar, len(progression) if progression else 0)
     if progression:
-        lines = np.arange(start, end + 1, bar)
         before = score.chords[score.chords["tick"] < start]
+        lines = np.arange(start, end + 1, bar)
         score = score.replace(chords=np.concatenate([before, lay_out(progression, lines)]))
     return score, Region(start, end)
 
 
-def _opening(run: Run, settings: GenerateSettings) -> tuple[Score, int]:
+def _opening(run: Run, settings: GenerateSettings, learned: dict) -> tuple[Score, int]:
     """An empty Score in the tempo and metre asked for, or the prompt and the bar line where it ends."""
-    facts = run.facts.get("music", {})
     if settings.prompt is None:
-        bpm = settings.bpm or facts.get("bpm", 120)
-        metre = parse_metre(settings.metre or facts.get("metre", "4/4"))
+        bpm = settings.bpm or learned.get("bpm", 120)
+        metre = parse_metre(settings.metre or learned.get("metre", "4/4"))
         return Score(tempos=[(0, round(6e7 / bpm))], metres=[(0, *metre)], ticks_per_quarter=TICKS), 0
-    score = _read_prompt(Path(settings.prompt), run)
+    score = _read_prompt(settings, run, learned)
+    slack = score.ticks_per_quarter // 4  # a last note may ring a little past the bar line
+    start = int(score.seams(max(score.end - slack, int(score.notes["onset"].max()) + 1))[-1])
+    score = score.replace(
+        tempos=score.tempos[score.tempos["tick"] <= start],
+        metres=score.metres[score.metres["tick"] <= start],
+        pedals=score.pedals[score.pedals["tick"] < start],
+    )
     if settings.bpm is not None and not score.free:
-        score = score.stretch(settings.bpm * score.tempos["usec"][0] / 6e7)
-    start = int(score.seams(max(score.end, 1))[-1])
+        score = score.replace(tempos=[*score.tempos.tolist(), (start, round(6e7 / settings.bpm))])
     if settings.metre is not None and not score.free:
         score = score.replace(metres=[*score.metres.tolist(), (start, *parse_metre(settings.metre))])
     return score, start
 
 
-def _read_prompt(path: Path, run: Run) -> Score:
-    from .grid import apply_grid, estimate_grid
-    from .parts import assign_parts
-
-    score = assign_parts(read_midi(path))
-    score = apply_grid(score, estimate_grid(score))
-    if score.free and run.tokenizer.needs_bars:
-        raise InputError(f"--prompt {path} is played freely, this run needs bars; use one with performance tokens")
-    if not len(score.chords):
-        score = score.replace(chords=recognise(score))
-    return score if score.free else score.retime(TICKS)
+def _read_prompt(settings: GenerateSettings, run: Run, learned: dict) -> Score:
+    """The prompt made ready as the run's corpus was: its grid, its parts, its chords."""
+    prepared = learned.get("prepared", {}) | ({"keep_grid": True} if settings.keep_grid else {})
+    open_door = dict(min_seconds=0, min_notes=1, max_notes_per_second=1e9, keep=("range", "programs"))
+    chords = "recognise" if learned.get("chords", run.tokenizer.knows_chords) else "none"
+    finding = examine(settings.prompt, InspectSettings(**prepared, **open_door), chords=chords)
+    if finding.score is None:
+        raise FileError(settings.prompt, f"no prompt: {finding.detail or finding.reason}")
+    if finding.score.free and run.tokenizer.needs_bars:
+        reason = "it is played freely and this run needs bars; believe its bars with --keep-grid, or use another run"
+        raise InputError(f"--prompt {settings.prompt}: {reason}")
+    return finding.score if finding.score.free else finding.score.retime(TICKS)
 
 
 def _bar_ticks(score: Score, settings: GenerateSettings) -> int:
@@ -286,26 +296,29 @@ def _fitted(tokenizer: Tokenizer, score: Score, region: Region, room: int) -> tu
     return score.slice(cut, max(region.end, score.end + 1)), moved
 
 
-def place(music: Score, score: Score, start: int, chords: bool) -> Score:
-    """`music`, which begins at tick 0, added to the stage at `start`, in the stage's ticks, tempo and metre.
+def place(music: Score, score: Score, region: Region, chords: bool) -> Score:
+    """`music`, which begins at tick 0, in the region of the stage, in the stage's ticks, tempo and metre.
 
-    Notes join the track that has their part. From `start` on the chords are the stage's own, or the music's.
+    Notes join the track that has their part. The pedal of the stage lifts where the music begins. From there on the
+    chords are the stage's own (`chords`), or the music's.
     """
-    music = _in_ticks_of(music, score, start)
-    parts = [track.part for track in score.tracks]
+    music = _in_ticks_of(music, score, region.start)
     tracks = list(score.tracks) if len(score.notes) else []
     where = []
     for track in music.tracks:
-        same = parts.index(track.part) if track.part in parts and tracks else len(tracks)
-        where.append(same)
-        tracks += [track] if same == len(tracks) else []
+        parts = [known.part for known in tracks]
+        where.append(parts.index(track.part) if track.part in parts else len(tracks))
+        tracks += [] if track.part in parts else [track]
     notes, pedals = music.notes.copy(), music.pedals.copy()
     notes["track"] = np.array(where, dtype=np.uint8)[notes["track"]]
     pedals["track"] = np.array(where, dtype=np.uint8)[pedals["track"]]
-    before = score.chords[score.chords["tick"] < start]
+    kept = score.pedals[score.pedals["tick"] < region.start]
+    down = [t for t in np.unique(kept["track"]) if kept[kept["track"] == t]["value"][-1] > 0]
+    lifts = np.array([(region.start, 0, track) for track in down], dtype=kept.dtype)
+    before = score.chords[score.chords["tick"] < region.start]
     return score.replace(
         notes=np.concatenate([score.notes, notes]),
-        pedals=np.concatenate([score.pedals, pedals]),
+        pedals=np.concatenate([kept, lifts, pedals]),
         chords=score.chords if chords else np.concatenate([before, music.chords]),
         tracks=tuple(tracks),
     ).without_overlaps()

@@ -10,8 +10,6 @@ track, free time, and that the markers are chords.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import groupby
@@ -20,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FileError, InputError
+from ..files import write_file
 from . import smf
 from .chords import Chord, parse_chord, spell
 from .score import CHORD, DEFAULT_USEC, FREE_TICKS, METRE, NOTE, PARTS, PEDAL, TEMPO, Score, Track, array
@@ -287,20 +286,6 @@ def encode(score: Score, texts: Iterable[str] = ()) -> bytes:
         melodic += not track.drums
         tracks.append(_voice(score, number, channel))
     return smf.encode(score.ticks_per_quarter, tracks)
-
-
-def write_file(path: str | Path, data: bytes) -> None:
-    """Write a file whole or not at all: under a temporary name first, then renamed. Raises FileError."""
-    path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
-    try:
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(path, error.strerror or str(error)) from None
 
 
 def _check(score: Score) -> None:

@@ -139,7 +139,11 @@ def prepare(
     scores = [finding.score for finding in usable]
     skipped = [_skip(finding) for finding in findings if finding.reason]
     facts = _facts(pieces, scores) | {"tokenizer": why, "remarks": remarks, "metadata": _per_split(table, report)}
-    told = {"settings": _saved(settings), "skipped": skipped, "facts": facts, "music": _music(usable)}
+    told = {"settings": _saved(settings), "skipped": skipped, "facts": facts}
+    told["music"] = _music(usable) | {
+        "chords": facts["chords"] > 0 and tokenizer.knows_chords,
+        "prepared": {name: getattr(settings, name) for name in ("hands", "only_part", "keep_grid")},
+    }
     return write_corpus(out, pieces, scores, tokenizer, **told)
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..files import write_file
 from .chords import spell
-from .midi import write_file
 from .score import PARTS, Score
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ import numpy as np
 
 from .. import menu
 from ..errors import RunError
+from ..files import write_file
 from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer, saved_facts
 
 if TYPE_CHECKING:
@@ -259,15 +260,8 @@ def load_base(base: Path, tokenizer: Tokenizer, *, device: str = "cpu") -> PreTr
 # --- writing ---------------------------------------------------------------------------------------------------
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def write_facts(folder: Path, facts: dict) -> None:
-    write_text(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    write_file(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
 
 
 def publish(folder: Path, checkpoint: Path, facts: dict, config) -> Run:
@@ -281,9 +275,9 @@ def publish(folder: Path, checkpoint: Path, facts: dict, config) -> Run:
         os.replace(folder / f".{file.name}.partial", folder / file.name)
     if (checkpoint / ADAPTER).exists():
         adapter = json.loads((checkpoint / ADAPTER).read_text(encoding="utf-8"))
-        write_text(folder / ADAPTER, json.dumps(adapter | {"base_model_name_or_path": facts["base"]}, indent=1))
+        write_file(folder / ADAPTER, json.dumps(adapter | {"base_model_name_or_path": facts["base"]}, indent=1))
     (folder / "takes").mkdir(exist_ok=True)
-    write_text(folder / "README.md", _card(facts))
+    write_file(folder / "README.md", _card(facts))
     write_facts(folder, facts)
     return open_run(folder)
 
@@ -329,7 +323,7 @@ def read_log(path: Path) -> list[dict]:
 def rewind_log(path: Path, step: int) -> None:
     """Take back what the log says about steps that will be trained again; what happened (events) stays."""
     kept = [line for line in read_log(path) if line["step"] <= step or "event" in line]
-    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+    write_file(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def draw_loss(log: Path, picture: Path) -> None:

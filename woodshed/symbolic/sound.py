@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from .midi import write_file
+from ..files import write_file
 from .score import Score
 
 MAX_MINUTES = 60  # 1.3 GB of samples at 44.1 kHz

@@ -14,12 +14,10 @@ import math
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
 from .. import __version__
@@ -128,7 +126,7 @@ def _refuse_occupied(out: Path) -> None:
 
 def _facts(corpus, out: Path, settings: TrainSettings) -> dict:
     """What run.json says from the start, so that a run can be resumed from its first step on."""
-    facts = {"woodshed": __version__, "style": Path(corpus.folder).name, "music": _music(corpus)}
+    facts = {"woodshed": __version__, "style": Path(corpus.folder).name, "music": corpus.music}
     facts |= {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer.fingerprint}
     facts |= {"model": settings.model, "base": settings.base, "adapter": bool(settings.lora_rank)}
     if settings.base is not None:
@@ -136,15 +134,6 @@ def _facts(corpus, out: Path, settings: TrainSettings) -> dict:
         runs.is_foreign(base, corpus.tokenizer)
         facts |= {"model": None, "base_weights": runs.weights_digest(base)}
     return facts | {"settings": asdict(settings), "finished": False}
-
-
-def _music(corpus) -> dict:
-    """The usual tempo and metre of the pieces, for takes that ask for nothing else."""
-    pieces = [piece for piece in corpus.pieces if piece.split == "train" and not piece.free]
-    if not pieces:
-        return {}
-    bpm, metres = median(piece.bpm for piece in pieces), Counter(piece.metre for piece in pieces)
-    return {"bpm": round(bpm, 1), "metre": metres.most_common(1)[0][0]}
 
 
 def _resumed(settings: TrainSettings, facts: dict, corpus, out: Path) -> TrainSettings:

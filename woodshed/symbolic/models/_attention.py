@@ -29,11 +29,11 @@ SCORES = 1 << 19  # scores of a block of several batch rows at most, to stay in 
 def attention_for(device: torch.device | str | None = None) -> str:
     """The attention implementation to train with on a device: `chunked` on CPU, else `sdpa`, which is flash there.
 
-    None means the accelerator where there is one. For `from_pretrained(..., attn_implementation=...)` and
+    None means CUDA where there is one, else CPU. For `from_pretrained(..., attn_implementation=...)` and
     `model.set_attn_implementation(...)`.
     """
     if device is None:
-        device = torch.accelerator.current_accelerator() or "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     return NAME if torch.device(device).type == "cpu" else "sdpa"
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -87,7 +87,7 @@ class Grammar(ABC):
 
     done = False
     ids: list[int]  # all that has entered the stream
-    starts: list[int]  # where in `ids` a bar (or a stretch of time) began
+    lines: list[int]  # where in `ids` each bar (in free time, each second or two) began; the first is 0
 
     @property
     @abstractmethod
@@ -118,6 +118,7 @@ class Tokenizer(ABC):
     name: str
     words: tuple[str, ...]
     needs_bars: bool  # True: only music on a grid can be encoded
+    knows_chords = True
 
     @property
     def settings(self) -> dict:
@@ -276,6 +277,3 @@ def part_tracks(parts: np.ndarray) -> tuple[tuple[Track, ...], np.ndarray]:
     used = np.unique(parts)
     tracks = tuple(Track(PARTS[part], 0, PARTS[part] == "drums", PARTS[part]) for part in used.tolist())
     return tracks or (Track("other", part="other"),), np.searchsorted(used, parts)
-
-
-__all__ = ["Body", "Grammar", "Plan", "Tokenizer", "field", "make", "names", "open_tokenizer"]

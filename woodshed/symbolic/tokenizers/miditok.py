@@ -24,6 +24,7 @@ class MidiTok(Tokenizer):
     """A tokenization of MidiTok with its default settings, or with `config`, any of TokenizerConfig's."""
 
     needs_bars = True
+    knows_chords = False
 
     def __init__(self, variant: str = "REMI", **config):
         if variant not in VARIANTS:
@@ -117,11 +118,10 @@ class MidiTokGrammar(Grammar):
     def __init__(self, tokenizer: MidiTok, plan: Plan):
         self.tokenizer = tokenizer
         self.quarters = (plan.end - plan.start) / plan.score.ticks_per_quarter
-        _, above, below = plan.score.metres[-1].tolist()
-        self.bar = 4 * above / below
+        self.bar = 4.0  # MidiTok without time signatures takes every bar for 4/4
         self.time = 0.0
         self.ids: list[int] = []
-        self.starts: list[int] = [0]
+        self.lines: list[int] = [0]
 
     @property
     def share(self) -> float:
@@ -144,7 +144,7 @@ class MidiTokGrammar(Grammar):
             if self.time >= self.quarters:
                 token = EOS
             else:
-                self.starts.append(len(self.ids))
+                self.lines.append(len(self.ids))
         elif kind in CLOCKS:
             beats, part, resolution = (int(number) for number in value.split("."))
             self.time += beats + part / resolution
@@ -153,5 +153,5 @@ class MidiTokGrammar(Grammar):
         return token
 
     def window(self, keep: int) -> list[int]:
-        start = next((at for at in self.starts if len(self.ids) - at <= keep), max(len(self.ids) - keep, 0))
+        start = next((at for at in self.lines if len(self.ids) - at <= keep), max(len(self.ids) - keep, 0))
         return self.ids[start:]

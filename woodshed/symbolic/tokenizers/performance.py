@@ -41,6 +41,7 @@ STEP = 10  # milliseconds
 LONGEST = 100  # steps of one time shift
 AHEAD = 100  # steps by which given events come early
 RESTATE = 200  # steps after which a chord is stated again where there are no bars
+MOST_HELD = 20  # notes that a moved window strikes again
 LEFT = (1, 2, 4, 8, 16, 32, 64, 128)  # seconds to the end of the piece; each means "at most"
 OTHER = PARTS.index("other")
 
@@ -364,13 +365,15 @@ class PerformanceGrammar(Grammar):
         body = tokenizer.body(fixed, plan.start, plan.end, given=plan.given, last=plan.last)
         self.time = -AHEAD if plan.given else 0
         self.marks = _marks(body.ids, self.time)
-        self.end = Clock(plan.score, plan.start, plan.end).length
+        clock = Clock(plan.score, plan.start, plan.end)
+        self.end = clock.length
+        self.ahead = [step for step in clock.bars().tolist() if 0 < step < self.end]  # bar lines still to come
         self.own_chords = not len(plan.laid_out.chords)
         self.pedals = tokenizer.pedal == "events"
         self.parts = np.array([part not in plan.given for part in PARTS])
         self.ring = plan.ring
         self.ids: list[int] = []
-        self.starts: list[int] = []  # a mark stands there
+        self.lines: list[int] = [0]
         self.header: list[int] = []  # what the plan has to say now
         self.queue: list[int] = []  # shifts through the lead-in, or what closes the take
         self.down: dict[int, int] = {}  # pitch to the step it was struck
@@ -382,7 +385,6 @@ class PerformanceGrammar(Grammar):
         """Put in what the plan has for this moment, or what closes the take at its end."""
         self.struck = False
         if self.marks and self.marks[0][0] <= self.time:
-            self.starts.append(len(self.ids))
             self.header = self.marks.pop(0)[1]
         if self.time < 0:
             self._queue_shift(min(0, self.marks[0][0]) if self.marks else 0)
@@ -464,6 +466,9 @@ class PerformanceGrammar(Grammar):
     def _pass(self, steps: int) -> None:
         self.time += steps
         self.stage = "shift"
+        if self.ahead and self.ahead[0] <= self.time:
+            self.ahead = [step for step in self.ahead if step > self.time]
+            self.lines.append(len(self.ids))
         if not self.queue:
             self._reach()
 
@@ -490,7 +495,8 @@ class PerformanceGrammar(Grammar):
         return 1.0 if self.done else min(max(self.time / self.end, 0.0), 1.0)
 
     def window(self, keep: int) -> list[int]:
-        start = next((at for at in self.starts if len(self.ids) - at <= keep), max(len(self.ids) - keep, 0))
+        room = keep - MOST_HELD - 3  # for what has to be stated again
+        start = next((at for at in self.lines if len(self.ids) - at <= room), max(len(self.ids) - room, 0))
         return _made_whole(self.ids[start:], self.ids[:start])
 
 
@@ -506,23 +512,23 @@ def _marks(ids: np.ndarray, time: int) -> list[tuple[int, list[int]]]:
 
 
 def _made_whole(ids: list[int], before: list[int]) -> list[int]:
-    """A cut stream that stands alone: no note-off without its note-on, velocity and part stated where they matter."""
-    down: set[int] = set()
-    kept = []
-    for token in ids:
-        if ON <= token < OFF:
-            down.add(token - ON)
-        if OFF <= token <= SHIFT and token - OFF not in down:
+    """A cut stream that stands alone: what was in force is stated again, and held notes are struck again."""
+    held: dict[int, None] = {}
+    pedal, part, velocity, given = False, [], [], False
+    for token in before:
+        given = token == GIVEN or (given and token != WRITE)
+        if given:
             continue
-        kept.append(token)
-    first = next((at for at, token in enumerate(kept) if ON <= token < OFF), None)
-    said = [next((t for t in reversed(before) if low <= t < high), None) for low, high in STATED]
-    if first is None or any(VELOCITY <= token < PEDAL_ON for token in kept[:first]):
-        said[1] = None
-    if any(PART <= token < PART + len(PARTS) for token in kept[: first or 0]):
-        said[0] = None
-    at = first if first is not None else len(kept)
-    return kept[:at] + [token for token in said if token is not None] + kept[at:]
-
-
-STATED = ((PART, PART + len(PARTS)), (VELOCITY, PEDAL_ON))
+        if ON <= token < OFF:
+            held[token - ON] = None
+        elif OFF <= token <= SHIFT:
+            held.pop(token - OFF, None)
+        elif VELOCITY <= token < PEDAL_ON:
+            velocity = [token]
+        elif token in (PEDAL_ON, PEDAL_OFF):
+            pedal = token == PEDAL_ON
+        elif PART <= token < PART + len(PARTS):
+            part = [token]
+    first = next((at for at, token in enumerate(ids) if token < LEFT_1), len(ids))  # after countdown and chord
+    stated = [PEDAL_ON] * pedal + part + velocity + [ON + pitch for pitch in sorted(list(held)[-MOST_HELD:])]
+    return ids[:first] + stated + ids[first:]

@@ -413,9 +413,9 @@ class RemiGrammar(Grammar):
         ]
         self.own_chords = not len(score.chords)
         self.parts = np.array([part not in plan.given for part in PARTS])
-        self.ring = plan.ring
+        self.ring, self.open_end = plan.ring, plan.last is None
         self.ids: list[int] = []
-        self.starts: list[int] = []
+        self.lines: list[int] = []
         self.header: list[int] = []  # what the plan still has to say before the model may speak
         self.queue: list[int] = []  # the chord that follows a forced position
         self._open_bar()
@@ -425,8 +425,8 @@ class RemiGrammar(Grammar):
         return int(self.bars.starts[-1])
 
     def _open_bar(self) -> None:
-        self.header = list(self.headers[len(self.starts)])
-        self.starts.append(len(self.ids))
+        self.header = list(self.headers[len(self.lines)])
+        self.lines.append(len(self.ids))
         self.position = self.pitch = -1
         self.part = self.top = OTHER  # `part` is in force; `top` is the highest part at this position
         self.stage = "bar"
@@ -434,7 +434,7 @@ class RemiGrammar(Grammar):
     @property
     def line(self) -> int:
         """The current bar's first step."""
-        return int(self.bars.starts[len(self.starts) - 1])
+        return int(self.bars.starts[len(self.lines) - 1])
 
     @property
     def forced(self) -> int | None:
@@ -442,12 +442,12 @@ class RemiGrammar(Grammar):
 
     @property
     def share(self) -> float:
-        return 1.0 if self.done else (len(self.starts) - 1) / len(self.headers)
+        return 1.0 if self.done else (len(self.lines) - 1) / len(self.headers)
 
     def window(self, keep: int) -> list[int]:
         """The last at most `keep` ids from a bar line on, metre and tempo stated again; the current bar at least."""
-        bar = next((b for b, at in enumerate(self.starts) if len(self.ids) - at <= keep - 2), len(self.starts) - 1)
-        ids = self.ids[self.starts[bar] :]
+        bar = next((b for b, at in enumerate(self.lines) if len(self.ids) - at <= keep - 2), len(self.lines) - 1)
+        ids = self.ids[self.lines[bar] :]
         if not ids:
             return []
         said = [token for token in ids[1:3] if KINDS[KIND[token]] in ("metre", "tempo")]
@@ -460,16 +460,18 @@ class RemiGrammar(Grammar):
         return mask
 
     def _after_bar(self, mask: np.ndarray) -> None:
-        length = int(self.bars.starts[len(self.starts)]) - self.line
+        length = int(self.bars.starts[len(self.lines)]) - self.line
         mask[POSITION + self.position + 1 : POSITION + length] = True
         mask[self._next_bar] = True
+        if self.open_end and self._next_bar == EOS:
+            mask[BAR] = True  # to the model the piece goes on
         if self.pitch >= 0:
             mask[PITCH + self.pitch + 1 : PITCH + 128] = True
             mask[PART + self.top + 1 : PART + len(PARTS)] = self.parts[self.top + 1 :]
 
     @property
     def _next_bar(self) -> int:
-        return self.headers[len(self.starts)][0] if len(self.starts) < len(self.headers) else EOS
+        return self.headers[len(self.lines)][0] if len(self.lines) < len(self.headers) else EOS
 
     def _after_position(self, mask: np.ndarray) -> None:
         mask[PART : PART + len(PARTS)] = self.parts
@@ -501,9 +503,11 @@ class RemiGrammar(Grammar):
             return self._append(self.header.pop(0))
         if self.queue:
             return self._enter(self.queue.pop(0))
+        if token == BAR and self._next_bar == EOS:
+            token = EOS
         bar_line = token == self._next_bar
         if bar_line or POSITION <= token < CHORD:
-            step = int(self.bars.starts[len(self.starts)]) if bar_line else self.line + token - POSITION
+            step = int(self.bars.starts[len(self.lines)]) if bar_line else self.line + token - POSITION
             if self.marks and self.marks[0][0] < step + (not bar_line):
                 return self._enter_mark()
         if bar_line and token != EOS:
