@@ -58,7 +58,6 @@ def test_the_whole_line_from_a_folder_to_takes(capsys, songs, tmp_path):
         (["prepare", "{songs}", "--out", "c", "--fractions", "1,1"], "--fractions 1,1"),
         (["train", "{songs}", "--out", "r"], "not a corpus"),
         (["generate", "{songs}"], "not a run"),
-        (["demo", "--out", "{songs}"], "exists already"),
     ],
 )
 def test_what_cannot_work_is_one_line_and_exit_1(capsys, songs, tmp_path, monkeypatch, arguments, message):

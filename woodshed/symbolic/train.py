@@ -221,7 +221,9 @@ def _model(job: Job) -> PreTrainedModel:
     if settings.base is None:
         more = read_fields(settings.model_args, None, "--model-args")
         sizes = {"vocab_size": tokenizer.vocab_size, "max_seq_len": settings.max_seq_len}
-        return models.make(settings.model, size=settings.size, **sizes, **more)
+        model = models.make(settings.model, size=settings.size, **sizes, **more)
+        models.share_features(model, tokenizer.pitch_classes)
+        return model
     base = runs.find_base(settings.base, job.out)
     model = runs.load_base(base, tokenizer)
     return _adapted(model, job, foreign=runs.is_foreign(base, tokenizer)) if settings.lora_rank else model

@@ -17,6 +17,7 @@ from ... import menu
 from ...errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from transformers import PreTrainedModel
 
 
@@ -46,3 +47,17 @@ def make(name: str, *, size: str, vocab_size: int, max_seq_len: int, **overrides
     model.config.use_cache = False
     model.generation_config.use_cache = True
     return model
+
+
+def share_features(model: PreTrainedModel, features: np.ndarray) -> None:
+    """Let the ids of a fresh model begin alike where they share features, (vocab_size, F) of 0 and 1.
+
+    Every feature gets a random direction that is added to the embeddings of its ids. The architecture stays what it
+    is; only its first weights know that some ids have to do with each other. Drawn from torch's global random state.
+    """
+    import torch
+
+    weight = model.get_input_embeddings().weight
+    with torch.no_grad():
+        directions = torch.randn(features.shape[1], weight.shape[1]) * model.config.initializer_range
+        weight += torch.as_tensor(features, dtype=weight.dtype) @ directions

@@ -22,7 +22,7 @@ import numpy as np
 
 from ... import menu
 from ...errors import InputError, RunError
-from ..chords import QUALITIES, REDUCED
+from ..chords import QUALITIES, REDUCED, TONES
 from ..score import CHORD, PARTS, Score, Track
 
 SPECIALS = ("PAD", "BOS", "EOS")
@@ -135,6 +135,11 @@ class Tokenizer(ABC):
         return len(self.words)
 
     @cached_property
+    def pitch_classes(self) -> np.ndarray:
+        """(vocab_size, 12) of 0 and 1: the pitch classes an id stands for: a pitch, the tones of a chord, a bass."""
+        return np.array([_pitch_classes(word) for word in self.words], dtype=np.float32)
+
+    @cached_property
     def fingerprint(self) -> str:
         """Twelve hex digits over name, settings and vocabulary: two models share ids only where these agree."""
         text = json.dumps([self.name, self.settings, self.words])
@@ -239,6 +244,18 @@ def open_tokenizer(folder: Path) -> Tokenizer:
 
 
 # --- what the tokenizers of ours share -------------------------------------------------------------------------
+
+
+def _pitch_classes(word: str) -> np.ndarray:
+    kind, _, value = word.rpartition("_")
+    if kind.lower() in ("pitch", "note_on", "note_off", "noteon", "noteoff") and value.isdigit():
+        return np.arange(12) == int(value) % 12
+    if kind == "Bass":
+        return np.arange(12) == NOTES.index(value)
+    if kind.lower() == "chord" and ":" in value:
+        root, _, quality = value.partition(":")
+        return np.roll(TONES[TOKEN_QUALITIES.index(quality)], NOTES.index(root))
+    return np.zeros(12)
 
 
 def chord_index(chords: np.ndarray) -> np.ndarray:
