@@ -74,25 +74,6 @@ class TrainSettings:
 
 
 # What may change when a run goes on: its length, its rate, and what leaves the losses alone.
-FREE = {"preset", "epochs", "max_steps", "max_minutes", "learning_rate", "warmup", "eval_steps"}
-FREE |= {"keep_checkpoints", "threads", "tracker", "resume"}
-COUNTS = ("eval_steps", "eval_rows", "keep_checkpoints", "threads")
-LORA = ("lora_rank", "lora_alpha", "lora_dropout")
-# TrainingArguments that have a flag of their own.
-FLAGS = {
-    "output_dir": "--out",
-    "per_device_train_batch_size": "--batch-size",
-    "num_train_epochs": "--epochs",
-    "gradient_accumulation_steps": "--gradient-accumulation",
-    "warmup_steps": "--warmup",
-    "save_steps": "--eval-steps",
-    "save_total_limit": "--keep-checkpoints",
-    "report_to": "--tracker",
-    "resume_from_checkpoint": "--resume",
-} | {name: "--" + name.replace("_", "-") for name in ("learning_rate", "max_steps", "eval_steps", "seed")}
-
-
-# What may change when a run goes on: its length, its rate, and what leaves the losses alone.
 LIMITS = ("epochs", "max_steps", "max_minutes")
 FREE = {*LIMITS, "preset", "learning_rate", "warmup", "eval_steps", "keep_checkpoints", "threads", "tracker", "resume"}
 COUNTS = ("eval_steps", "eval_rows", "keep_checkpoints", "threads")
