@@ -338,3 +338,19 @@ def test_adapters_go_to_the_hub_step_until_they_are_merged():
     merged = make_step(adapted.merge_and_unload())
     assert isinstance(merged, LlamaStep)
     np.testing.assert_allclose(merged.start(rows), expected, atol=1e-4)
+
+
+def test_ids_that_share_features_begin_alike():
+    features = np.zeros((VOCAB, 12), dtype=np.float32)
+    features[10, 0] = features[20, [0, 4, 7]] = features[30, 1] = 1
+    alike, apart = [], []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        model = models.make("decoder", size="2m", vocab_size=VOCAB, max_seq_len=16)
+        before = model.get_input_embeddings().weight.clone()
+        models.share_features(model, features)
+        after = model.get_input_embeddings().weight
+        assert torch.equal(before[40], after[40])  # an id without features stays as it was
+        alike.append(float(torch.cosine_similarity(after[10], after[20], dim=0)))
+        apart.append(float(torch.cosine_similarity(after[10], after[30], dim=0)))
+    assert np.mean(alike) > 0.25 > 0.1 > abs(np.mean(apart))

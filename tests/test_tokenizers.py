@@ -212,3 +212,18 @@ def test_real_music_keeps_the_laws(name):
         score = read_midi(path)
         assert tokenizer.decode(tokenizer.encode(score)) == tokenizer.quantize(score)
         walk(tokenizer, score, 0, tokenizer.end(score), last=score.end)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("remi", {"Pitch_60": [0], "Chord_D:min7": [0, 2, 5, 9], "Bass_E": [4], "Chord_N": [], "Velocity_60": []}),
+        ("performance", {"NOTE_ON_61": [1], "NOTE_OFF_61": [1], "CHORD_C:maj": [0, 4, 7], "VELOCITY_3": []}),
+        ("miditok:TSD", {"Pitch_60": [0], "Velocity_127": []}),
+    ],
+)
+def test_ids_know_their_pitch_classes(name, words):
+    tokenizer = make(name)
+    assert tokenizer.pitch_classes.shape == (tokenizer.vocab_size, 12)
+    for word, classes in words.items():
+        assert np.flatnonzero(tokenizer.pitch_classes[tokenizer.index[word]]).tolist() == classes
