@@ -180,11 +180,11 @@ def generate_with_bar(run: Path, settings, out: Path | None = None) -> Path:
     try:
         with _bar("playing") as progress:
             takes = generate(opened, settings, progress=progress)
-    except BaseException:
-        folder.rmdir()
-        raise
-    for take, paths in save_takes(takes, folder):
-        print(take_line(take, paths[0]))
+        for take, paths in save_takes(takes, folder):
+            print(take_line(take, paths[0]))
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()
     return folder
 
 

@@ -30,12 +30,12 @@ class MidiTok(Tokenizer):
         if variant not in VARIANTS:
             raise InputError(f"unknown tokenization 'miditok:{variant}'; choose from: {', '.join(VARIANTS)}")
         try:
-            self.library = import_module("miditok")
+            package = import_module("miditok")
         except ImportError:
             raise MissingExtra("miditok", "miditok") from None
         config = {"use_tempos": False, "use_time_signatures": False} | config
         self.config = config
-        self.inner = getattr(self.library, variant)(self.library.TokenizerConfig(**config))
+        self.inner = getattr(package, variant)(package.TokenizerConfig(**config))
         self.name = f"miditok:{variant}"
         inner = [word for word, _ in sorted(self.inner.vocab.items(), key=lambda item: item[1])]
         self.words = (*SPECIALS, *PART_WORDS, *TASK_WORDS, *HEAD_WORDS, *inner)
