@@ -215,15 +215,24 @@ def test_real_music_keeps_the_laws(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "one", "near", "far"),
     [
-        ("remi", {"Pitch_60": [0], "Chord_D:min7": [0, 2, 5, 9], "Bass_E": [4], "Chord_N": [], "Velocity_60": []}),
-        ("performance", {"NOTE_ON_61": [1], "NOTE_OFF_61": [1], "CHORD_C:maj": [0, 4, 7], "VELOCITY_3": []}),
-        ("miditok:TSD", {"Pitch_60": [0], "Velocity_127": []}),
+        ("remi", "Pitch_60", "Pitch_72", "Pitch_73"),
+        ("remi", "Chord_A:min7", "Pitch_60", "Pitch_61"),
+        ("remi", "Chord_D:min", "Chord_D:min7", "Chord_E:maj"),
+        ("remi", "Chord_C:maj", "Bass_E", "Bass_F"),
+        ("remi", "Key_Db", "Pitch_61", "Pitch_62"),
+        ("remi", "Position_6", "Position_18", "Position_7"),
+        ("remi", "Duration_12", "Duration_11", "Duration_48"),
+        ("performance", "NOTE_ON_61", "NOTE_OFF_61", "NOTE_OFF_62"),
+        ("performance", "CHORD_C:maj", "NOTE_ON_64", "NOTE_ON_65"),
+        ("performance", "TIME_SHIFT_100ms", "TIME_SHIFT_110ms", "TIME_SHIFT_900ms"),
+        ("miditok:TSD", "Pitch_60", "Pitch_72", "Pitch_73"),
     ],
 )
-def test_ids_know_their_pitch_classes(name, words):
+def test_ids_with_more_in_common_have_more_features_in_common(name, one, near, far):
     tokenizer = make(name)
-    assert tokenizer.pitch_classes.shape == (tokenizer.vocab_size, 12)
-    for word, classes in words.items():
-        assert np.flatnonzero(tokenizer.pitch_classes[tokenizer.index[word]]).tolist() == classes
+    features = tokenizer.features
+    assert len(features) == tokenizer.vocab_size and features.any(axis=1).all()
+    one, near, far = (features[tokenizer.index[word]] for word in (one, near, far))
+    assert one @ near > one @ far

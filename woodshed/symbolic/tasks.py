@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .chords import estimate_key
+from .chords import NAMES, estimate_key
 from .score import PARTS, Score
-from .tokenizers import EOS, NOTES, Plan, Tokenizer, merged_chords, part_index, part_tracks
+from .tokenizers import EOS, Plan, Tokenizer, merged_chords, part_index, part_tracks
 
 DENSITIES = (1, 2, 3, 4.5, 6.5, 9, 13)  # notes a second that part the eight density levels
 PLAYED_LEVELS = 8  # music with at least so many different velocities was played, not notated
@@ -152,5 +152,5 @@ def describe(score: Score) -> list[str]:
     return [
         "Played" if played else "Notated",
         f"Density_{level}",
-        f"Key_{NOTES[tonic]}{'m' if mode == 'minor' else ''}",
+        f"Key_{NAMES[tonic]}{'m' if mode == 'minor' else ''}",
     ]

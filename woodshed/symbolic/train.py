@@ -222,7 +222,7 @@ def _model(job: Job) -> PreTrainedModel:
         more = read_fields(settings.model_args, None, "--model-args")
         sizes = {"vocab_size": tokenizer.vocab_size, "max_seq_len": settings.max_seq_len}
         model = models.make(settings.model, size=settings.size, **sizes, **more)
-        models.share_features(model, tokenizer.pitch_classes)
+        models.share_features(model, tokenizer.features)
         return model
     base = runs.find_base(settings.base, job.out)
     model = runs.load_base(base, tokenizer)

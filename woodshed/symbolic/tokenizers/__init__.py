@@ -22,14 +22,13 @@ import numpy as np
 
 from ... import menu
 from ...errors import InputError, RunError
-from ..chords import QUALITIES, REDUCED, TONES
+from ..chords import NAMES, REDUCED, TOKEN_QUALITIES, word
 from ..score import CHORD, PARTS, Score, Track
+from ._features import word_features
 
 SPECIALS = ("PAD", "BOS", "EOS")
 PAD, BOS, EOS = 0, 1, 2
 FACTS = "woodshed"  # where tokenizer_config.json keeps what is ours
-NOTES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
-TOKEN_QUALITIES = tuple(QUALITIES)[:15]
 
 # Task, structure and head tokens: the same words in every tokenizer of ours.
 PART_WORDS = tuple(f"Part_{part}" for part in PARTS)
@@ -38,11 +37,12 @@ HEAD_WORDS = (
     "Played",
     "Notated",
     *(f"Density_{level}" for level in range(8)),
-    *(f"Key_{note}{mode}" for mode in ("", "m") for note in NOTES),
+    *(f"Key_{note}{mode}" for mode in ("", "m") for note in NAMES),
     *(f"Style_{slot}" for slot in range(8)),
 )
-CHORD_WORDS = ("Chord_N", *(f"Chord_{root}:{quality}" for root in NOTES for quality in TOKEN_QUALITIES))
-BASS_WORDS = tuple(f"Bass_{note}" for note in NOTES)
+CHORDS = [(-1, 0), *((root, quality) for root in range(12) for quality in range(TOKEN_QUALITIES))]
+CHORD_WORDS = tuple(f"Chord_{word(*chord)}" for chord in CHORDS)
+BASS_WORDS = tuple(f"Bass_{note}" for note in NAMES)
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ class Tokenizer(ABC):
     words: tuple[str, ...]
     needs_bars: bool  # True: only music on a grid can be encoded
     knows_chords = True
+    steps = 12  # positions a quarter, where there are positions
 
     @property
     def settings(self) -> dict:
@@ -135,9 +136,9 @@ class Tokenizer(ABC):
         return len(self.words)
 
     @cached_property
-    def pitch_classes(self) -> np.ndarray:
-        """(vocab_size, 12) of 0 and 1: the pitch classes an id stands for: a pitch, the tones of a chord, a bass."""
-        return np.array([_pitch_classes(word) for word in self.words], dtype=np.float32)
+    def features(self) -> np.ndarray:
+        """(vocab_size, F) of 0 to 1: what ids have in common, known to a fresh model (models.share_features)."""
+        return word_features(self.words, self.steps)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -246,21 +247,9 @@ def open_tokenizer(folder: Path) -> Tokenizer:
 # --- what the tokenizers of ours share -------------------------------------------------------------------------
 
 
-def _pitch_classes(word: str) -> np.ndarray:
-    kind, _, value = word.rpartition("_")
-    if kind.lower() in ("pitch", "note_on", "note_off", "noteon", "noteoff") and value.isdigit():
-        return np.arange(12) == int(value) % 12
-    if kind == "Bass":
-        return np.arange(12) == NOTES.index(value)
-    if kind.lower() == "chord" and ":" in value:
-        root, _, quality = value.partition(":")
-        return np.roll(TONES[TOKEN_QUALITIES.index(quality)], NOTES.index(root))
-    return np.zeros(12)
-
-
 def chord_index(chords: np.ndarray) -> np.ndarray:
     """Rows of score.CHORD as indices into CHORD_WORDS; extended qualities become the one they are built on."""
-    index = 1 + chords["root"].astype(np.int64) * len(TOKEN_QUALITIES) + REDUCED[chords["quality"]]
+    index = 1 + chords["root"].astype(np.int64) * TOKEN_QUALITIES + REDUCED[chords["quality"]]
     return np.where(chords["root"] < 0, 0, index)
 
 
@@ -268,8 +257,8 @@ def chord_rows(ticks: np.ndarray, index: np.ndarray, bass: np.ndarray) -> np.nda
     """The reverse of `chord_index`; `bass` is -1 where the root is in the bass. Equal neighbours are merged."""
     rows = np.zeros(len(ticks), dtype=CHORD)
     rows["tick"] = ticks
-    rows["root"] = np.where(index > 0, (index - 1) // len(TOKEN_QUALITIES), -1)
-    rows["quality"] = np.where(index > 0, (index - 1) % len(TOKEN_QUALITIES), 0)
+    rows["root"] = np.where(index > 0, (index - 1) // TOKEN_QUALITIES, -1)
+    rows["quality"] = np.where(index > 0, (index - 1) % TOKEN_QUALITIES, 0)
     rows["bass"] = np.where((bass >= 0) & (index > 0), bass, rows["root"])
     return merged_chords(rows)
 

@@ -40,6 +40,7 @@ class MidiTok(Tokenizer):
         inner = [word for word, _ in sorted(self.inner.vocab.items(), key=lambda item: item[1])]
         self.words = (*SPECIALS, *PART_WORDS, *TASK_WORDS, *HEAD_WORDS, *inner)
         self.first = len(self.words) - len(inner)
+        self.steps = self.inner.config.max_num_pos_per_beat
 
     @property
     def settings(self) -> dict:
