@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 
@@ -68,6 +70,42 @@ def test_what_cannot_work_is_one_line_and_exit_1(capsys, songs, tmp_path, monkey
     assert code == 1
     assert message in err and err.startswith("woodshed: ") and err.count("\n") == 1
     assert not (tmp_path / "c").exists() and not (tmp_path / "r").exists()
+
+
+def test_training_on_files_that_have_changed_says_so_and_goes_on(capsys, songs, tmp_path):
+    source, other = shutil.copytree(songs, tmp_path / "songs"), tmp_path / "notes.txt"
+    other.write_text("mine")
+    run_main(capsys, "prepare", source, "--out", tmp_path / "corpus")
+    (source / "song 1.mid").touch()
+    code, _, err = run_main(capsys, "train", tmp_path / "corpus", "--out", other)
+    assert code == 1 and err == f"woodshed: --out {other} is a file; choose another folder\n"
+    (source / "song 1.mid").write_bytes((source / "song 2.mid").read_bytes())
+    (source / "song 3.mid").unlink()
+    _, _, err = run_main(capsys, "train", tmp_path / "corpus", "--out", other)
+    assert "prepared: 1 removed, 1 edited; to take that in: woodshed prepare" in err.splitlines()[0]
+    assert "is a file" in err.splitlines()[1]
+    shutil.rmtree(source)
+    _, _, err = run_main(capsys, "train", tmp_path / "corpus", "--out", other)
+    assert err.count("\n") == 1 and other.read_text() == "mine"
+
+
+def test_a_report_that_exists_is_never_overwritten(capsys, songs, tmp_path):
+    report = tmp_path / "report.json"
+    report.write_text("mine")
+    code, _, err = run_main(capsys, "inspect", songs, "--json", report)
+    assert code == 1 and "report.json" in err and report.read_text() == "mine"
+
+
+def test_nothing_is_left_of_what_was_refused(capsys, run, tmp_path):
+    for verb in (["generate", run, "--bars", 0], ["train", run.parent / "corpus", "--size", "huge"]):
+        code, _, _ = run_main(capsys, *verb, "--out", tmp_path / "a" / "b")
+        assert code == 1 and not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no head")
+def test_a_reader_that_goes_away_is_no_error_to_tell_of():
+    line = f"{shlex.quote(sys.executable)} -m woodshed --help | true"
+    assert subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stderr == ""
 
 
 def test_python_m_woodshed_is_the_same_command():

@@ -72,6 +72,17 @@ def test_outputs_go_to_the_next_free_number(run, tmp_path):
         assert [path.name for _, paths in save_takes(take, folder) for path in paths if path.suffix == ".mid"]
 
 
+def test_a_full_disk_costs_the_sound_and_not_the_music(run, tmp_path, monkeypatch):
+    def full(path, data):
+        raise FileError(path, "cannot be written: No space left on device")
+
+    monkeypatch.setattr("woodshed.symbolic.sound.write_file", full)
+    takes = generate(run, bars=1, takes=2, seed=1)
+    with pytest.raises(FileError, match=r"take-1.wav: .*; kept: the music \(.mid\) of 2 of 2 takes"):
+        list(save_takes(takes, tmp_path))
+    assert [read_midi(tmp_path / f"take-{number}.mid") for number in (1, 2)] == [take.score for take in takes]
+
+
 def test_progress_goes_from_nothing_to_all(run):
     shares = []
     generate(run, bars=4, takes=2, seed=1, progress=shares.append)
@@ -88,6 +99,10 @@ def test_progress_goes_from_nothing_to_all(run):
         (dict(bpm=5000), "--bpm 5000"),
         (dict(takes=0), "--takes 0"),
         (dict(temperature="hot"), "--temperature 'hot'"),
+        (dict(temperature="inf"), "--temperature 'inf'"),
+        (dict(max_length=0), "--max-length 0"),
+        (dict(metre=""), "--metre ''"),
+        (dict(chords=""), "progression is empty"),
         (dict(tempo=3), "no setting 'tempo'"),
         (dict(seconds=-1), "--seconds"),
         (dict(prompt="nowhere.mid"), "nowhere.mid"),

@@ -15,10 +15,18 @@ FLOORS = [
     {"symbolic.score", "symbolic.smf"},
     {"symbolic.midi", "symbolic.grid", "symbolic.parts", "symbolic.chords", "symbolic.chord_suffix"}
     | {"symbolic.measure", "symbolic.sound", "symbolic.roll"},
-    {"symbolic.tokenizers", "symbolic.tasks", "symbolic.corpus"},
-    {"symbolic.models", "symbolic.step", "symbolic.decode", "symbolic.run", "symbolic.settings", "symbolic.callbacks"},
-    {"symbolic.inspect", "symbolic.report", "symbolic.songs", "symbolic.metadata", "symbolic.printing"}
-    | {"symbolic.prepare", "symbolic.train", "symbolic.generate"},
+    {"symbolic.tokenizers", "symbolic.tasks", "symbolic.corpus", "symbolic.bases", "symbolic.compare"},
+    {"symbolic.models", "symbolic.step", "symbolic.decode", "symbolic.run", "symbolic.settings", "symbolic.callbacks"}
+    | {"symbolic.muon", "symbolic.likelihood"},
+    {"symbolic.inspect", "symbolic.report", "symbolic.songs", "symbolic.splits", "symbolic.metadata"}
+    | {
+        "symbolic.printing",
+        "symbolic.prepare",
+        "symbolic.train",
+        "symbolic.generate",
+        "symbolic.evaluate",
+        "symbolic.evaluate_page",
+    },
     {"cli", "demo", "__main__"},
 ]
 HEAVY = {"torch", "transformers", "peft", "gradio", "datasets", "matplotlib", "miditok", "music21"}

@@ -14,13 +14,20 @@ from strategies import DATA, scores
 from woodshed.errors import FileError
 from woodshed.symbolic.chords import lay_out, parse_chord, parse_progression, pitch_classes, pitched
 from woodshed.symbolic.measure import (
+    LAGS,
     MEASURES,
+    NOTE_VALUES,
+    SECONDS,
+    adherence_gain,
     chord_adherence,
     empty_bars,
     groove_consistency,
+    histograms,
+    kl_divergence,
     measure,
     notes_per_bar,
     notes_per_second,
+    overlapped_area,
     pitch_class_entropy,
     pitch_range,
     polyphony,
@@ -29,6 +36,7 @@ from woodshed.symbolic.measure import (
     repeated_bars,
     rotated_adherence,
     scale_consistency,
+    self_similarity,
 )
 from woodshed.symbolic.score import CHORD, Score, Track
 
@@ -80,6 +88,7 @@ def test_rotated_adherence_is_the_mean_over_rotations():
     score = Score(notes, chords=chart(" ".join(text), 4))
     turned = [chord_adherence(score, chart(" ".join(text[k:] + text[:k]), 4)) for k in (1, 2, 3)]
     assert rotated_adherence(score) == pytest.approx(np.mean(turned))
+    assert adherence_gain(score) == pytest.approx(chord_adherence(score) - np.mean(turned))
     assert math.isnan(rotated_adherence(score, chart("C", 4)))
 
 
@@ -139,14 +148,20 @@ def test_pop909_keeps_to_its_chords_on_the_beat_and_not_a_beat_late(monkeypatch)
 # --- bars -----------------------------------------------------------------------------------------------------
 
 
-def recurrence_bar_by_bar(score):
-    """The naive version, with sets."""
+def bar_sets(score):
+    """The (position, pitch, drum) of each bar, with sets."""
     tpq, lines, bars = score.ticks_per_quarter, np.rint(score.bars() * 12 / score.ticks_per_quarter), []
     for start, end in itertools.pairwise(lines):
         drums = [track.drums for track in score.tracks]
         cells = [(np.rint(n["onset"] * 12 / tpq), n["pitch"], drums[n["track"]]) for n in score.notes]
         last = end == lines[-1]
         bars.append({(at - start, pitch, drum) for at, pitch, drum in cells if start <= at and (at < end or last)})
+    return bars
+
+
+def recurrence_bar_by_bar(score):
+    """The naive version."""
+    bars = bar_sets(score)
     best = []
     for i, bar in enumerate(bars):
         known = any(bars[:i])
@@ -174,6 +189,23 @@ def test_bars_that_come_back():
     assert empty_bars(Score([note for bar in (0, 1, 2, 4) for note in block((60,), bar)])) == pytest.approx(1 / 5)
 
 
+@settings(max_examples=40, deadline=None)
+@given(scores(free=False), st.integers(1, 3))
+def test_self_similarity_is_the_mean_overlap_at_a_lag(score, lag):
+    bars = bar_sets(score)
+    pairs = [(now, before) for now, before in zip(bars[lag:], bars, strict=False) if now and before]
+    overlaps = [len(now & before) / len(now | before) for now, before in pairs]
+    expected = np.mean(overlaps) if overlaps else math.nan
+    assert self_similarity(score, lag) == pytest.approx(expected, nan_ok=True)
+
+
+def test_music_with_a_period_is_like_itself_at_its_multiples():
+    phrase = [block((40 + i, 60 + i), 0) for i in range(4)]
+    song = Score([(at + bar * 1920, *rest) for bar in range(24) for at, *rest in phrase[bar % 4]])
+    values = measure(song)
+    assert [values[f"self_similarity_{lag}"] for lag in LAGS] == pytest.approx([0, 0, 1, 1, 1])
+
+
 def test_groove_is_of_onsets_alone():
     steady = Score([(at, 240, 40 + at // 480, 80, 0) for at in range(0, 7680, 480)])
     assert groove_consistency(steady) == 1
@@ -192,6 +224,59 @@ def test_figures_one_can_count():
     assert pitch_class_entropy(chromatic) == pytest.approx(math.log2(12)) and scale_consistency(chromatic) == 7 / 12
     assert pitch_class_entropy(Score([(0, 480, 60, 80, 0), (0, 480, 72, 80, 0)])) == 0
     assert polyphony(Score([*block((60, 64, 67), 0), (3840, 1920, 60, 80, 0)])) == 2
+
+
+# --- histograms -----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(scores())
+def test_histograms_count_every_note_at_the_nearest_value(score):
+    counts, notes = histograms(score), pitched(score)
+    assert all(counts[name].sum() == len(notes) for name in ("pitch", "pitch_class", "duration"))
+    assert counts["onset_interval"].sum() == max(len(np.unique(notes["onset"])) - 1, 0)
+    assert (counts["pitch_class"] == np.pad(counts["pitch"], (0, 4)).reshape(-1, 12).sum(0)).all()
+    values = SECONDS if score.free else NOTE_VALUES
+    for note in notes:
+        length = int(note["duration"]) / score.ticks_per_quarter * (0.5 if score.free else 1)
+        distance = np.abs(np.log(values / length))
+        counts["duration"][distance.argmin()] -= np.ptp(np.partition(distance, 1)[:2]) > 1e-9
+        counts["pitch"][note["pitch"]] -= 1
+    assert not counts["pitch"].any() and counts["duration"].min() >= 0
+
+
+def test_lengths_and_intervals_one_can_count():
+    score = Score([(0, 480, 60, 80, 0), (0, 960, 64, 80, 0), (240, 160, 60, 80, 0), (1200, 480, 72, 80, 0)])
+    counts = histograms(score)
+    assert dict(zip(NOTE_VALUES[counts["duration"] > 0], counts["duration"][counts["duration"] > 0], strict=True)) == {
+        1 / 3: 1,
+        1: 2,
+        2: 1,
+    }
+    assert NOTE_VALUES[counts["onset_interval"] > 0].tolist() == [1 / 2, 2]
+    assert counts["pitch"][[60, 64, 72]].tolist() == [2, 1, 1] and counts["pitch_class"][[0, 4]].tolist() == [3, 1]
+
+
+COUNTS = st.lists(st.integers(0, 1000), min_size=5, max_size=5).map(np.array).filter(np.any)
+
+
+@given(COUNTS, COUNTS)
+def test_overlap_and_divergence_of_histograms(one, other):
+    area, nats = overlapped_area(one, other), kl_divergence(one, other)
+    assert -1e-9 <= area <= 1 + 1e-9 and area == pytest.approx(overlapped_area(other, one))
+    assert area == pytest.approx(1 - np.abs(one / one.sum() - other / other.sum()).sum() / 2)
+    assert nats >= -1e-12 and overlapped_area(one, 3 * one) == pytest.approx(1)
+    assert kl_divergence(one, one) == pytest.approx(0, abs=1e-12)
+    assert math.isnan(overlapped_area(one, 0 * one)) and math.isnan(kl_divergence(0 * one, one))
+
+
+def test_divergence_is_what_wrong_expectations_cost():
+    assert overlapped_area(np.array([4, 0]), np.array([0, 9])) == 0
+    cost = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)  # (4.5, 0.5) of 5 against halves
+    assert kl_divergence(np.array([4, 0]), np.array([50, 50])) == pytest.approx(cost)
+
+
+# --- all of them ----------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)

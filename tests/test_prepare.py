@@ -14,6 +14,7 @@ from woodshed.symbolic.midi import write_midi
 from woodshed.symbolic.prepare import (
     PrepareSettings,
     changed_sources,
+    changes_line,
     corpus_lines,
     divide,
     parse_fractions,
@@ -181,11 +182,13 @@ def test_the_same_folder_and_settings_give_the_same_corpus(tmp_path):
 def test_changed_and_lost_sources_are_noticed(tmp_path):
     source = songs_folder(tmp_path, 4)
     corpus = prepare(source, tmp_path / "corpus")
-    assert changed_sources(corpus, source) == []
+    assert changed_sources(corpus, source) == {}
     (source / "song 1.mid").unlink()
     write_midi(tune(99), source / "song 3.mid")
     write_midi(tune(98), source / "new.mid")
-    assert changed_sources(corpus, source) == ["song 1.mid", "song 3.mid"]
+    assert changes_line(corpus).startswith(f"{corpus.folder}: files have changed since it was prepared: 1 removed, 1")
+    changes = {"removed": ["song 1.mid"], "edited": ["song 3.mid"], "added": ["new.mid"]}
+    assert changed_sources(corpus, source) == changes
 
 
 # --- splits ----------------------------------------------------------------------------------------------------

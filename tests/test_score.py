@@ -1,5 +1,8 @@
 """Edits of a Score, and its clock."""
 
+import pickle
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -91,6 +94,37 @@ def test_scores_are_read_only_and_equal_by_content():
     assert score != Score([(0, 10, 61, 80, 0)])
     assert score != score.replace(tracks=(Track("x"),))
     assert Score().end == 0 and len(Score().bars()) == 2
+
+
+@given(score=scores(), semitones=st.integers(-60, 60), ticks=st.tuples(st.integers(0, 9000), st.integers(0, 9000)))
+@quick
+def test_edits_leave_everything_in_order(score, semitones, ticks):
+    edits = [score.slice(*sorted(ticks)), score.slice(*sorted(ticks), cut=True), score.transpose(semitones)]
+    for edited in (*edits, score.stretch(1.1), score.without_overlaps(), score.sustained()):
+        assert edited == edited.replace()  # which checks and sorts all of it
+
+
+@given(score=scores())
+@quick
+def test_a_pickled_score_is_the_same_and_read_only(score):
+    score.seconds(score.end)
+    again = pickle.loads(pickle.dumps(score))
+    assert again == score and vars(again).keys() == {field.name for field in fields(Score)}
+    for name in ("notes", "pedals", "tempos", "metres", "chords"):
+        assert not getattr(again, name).flags.writeable
+
+
+@given(score=scores())
+@quick
+def test_beats_divide_every_bar(score):
+    beats, bars = score.beats(), score.bars()
+    assert (np.diff(beats) > 0).all()
+    assert np.isin(bars, beats).all() and beats[-1] == bars[-1]
+    first = score.metres[0]
+    unit = score.ticks_per_quarter * 4 // int(first["denominator"])
+    compound = first["denominator"] >= 8 and first["numerator"] % 3 == 0 and first["numerator"] > 3
+    unit = max(unit * 3 if compound else unit, 1)
+    assert beats[: np.searchsorted(beats, bars[1])].tolist() == list(range(0, int(bars[1]), unit))
 
 
 def test_merge_keeps_every_note_in_its_track():

@@ -9,7 +9,7 @@ from strategies import DATA, scores
 from woodshed.errors import InputError, RunError
 from woodshed.symbolic import tokenizers
 from woodshed.symbolic.score import Score
-from woodshed.symbolic.tokenizers import EOS, Plan, make, open_tokenizer
+from woodshed.symbolic.tokenizers import EOS, Plan, make, open_tokenizer, strikes
 
 OURS = {
     "remi": make("remi"),
@@ -61,6 +61,22 @@ def test_quantize_twice_is_quantize(name, score):
     if fit(score, tokenizer):
         once = tokenizer.quantize(score.replace(chords=()))
         assert tokenizer.quantize(once) == once
+
+
+@given(notes=st.lists(st.tuples(st.integers(-9, 9), st.integers(0, 2), st.integers(-20, 20)), max_size=20))
+@quick
+def test_strikes_are_those_of_a_plain_loop(notes):
+    notes.sort(key=lambda note: note[0])
+    room = strikes(*np.array(notes, dtype=np.int64).reshape(-1, 3).T)
+    for place, (step, voice, rank) in enumerate(notes):
+        later = [other for other, its, _ in notes if its == voice and other > step]
+        together = [(its, at) for at, (other, whose, its) in enumerate(notes) if (other, whose) == (step, voice)]
+        if min(together) != (rank, place):
+            assert room[place] == 0
+        elif later:
+            assert room[place] == min(later) - step
+        else:
+            assert room[place] > 2**20
 
 
 def walk(tokenizer, score, start, end, **plan):

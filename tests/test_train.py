@@ -1,9 +1,11 @@
 """train(): the same losses whatever happens on the way, and every setting kept or refused by name."""
 
 import dataclasses
+import errno
 import json
 import math
 import os
+import pkgutil
 import shutil
 import signal
 import subprocess
@@ -13,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from toys import TINY, ToyCorpus, ToyRows
 
-from woodshed.errors import EmptyCorpus, InputError, MissingExtra, RunError
-from woodshed.symbolic.run import checkpoints, open_run, read_log, rewind_log
+from woodshed.errors import EmptyCorpus, FileError, InputError, MissingExtra, RunError
+from woodshed.symbolic.run import checkpoints, claimed, open_run, read_log, rewind_log
 from woodshed.symbolic.settings import FREE, PRESETS, TrainSettings, check, read_fields, resolve, resumed
 from woodshed.symbolic.train import Course, free_threads, train
 
@@ -215,6 +218,77 @@ def test_killed_before_it_was_published_a_run_is_published_when_resumed(referenc
     assert (out / "model.safetensors").read_bytes() == (reference[0].folder / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("writer", "place", "error", "told"),
+    [
+        (
+            "transformers.modeling_utils.safe_save_file",
+            "checkpoint-16",
+            SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            "checkpoint-16: cannot be written: No space left on device; put that right, then go on from step 8 with",
+        ),
+        (
+            "torch.save",
+            "checkpoint-16",
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 4823424 vs 4823316"),
+            "checkpoint-16: cannot be written: not all of it fits on the disk, or the disk fails; .* step 8 with",
+        ),
+        (
+            "shutil.copyfile",
+            ".tmp",
+            OSError(errno.ENOSPC, "No space left on device"),
+            "model.safetensors: cannot be written: No space left on device; .* step 24 with --resume",
+        ),
+        (
+            "matplotlib.figure.Figure.savefig",
+            ".tmp",
+            OSError(errno.ENOSPC, "No space left on device"),
+            "loss.png: cannot be written: No space left on device; .* step 24 with --resume",
+        ),
+    ],
+)
+def test_a_full_disk_leaves_what_was_whole_and_is_resumed(reference, tmp_path, monkeypatch, writer, place, error, told):
+    """The writers raise what they raised on a full tmpfs, with half a file written."""
+    module, _, name = writer.rpartition(".")
+    real = pkgutil.resolve_name(f"{module}.{name}")
+
+    def full(*args, **keywords):
+        for path in args:
+            if isinstance(path, str | Path) and place in str(path):
+                Path(path).write_bytes(b"half")
+                raise error
+        return real(*args, **keywords)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, full)
+        with pytest.raises(FileError, match=told):
+            train(ToyCorpus(), out, max_steps=STEPS, eval_steps=8, **TINY)
+    assert {path.name for path in out.glob("checkpoint-*")} == {path.name for path in checkpoints(out).values()}
+    assert not list(out.rglob("*.tmp"))
+    assert train(ToyCorpus(), out, resume=True).facts["finished"]
+    assert steps_of(out) == steps_of(reference[0].folder)
+
+
+def test_a_disk_with_no_room_at_all_is_left_as_it_was(tmp_path, monkeypatch):
+    def full(path, data):
+        raise FileError(path, "cannot be written: No space left on device")
+
+    monkeypatch.setattr("woodshed.symbolic.run.write_file", full)
+    with pytest.raises(FileError, match=r"run\.json: cannot be written: No space left on device$"):
+        train(ToyCorpus(), tmp_path / "run", max_steps=1, **TINY)
+    assert not any(tmp_path.iterdir())
+
+
+def test_two_trainings_never_share_a_folder(tmp_path):
+    pytest.importorskip("fcntl")
+    with claimed(tmp_path), pytest.raises(RunError, match="another training is writing into it"):
+        train(ToyCorpus(), tmp_path, max_steps=1, **TINY)
+    with claimed(tmp_path):
+        pass
+    assert not any(tmp_path.iterdir())
+
+
 def test_out_of_memory_halves_the_batch_and_learns_the_same(reference, tmp_path, monkeypatch):
     from woodshed.symbolic.callbacks import Learner
 
@@ -405,7 +479,7 @@ def test_threads_are_what_the_others_leave(monkeypatch):
     "name, epochs, batch, rate", [("quick", 3, 8, 5e-4), ("balanced", 5, 4, 3e-4), ("best", 10, 2, 2e-4)]
 )
 def test_presets(name, epochs, batch, rate):
-    new = resolve(TrainSettings(preset=name))
+    new = resolve(TrainSettings(preset=name, base=None))
     assert (new.epochs, new.batch_size, new.learning_rate, new.lora_rank) == (epochs, batch, rate, 0)
     tuned = resolve(TrainSettings(preset=name, base="some/base"))
     assert (tuned.lora_rank, tuned.lora_alpha, tuned.lora_dropout) == (8, 16, 0.1)
@@ -443,7 +517,7 @@ def test_a_preset_of_ones_own(tmp_path):
         ({"batch_size": 0}, "--batch-size 0"),
         ({"learning_rate": -1.0}, "--learning-rate -1.0"),
         ({"max_minutes": math.nan}, "--max-minutes nan"),
-        ({"lora_rank": 8}, "--lora-rank 8: a new model has nothing to adapt"),
+        ({"base": None, "lora_rank": 8}, "--lora-rank 8: a new model has nothing to adapt"),
         ({"base": "b", "size": "25m"}, "--size is for a new model"),
     ],
 )
@@ -553,6 +627,10 @@ def test_a_folder_with_something_in_it_is_never_written_to(reference, tmp_path):
         train(ToyCorpus(), run.folder, resume=True)
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
     (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(InputError, match=r"README\.md is a file"):
+        train(ToyCorpus(), tmp_path / "README.md", max_steps=1, **TINY)
+    with pytest.raises(FileError, match="cannot be written: Not a directory"):
+        train(ToyCorpus(), tmp_path / "README.md" / "run", max_steps=1, **TINY)
     with pytest.raises(InputError, match="is not empty"):
         train(ToyCorpus(), tmp_path, max_steps=1, **TINY)
     with pytest.raises(RunError, match="not a run"):

@@ -34,6 +34,7 @@ _HOMES = {
     "open_run": "symbolic.run",
     "generate": "symbolic.generate",
     "Take": "symbolic.generate",
+    "evaluate": "symbolic.evaluate",
     "WoodshedError": "errors",
 }
 __all__ = [*_HOMES]  # noqa: PLE0604 (they are strings)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ VERBS = {
     "prepare": "make a corpus of a folder of MIDI",
     "train": "teach a model: a corpus in, a run out",
     "generate": "play: new music over your chords, from your bars, or free",
+    "evaluate": "how well a run knows music it has not learned, and how much its takes are like it",
     "demo": "the whole line on Bach chorales, in a few minutes",
 }
 
@@ -29,8 +31,12 @@ def main(arguments: list[str] | None = None) -> None:
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
         _dispatch(arguments)
+        sys.stdout.flush()
     except WoodshedError as error:
         print(f"woodshed: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # woodshed ... | head: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
         print("woodshed: stopped", file=sys.stderr)
@@ -81,6 +87,8 @@ def _inspect() -> Callable:
             settings: what counts as usable
             json_file: write the whole report to this file
         """
+        if json_file and json_file.exists():
+            raise InputError(f"--json {json_file} exists already; choose another file, or remove it")
         with _bar("reading") as progress:
             report = inspect(folder, settings, progress=lambda done, total: progress(done / max(total, 1)))
         _console().print(render(report))
@@ -114,6 +122,8 @@ def _prepare() -> Callable:
 def _train() -> Callable:
     from tyro.conf import Positional
 
+    from .symbolic.corpus import open_corpus
+    from .symbolic.prepare import changes_line
     from .symbolic.settings import TrainSettings
 
     def command(corpus: Positional[Path], out: Path, settings: TrainSettings):
@@ -124,7 +134,10 @@ def _train() -> Callable:
             out: the run, a new folder (or with --resume the run to go on with)
             settings: how to train
         """
-        train_with_bar(corpus, out, settings)
+        opened = open_corpus(corpus)
+        if changes := changes_line(opened):
+            print(f"woodshed: {changes}", file=sys.stderr)
+        train_with_bar(opened, out, settings)
 
     return command
 
@@ -161,9 +174,10 @@ def _generate() -> Callable:
         """Play: new music over your chords, from your bars, or free.
 
         Args:
-            run: a run made by woodshed train
+            run: a run made by woodshed train, or a base model (piano, piano-played)
             settings: what to play
-            out: where the takes go, in a folder with the next free number; by default RUN/takes
+            out: where the takes go, in a folder with the next free number; by default RUN/takes (of a base model:
+                its name/takes, where you are)
         """
         generate_with_bar(run, settings, out)
 
@@ -172,19 +186,22 @@ def _generate() -> Callable:
 
 def generate_with_bar(run: Path, settings, out: Path | None = None) -> Path:
     """generate() with a progress bar; writes the takes, prints a line on each, and answers their folder."""
+    from .files import new_folder
     from .symbolic.generate import free_folder, generate, save_takes
     from .symbolic.run import open_run
 
     opened = open_run(run, settings.checkpoint)
-    folder = free_folder(out or Path(run) / "takes")
-    try:
-        with _bar("playing") as progress:
-            takes = generate(opened, settings, progress=progress)
-        for take, paths in save_takes(takes, folder):
-            print(take_line(take, paths[0]))
-    finally:
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    parent = out or opened.place / "takes"
+    with new_folder(parent):
+        folder = free_folder(parent)
+        try:
+            with _bar("playing") as progress:
+                takes = generate(opened, settings, progress=progress)
+            for take, paths in save_takes(takes, folder):
+                print(take_line(take, paths[0]))
+        finally:
+            if not any(folder.iterdir()):
+                folder.rmdir()
     return folder
 
 
@@ -194,6 +211,53 @@ def take_line(take, path: Path) -> str:
     names = {"chord_adherence": "in chord", "rotated_adherence": "in rotated chords", "recurrence": "recurrence"}
     told += [f"{take.measures[k]:.2f} {about}" for k, about in names.items() if not math.isnan(take.measures[k])]
     return f"{path}: " + ", ".join(told)
+
+
+def _evaluate() -> Callable:
+    from tyro.conf import Positional
+
+    from .symbolic.evaluate import EvaluateSettings
+
+    def command(
+        run: Positional[Path],
+        corpus: Positional[Path],
+        settings: EvaluateSettings,
+        out: Path | None = None,
+        json_file: Annotated[Path | None, _flag("json")] = None,
+    ):
+        """Compare a run with music it has not learned: its likelihood, and its takes beside real excerpts.
+
+        Args:
+            run: a run made by woodshed train, or a base model
+            corpus: a corpus with the same tokens
+            settings: on what to evaluate it, and what to play
+            out: where the page, its pictures and the takes go, in a folder with the next free number; by default
+                RUN/evaluations
+            json_file: write all figures to this file too, which does not exist yet
+        """
+        evaluate_with_bar(run, corpus, settings, out, json_file)
+
+    return command
+
+
+def evaluate_with_bar(run: Path, corpus: Path, settings, out: Path | None = None, json_file: Path | None = None):
+    """evaluate() with a progress bar; prints a table, writes the page and answers its folder."""
+    from .files import write_file
+    from .symbolic.evaluate import evaluate
+    from .symbolic.evaluate_page import render, save, to_json
+    from .symbolic.run import open_run
+
+    if json_file and (json_file.exists() or not json_file.absolute().parent.is_dir()):
+        raise InputError(f"--json {json_file}: choose a file that does not exist yet, in a folder that does")
+    opened = open_run(run, settings.checkpoint)
+    with _bar("evaluating") as progress:
+        found = evaluate(opened, corpus, settings, progress=progress)
+    _console().print(render(found))
+    folder = save(found, out or opened.place / "evaluations")
+    if json_file:
+        write_file(json_file, to_json(found))
+    print(folder / "index.html")
+    return folder
 
 
 def _demo() -> Callable:

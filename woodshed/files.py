@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import FileError
@@ -11,13 +13,50 @@ from .errors import FileError
 
 def write_file(path: str | Path, data: bytes | str) -> None:
     """Write bytes, or text as UTF-8: under a temporary name first, then renamed. Raises FileError."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to. It takes the place of `path`, or is gone where something fails."""
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
-    try:
+    with writing(path):
         try:
-            temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+            yield temporary
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Whatever keeps the block from writing (a full disk, a folder that is read-only) is a FileError of `path`."""
+    try:
+        yield
     except OSError as error:
         raise FileError(path, f"cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """A folder and those above it, made where they are not; those made are gone again if nothing comes into them."""
+    made = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        for folder in made:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def seen_from(folder: str | Path, path: str | Path) -> str:
+    """`path` relative to a folder, so that both can move together; absolute where they lie on different drives."""
+    try:
+        relative = Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return Path(path).absolute().as_posix()
+    return relative if relative.startswith(".") else f"./{relative}"

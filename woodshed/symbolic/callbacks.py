@@ -18,12 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from ..errors import InputError
+from ..errors import FileError, InputError
+from .muon import Muon, parameter_groups
 from .run import append_log, draw_loss
 from .settings import FLAGS, UNLIMITED, Course, Job, Progress, read_fields
 
@@ -150,11 +152,19 @@ class Learner(Trainer):
     """The Trainer, with our learning rate (unless a lr_scheduler_type was asked for), a watch over the loss and
     evaluations that leave no trace."""
 
-    def __init__(self, *args, pace: Pace, own_rate: bool, **kwargs):
+    def __init__(self, *args, pace: Pace, own_rate: bool, muon: bool, **kwargs):
         super().__init__(*args, **kwargs)
-        self.pace, self.own_rate = pace, own_rate
+        self.pace, self.own_rate, self.muon = pace, own_rate, muon
         self.losses = deque(maxlen=WINDOW)
         self.step_loss = 0.0
+
+    def create_optimizer(self, model=None):
+        """Muon, unless --training-args names another optimizer, or what is trained is an adapter."""
+        if self.optimizer is None and self.muon:
+            args = self.args
+            rates = {"lr": args.learning_rate, "betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
+            self.optimizer = Muon(parameter_groups(self.model, args.weight_decay), **rates)
+        return super().create_optimizer(*([] if model is None else [model]))
 
     def create_scheduler(self, num_training_steps, optimizer=None):
         if not self.own_rate or self.lr_scheduler is not None:
@@ -199,10 +209,27 @@ class Learner(Trainer):
             raise Diverged(self.state.global_step + 1, loss, usual)
         self.losses.append(loss)
 
+    def _save_checkpoint(self, model, trial):
+        """What Python, safetensors and torch's zip writer each raise on a full disk becomes a FileError."""
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+                raise
+            path = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            raise FileError(path, f"cannot be written: {_refusal(error)}") from None
+
     def evaluate(self, *args, **kwargs):
         """Evaluate without drawing from the random numbers of the training, whenever it happens."""
         with torch.random.fork_rng(devices=[self.args.device] if self.args.device.type == "cuda" else []):
             return super().evaluate(*args, **kwargs)
+
+
+def _refusal(error: Exception) -> str:
+    """The system's own words in an error of writing; torch does not tell them."""
+    if isinstance(error, RuntimeError):
+        return "not all of it fits on the disk, or the disk fails"
+    return getattr(error, "strerror", None) or str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
 
 
 class Journal(TrainerCallback):

@@ -277,8 +277,8 @@ def spread(onsets: np.ndarray, ends: np.ndarray, edges: np.ndarray) -> tuple[np.
 
 def pitched(score: Score) -> np.ndarray:
     """The notes that are not drums."""
-    drums = np.array([track.drums for track in score.tracks], dtype=bool)
-    return score.notes[~drums[score.notes["track"]]]
+    drums = [track.drums for track in score.tracks]
+    return score.notes[~np.array(drums)[score.notes["track"]]] if any(drums) else score.notes
 
 
 def recognise(score: Score) -> np.ndarray:
@@ -372,10 +372,10 @@ def estimate_key(score: Score) -> tuple[int, str, float]:
     """
     notes = pitched(score)
     heard = np.bincount(notes["pitch"] % 12, notes["duration"], 12)
-    if np.ptp(heard) == 0:
+    if heard.max() == heard.min():
         return 0, "major", 0.0
-    centred = heard - heard.mean()
-    correlation = _KEYS @ (centred / np.linalg.norm(centred))
-    order = np.argsort(-correlation, kind="stable")
-    lead = correlation[order[0]] - correlation[order[1]]
-    return int(order[0] % 12), ("major", "minor")[order[0] // 12], float(lead)
+    heard -= heard.sum() / 12
+    correlation = _KEYS @ heard / np.sqrt(heard @ heard)
+    best = int(correlation.argmax())
+    second, first = np.sort(correlation)[-2:].tolist()
+    return best % 12, ("major", "minor")[best // 12], first - second

@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,7 @@ class Piece:
     song: str = ""
     bpm: float = 120.0
     metre: str = "4/4"
+    weight: float = 1.0  # how often it is drawn to train on, relative to other pieces of its length
 
 
 class Corpus:
@@ -92,7 +94,7 @@ class Corpus:
     @cached_property
     def _arrays(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         try:
-            arrays = {kind: np.load(self.folder / f"{kind}.npy", mmap_mode="r") for kind in KINDS}
+            arrays = {kind: np.load(self.folder / f"{kind}.npy", mmap_mode="r").view(np.ndarray) for kind in KINDS}
             offsets = np.load(self.folder / "offsets.npy")
         except (OSError, ValueError) as error:
             raise RunError(self.folder, f"incomplete ({error}); prepare it again") from None
@@ -106,10 +108,9 @@ class Corpus:
         """The Score of one piece."""
         offsets, arrays = self._arrays
         piece = self.pieces[index]
-        rows = {
-            kind: np.asarray(arrays[kind][offsets[index, k] : offsets[index + 1, k]]) for k, kind in enumerate(KINDS)
-        }
-        return Score(**rows, tracks=piece.tracks, ticks_per_quarter=piece.ticks_per_quarter, free=piece.free)
+        first, stop = offsets[index : index + 2].tolist()
+        rows = {kind: arrays[kind][first[k] : stop[k]] for k, kind in enumerate(KINDS)}
+        return Score.trusted(**rows, tracks=piece.tracks, ticks_per_quarter=piece.ticks_per_quarter, free=piece.free)
 
     def split(self, name: str) -> list[int]:
         """The numbers of the pieces of one split."""
@@ -177,89 +178,112 @@ def write_corpus(folder: Path, pieces: list[Piece], scores: list[Score], tokeniz
 class TrainingRows(Sequence):
     """Packed rows of `max_seq_len` ids. `rows[i]` works for every i >= 0 and depends on (seed, i) alone.
 
-    An epoch (`len`) has a row for about every `max_seq_len` ids of the split. Every row begins with its own stretch of
-    the epoch's shuffled pieces and is filled up with stretches drawn at random; `position_ids` begin at 0 with each.
+    An epoch (`len`) has a row for about every `max_seq_len` ids of the split, times their piece's weight. Every row
+    has its own stretch of the epoch's shuffled pieces; it begins with that or, in one row of five, with the beginning
+    of its piece, and is filled up with stretches drawn at random. `position_ids` begin at 0 with each.
     """
 
     def __init__(self, corpus: Corpus, max_seq_len: int, seed: int):
         self.corpus, self.max_seq_len, self.seed = corpus, max_seq_len, seed
-        self.pieces = np.array(corpus.split("train"))
-        if not len(self.pieces):
+        self.pieces = [piece for piece in corpus.split("train") if corpus.pieces[piece].weight > 0]
+        if not self.pieces:
             raise RunError(
                 corpus.folder, "it has no piece to train on; prepare it with more files or other --fractions"
             )
         sizes = np.array([corpus.pieces[piece].ids for piece in self.pieces])
-        self.shares = sizes / sizes.sum()
+        weights = np.array([corpus.pieces[piece].weight for piece in self.pieces])
         counts = np.maximum(np.rint(sizes / max_seq_len).astype(int), 1)
-        self.windows = [(p, part / n, 1 / n) for p, n in zip(self.pieces, counts, strict=True) for part in range(n)]
+        self.windows = [
+            (p, part / n, 1 / n) for p, n in zip(self.pieces, counts.tolist(), strict=True) for part in range(n)
+        ]
+        self.weights = np.repeat(weights, counts)  # of the windows
+        self.edges = np.cumsum(sizes * weights)  # of the pieces' shares in what fills rows up
+        self.length = max(round(float(self.weights.sum())), 1)
+        self.order = (-1, np.zeros(0, dtype=int))  # the epoch drawn last
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return self.length
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         epoch, place = divmod(index, len(self))
-        order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self))
+        if self.order[0] != epoch:
+            self.order = epoch, self._draw_epoch(epoch)
         rng = np.random.default_rng([self.seed, 2, index])
-        piece, begin, share = self.windows[order[place]]
-        examples = [self._example(int(piece), begin + share * rng.random() * (share < 1), rng)]
-        length = len(examples[0].ids)
-        while length < self.max_seq_len:
-            piece = int(rng.choice(self.pieces, p=self.shares))
-            examples.append(self._example(piece, rng.random(), rng))
-            length += len(examples[-1].ids)
+        piece, begin, share = self.windows[self.order[1][place]]
+        examples = [self._example(piece, begin + share * rng.random() * (share < 1), self.max_seq_len, rng)]
+        space = self.max_seq_len - len(examples[0].ids)
+        while space > 0:
+            piece = self.pieces[np.searchsorted(self.edges, rng.random() * self.edges[-1], side="right")]
+            examples.append(self._example(piece, rng.random(), space, rng))
+            space -= len(examples[-1].ids)
         return pack(examples, self.max_seq_len)
 
-    def _example(self, piece: int, at: float, rng: np.random.Generator) -> Posed:
-        """One task on the stretch that begins at a share of the piece."""
+    def _draw_epoch(self, epoch: int) -> np.ndarray:
+        """The windows of an epoch, shuffled: each as often as its weight says, rounded up or down by chance."""
+        rng = np.random.default_rng([self.seed, 1, epoch])
+        order = rng.permutation(len(self.windows))
+        edges = np.cumsum(self.weights[order])
+        ticks = (rng.random() + np.arange(len(self))) * edges[-1] / len(self)
+        return rng.permutation(order[np.searchsorted(edges[:-1], ticks, side="right")])
+
+    def _example(self, piece: int, at: float, space: int, rng: np.random.Generator) -> Posed:
+        """One task on the stretch that begins at a share of the piece, of about the ids that there is space for.
+
+        In less than half a row there is only music, longer than the space: more examples cost more than longer ones.
+        """
         corpus, tokenizer = self.corpus, self.corpus.tokenizer
-        task = draw_task(corpus.settings.get("tasks", {}), rng)
-        room = self.max_seq_len / max(corpus.pieces[piece].ids, 1) * ROOM[task]
-        window, last = cut_window(corpus.score(piece), tokenizer, at if rng.random() < 0.8 else 0.0, room)
+        half = self.max_seq_len // 2
+        task = draw_task(corpus.settings.get("tasks", {}), rng) if space >= half else "compose"
+        room = max(space, half) / max(corpus.pieces[piece].ids, 1) * ROOM[task]
+        window, last, ended = cut_window(corpus.score(piece), tokenizer, at if rng.random() < 0.8 else 0.0, room)
         if corpus.settings.get("augment"):
             window, last = augment(window, last, rng)
-        ended = last <= tokenizer.end(window)
         everything = Region(0, tokenizer.end(window))
         region = draw_region(task, window, everything, rng)
         head = [word for word in describe(window) if rng.random() < HEAD_SHARE]
         told = dict(head=head, last=last if rng.random() < HEAD_SHARE else None)
         posed = pose(tokenizer, window, region, ended=ended or region != everything, **told)
-        if region != everything and len(posed.ids) > self.max_seq_len:  # its answer would be cut off
+        if region != everything and len(posed.ids) > space:  # its answer would be cut off
             return pose(tokenizer, window, everything, ended=ended, **told)
         return posed
 
 
-def cut_window(score: Score, tokenizer: Tokenizer, at: float, room: float) -> tuple[Score, int]:
-    """The stretch of about a `room` share of a piece that begins at the share `at`, and the tick of the piece's end."""
+def cut_window(score: Score, tokenizer: Tokenizer, at: float, room: float) -> tuple[Score, int, bool]:
+    """The stretch of about a `room` share of a piece that begins at the share `at`.
+
+    Also the tick, of the stretch, at which the piece ends, and whether the stretch reaches it.
+    """
     end = tokenizer.end(score)
     lines = score.seams(end)
     first = int(at * (len(lines) - 1))
     stop = min(first + max(int((len(lines) - 1) * room), 1), len(lines) - 1)
-    start = int(lines[first])
-    if stop == len(lines) - 1:
-        return score.slice(start, end), end - start
-    return score.slice(start, int(lines[stop]), cut=True), end - start
+    start, ended = int(lines[first]), stop == len(lines) - 1
+    window = score.slice(start, end) if ended else score.slice(start, int(lines[stop]), cut=True)
+    return window, end - start, ended
 
 
 def augment(score: Score, last: int, rng: np.random.Generator) -> tuple[Score, int]:
     """One of twelve keys and three tempi; the tick `last` moves along."""
-    factor = float(rng.choice(TEMPI))
-    moved = score.transpose(int(rng.choice(KEYS))).stretch(factor)
+    factor = TEMPI[rng.integers(len(TEMPI))]
+    moved = score.transpose(KEYS[rng.integers(len(KEYS))]).stretch(factor)
     return moved, round(last / factor) if score.free else last
 
 
 def draw_task(shares: dict[str, float], rng: np.random.Generator) -> str:
     """The name of a task by its share of the draws; what the shares leave over is "compose"."""
     draw = rng.random()
-    edges = np.cumsum(list(shares.values()))
+    edges = accumulate(shares.values())
     return next((name for name, edge in zip(shares, edges, strict=True) if draw < edge), "compose")
 
 
 def draw_region(task: str, score: Score, everything: Region, rng: np.random.Generator) -> Region:
     """A region for a task: everything, the rest from a bar on, up to eight bars, or one of the parts."""
-    lines = score.seams(everything.end)
+    if task == "compose":
+        return everything
     if task == "accompany":
         present = sorted({score.tracks[track].part for track in np.unique(score.notes["track"]).tolist()})
         return Region(0, everything.end, (str(rng.choice(present)),)) if len(present) > 1 else everything
+    lines = score.seams(everything.end)
     if task == "continue" and len(lines) > 2:
         return Region(int(lines[rng.integers(1, len(lines) - 1)]), everything.end)
     if task == "fill" and len(lines) > 4:
@@ -271,16 +295,17 @@ def draw_region(task: str, score: Score, everything: Region, rng: np.random.Gene
 
 def pack(examples: list[Posed], length: int) -> dict[str, np.ndarray]:
     """Examples one after another in one row, cut or padded to `length`; positions begin anew with each."""
-    ids = np.concatenate([example.ids for example in examples])[:length]
-    mask = np.concatenate([example.loss_mask for example in examples])[:length]
-    positions = np.concatenate([np.arange(len(example.ids)) for example in examples])[:length]
-    padding = length - len(ids)
-    labels = np.where(mask, ids, IGNORED)
-    return {
-        "input_ids": np.pad(ids, (0, padding), constant_values=PAD),
-        "labels": np.pad(labels, (0, padding), constant_values=IGNORED),
-        "position_ids": np.concatenate([positions, np.arange(padding)]),
-    }
+    ids, labels, positions = np.full(length, PAD), np.full(length, IGNORED), np.arange(length)
+    begin = 0
+    for example in examples:
+        count = min(len(example.ids), length - begin)
+        place = slice(begin, begin + count)
+        ids[place] = example.ids[:count]
+        labels[place] = np.where(example.loss_mask[:count], ids[place], IGNORED)
+        positions[place] = np.arange(count)
+        begin += count
+    positions[begin:] -= begin
+    return {"input_ids": ids, "labels": labels, "position_ids": positions}
 
 
 class EvaluationRows(Sequence):

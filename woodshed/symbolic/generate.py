@@ -91,22 +91,31 @@ class Take:
     def save(self, stem: str | Path, *, sound: bool = True, picture: bool = True) -> list[Path]:
         """Write `stem`.mid, .wav, .png and .json; nothing that exists is overwritten."""
         stem = Path(stem)
-        paths = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("mid", "json", "wav", "png")}
-        for path in paths.values():
+        music = [stem.with_name(f"{stem.name}.{kind}") for kind in ("mid", "json")]
+        for path in (*music, *_shown(stem)):
             if path.exists():
                 raise FileError(path, "it exists already; choose another name")
         texts = [f"woodshed {name}: {json.dumps(value)}" for name, value in self.facts().items() if name != "measures"]
-        write_midi(self.score, paths["mid"], texts=texts)
-        write_file(paths["json"], json.dumps(self.facts(), indent=1, ensure_ascii=False))
+        write_midi(self.score, music[0], texts=texts)
+        write_file(music[1], json.dumps(self.facts(), indent=1, ensure_ascii=False))
+        return music + self.show(stem, sound=sound, picture=picture)
+
+    def show(self, stem: str | Path, *, sound: bool = True, picture: bool = True) -> list[Path]:
+        """Write how it sounds, `stem`.wav, and looks, `stem`.png."""
+        wav, png = _shown(Path(stem))
         if sound:
             from .sound import synthesise, write_wav
 
-            write_wav(paths["wav"], synthesise(self.score))
+            write_wav(wav, synthesise(self.score))
         if picture:
             from .roll import draw_roll
 
-            draw_roll(self.score, paths["png"], title=f"{self.run} seed {self.seed} temperature {self.temperature:g}")
-        return [path for path in paths.values() if path.exists()]
+            draw_roll(self.score, png, title=f"{self.run} seed {self.seed} temperature {self.temperature:g}")
+        return [wav] * sound + [png] * picture
+
+
+def _shown(stem: Path) -> list[Path]:
+    return [stem.with_name(f"{stem.name}.{kind}") for kind in ("wav", "png")]
 
 
 def generate(
@@ -121,7 +130,8 @@ def generate(
     `run` is a Run or its folder; settings may be given as keywords: `generate("my-style", chords="Dm7 G7 Cmaj7",
     bars=8, takes=3, seed=1)`. `progress` is called with the share that is done, 0 to 1.
 
-    Raises InputError for chords, a metre or a length that cannot be played.
+    Raises InputError for chords, a metre or a length that cannot be played, FileError for a prompt that cannot be read
+    and RunError for a folder that is no run.
     """
     from .step import make_step
 
@@ -185,6 +195,8 @@ def make_settings(settings: GenerateSettings | None, changes: dict) -> GenerateS
         raise InputError(
             f"--bars {settings.bars} and --seconds {settings.seconds:g} both say how long; give one of them"
         )
+    if settings.max_length is not None and settings.max_length < 1:
+        raise InputError(f"--max-length {settings.max_length}: choose 1 or more")
     if settings.seed is not None and settings.seed < 0:
         raise InputError(f"--seed {settings.seed}: choose 0 or more")
     if settings.bpm is not None and not 10 <= settings.bpm <= 500:
@@ -198,7 +210,7 @@ def temperatures(text: str, takes: int) -> list[float]:
         values = [float(part) for part in str(text).split(":")]
     except ValueError:
         values = []
-    if len(values) not in (1, 2):
+    if len(values) not in (1, 2) or not np.isfinite(values).all():
         raise InputError(f"--temperature {text!r}: give one number (1.0) or a range over the takes (0.8:1.2)")
     return [round(float(value), 4) for value in np.linspace(values[0], values[-1], takes)]
 
@@ -217,11 +229,11 @@ def parse_metre(text: str) -> tuple[int, int]:
 def stage(run: Run, settings: GenerateSettings) -> tuple[Score, Region]:
     """The Score with its prompt, tempo, metre and chords laid out, and the region that is to be written."""
     learned = run.facts.get("music", {})
-    if settings.chords and not learned.get("chords", run.tokenizer.knows_chords):
+    if settings.chords is not None and not learned.get("chords", run.tokenizer.knows_chords):
         raise InputError(f"--chords: {run.folder} has learned no chords; prepare with chords in remi or performance")
     score, start = _opening(run, settings, learned)
     bar = _bar_ticks(score, settings)
-    progression = parse_progression(settings.chords) if settings.chords else None
+    progression = parse_progression(settings.chords) if settings.chords is not None else None
     end = start + bar * _length(settings, score, bar, len(progression) if progression else 0)
     if progression:
         before = score.chords[score.chords["tick"] < start]
@@ -234,7 +246,7 @@ def _opening(run: Run, settings: GenerateSettings, learned: dict) -> tuple[Score
     """An empty Score in the tempo and metre asked for, or the prompt and the bar line where it ends."""
     if settings.prompt is None:
         bpm = settings.bpm or learned.get("bpm", 120)
-        metre = parse_metre(settings.metre or learned.get("metre", "4/4"))
+        metre = parse_metre(learned.get("metre", "4/4") if settings.metre is None else settings.metre)
         return Score(tempos=[(0, round(6e7 / bpm))], metres=[(0, *metre)], ticks_per_quarter=TICKS), 0
     score = _read_prompt(settings, run, learned)
     slack = score.ticks_per_quarter // 4  # a last note may ring a little past the bar line
@@ -268,7 +280,7 @@ def _read_prompt(settings: GenerateSettings, run: Run, learned: dict) -> Score:
 def _bar_ticks(score: Score, settings: GenerateSettings) -> int:
     """A bar of the region; in free time that of --bpm and --metre, by default two seconds."""
     _, numerator, denominator = score.metres[-1].tolist()
-    if score.free and settings.metre:
+    if score.free and settings.metre is not None:
         numerator, denominator = parse_metre(settings.metre)
     faster = (settings.bpm or 120) / 120 if score.free else 1
     return round(score.ticks_per_quarter * 4 * numerator / denominator / faster)
@@ -369,6 +381,16 @@ def free_folder(parent: Path) -> Path:
 
 
 def save_takes(takes: list[Take], folder: Path) -> Iterator[tuple[Take, list[Path]]]:
-    """Write takes as `take-1`, `take-2`, ... and yield each with its files."""
-    for number, take in enumerate(takes, start=1):
-        yield take, take.save(Path(folder) / f"take-{number}")
+    """Write takes as `take-1`, `take-2`, ... and yield each with its files.
+
+    The music of all of them comes before sounds and pictures, which need a thousand times its room.
+    """
+    stems = [Path(folder) / f"take-{number}" for number in range(1, len(takes) + 1)]
+    try:
+        music = [take.save(stem, sound=False, picture=False) for take, stem in zip(takes, stems, strict=True)]
+        for take, stem, paths in zip(takes, stems, music, strict=True):
+            yield take, paths + take.show(stem)
+    except FileError as error:
+        kept = sum(stem.with_name(f"{stem.name}.mid").exists() for stem in stems)
+        told = f"; kept: the music (.mid) of {kept} of {len(takes)} takes"
+        raise FileError(error.path, error.reason + told) from None

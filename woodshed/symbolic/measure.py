@@ -8,6 +8,7 @@ with the same numbers of real music.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +21,9 @@ _SCALES = np.array(
     [[(pc - tonic) % 12 in s for pc in range(12)] for s in (_MAJOR, _HARMONIC_MINOR) for tonic in range(12)]
 )
 _BLOCK = 256  # bars compared at a time
+LAGS = (1, 2, 4, 8, 16)  # bars
+NOTE_VALUES = np.array([1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4, 1, 4 / 3, 3 / 2, 2, 3, 4, 6, 8])  # quarters
+SECONDS = 0.02 * 2 ** (np.arange(19) / 2)  # half octaves to 10 s: what lengths are counted by in free time
 
 
 # --- chords ---------------------------------------------------------------------------------------------------
@@ -44,6 +48,11 @@ def rotated_adherence(score: Score, chords: np.ndarray | None = None) -> float:
     inside = _time_inside(score, chords)
     total, others = inside[:, -1].sum(), len(inside) - 1
     return float((inside[:, :-1].sum() - inside.trace()) / (others * total)) if total and others else np.nan
+
+
+def adherence_gain(score: Score) -> float:
+    """`chord_adherence` minus `rotated_adherence`: 0 for music that does not hear its chords."""
+    return chord_adherence(score) - rotated_adherence(score)
 
 
 def _time_inside(score: Score, chords: np.ndarray | None) -> np.ndarray:
@@ -91,6 +100,22 @@ def recurrence_per_bar(score: Score) -> np.ndarray:
         best[start:stop] = np.max(np.tril(overlap, start - 1), axis=1, initial=0)
     best[(sizes == 0) | (np.cumsum(sizes > 0) <= 1)] = np.nan
     return best
+
+
+def self_similarity(score: Score, lag: int = 1) -> float:
+    """How alike bars are that lie `lag` bars apart: the mean Jaccard overlap, 0 to 1, of bars that both have onsets.
+
+    Sets are those of `recurrence_per_bar`. Over several lags it shows a period: pop comes back after 4 and 8 bars.
+    """
+    cells, count = _cells(score)
+    if len(cells) == 0 or lag >= count:
+        return np.nan
+    sizes, width = np.bincount(cells[:, 0], minlength=count), cells[:, 1].max() + 1
+    key = cells[:, 0] * width + cells[:, 1]
+    again = cells[np.isin(key, key + lag * width), 0]
+    now, before, both = sizes[lag:], sizes[:-lag], np.bincount(again, minlength=count)[lag:]
+    sounding = (now > 0) & (before > 0)
+    return _mean(both[sounding] / (now + before - both)[sounding])
 
 
 def repeated_bars(score: Score) -> float:
@@ -203,6 +228,7 @@ MEASURES: dict[str, Callable[[Score], float]] = {
     for function in (
         chord_adherence,
         rotated_adherence,
+        adherence_gain,
         recurrence,
         repeated_bars,
         groove_consistency,
@@ -214,9 +240,50 @@ MEASURES: dict[str, Callable[[Score], float]] = {
         pitch_range,
         polyphony,
     )
-}
+} | {f"self_similarity_{lag}": partial(self_similarity, lag=lag) for lag in LAGS}
 
 
 def measure(score: Score) -> dict[str, float]:
     """Every measure of a score by name."""
     return {name: function(score) for name, function in MEASURES.items()}
+
+
+# --- histograms -----------------------------------------------------------------------------------------------
+
+
+def histograms(score: Score) -> dict[str, np.ndarray]:
+    """How many notes have each pitch (128) and pitch class (12), how many lengths and intervals between onsets are
+    nearest to each of NOTE_VALUES (in free time SECONDS). Drums left out; notes of one onset have one interval.
+    """
+    notes = pitched(score)
+    onsets = np.unique(notes["onset"]).astype(np.int64)
+    ends = notes["onset"].astype(np.int64) + notes["duration"]
+    if score.free:
+        values, length, interval = SECONDS, score.seconds(ends) - score.seconds(notes["onset"]), score.seconds(onsets)
+    else:
+        values, length, interval = NOTE_VALUES, notes["duration"] / score.ticks_per_quarter, onsets
+        interval = interval / score.ticks_per_quarter
+    edges = np.sqrt(values[1:] * values[:-1])
+    return {
+        "pitch": np.bincount(notes["pitch"], minlength=128),
+        "pitch_class": np.bincount(notes["pitch"] % 12, minlength=12),
+        "duration": np.bincount(np.searchsorted(edges, length), minlength=len(values)),
+        "onset_interval": np.bincount(np.searchsorted(edges, np.diff(interval)), minlength=len(values)),
+    }
+
+
+def overlapped_area(one: np.ndarray, other: np.ndarray) -> float:
+    """The area that two histograms of counts (N,) share once both sum to 1: 0 to 1. NaN where one is empty."""
+    if not one.sum() or not other.sum():
+        return np.nan
+    return float(np.minimum(one / one.sum(), other / other.sum()).sum())
+
+
+def kl_divergence(one: np.ndarray, other: np.ndarray) -> float:
+    """Kullback-Leibler divergence of `one` from `other` in nats, histograms of counts (N,) with half a count added to
+    every bin: what it costs to expect `other` and meet `one`. NaN where one is empty.
+    """
+    if not one.sum() or not other.sum():
+        return np.nan
+    p, q = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (one, other))
+    return float((p * np.log(p / q)).sum())

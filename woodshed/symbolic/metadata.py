@@ -2,7 +2,8 @@
 
 The columns are those of the MAESTRO dataset (https://magenta.tensorflow.org/datasets/maestro), of which only
 `midi_filename` has to be there: canonical_composer, canonical_title, split, year, midi_filename, audio_filename,
-duration (seconds). Its CSV is read, and both forms of its JSON: a list of rows, or a column under each name.
+duration (seconds). A column of our own, weight, says how often a piece is drawn in training, 1 being usual. The table
+is read as CSV and in both forms of MAESTRO's JSON: a list of rows, or a column under each name.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Performance:
     year: int | None = None
     audio_filename: str = ""
     duration: float | None = None
+    weight: float | None = None
 
     @property
     def song(self) -> str:
@@ -54,6 +56,11 @@ class Metadata:
         """The split the table gives a file, or nothing."""
         row = self.of(path)
         return row.split if row else ""
+
+    def weight(self, path: str) -> float:
+        """How often the table wants a file drawn, 1 where it does not say."""
+        row = self.of(path)
+        return 1.0 if row is None or row.weight is None else row.weight
 
     def performances(self) -> list[Performance]:
         return [row for name, row in self.rows.items() if not name.startswith("/")]
@@ -127,6 +134,7 @@ def _performance(row: dict, path: Path) -> Performance:
         year=_number(int, told, "year", path),
         audio_filename=told.get("audio_filename", ""),
         duration=_number(float, told, "duration", path),
+        weight=_number(float, told, "weight", path),
     )
 
 

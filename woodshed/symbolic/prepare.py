@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ import numpy as np
 
 from ..config import updated
 from ..errors import EmptyCorpus, InputError
+from ..files import seen_from
 from . import tokenizers
 from .corpus import SPLITS, Corpus, Piece, write_corpus
 from .inspect import Chords, InspectSettings, Reason, file_name, inspect, mapped
@@ -23,11 +25,10 @@ from .metadata import Metadata, Performance, find_metadata, read_metadata
 from .midi import midi_files
 from .report import REASONS, Finding, Report, duration, suits
 from .score import PARTS, Score
-from .songs import joined, named_song
+from .splits import divide, group_songs, parse_fractions
 from .tasks import DENSITIES, PLAYED_LEVELS
 from .tokenizers import Tokenizer
 
-FEW_SONGS = 10
 LEFT_OUT = REASONS | {
     "selection": "not asked for",
     "free time": "no bars and beats to trust, which this tokenizer needs",
@@ -84,18 +85,6 @@ class PrepareSettings(InspectSettings):
         return any((self.composer, self.year, self.only_split))
 
 
-def parse_fractions(text: str) -> tuple[float, ...]:
-    """ "0.8,0.1,0.1" or "0.8,0.2" as three numbers that add up to 1."""
-    try:
-        shares = [float(share) for share in text.split(",")]
-    except ValueError:
-        shares = []
-    good = 2 <= len(shares) <= 3 and all(0 <= share <= 1 for share in shares) and abs(sum(shares) - 1) < 1e-6
-    if not good or not shares[0]:
-        raise InputError(f"--fractions {text}: give shares of train, validation and test that add up to 1: 0.8,0.1,0.1")
-    return (*shares, 0.0)[:3]
-
-
 def parse_years(text: str | None) -> range | None:
     """ "2009" or "2004-2011" as a range."""
     if text is None:
@@ -122,7 +111,7 @@ def prepare(
     Raises InputError where `out` exists, EmptyCorpus where nothing is left.
     """
     settings, folder, out = updated(PrepareSettings, settings, changes), Path(folder), Path(out)
-    if out.exists():
+    if os.path.exists(out):  # False where nobody may look: then writing it tells why
         raise InputError(f"--out {out} exists already; choose another folder, or remove it")
     table = _table(folder, settings)
     report = inspect(folder, settings, chords=settings.chords, progress=_half(progress, 0))
@@ -135,11 +124,13 @@ def prepare(
     names = group_songs(usable, table)
     known = [table.split(finding.path) if table and not settings.only_split else "" for finding in usable]
     splits, remarks = divide(names, known, parse_fractions(settings.fractions), settings.seed)
-    pieces = [_piece(*row) for row in zip(usable, splits, names, lengths, strict=True)]
+    weights = [table.weight(finding.path) if table else 1.0 for finding in usable]
+    pieces = [_piece(*row) for row in zip(usable, splits, names, lengths, weights, strict=True)]
     scores = [finding.score for finding in usable]
-    skipped = [_skip(finding) for finding in findings if finding.reason]
+    keys = ("path", "reason", "detail", "digest")
+    skipped = [{key: getattr(finding, key) for key in keys} for finding in findings if finding.reason]
     facts = _facts(pieces, scores) | {"tokenizer": why, "remarks": remarks, "metadata": _per_split(table, report)}
-    told = {"settings": _saved(settings), "skipped": skipped, "facts": facts}
+    told = {"settings": _saved(settings), "skipped": skipped, "facts": facts | {"source": seen_from(out, folder)}}
     told["music"] = _music(usable) | {
         "chords": facts["chords"] > 0 and tokenizer.knows_chords,
         "prepared": {name: getattr(settings, name) for name in ("hands", "only_part", "keep_grid")},
@@ -212,77 +203,10 @@ def _nothing_left(findings: Sequence[Finding]) -> str:
     return f"nothing to learn from in {len(findings)} files: {told}" + (f". Try {way}" if way else "")
 
 
-def _skip(finding: Finding) -> dict[str, str]:
-    return {"path": finding.path, "reason": finding.reason, "detail": finding.detail}
-
-
-# --- songs and splits ------------------------------------------------------------------------------------------
-
-
-def group_songs(findings: Sequence[Finding], table: Metadata | None = None) -> list[str]:
-    """The song of every file: one by its notes, its name, or its composer and title, is one song. By its first path."""
-    ties = defaultdict(list)
-    for index, finding in enumerate(findings):
-        row = table.of(finding.path) if table else None
-        for tie in (("notes", finding.song), ("name", named_song(finding.path)), ("title", row.song if row else "")):
-            if tie[1]:
-                ties[tie].append(index)
-    pairs = [(members[0], other) for members in ties.values() for other in members[1:]]
-    return [findings[head].path for head in joined(len(findings), pairs)]
-
-
-def divide(
-    songs: Sequence[str], known: Sequence[str], fractions: Sequence[float], seed: int = 0
-) -> tuple[list[str], list[str]]:
-    """The split of every file, and remarks. Songs with a known split keep it, the others are drawn by `seed`.
-
-    A song's place in the draw depends on its name and the seed alone, so that a file more or less moves few others.
-    """
-    given: dict[str, set[str]] = defaultdict(set)
-    for song, split in zip(songs, known, strict=True):
-        given[song] |= {split} - {""}
-    rest = sorted((song for song, splits in given.items() if not splits), key=lambda song: _draw(song, seed))
-    counts = _split_counts(len(rest), fractions)
-    drawn = dict(zip(rest, np.repeat(SPLITS, counts).tolist(), strict=True))
-    splits = [
-        split or drawn.get(song) or min(given[song], key=SPLITS.index) for song, split in zip(songs, known, strict=True)
-    ]
-    return splits, _split_remarks(given, splits, fractions)
-
-
-def _draw(song: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed} {song}".encode()).digest()
-
-
-def _split_counts(songs: int, fractions: Sequence[float]) -> list[int]:
-    """How many songs each split gets: at least one where a share is asked for and there are enough."""
-    asked = sum(share > 0 for share in fractions)
-    if songs < asked:
-        return [songs, 0, 0]
-    held_out = [max(round(share * songs), 1) if share else 0 for share in fractions[1:]]
-    while sum(held_out) >= songs:
-        held_out[int(np.argmax(held_out))] -= 1
-    return [songs - sum(held_out), *held_out]
-
-
-def _split_remarks(given: dict[str, set[str]], splits: Sequence[str], fractions: Sequence[float]) -> list[str]:
-    remarks = [
-        f"the table puts takes of {song} into {' and '.join(sorted(splits))}"
-        for song, splits in given.items()
-        if len(splits) > 1
-    ]
-    empty = [name for name, share in zip(SPLITS, fractions, strict=True) if share and name not in splits]
-    if empty:
-        remarks.append(f"no song for {' and '.join(empty)}, of {len(given)}: nothing to judge the training by")
-    elif len(given) < FEW_SONGS:
-        remarks.append(f"only {len(given)} songs: what is measured on so few says little")
-    return remarks
-
-
 # --- what is written -------------------------------------------------------------------------------------------
 
 
-def _piece(finding: Finding, split: str, song: str, ids: int) -> Piece:
+def _piece(finding: Finding, split: str, song: str, ids: int, weight: float) -> Piece:
     facts, score = finding.facts, finding.score
     beat = {} if score.free else {"bpm": facts.bpm, "metre": facts.metre}
     return Piece(
@@ -297,6 +221,7 @@ def _piece(finding: Finding, split: str, song: str, ids: int) -> Piece:
         tracks=score.tracks,
         digest=finding.digest,
         song=song,
+        weight=weight,
         **beat,
     )
 
@@ -371,12 +296,31 @@ def corpus_lines(corpus: Corpus) -> Iterator[str]:
     yield from (f"  {remark}" for remark in facts["remarks"])
 
 
-def changed_sources(corpus: Corpus, folder: str | Path) -> list[str]:
-    """The pieces of a corpus whose files in `folder` are gone or no longer the same."""
-    paths = {file_name(path, folder): path for path in midi_files(folder)}
+def changed_sources(corpus: Corpus, folder: Path) -> dict[str, list[str]]:
+    """Which files of a folder were "removed", "edited" and "added" since the corpus was made of it.
 
-    def same(piece: Piece) -> bool:
-        path = paths.get(piece.path)
-        return path is not None and hashlib.sha256(path.read_bytes()).hexdigest() == piece.digest
+    Nothing where the folder is gone or holds none of them. Only files younger than the corpus are read.
+    """
+    made = os.path.getmtime(corpus.folder / "corpus.json")
+    digests = {piece.path: piece.digest for piece in corpus.pieces}
+    digests |= {row["path"]: row.get("digest", "") for row in corpus.skipped}
+    paths = {file_name(path, folder): path for path in midi_files(folder)} if folder.is_dir() else {}
+    known = paths.keys() & digests.keys()
+    if not known:
+        return {}
+    young = [name for name in known if max(os.path.getmtime(paths[name]), os.path.getctime(paths[name])) >= made]
+    edited = [name for name in young if hashlib.sha256(paths[name].read_bytes()).hexdigest() != digests[name]]
+    found = {"removed": digests.keys() - known, "edited": edited, "added": paths.keys() - known}
+    return {change: sorted(names) for change, names in found.items() if names}
 
-    return [piece.path for piece in corpus.pieces if not same(piece)]
+
+def changes_line(corpus: Corpus) -> str:
+    """How many files of a corpus have changed, and how to take that in; empty where none has."""
+    folder = Path(os.path.normpath(corpus.folder / corpus.facts.get("source", "")))
+    try:
+        changes = changed_sources(corpus, folder)
+    except OSError:
+        return ""
+    told = ", ".join(f"{len(names)} {change}" for change, names in changes.items())
+    way = f"to take that in: woodshed prepare {folder} --out NEW, with its flags"
+    return told and f"{corpus.folder}: files have changed since it was prepared: {told}; {way}"

@@ -28,13 +28,19 @@ import numpy as np
 
 from .. import menu
 from ..errors import RunError
-from ..files import write_file
+from ..files import replacing, write_file, writing
+from . import bases
 from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer, saved_facts
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FACTS = "run.json"
+KNOWN = {"tokenizer", "corpus", "base", "settings", "finished"}  # what it says from the start
 ADAPTER = "adapter_config.json"
 
 
@@ -46,6 +52,11 @@ class Run:
     tokenizer: Tokenizer
     facts: dict
     weights: Path
+
+    @property
+    def place(self) -> Path:
+        """Where what is made with it goes: its folder; for a base of the package a folder of its name where you are."""
+        return Path(self.folder.name) if self.folder.parent == bases.FOLDER else self.folder
 
     def model(self, *, merge: bool = False, device: str = "cpu") -> PreTrainedModel:
         """Load the weights, ready to generate; an adapter over its base, or merged into it.
@@ -66,12 +77,16 @@ class Run:
 
 
 def open_run(folder: str | Path, checkpoint: int | None = None) -> Run:
-    """Open a run, or one of its checkpoints (by step). No weights are loaded yet; the files are checked.
+    """Open a run, one of its checkpoints (by step), or a base model by its name.
+
+    No weights are loaded yet; the files are checked.
 
     Raises RunError for a folder that is not a run, training that has not finished (unless a checkpoint is chosen),
     tokens that are not those of the weights, truncated weights and a missing base.
     """
     folder = Path(folder)
+    if not (folder / FACTS).exists():
+        folder = bases.find(str(folder)) or folder
     facts = read_facts(folder)
     tokenizer = open_tokenizer(folder)
     if tokenizer.fingerprint != facts["tokenizer"]:
@@ -90,8 +105,8 @@ def read_facts(folder: Path) -> dict:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(folder, f"not a run: {FACTS} cannot be read ({error}); make one with woodshed train") from None
-    if not isinstance(facts, dict) or not facts.keys() >= {"tokenizer", "base", "settings"}:
-        raise RunError(folder, f"not a run: {FACTS} says nothing of its tokenizer, base and settings")
+    if not isinstance(facts, dict) or not facts.keys() >= KNOWN:
+        raise RunError(folder, f"not a run: {FACTS} does not hold {', '.join(sorted(KNOWN))}")
     return facts
 
 
@@ -202,15 +217,15 @@ def is_local(base: str) -> bool:
 
 
 def find_base(base: str, folder: Path) -> Path:
-    """The local folder of the `base` of the run in `folder`: a run, a folder of the Hugging Face layout, or the
-    snapshot of a Hugging Face id, of which only JSON and safetensors are fetched.
+    """The local folder of the `base` of the run in `folder`: a run, a folder of the Hugging Face layout, a base of the
+    package by its name, or the snapshot of a Hugging Face id, of which only JSON and safetensors are fetched.
 
     A RunError where there is no such thing, or no network to get it.
     """
     path = Path(os.path.normpath(folder / base)) if is_local(base) else None
     if path is not None and not path.is_dir():
         raise RunError(folder, f"its base is not at {path}; put it back there, or name another with --base")
-    path = path or _snapshot(base)
+    path = path or bases.find(base) or _snapshot(base)
     check_weights(path, "name another with --base")
     return path
 
@@ -257,6 +272,24 @@ def load_base(base: Path, tokenizer: Tokenizer, *, device: str = "cpu") -> PreTr
     return model
 
 
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Nobody else trains into the folder meanwhile; a kill lets it go. (Windows has no lock on folders.)"""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            remedy = "wait for its end, or choose another --out"
+            raise RunError(folder, f"another training is writing into it; {remedy}") from None
+        yield
+    finally:
+        os.close(handle)
+
+
 # --- writing ---------------------------------------------------------------------------------------------------
 
 
@@ -268,15 +301,16 @@ def publish(folder: Path, checkpoint: Path, facts: dict, config) -> Run:
     """Make the weights of a checkpoint the run's own, with config, generation config, facts and model card."""
     from transformers import GenerationConfig
 
-    config.save_pretrained(folder)
-    GenerationConfig(bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD).save_pretrained(folder)
+    with writing(folder):
+        config.save_pretrained(folder)
+        GenerationConfig(bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD).save_pretrained(folder)
+        (folder / "takes").mkdir(exist_ok=True)
     for file in checkpoint.glob("*.safetensors"):
-        shutil.copyfile(file, folder / f".{file.name}.partial")
-        os.replace(folder / f".{file.name}.partial", folder / file.name)
+        with replacing(folder / file.name) as temporary:
+            shutil.copyfile(file, temporary)
     if (checkpoint / ADAPTER).exists():
         adapter = json.loads((checkpoint / ADAPTER).read_text(encoding="utf-8"))
         write_file(folder / ADAPTER, json.dumps(adapter | {"base_model_name_or_path": facts["base"]}, indent=1))
-    (folder / "takes").mkdir(exist_ok=True)
     write_file(folder / "README.md", _card(facts))
     write_facts(folder, facts)
     return open_run(folder)
@@ -305,7 +339,7 @@ def _card(facts: dict) -> str:
 
 
 def append_log(path: Path, line: dict) -> None:
-    with open(path, "a", encoding="utf-8") as file:
+    with writing(path), open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
@@ -346,9 +380,8 @@ def draw_loss(log: Path, picture: Path) -> None:
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.grid(alpha=0.3)
     axes.legend()
-    temporary = picture.with_name(f".{picture.name}.partial")
-    figure.savefig(temporary, format="png", dpi=120)
-    os.replace(temporary, picture)
+    with replacing(picture) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
 
 
 def _running_median(values: np.ndarray, width: int = 25) -> np.ndarray:

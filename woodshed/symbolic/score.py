@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +20,12 @@ TEMPO = np.dtype([("tick", "<i4"), ("usec", "<i4")])  # microseconds a quarter, 
 METRE = np.dtype([("tick", "<i4"), ("numerator", "u1"), ("denominator", "u1")])
 CHORD = np.dtype([("tick", "<i4"), ("root", "i1"), ("quality", "i1"), ("bass", "i1")])  # chords.py names them
 
+ARRAYS = ("notes", "pedals", "tempos", "metres", "chords")
+FIELDS = (*ARRAYS, "tracks", "ticks_per_quarter", "free")
 PARTS = ("melody", "bass", "accompaniment", "left", "right", "drums", "other")
 FREE_TICKS = 500  # ticks a quarter of free time: at 120 bpm a tick is a millisecond
 DEFAULT_USEC = 500_000  # 120 bpm, what MIDI means when it says nothing
+NO_TEMPO, NO_METRE = (0, DEFAULT_USEC), (0, 4, 4)  # what holds where a map says nothing
 
 
 class Track(NamedTuple):
@@ -40,8 +44,13 @@ class Track(NamedTuple):
 def array(rows: Iterable, dtype: np.dtype) -> np.ndarray:
     """Rows of tuples (or an array of the same fields) as an array of `dtype` that nobody else can write to."""
     if isinstance(rows, np.ndarray) and rows.dtype == dtype:
-        return rows.copy() if rows.flags.writeable else rows
+        return copied(rows) if rows.flags.writeable else rows
     return np.array([tuple(row) for row in rows], dtype=dtype)
+
+
+def copied(rows: np.ndarray) -> np.ndarray:
+    """A copy of rows of several fields, byte for byte: numpy's own goes field by field and takes ten times as long."""
+    return np.ascontiguousarray(rows).view(np.uint8).copy().view(rows.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,25 +72,41 @@ class Score:
 
     def __post_init__(self):
         notes = _sorted_notes(array(self.notes, NOTE))
-        pedals = array(self.pedals, PEDAL)
-        if len(pedals):
-            pedals = pedals[np.lexsort((pedals["track"], pedals["tick"]))]
-        tempos = _map_from_zero(array(self.tempos, TEMPO), (0, DEFAULT_USEC))
-        metres = _map_from_zero(array(self.metres, METRE), (0, 4, 4))
+        pedals = _sorted_pedals(array(self.pedals, PEDAL))
+        tempos = _map_from_zero(array(self.tempos, TEMPO), NO_TEMPO)
+        metres = _map_from_zero(array(self.metres, METRE), NO_METRE)
         chords = _last_per_tick(array(self.chords, CHORD))
         for name, value in dict(notes=notes, pedals=pedals, tempos=tempos, metres=metres, chords=chords).items():
             value.flags.writeable = False
             object.__setattr__(self, name, value)
         object.__setattr__(self, "tracks", tuple(self.tracks))
 
+    @classmethod
+    def trusted(cls, **fields) -> Score:
+        """A Score of arrays that are in order already, as those of another Score are: nothing is copied or checked."""
+        score = object.__new__(cls)
+        score.__setstate__(fields)
+        return score
+
+    def _edited(self, **changes) -> Score:
+        """A copy with some fields replaced by others that are in order as well."""
+        return Score.trusted(**{name: changes.get(name, self.__dict__[name]) for name in FIELDS})
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Score):
             return NotImplemented
         same = (self.ticks_per_quarter, self.free, self.tracks) == (other.ticks_per_quarter, other.free, other.tracks)
-        fields = ("notes", "pedals", "tempos", "metres", "chords")
-        return same and all(np.array_equal(getattr(self, name), getattr(other, name)) for name in fields)
+        return same and all(np.array_equal(getattr(self, name), getattr(other, name)) for name in ARRAYS)
 
     __hash__ = None
+
+    def __getstate__(self) -> dict:
+        return {name: self.__dict__[name] for name in FIELDS}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        for name in ARRAYS:  # a pickle forgets that they are read-only
+            state[name].flags.writeable = False
 
     def __repr__(self) -> str:
         time = "free time" if self.free else f"{len(self.bars()) - 1} bars"
@@ -89,7 +114,7 @@ class Score:
 
     # --- time -------------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def end(self) -> int:
         """The tick at which the last note stops (0 without notes)."""
         notes = self.notes
@@ -97,19 +122,21 @@ class Score:
 
     def seconds(self, ticks) -> np.ndarray:
         """Ticks to seconds through the tempo map (any shape, float64)."""
-        start, rate = self._tempo_segments()
+        start, rate = self._tempo_segments
         ticks = np.asarray(ticks, dtype=np.float64)
-        segment = np.searchsorted(self.tempos["tick"], ticks, side="right") - 1
-        segment = np.maximum(segment, 0)
+        if len(rate) == 1:
+            return ticks * rate[0]
+        segment = np.maximum(np.searchsorted(self.tempos["tick"], ticks, side="right") - 1, 0)
         return start[segment] + (ticks - self.tempos["tick"][segment]) * rate[segment]
 
     def ticks(self, seconds) -> np.ndarray:
         """Seconds to the nearest ticks: the inverse of `seconds`."""
-        start, rate = self._tempo_segments()
+        start, rate = self._tempo_segments
         seconds = np.asarray(seconds, dtype=np.float64)
         segment = np.maximum(np.searchsorted(start, seconds, side="right") - 1, 0)
         return np.rint(self.tempos["tick"][segment] + (seconds - start[segment]) / rate[segment]).astype(np.int64)
 
+    @cached_property
     def _tempo_segments(self) -> tuple[np.ndarray, np.ndarray]:
         """Start in seconds and seconds a tick of each stretch of constant tempo."""
         rate = self.tempos["usec"] / (1e6 * self.ticks_per_quarter)
@@ -139,8 +166,9 @@ class Score:
         unit = self.ticks_per_quarter * 4 // metre["denominator"].astype(np.int64)
         compound = (metre["denominator"] >= 8) & (metre["numerator"] % 3 == 0) & (metre["numerator"] > 3)
         unit = np.maximum(np.where(compound, 3 * unit, unit), 1)
-        inside = [np.arange(a, b, u) for a, b, u in zip(bars[:-1], bars[1:], unit, strict=True)]
-        return np.concatenate([*inside, bars[-1:]])
+        count = -(-np.diff(bars) // unit)  # beats of each bar, the last one cut short
+        inside = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        return np.append(np.repeat(bars[:-1], count) + inside * np.repeat(unit, count), bars[-1])
 
     def seams(self, end: int | None = None) -> np.ndarray:
         """Where a stretch of music may begin or end, in ticks: bar lines; in free time every second."""
@@ -161,22 +189,28 @@ class Score:
         Tempo, metre, chord and pedal in force at `start` are stated at 0. A note that sounds past `end` keeps its
         length unless `cut`.
         """
-        notes = self.notes[(self.notes["onset"] >= start) & (self.notes["onset"] < end)].copy()
+        notes = copied(self.notes[slice(*np.searchsorted(self.notes["onset"], [start, end]))])
         notes["onset"] -= start
         if cut:
             notes["duration"] = np.minimum(notes["duration"], end - start - notes["onset"])
-        return self.replace(
+            notes = _sorted_notes(notes)
+        return self._edited(
             notes=notes,
             pedals=self._pedals_between(start, end),
-            tempos=_window(self.tempos, start, end),
-            metres=_window(self.metres, start, end),
+            tempos=_map_from_zero(_window(self.tempos, start, end), NO_TEMPO),
+            metres=_map_from_zero(_window(self.metres, start, end), NO_METRE),
             chords=_window(self.chords, start, end),
         )
 
     def _pedals_between(self, start: int, end: int) -> np.ndarray:
-        windows = [_window(self.pedals[self.pedals["track"] == track], start, end) for track in range(len(self.tracks))]
-        pedals = np.concatenate([array((), PEDAL), *windows])
-        return pedals[(pedals["tick"] > 0) | (pedals["value"] > 0)]
+        pedals = self.pedals[: np.searchsorted(self.pedals["tick"], end)]
+        first = int(np.searchsorted(pedals["tick"], start, side="right"))
+        last = np.full(256, -1)
+        last[pedals["track"][:first]] = np.arange(first)  # the last one of each track
+        held = last[last >= 0]
+        pedals = pedals.take(np.append(held[pedals["value"][held] > 0], np.arange(first, len(pedals))))
+        pedals["tick"] = np.maximum(pedals["tick"] - start, 0)
+        return pedals
 
     def only(self, *parts: str) -> Score:
         """Only the notes and pedal of these parts; the tracks stay."""
@@ -185,21 +219,22 @@ class Score:
 
     def transpose(self, semitones: int) -> Score:
         """Notes and chords moved together; drums stay, and notes that leave 0-127 are dropped, never clipped."""
-        drums = np.array([track.drums for track in self.tracks], dtype=bool)
-        pitch = self.notes["pitch"] + np.where(drums[self.notes["track"]], 0, semitones)
-        notes = self.notes.copy()
-        notes["pitch"] = pitch.clip(0, 127)
+        moves = np.array([0 if track.drums else semitones for track in self.tracks] or [0])
+        pitch = self.notes["pitch"] + moves[self.notes["track"]]
+        inside = (pitch >= 0) & (pitch <= 127)
+        notes = self.notes.compress(inside)
+        notes["pitch"] = pitch[inside]
         chords = self.chords.copy()
         for name in ("root", "bass"):
             chords[name] = np.where(chords["root"] < 0, chords[name], (chords[name] + semitones) % 12)
-        return self.replace(notes=notes[(pitch >= 0) & (pitch <= 127)], chords=chords)
+        return self._edited(notes=notes, chords=chords)
 
     def stretch(self, factor: float) -> Score:
         """The same music `factor` times as fast. On a grid only the tempo changes; free time moves its ticks."""
         if not self.free:
             tempos = self.tempos.copy()
             tempos["usec"] = np.rint(tempos["usec"] / factor).clip(1)
-            return self.replace(tempos=tempos)
+            return self._edited(tempos=tempos)
         changes = {}
         for name in ("notes", "pedals", "chords"):
             rows = getattr(self, name).copy()
@@ -260,18 +295,18 @@ class Score:
         Of several that begin together the longest stays. A keyboard, and MIDI itself, can do no more.
         """
         notes = self.notes
-        voice = notes["track"].astype(np.int64) * 128 + notes["pitch"]
-        order = np.lexsort((-notes["duration"], notes["onset"], voice))
-        voice, onset = voice[order], notes["onset"][order]
-        again = np.diff(voice) == 0
-        room = np.diff(onset)
-        if not (again & (notes["duration"][order][:-1] > room)).any() and not (again & (room == 0)).any():
+        voice = notes["track"] * np.int16(128) + notes["pitch"]
+        place = (voice.astype(np.int64) << 32) + notes["onset"]
+        order = np.argsort(voice, kind="stable")
+        if (np.diff(place[order]) == 0).any():
+            order = np.lexsort((-notes["duration"], place))
+            order = order[np.diff(place[order], prepend=-1) > 0]
+        room = np.diff(place[order], append=2**62)
+        if len(order) == len(notes) and (notes["duration"][order] <= room).all():
             return self
-        first = np.append(True, ~(again & (room == 0)))
-        notes, voice = notes[order][first], voice[first]
-        room = np.where(np.diff(voice) == 0, np.diff(notes["onset"]), np.iinfo(np.int32).max)
-        notes["duration"][:-1] = np.minimum(notes["duration"][:-1], room)
-        return self.replace(notes=notes)
+        shortened = copied(notes)
+        shortened["duration"][order] = np.minimum(notes["duration"][order], room)
+        return self._edited(notes=shortened if len(order) == len(notes) else shortened.take(np.sort(order)))
 
     def sustained(self) -> Score:
         """The pedal played into the notes: each rings until its pedal lifts or its pitch is struck again; no pedal."""
@@ -296,7 +331,15 @@ def _sorted_notes(notes: np.ndarray) -> np.ndarray:
     key = (notes["onset"].astype(np.int64) << 16) | (notes["track"].astype(np.int64) << 8) | notes["pitch"]
     if (key[1:] > key[:-1]).all():
         return notes
-    return notes[np.lexsort((notes["duration"], key))]
+    order = np.argsort(key, kind="stable")
+    if (np.diff(key[order]) == 0).any():
+        order = np.lexsort((notes["duration"], key))
+    return notes.take(order)  # indexing rows of several fields is ten times slower
+
+
+def _sorted_pedals(pedals: np.ndarray) -> np.ndarray:
+    """By tick and track."""
+    return pedals.take(np.argsort((pedals["tick"].astype(np.int64) << 8) + pedals["track"], kind="stable"))
 
 
 def _last_per_tick(rows: np.ndarray) -> np.ndarray:
@@ -317,6 +360,6 @@ def _map_from_zero(rows: np.ndarray, default: tuple) -> np.ndarray:
 def _window(rows: np.ndarray, start: int, end: int) -> np.ndarray:
     """Entries of a map in [start, end) moved to 0, with the one in force at `start` stated at 0."""
     first = max(np.searchsorted(rows["tick"], start, side="right") - 1, 0)
-    rows = rows[first : np.searchsorted(rows["tick"], end)].copy()
+    rows = copied(rows[first : np.searchsorted(rows["tick"], end)])
     rows["tick"] = np.maximum(rows["tick"] - start, 0)
     return rows

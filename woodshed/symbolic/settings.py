@@ -27,8 +27,9 @@ class TrainSettings:
     """The size of a new model, by its parameters."""
     model_args: tuple[str, ...] = ()
     """More settings of a new model, as JSON or name=value: hidden_size=256."""
-    base: str | None = None
-    """Start from this instead of a new model: a run, a local Hugging Face folder, or a Hugging Face id."""
+    base: str | None = "auto"
+    """Start from this: a base model by name (piano), a run, a Hugging Face folder or id. "auto" takes the base model
+    that has the corpus's tokens, "none" (and any setting of a new model) a new one."""
     preset: str = "balanced"
     """quick, balanced, best, or a JSON file of your own with any of these settings; flags win over it."""
     epochs: float | None = None
@@ -127,6 +128,12 @@ def resumed(given: TrainSettings, saved: dict, out: Path) -> TrainSettings:
     return settings
 
 
+def asks_for_new(settings: TrainSettings) -> str:
+    """The first setting that only a new model can have; empty where there is none."""
+    given = _given(settings)
+    return next((name for name in ("model", "size", "model_args") if name in given), "")
+
+
 def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
@@ -162,9 +169,8 @@ def check(settings: TrainSettings) -> None:
             raise InputError(f"{flag(name)} {value}: give more than 0")
     if settings.base is None and settings.lora_rank:
         raise InputError(f"--lora-rank {settings.lora_rank}: a new model has nothing to adapt; add --base, or give 0")
-    new = [name for name in ("model", "size", "model_args") if name in _given(settings)]
-    if settings.base is not None and new:
-        raise InputError(f"{flag(new[0])} is for a new model; --base {settings.base} brings its own")
+    if settings.base not in (None, "auto") and (new := asks_for_new(settings)):
+        raise InputError(f"{flag(new)} is for a new model; --base {settings.base} brings its own")
     if settings.tracker != "none" and not importlib.util.find_spec(settings.tracker):
         raise MissingExtra(settings.tracker, settings.tracker)
 

@@ -1,14 +1,15 @@
 """Standard MIDI Files as bytes: a file to columns of events and back, knowing nothing of scores.
 
-Most of a track is `delta time, [status], data, data`: two regular expressions split it at the speed of C, and numpy
-does the rest. Values out of range (a velocity of 176) are clipped and named; everything else that is wrong is a
-ValueError with the reason.
+Most of a track is `delta time, [status], data, data`: a regular expression finds how far that goes, and numpy splits
+it, as each such event has three bytes below 128. Values out of range (a velocity of 176) are clipped and named;
+everything else that is wrong is a ValueError with the reason.
 """
 
 from __future__ import annotations
 
 import re
 import struct
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +21,8 @@ MAX_DELTA = 2**28 - 1
 MAX_SLIPS = 8  # values out of range that pass for slips; in a long file one event in 20
 
 _NUMBER = re.compile(rb"[\x80-\xff]{0,3}[\x00-\x7f]")
-_EVENT = re.compile(_NUMBER.pattern + rb"[\x80-\xbf\xe0-\xef]?[\x00-\x7f]{2}")
-_RUN = re.compile(b"(?:%b){1,4096}" % _EVENT.pattern)  # bounded, as the matcher's memory grows with it
+_EVENT = _NUMBER.pattern + rb"[\x80-\xbf\xe0-\xef]?[\x00-\x7f]{2}"
+_RUN = re.compile(b"(?:%b){1,4096}" % _EVENT)  # bounded, as the matcher's memory grows with it
 
 
 class Meta(NamedTuple):
@@ -61,18 +62,21 @@ def decode(data: bytes) -> Events:
     """All events of a file with their ticks. Raises ValueError with the reason."""
     division, tracks = _chunks(data)
     walks = [_walk(data, start, stop) for start, stop in tracks]
-    sizes = [len(events) for events, _, _ in walks]
-    delta, status, values = _columns([event for events, _, _ in walks for event in events])
-    track = np.repeat(np.arange(len(walks)), sizes)
-    bounds = np.cumsum([0, *sizes])
+    begins = [0, *accumulate(len(body) for body, _, _ in walks)]
+    delta, status, values, stops = _columns(b"".join(body for body, _, _ in walks))
+    bounds = np.searchsorted(stops, begins)
+    track = np.repeat(np.arange(len(walks)), np.diff(bounds))
     elapsed = np.cumsum(np.append(0, delta))
     tick = elapsed[1:] - elapsed[bounds[:-1]][track]
     if tick.max(initial=0) > MAX_TICK:
         raise ValueError(f"lasts {tick.max()} ticks; at most {MAX_TICK}")
-    kind, metas, slips = status >> 4, [], []
-    for number, (first, (_, found, slipped)) in enumerate(zip(bounds[:-1].tolist(), walks, strict=True)):
-        metas += [Meta(number, int(tick[first + place]), *rest) for place, *rest in found]
-        slips += [_slip(int(kind[first + place]), *rest) for place, *rest in slipped]
+    kind = status >> 4
+    metas = [(n, begins[n] + place, *rest) for n, (_, found, _) in enumerate(walks) for place, *rest in found]
+    slips = [(begins[n] + place, *rest) for n, (_, _, found) in enumerate(walks) for place, *rest in found]
+    ticks = tick[np.searchsorted(stops, [place for _, place, *_ in metas])].tolist()
+    kinds = kind[np.searchsorted(stops, [place for place, *_ in slips])].tolist()
+    metas = [Meta(number, at, *rest) for at, (number, _, *rest) in zip(ticks, metas, strict=True)]
+    slips = [_slip(which, *rest) for which, (_, *rest) in zip(kinds, slips, strict=True)]
     if len(slips) > max(MAX_SLIPS, len(delta) // 20):
         raise ValueError(f"damaged: {len(slips)} of {len(delta)} events are out of range")
     metas.sort(key=lambda meta: meta.tick)
@@ -111,25 +115,25 @@ def _chunks(data: bytes) -> tuple[int, list[tuple[int, int]]]:
     return division, tracks
 
 
-def _walk(data: bytes, place: int, stop: int) -> tuple[list[bytes], list[tuple], list[tuple]]:
-    """One track as events `delta [status] data data`, and its meta events and slips, each with its place among them.
+def _walk(data: bytes, place: int, stop: int) -> tuple[bytes, list[tuple], list[tuple]]:
+    """One track as events `delta [status] data data`, and its meta events and slips, each with its place in the bytes.
 
     Meta events stand among them as status 0xFF; an event of a single data byte gets its status and a zero.
     """
-    events, metas, slips = [], [], []
+    body, metas, slips = bytearray(), [], []
     running, width = b"", 0  # the status in force, where it takes one data byte, and how many it takes
     while place < stop:
         if width == 2 and (run := _RUN.match(data, place, stop)):
-            events += _EVENT.findall(data, place, run.end())
+            body += run[0]
             place = run.end()
             continue
         delta, place = _number(data, place, stop)
         status = data[place : place + 1] if place < stop else b"\0"
         if status >= b"\xf0":
-            kind, body = _meta(data, place, stop)
-            metas.append((len(events), kind, data[body]))
-            events.append(delta + b"\xff\0\0")
-            place = body.stop
+            kind, text = _meta(data, place, stop)
+            metas.append((len(body), kind, data[text]))
+            body += delta + b"\xff\0\0"
+            place = text.stop
             if kind == END:
                 break
             continue
@@ -139,11 +143,11 @@ def _walk(data: bytes, place: int, stop: int) -> tuple[list[bytes], list[tuple],
         values = data[place : min(place + width, stop)]
         if not width or len(values) < width:
             raise ValueError(f"damaged: half an event at byte {place}")
-        slips += [(len(events), index, value) for index, value in enumerate(values) if value > 127]
+        slips += [(len(body), index, value) for index, value in enumerate(values) if value > 127]
         values = bytes(min(value, 127) for value in values).ljust(2, b"\0")
-        events.append(delta + (running if width == 1 or status >= b"\x80" else b"") + values)
+        body += delta + (running if width == 1 or status >= b"\x80" else b"") + values
         place += width
-    return events, metas, slips
+    return bytes(body), metas, slips
 
 
 def _number(data: bytes, place: int, stop: int) -> tuple[bytes, int]:
@@ -168,21 +172,22 @@ def _meta(data: bytes, place: int, stop: int) -> tuple[int, slice]:
     return kind, slice(start, start + size)
 
 
-def _columns(events: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Events to delta times, status with running status filled in, and data (n, 2)."""
-    raw = np.frombuffer(b"".join(events), np.uint8)
-    stops = np.cumsum(np.fromiter(map(len, events), np.int64, len(events)))
-    starts = np.append(0, stops[:-1])[: len(stops)]
-    explicit = raw[stops - 3] >= 0x80
-    last = stops - 3 - explicit  # of the delta time
+def _columns(body: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Events to delta times, status with running status filled in, data (n, 2), and where in the bytes they stop.
+
+    Every event has three bytes below 128: the last of its delta time and its two data bytes.
+    """
+    raw = np.frombuffer(body, np.uint8)
+    last, first_data, stops = np.flatnonzero(raw < 128).reshape(-1, 3).T
+    before = np.append(-1, stops[:-1])[: len(stops)]
     delta = raw[last].astype(np.int64)
     for shift in (1, 2, 3):
-        more = np.flatnonzero(last - shift >= starts)
+        more = np.flatnonzero(last - shift > before)
         delta[more] += (raw[last[more] - shift] & 127).astype(np.int64) << 7 * shift
-    status = np.where(explicit, raw[stops - 3], 0xFF)
-    voiced = np.maximum.accumulate(np.where(explicit & (status < 0xF0), np.arange(len(status)), 0))
-    status = np.where(explicit, status, status[voiced])
-    return delta, status, np.stack([raw[stops - 2], raw[stops - 1]], axis=1)
+    status = np.where(first_data - last == 2, raw[first_data - 1], np.uint8(0))
+    voiced = np.where((status > 0) & (status < 0xF0), np.arange(len(status)), 0)
+    status = np.where(status > 0, status, status[np.maximum.accumulate(voiced)])
+    return delta, status, raw[np.stack([first_data, stops], axis=1)], stops
 
 
 # --- events to bytes --------------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def describe(score: Score) -> list[str]:
         return []
     seconds = max(float(score.seconds(score.end)), 1e-3)
     level = int(np.searchsorted(DENSITIES, len(score.notes) / seconds))
-    played = len(np.unique(score.notes["velocity"])) >= PLAYED_LEVELS
+    played = np.count_nonzero(np.bincount(score.notes["velocity"])) >= PLAYED_LEVELS
     tonic, mode = estimate_key(score)[:2]
     return [
         "Played" if played else "Notated",

@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from ..errors import EmptyCorpus, InputError, RunError
+from ..errors import EmptyCorpus, FileError, InputError, RunError
+from ..files import new_folder, seen_from, writing
+from . import bases
 from . import run as runs
 from .corpus import open_corpus
 from .run import Run, checkpoints
-from .settings import UNLIMITED, Course, Job, TrainSettings, read_fields, resolve, resumed
+from .settings import UNLIMITED, Course, Job, TrainSettings, asks_for_new, read_fields, resolve, resumed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,22 +50,31 @@ def train(
 
     `keywords` are fields of TrainSettings. `report` is called with a Progress after every step; `facts` (style name,
     medians of the corpus, ...) go into run.json. Ctrl-C and SIGTERM save a checkpoint and end the run early.
-    Raises InputError for settings that cannot work, RunError for a run or base that does not fit, EmptyCorpus.
+    Raises InputError for settings that cannot work, RunError for a run or base that does not fit, EmptyCorpus, and
+    FileError where the run cannot be written (a full disk): what is there by then can be resumed.
     """
     settings = replace(settings or TrainSettings(), **keywords)
     if isinstance(corpus, str | os.PathLike):
         corpus = open_corpus(corpus)
     job = _job(corpus, Path(out), settings, report=report or (lambda progress: None), facts=facts or {})
+    with _claimed(job.out, resume=settings.resume):
+        return _trained(job)
+
+
+def _trained(job: Job) -> Run:
+    """Attempts, each from the newest checkpoint on, until one comes to the end."""
     from .callbacks import Diverged
 
     course = _course(job)
     while True:
         began = time.monotonic()
         try:
-            with _threads(course.threads), runs.quiet():
+            with threads(course.threads), runs.quiet():
                 return _attempt(job, course)
         except Diverged as trouble:
             course = _slower(job, course, trouble)
+        except FileError as trouble:
+            raise _resumable(job, trouble) from None
         except RuntimeError as trouble:
             if not _out_of_memory(trouble):
                 raise
@@ -76,13 +87,15 @@ def train(
 
 
 def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> Job:
-    if settings.base is not None:
-        settings = replace(settings, base=_portable(settings.base, out))
+    if settings.base != "auto":
+        settings = replace(settings, base=_named_base(settings.base, out))
     if resume := settings.resume:
         saved = runs.read_facts(out)
         settings, facts = _resumed(settings, saved, corpus, out), saved | facts | {"finished": False}
     else:
         _refuse_occupied(out)
+        if settings.base == "auto":
+            settings = replace(settings, base=None if asks_for_new(settings) else bases.fitting(corpus.tokenizer))
         settings = _fitted(resolve(settings), out)
         facts = _facts(corpus, out, settings) | facts
     rows = corpus.training_rows(settings.max_seq_len, seed=settings.seed)
@@ -94,12 +107,15 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
     return Job(corpus, out, settings, report, facts, rows, steps, *_validation(corpus, settings))
 
 
-def _portable(base: str, out: Path) -> str:
-    """A local base as a path relative to the run, so that both can move together; a Hugging Face id as it is."""
-    if not Path(base).is_dir():
-        return base
-    path = Path(os.path.relpath(base, out)).as_posix()
-    return path if path.startswith(".") else f"./{path}"
+def _named_base(base: str | None, out: Path) -> str | None:
+    """A local base as a path relative to the run, so that both can move together; one of the package with its version;
+    a Hugging Face id as it is."""
+    if base in (None, "none"):
+        return None
+    if Path(base).is_dir():
+        return seen_from(out, base)
+    ours = bases.find(base)
+    return ours.name if ours else base
 
 
 def _fitted(settings: TrainSettings, out: Path) -> TrainSettings:
@@ -119,9 +135,22 @@ def _steps(settings: TrainSettings, rows: int) -> int:
 
 
 def _refuse_occupied(out: Path) -> None:
-    if out.is_dir() and any(out.iterdir()):
+    if os.path.isfile(out):
+        raise InputError(f"--out {out} is a file; choose another folder")
+    with writing(out):
+        occupied = out.exists() and any(out.iterdir())
+    if occupied:
         what = "holds a run already; add --resume" if (out / runs.FACTS).exists() else "is not empty; clear it"
         raise InputError(f"--out {out} {what}, or choose another folder")
+
+
+@contextmanager
+def _claimed(out: Path, *, resume: bool) -> Iterator[None]:
+    """The folder of the run, ours alone."""
+    with new_folder(out), runs.claimed(out):
+        if not resume:
+            _refuse_occupied(out)  # another training may have been quicker
+        yield
 
 
 def _facts(corpus, out: Path, settings: TrainSettings) -> dict:
@@ -165,15 +194,21 @@ def _validation(corpus, settings: TrainSettings) -> tuple[list | None, dict[str,
 
 def _course(job: Job) -> Course:
     """Where the run stands: at its newest checkpoint, or at the start. Checkpoints that a kill broke are removed."""
-    found = checkpoints(job.out)
-    for path in set(job.out.glob("checkpoint-*")) - set(found.values()):
-        shutil.rmtree(path)
+    found = _whole_checkpoints(job.out)
     settings, threads = job.settings, job.settings.threads
     if not found:
         return Course(settings.batch_size, settings.gradient_accumulation, threads or free_threads())
     state = json.loads((found[max(found)] / "trainer_state.json").read_text(encoding="utf-8"))
     course = Course(**state["stateful_callbacks"]["Pace"]["attributes"])
     return replace(course, threads=threads or course.threads)
+
+
+def _whole_checkpoints(out: Path) -> dict[int, Path]:
+    """The checkpoints of a run; what there is of others is removed."""
+    found = checkpoints(out)
+    for path in set(out.glob("checkpoint-*")) - set(found.values()):
+        shutil.rmtree(path)
+    return found
 
 
 def free_threads() -> int:
@@ -184,7 +219,8 @@ def free_threads() -> int:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
+    """So many threads for torch, in the block."""
     import torch
 
     before = torch.get_num_threads()
@@ -202,9 +238,9 @@ def _attempt(job: Job, course: Course) -> Run:
     from .callbacks import stop_on_signals
 
     found, learner = checkpoints(job.out), _learner(job, course)
-    job.out.mkdir(parents=True, exist_ok=True)  # nothing could be refused any more: the folder is taken
-    job.corpus.tokenizer.save(job.out)
     runs.write_facts(job.out, job.facts)
+    with writing(job.out):
+        job.corpus.tokenizer.save(job.out)
     runs.rewind_log(job.out / "log.jsonl", max(found, default=0))
     with stop_on_signals(learner.pace):
         learner.train(resume_from_checkpoint=str(found[max(found)]) if found else None)
@@ -259,7 +295,10 @@ def _learner(job: Job, course: Course) -> Learner:
             sum(p.numel() for p in model.parameters() if p.requires_grad or all_) for all_ in (True, False)
         )
         job.facts.update(parameters=total, trainable=trained)
+        if settings.base:
+            job.say(f"Starting from {settings.base}")
         job.say(f"Total parameters {total:,} / Trainable parameters {trained:,} ({trained / total:.2%})")
+    asked = read_fields(settings.training_args, None, "--training-args")
     limits = {"steps": job.steps, "minutes": settings.max_minutes}
     pace = Pace(course, **limits, warmup=settings.warmup, eval_steps=settings.eval_steps)
     ids, epoch = per_step * settings.max_seq_len, len(job.rows) / per_step
@@ -271,7 +310,8 @@ def _learner(job: Job, course: Course) -> Learner:
         compute_metrics=Validation(job.per),
         callbacks=[Journal(job.out, pace, job.report, ids=ids, epoch=epoch), pace],
         pace=pace,
-        own_rate="lr_scheduler_type" not in read_fields(settings.training_args, None, "--training-args"),
+        own_rate="lr_scheduler_type" not in asked,
+        muon="optim" not in asked and not settings.lora_rank,
     )
     learner.remove_callback(PrinterCallback)
     return learner
@@ -304,6 +344,14 @@ def _slower(job: Job, course: Course, trouble: Diverged) -> Course:
     message = f"{trouble}: back to step {step:,}, on at learning rate {rate:.3g}"
     job.say(message, step=trouble.step, event="rollback")
     return replace(course, rollbacks=course.rollbacks + 1)
+
+
+def _resumable(job: Job, trouble: FileError) -> FileError:
+    """What could not be written, and from where --resume goes on."""
+    if not (job.out / runs.FACTS).exists():
+        return trouble
+    step = max(_whole_checkpoints(job.out), default=0)
+    return FileError(trouble.path, f"{trouble.reason}; put that right, then go on from step {step:,} with --resume")
 
 
 def _out_of_memory(trouble: RuntimeError) -> bool:

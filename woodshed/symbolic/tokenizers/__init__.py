@@ -23,7 +23,7 @@ import numpy as np
 from ... import menu
 from ...errors import InputError, RunError
 from ..chords import NAMES, REDUCED, TOKEN_QUALITIES, word
-from ..score import CHORD, PARTS, Score, Track
+from ..score import CHORD, NOTE, PARTS, Score, Track
 from ._features import word_features
 
 SPECIALS = ("PAD", "BOS", "EOS")
@@ -265,17 +265,64 @@ def chord_rows(ticks: np.ndarray, index: np.ndarray, bass: np.ndarray) -> np.nda
 
 def merged_chords(rows: np.ndarray) -> np.ndarray:
     """Of several rows at one tick the last; then only rows that differ from the chord before them."""
-    if not len(rows):
-        return rows
-    rows = rows[np.append(np.diff(rows["tick"]) > 0, True)]
-    same = [np.diff(rows[name].astype(int)) == 0 for name in ("root", "quality", "bass")]
-    return rows[np.append(True, ~np.logical_and.reduce(same))]
+    rows = rows[lasts(rows["tick"])]
+    return rows[changes(rows["root"], rows["quality"], rows["bass"])]
+
+
+def changes(*columns: np.ndarray) -> np.ndarray:
+    """(n,) bool: which entries differ from the one before in any of the columns; the first one does."""
+    changed = np.zeros(len(columns[0]), dtype=bool)
+    changed[:1] = True
+    for column in columns:
+        changed[1:] |= column[1:] != column[:-1]
+    return changed
+
+
+def before(values: np.ndarray, first: np.ndarray, default: int) -> np.ndarray:
+    """The value before each, or the default where `first` is True."""
+    shifted = np.append(values[:1], values[:-1])
+    shifted[first] = default
+    return shifted
+
+
+def lasts(values: np.ndarray) -> np.ndarray:
+    """(n,) bool: which entry of a sorted column is the last of its value."""
+    return np.append(values[1:] > values[:-1], True)[: len(values)]
 
 
 def part_index(score: Score) -> np.ndarray:
     """The index into PARTS of every note's track."""
-    parts = np.array([PARTS.index(track.part) for track in score.tracks] or [0], dtype=np.int64)
+    parts = np.array([PARTS.index(track.part) for track in score.tracks] or [0], dtype=np.int16)
     return parts[score.notes["track"]]
+
+
+def is_given(part: np.ndarray, given: tuple[str, ...]) -> np.ndarray:
+    """Which notes belong to the given parts, from indices into PARTS."""
+    return np.array([name in given for name in PARTS])[part]
+
+
+def strikes(step: np.ndarray, voice: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """Steps from each note to the next of its voice; 0 for all but the lowest rank of those struck together.
+
+    `step` ascends below 2**26, `voice` lies in 0 to 2**10, `rank` between -(2**24) and 2**24.
+    """
+    order = np.argsort(voice.astype(np.int16), kind="stable")  # a radix sort, after which the next has little to do
+    place = (voice.astype(np.int64) << 27) + step
+    order = order[np.argsort(((place << 24) + rank)[order], kind="stable")]
+    place = place[order]
+    first = np.flatnonzero(changes(place))
+    following = np.append(place[first[1:]], 2**62)[: len(first)]
+    room = np.zeros(len(step), dtype=np.int64)
+    room[order[first]] = following - place[first]
+    return room
+
+
+def note_rows(*columns: np.ndarray) -> np.ndarray:
+    """Rows of score.NOTE from the columns onset, duration, pitch, velocity and track."""
+    rows = np.empty(len(columns[0]), dtype=NOTE)
+    for name, column in zip(NOTE.names, columns, strict=True):
+        rows[name] = column
+    return rows
 
 
 def part_tracks(parts: np.ndarray) -> tuple[tuple[Track, ...], np.ndarray]:

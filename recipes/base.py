@@ -1,0 +1,183 @@
+"""Make a base model from the data folder: `python recipes/base.py DATA WORK --name piano`.
+
+Every stage is kept in WORK, and done once, so that the same command goes on after any interruption:
+
+    WORK/music/       the files to learn from, with table.csv: set, split and weight of each
+    WORK/NAME/corpus  `woodshed prepare` on them
+    WORK/NAME/run     `woodshed train` on that, for MINUTES in all; Ctrl-C saves and ends a piece of it
+
+`--pack FILE.zip` writes the corpus to one file and stops; given instead of DATA it brings the corpus to a machine
+without the data (one with a GPU, say). `--cool MINUTES` lets the rate of the newest checkpoint fall to nothing within
+so many minutes, in WORK/NAME/cooled, so that an unfinished run can be used and still go on. `--publish` writes the
+weights of the cooled run (or else the finished one) into the package, as the next version of NAME.
+
+DATA holds POP909, OpenScore Lieder, Mutopia, OpenEWLD and GiantMIDI beside a manifest.csv of sets, splits and licences.
+Nothing of it enters the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+from woodshed.cli import train_with_bar
+from woodshed.errors import InputError
+from woodshed.symbolic import bases
+from woodshed.symbolic.corpus import Corpus, open_corpus
+from woodshed.symbolic.prepare import prepare
+from woodshed.symbolic.run import FACTS, checkpoints, open_run, read_log
+
+MINUTES = 480
+TOKENIZERS = {"piano": "remi", "piano-played": "performance"}
+# How often the ids of a set are drawn: what was played counts for more than what was notated.
+WEIGHTS = {"pop909": 1.5, "versions": 0.6, "lieder": 1.0, "mutopia": 1.5, "openewld": 2.0, "giantmidi": 4.0}
+# Styles that no base may know, so that adapting to them can be measured.
+HELD_OUT = {"lieder": ("Chaminade,_Cécile",), "giantmidi": ("Debussy", "Scarlatti", "Schubert")}
+TABLE = ("midi_filename", "canonical_composer", "split", "weight")
+PREPARE = dict(
+    augment=True, keep=("near-duplicate", "short"), continue_share=0.1, accompany_share=0.15, fill_share=0.15
+)
+TRAIN = dict(
+    size="6m",
+    model_args=("max_position_embeddings=2048",),
+    max_seq_len=1024,
+    batch_size=4,
+    learning_rate=1.5e-3,
+    warmup=100,
+    training_args=("weight_decay=0.1", "adam_beta2=0.98"),
+    eval_steps=500,
+    eval_rows=96,
+)
+LARGEST = 28 * 2**20  # bytes of weights that the package should carry
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="the data folder, or a file made with --pack")
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--name", choices=TOKENIZERS, default="piano")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="of training in all")
+    parser.add_argument("--threads", type=int)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--pack", type=Path, metavar="FILE.zip")
+    what.add_argument("--cool", type=float, metavar="MINUTES")
+    what.add_argument("--publish", action="store_true")
+    options = parser.parse_args()
+    folder = options.work / options.name
+    if options.publish:
+        print(publish(folder, options.name))
+        return
+    corpus = make_corpus(options.data, options.work / "music", TOKENIZERS[options.name], folder / "corpus")
+    if options.pack:
+        shutil.make_archive(str(options.pack.with_suffix("")), "zip", corpus.folder)
+    elif options.cool:
+        cool(corpus, folder, options.cool, options.threads)
+    else:
+        run = folder / "run"
+        more = {"resume": True} if checkpoints(run) else TRAIN
+        train_with_bar(corpus, run, max_minutes=options.minutes, threads=options.threads, **more)
+
+
+# --- data ------------------------------------------------------------------------------------------------------
+
+
+def make_corpus(data: Path, music: Path, tokenizer: str, out: Path) -> Corpus:
+    """The corpus: as it is there, unpacked from one file, or prepared from the data folder."""
+    if not out.exists() and data.suffix == ".zip":
+        with zipfile.ZipFile(data) as archive:
+            archive.extractall(out)
+    elif not out.exists():
+        if not (music / "table.csv").exists():
+            gather(data, music)
+        prepare(music, out, tokenizer=tokenizer, metadata=music / "table.csv", **PREPARE)
+    return open_corpus(out)
+
+
+def gather(data: Path, music: Path) -> None:
+    """Copy what is to be learned from, and write the table beside it last."""
+    with (data / "manifest.csv").open(encoding="utf-8") as file:
+        rows = [found for row in csv.DictReader(file) for found in entries(data, row)]
+    for row in rows:
+        target = music / row["midi_filename"]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(data / row["midi_filename"], target)
+    with (music / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, TABLE)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def entries(data: Path, row: dict) -> list[dict]:
+    """The rows of our table for a row of the manifest: none, one, or a POP909 song with its other versions."""
+    kind, path = row["set"], row["file"]
+    if kind not in WEIGHTS or any(name in path for name in HELD_OUT.get(kind, ())):
+        return []
+    versions = sorted((data / path).parent.glob("versions/*.mid")) if kind == "pop909" else []
+    found = [(kind, path), *(("versions", version.relative_to(data).as_posix()) for version in versions)]
+    return [dict(zip(TABLE, (path, kind, row["split"], WEIGHTS[kind]), strict=True)) for kind, path in found]
+
+
+# --- weights ---------------------------------------------------------------------------------------------------
+
+
+def cool(corpus: Corpus, folder: Path, minutes: float, threads: int | None) -> None:
+    """A copy of the run, resumed as if only so many minutes were left: the rate falls to nothing within them."""
+    if not (folder / "cooled").exists():
+        shutil.copytree(folder / "run", folder / "cooled")
+    spent = read_log(folder / "run" / "log.jsonl")[-1]["seconds"] / 60
+    train_with_bar(corpus, folder / "cooled", resume=True, max_minutes=spent + minutes, threads=threads)
+
+
+def publish(folder: Path, name: str) -> Path:
+    """The weights in bfloat16 as the package's next version of a base, with its facts and a model card."""
+    run = open_run(folder / "cooled" if (folder / "cooled").exists() else folder / "run")
+    latest = bases.find(name)
+    version = int(latest.name.rpartition("-")[2]) + 1 if latest else 1
+    out = bases.FOLDER / f"{name}-{version}"
+    temporary = bases.FOLDER / f".{out.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    run.model(merge=True).bfloat16().save_pretrained(temporary)
+    size = (temporary / "model.safetensors").stat().st_size
+    if size > LARGEST:
+        raise InputError(f"{run.folder}: {size / 2**20:.1f} MiB of weights; a base may have {LARGEST // 2**20}")
+    for file in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(run.folder / file, temporary / file)
+    facts = run.facts | {"style": out.name, "base": None, "corpus": f"made by recipes/base.py for {name}"}
+    for text, content in ((FACTS, json.dumps(facts, indent=1)), ("README.md", card(out.name, facts))):
+        (temporary / text).write_text(content, encoding="utf-8")
+    os.replace(temporary, out)
+    return out
+
+
+def card(name: str, facts: dict) -> str:
+    """The model card."""
+    told = ", ".join(f"{value:.3f} {unit.replace('_', ' ')}" for unit, value in facts["validation"].items())
+    return f"""---
+license: mit
+library_name: transformers
+tags: [music, midi, woodshed]
+---
+# {name}
+
+A base model of Woodshed: piano music, {facts["parameters"]:,} parameters, a stock Llama in bfloat16. `tokenizer.json`
+says what its ids mean. Made by `python recipes/base.py DATA WORK --name {name.rpartition("-")[0]}`; validation {told}.
+
+| learned from | licence |
+|---|---|
+| POP909 and its other versions | MIT (Music X Lab 2020) |
+| OpenScore Lieder, without Cécile Chaminade | CC0 1.0 |
+| Mutopia, keyboard music | public domain, CC BY |
+| OpenEWLD | MIT |
+| GiantMIDI-Piano (Qiuqiang Kong et al.), without Debussy, Scarlatti and Schubert | CC BY 4.0 |
+
+Anyone may use it, for anything, under the licence of Woodshed.
+"""
+
+
+if __name__ == "__main__":
+    main()
