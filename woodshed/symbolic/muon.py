@@ -59,7 +59,8 @@ def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
     found = found / (found.norm() + 1e-7)
     for _ in range(steps):
         gram = found @ found.T
-        found = 3.4445 * found + (2.0315 * gram @ gram - 4.7750 * gram) @ found
+        gram = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        found = torch.addmm(found, gram, found, beta=3.4445)
     return found.T if tall else found
 
 
