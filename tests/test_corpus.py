@@ -117,3 +117,11 @@ def test_pieces_come_back_in_order_and_read_only(tmp_path):
         assert score == score.replace()  # checking and sorting it again changes nothing
         with pytest.raises(ValueError, match="read-only"):
             score.notes["onset"] = 0
+
+
+@pytest.mark.parametrize("text", ["[]", "7", "{}", '{"format": 1}', '{"format": 99}', "{"])
+def test_a_corpus_json_that_is_none_says_how_to_make_one(tmp_path, text):
+    corpus = prepare(songs_folder(tmp_path, 3), tmp_path / "corpus", PrepareSettings())
+    (corpus.folder / "corpus.json").write_text(text)
+    with pytest.raises(RunError, match="woodshed prepare FOLDER"):
+        Corpus(corpus.folder)

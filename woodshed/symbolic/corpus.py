@@ -62,16 +62,7 @@ class Corpus:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        try:
-            data = json.loads((self.folder / "corpus.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(
-                folder, f"not a corpus ({error}); make one with: woodshed prepare FOLDER --out CORPUS"
-            ) from None
-        if data.get("format") != FORMAT:
-            raise RunError(
-                folder, f"a corpus of format {data.get('format')}, this version reads {FORMAT}; prepare it again"
-            )
+        data = _read_facts(self.folder)
         self.settings: dict = data["settings"]
         self.fingerprint: str = data["fingerprint"]
         self.skipped: list[dict] = data["skipped"]
@@ -140,6 +131,21 @@ class Corpus:
         return datasets.Dataset.from_list([row for row in self.evaluation_rows(split, max_seq_len)])
 
 
+def _read_facts(folder: Path) -> dict:
+    """corpus.json, or a RunError."""
+    make = "woodshed prepare FOLDER --out CORPUS"
+    try:
+        data = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(folder, f"not a corpus ({error}); make one with: {make}") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else None
+        raise RunError(folder, f"a corpus of format {found}, this version reads {FORMAT}; make it again with: {make}")
+    if missing := {"settings", "fingerprint", "skipped", "pieces", "tokenizer"} - data.keys():
+        raise RunError(folder, f"its corpus.json lacks {', '.join(sorted(missing))}; make it again with: {make}")
+    return data
+
+
 def open_corpus(folder: str | Path) -> Corpus:
     """Open a prepared corpus; a RunError says what is wrong with a folder that is not one."""
     return Corpus(folder)
@@ -166,7 +172,8 @@ def write_corpus(folder: Path, pieces: list[Piece], scores: list[Score], tokeniz
         (temporary / "corpus.json").write_text(text, encoding="utf-8")
         os.replace(temporary, folder)
     except OSError as error:
-        raise FileError(folder, f"cannot be written: {error.strerror or error}; nothing was changed") from None
+        full = "not all of it fits on the disk"  # numpy counts the bytes instead, without an errno
+        raise FileError(folder, f"cannot be written: {error.strerror or full}; nothing was changed") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Corpus(folder)
