@@ -1,8 +1,8 @@
 """How fast `train` is against a bare Hugging Face Trainer: `python benchmarks/training.py --data DIR --json FILE`.
 
 The same model, the same rows of a dozen POP909 songs; the bare Trainer has them in memory, `train` draws them and
-writes its log. The arms take turns, so that other load on the machine meets all; a round counts by its median step, and the
-medians of the rounds are compared. Muon is the optimizer that `train` uses by itself.
+writes its log. The arms take turns, so that other load on the machine meets all; a round counts by its median step, and
+the medians of the rounds are compared. Muon is the optimizer that `train` uses by itself.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ TRAIN = dict(
 LARGEST = 28 * 2**20  # bytes of weights that the package should carry
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the data folder, or a file made with --pack")
     parser.add_argument("work", type=Path)
@@ -67,7 +67,7 @@ def main() -> None:
     what.add_argument("--pack", type=Path, metavar="FILE.zip")
     what.add_argument("--cool", type=float, metavar="MINUTES")
     what.add_argument("--publish", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     folder = options.work / options.name
     if options.publish:
         print(publish(folder, options.name))

@@ -1,0 +1,80 @@
+"""The recipe of the base models, on a data folder of a few made-up songs and a model of a few thousand weights."""
+
+import csv
+import importlib.util
+from pathlib import Path
+
+import pytest
+from folders import tune
+from toys import TINY
+
+from woodshed.errors import RunError
+from woodshed.symbolic import bases
+from woodshed.symbolic.corpus import open_corpus
+from woodshed.symbolic.midi import write_midi
+from woodshed.symbolic.run import open_run
+
+PATH = Path(__file__).parents[1] / "recipes" / "base.py"
+FILES = {
+    "pop909/001/001.mid": ("pop909", "train"),
+    "pop909/002/002.mid": ("pop909", "validation"),
+    "lieder/Wolf,_Hugo/a.mid": ("lieder", "train"),
+    "lieder/Chaminade,_Cécile/b.mid": ("lieder", "train"),
+    "groove/c.mid": ("groove", "train"),
+}
+
+
+@pytest.fixture
+def recipe(monkeypatch, tmp_path):
+    spec = importlib.util.spec_from_file_location("recipe_of_bases", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    tiny = TINY | {"batch_size": 1, "eval_rows": 1, "eval_steps": 2}
+    monkeypatch.setattr(module, "TRAIN", {name: value for name, value in tiny.items() if name != "threads"})
+    monkeypatch.setattr(bases, "FOLDER", tmp_path / "bases")
+    return module
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    for seed, path in enumerate([*FILES, "pop909/001/versions/1.mid"]):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        write_midi(tune(seed), folder / path)
+    with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("file", "set", "split"))
+        writer.writerows((path, *told) for path, told in FILES.items())
+    return folder
+
+
+def test_the_corpus_has_the_sets_their_splits_and_weights_and_no_style_that_is_held_out(recipe, data, tmp_path):
+    corpus = recipe.make_corpus(data, tmp_path / "music", "remi", tmp_path / "corpus")
+    found = {piece.path: (piece.split, piece.weight) for piece in corpus.pieces}
+    weights = recipe.WEIGHTS
+    assert found == {
+        "pop909/001/001.mid": ("train", weights["pop909"]),
+        "pop909/001/versions/1.mid": ("train", weights["versions"]),
+        "pop909/002/002.mid": ("validation", weights["pop909"]),
+        "lieder/Wolf,_Hugo/a.mid": ("train", weights["lieder"]),
+    }
+
+
+def test_from_the_data_to_a_base_in_the_package(recipe, data, tmp_path):
+    work, packed = tmp_path / "work", tmp_path / "corpus.zip"
+    recipe.main([str(data), str(work), "--pack", str(packed)])
+    elsewhere = tmp_path / "elsewhere"
+    command = [str(packed), str(elsewhere), "--minutes", "0.02", "--threads", "1"]
+    recipe.main(command)  # on a machine without the data
+    trained = open_run(elsewhere / "piano" / "run")
+    assert open_corpus(elsewhere / "piano" / "corpus").fingerprint == open_corpus(work / "piano" / "corpus").fingerprint
+    with pytest.raises(RunError, match="has finished"):
+        recipe.main(command)
+    recipe.main([*command, "--cool", "0.02"])
+    assert open_run(elsewhere / "piano" / "cooled").facts["step"] > trained.facts["step"]
+    for version in (1, 2):
+        recipe.main([*command, "--publish"])
+        base = open_run("piano")
+        assert base.folder.name == f"piano-{version}" and base.facts["music"]["chords"]
+        assert next(base.model().parameters()).abs().sum() > 0
+    assert {path.name for path in base.folder.iterdir()} >= {"README.md", "model.safetensors", "tokenizer.json"}
