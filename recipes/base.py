@@ -129,7 +129,7 @@ def cool(corpus: Corpus, folder: Path, minutes: float, threads: int | None) -> N
     """A copy of the run, resumed as if only so many minutes were left: the rate falls to nothing within them."""
     if not (folder / "cooled").exists():
         shutil.copytree(folder / "run", folder / "cooled")
-    spent = read_log(folder / "run" / "log.jsonl")[-1]["seconds"] / 60
+    spent = max(line.get("seconds", 0) for line in read_log(folder / "run" / "log.jsonl")) / 60
     train_with_bar(corpus, folder / "cooled", resume=True, max_minutes=spent + minutes, threads=threads)
 
 
