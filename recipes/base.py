@@ -141,8 +141,12 @@ def publish(folder: Path, name: str) -> Path:
     out = bases.FOLDER / f"{name}-{version}"
     temporary = bases.FOLDER / f".{out.name}"
     shutil.rmtree(temporary, ignore_errors=True)
-    run.model(merge=True).bfloat16().save_pretrained(temporary)
-    size = (temporary / "model.safetensors").stat().st_size
+    model = run.model(merge=True).bfloat16()
+    model.config.max_position_embeddings = run.facts["settings"]["max_seq_len"]  # as far as it has been trained
+    model.save_pretrained(temporary)
+    weights = temporary / "model.safetensors"
+    weights.chmod(0o644)
+    size = weights.stat().st_size
     if size > LARGEST:
         raise InputError(f"{run.folder}: {size / 2**20:.1f} MiB of weights; a base may have {LARGEST // 2**20}")
     for file in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):

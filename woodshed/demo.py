@@ -43,7 +43,7 @@ def demo(out: Path = Path("demo"), pieces: int = 48, minutes: float = 1.0, takes
     cli._console().print(render(inspect(midi)))
     for line in corpus_lines(prepare(midi, corpus, PrepareSettings(augment=True))):
         print(line)
-    cli.train_with_bar(corpus, run, max_seq_len=512, batch_size=2, max_minutes=minutes)
+    cli.train_with_bar(corpus, run, max_seq_len=512, batch_size=2, learning_rate=2e-3, max_minutes=minutes)
     takes_folder = cli.generate_with_bar(run, GenerateSettings(chords=CHORDS, bars=16, takes=takes, seed=seed))
     print(f"\nThe takes lie in {takes_folder}: open the .mid in your DAW, or listen to the .wav.")
     return takes_folder
