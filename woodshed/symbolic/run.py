@@ -237,7 +237,9 @@ def _snapshot(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise RunError(name, f"no folder of that name, and Hugging Face does not give it ({reason})") from None
+        ours = ", ".join(bases.names()) or "there are none"
+        told = f"no folder of that name, no base model ({ours}), and Hugging Face does not give it ({reason})"
+        raise RunError(name, told) from None
 
 
 def is_foreign(base: Path, tokenizer: Tokenizer) -> bool:
