@@ -153,7 +153,7 @@ def test_a_base_that_takes_no_rows_so_long(music, tmp_path):
 def test_a_base_that_nobody_has(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for name in ("nobody/nothing", "pianoforte", "not a name/at all/"):
-        with pytest.raises(RunError, match="no folder of that name, no base model .*, and Hugging Face does not give it") as error:
+        with pytest.raises(RunError, match="no base model") as error:
             find_base(name, tmp_path)
         assert "\n" not in str(error.value)
     with pytest.raises(RunError, match="its base is not at"):
