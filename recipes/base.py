@@ -25,7 +25,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from woodshed.cli import train_with_bar
+from woodshed.cli.train import train_with_bar
 from woodshed.errors import InputError
 from woodshed.symbolic import bases
 from woodshed.symbolic.corpus import Corpus, open_corpus

@@ -17,7 +17,10 @@ from woodshed.cli import main
 from woodshed.errors import InputError, RunError
 from woodshed.symbolic import evaluate_page
 from woodshed.symbolic.chords import lay_out, parse_progression
-from woodshed.symbolic.compare import (
+from woodshed.symbolic.corpus import open_corpus
+from woodshed.symbolic.evaluate import cut_excerpts, evaluate, first, stage_of
+from woodshed.symbolic.likelihood import hidden_state, kind_of, likelihood, same_mix
+from woodshed.symbolic.likeness import (
     Excerpt,
     compare_hidden,
     compare_histograms,
@@ -26,9 +29,6 @@ from woodshed.symbolic.compare import (
     inside_of_others,
     overall,
 )
-from woodshed.symbolic.corpus import open_corpus
-from woodshed.symbolic.evaluate import cut_excerpts, evaluate, first, stage_of
-from woodshed.symbolic.likelihood import hidden_state, kind_of, likelihood, same_mix
 from woodshed.symbolic.midi import write_midi
 from woodshed.symbolic.prepare import prepare
 from woodshed.symbolic.run import open_run

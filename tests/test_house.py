@@ -15,7 +15,7 @@ FLOORS = [
     {"symbolic.score", "symbolic.smf"},
     {"symbolic.midi", "symbolic.grid", "symbolic.parts", "symbolic.chords", "symbolic.chord_suffix"}
     | {"symbolic.measure", "symbolic.sound", "symbolic.roll"},
-    {"symbolic.tokenizers", "symbolic.tasks", "symbolic.corpus", "symbolic.bases", "symbolic.compare"},
+    {"symbolic.tokenizers", "symbolic.tasks", "symbolic.corpus", "symbolic.bases", "symbolic.likeness"},
     {"symbolic.models", "symbolic.step", "symbolic.decode", "symbolic.run", "symbolic.settings", "symbolic.callbacks"}
     | {"symbolic.muon", "symbolic.likelihood"},
     {"symbolic.inspect", "symbolic.report", "symbolic.songs", "symbolic.splits", "symbolic.metadata"}
@@ -27,7 +27,7 @@ FLOORS = [
         "symbolic.evaluate",
         "symbolic.evaluate_page",
     },
-    {"cli", "demo", "__main__"},
+    {"cli", "__main__"},
 ]
 HEAVY = {"torch", "transformers", "peft", "gradio", "datasets", "matplotlib", "miditok", "music21"}
 TORCH_FREE = {"inspect", "prepare", "corpus", "tasks", "tokenizers", "score", "midi", "chords", "grid", "settings"}

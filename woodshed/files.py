@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,18 @@ def new_folder(path: Path) -> Iterator[None]:
         for folder in made:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[None]:
+    """A folder that is gone again, with all that is in it, unless the block comes to its end."""
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        if not done:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def seen_from(folder: str | Path, path: str | Path) -> str:

@@ -25,10 +25,10 @@ from .. import __version__
 from ..config import updated
 from ..errors import InputError, RunError
 from .chords import spell
-from .compare import Excerpt, compare_hidden, compare_histograms, compare_measures, overall
 from .corpus import Corpus, open_corpus
 from .generate import MOST_BARS, GenerateSettings, Take, generate, temperatures
 from .likelihood import hidden_state, likelihood
+from .likeness import Excerpt, compare_hidden, compare_histograms, compare_measures, overall
 from .midi import read_midi
 from .run import Run, longest, open_run
 from .score import Score

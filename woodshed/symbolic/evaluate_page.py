@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import shutil
 from fractions import Fraction
 from html import escape
 from pathlib import Path
@@ -16,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from ..files import write_file, writing
+from ..files import whole, write_file, writing
 from .evaluate import Evaluation
 from .generate import free_folder
 from .printing import LEFT, plain
@@ -47,7 +46,7 @@ def save(found: Evaluation, parent: str | Path) -> Path:
     images = pictures(found)
     text, data = page(found, images), to_json(found)
     folder = free_folder(Path(parent))
-    try:
+    with whole(folder):
         for name, image in images.items():
             write_file(folder / f"{name}.png", image)
         with writing(folder):
@@ -56,9 +55,6 @@ def save(found: Evaluation, parent: str | Path) -> Path:
             take.save(folder / "takes" / f"take-{number}", sound=False, picture=False)
         write_file(folder / "evaluation.json", data)
         write_file(folder / "index.html", text)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
     return folder
 
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .compare import ratio
 from .corpus import IGNORED, EvaluationRows
+from .likeness import ratio
 from .score import Score
 from .tokenizers import Tokenizer
 

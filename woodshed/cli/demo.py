@@ -1,4 +1,4 @@
-"""The whole line on real music, without asking anything: Bach chorales in, five takes over Cmaj7 Am7 Dm7 G7 out."""
+"""woodshed demo: the whole line on real music, without asking: Bach chorales in, takes over Cmaj7 Am7 Dm7 G7 out."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from .errors import MissingExtra
-from .symbolic.score import Score, Track
+from ..errors import MissingExtra
+from ..symbolic.generate import GenerateSettings, free_folder
+from ..symbolic.inspect import inspect, render
+from ..symbolic.midi import write_midi
+from ..symbolic.prepare import PrepareSettings, corpus_lines, prepare
+from ..symbolic.score import Score, Track
+from .generate import generate_with_bar
+from .terminal import bar, console
+from .train import train_with_bar
 
 CHORDS = "Cmaj7 Am7 Dm7 G7"
 VOICES = {"soprano": "melody", "alto": "accompaniment", "tenor": "accompaniment", "bass": "bass"}
 TICKS = 480
 
 
-def demo(out: Path = Path("demo"), pieces: int = 48, minutes: float = 1.0, takes: int = 5, seed: int = 1) -> Path:
+def command(out: Path = Path("demo"), pieces: int = 48, minutes: float = 1.0, takes: int = 5, seed: int = 1) -> Path:
     """The whole line on Bach chorales: inspect, prepare, adapt the base model, generate.
 
     Args:
@@ -24,14 +31,8 @@ def demo(out: Path = Path("demo"), pieces: int = 48, minutes: float = 1.0, takes
         takes: how many takes to play
         seed: the first take's seed
     """
-    from . import cli
-    from .symbolic.generate import GenerateSettings, free_folder
-    from .symbolic.inspect import inspect, render
-    from .symbolic.midi import write_midi
-    from .symbolic.prepare import PrepareSettings, corpus_lines, prepare
-
     found = []
-    with cli._bar("unpacking chorales") as progress:
+    with bar("unpacking chorales") as progress:
         for number, chorale in enumerate(islice(chorales(), pieces), start=1):
             found.append(chorale)
             progress(number / pieces)
@@ -40,11 +41,11 @@ def demo(out: Path = Path("demo"), pieces: int = 48, minutes: float = 1.0, takes
     midi.mkdir()
     for name, score in found:
         write_midi(score, midi / f"{name}.mid")
-    cli._console().print(render(inspect(midi)))
+    console().print(render(inspect(midi)))
     for line in corpus_lines(prepare(midi, corpus, PrepareSettings(augment=True))):
         print(line)
-    cli.train_with_bar(corpus, run, max_seq_len=512, batch_size=2, learning_rate=2e-3, max_minutes=minutes)
-    takes_folder = cli.generate_with_bar(run, GenerateSettings(chords=CHORDS, bars=16, takes=takes, seed=seed))
+    train_with_bar(corpus, run, max_seq_len=512, batch_size=2, learning_rate=2e-3, max_minutes=minutes)
+    takes_folder = generate_with_bar(run, GenerateSettings(chords=CHORDS, bars=16, takes=takes, seed=seed))
     print(f"\nThe takes lie in {takes_folder}: open the .mid in your DAW, or listen to the .wav.")
     return takes_folder
 

@@ -1,0 +1,61 @@
+"""The command line: one verb, one module here, its settings the flags. It parses, shows progress and prints."""
+
+import os
+import sys
+from importlib import import_module
+
+from ..errors import InputError, WoodshedError
+
+VERBS = {
+    "inspect": "look at a folder of MIDI before training: what is usable, what is wrong, is it enough",
+    "prepare": "make a corpus of a folder of MIDI",
+    "train": "teach a model: a corpus in, a run out",
+    "generate": "play: new music over your chords, from your bars, or free",
+    "evaluate": "how well a run knows music it has not learned, and how much its takes are like it",
+    "demo": "the whole line on Bach chorales, in a few minutes",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command. What the user can put right is one line on stderr and exit status 1."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if sys.platform == "win32":
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        _dispatch(arguments)
+        sys.stdout.flush()
+    except WoodshedError as error:
+        print(f"woodshed: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # woodshed ... | head: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("woodshed: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return
+    if arguments[0] == "--version":
+        from .. import __version__
+
+        print(__version__)
+        return
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        raise InputError(f"unknown command {verb!r}; choose from: {', '.join(VERBS)}")
+    import tyro
+
+    command = import_module(f"{__name__}.{verb.replace('-', '_')}").command
+    tyro.cli(command, prog=f"woodshed {verb}", args=rest, config=(tyro.conf.OmitArgPrefixes,))
+
+
+def _overview() -> str:
+    lines = [f"  woodshed {verb:<10}{about}" for verb, about in VERBS.items()]
+    return "\n".join(
+        ["Teach a music model to play in your style.", "", *lines, "", "woodshed VERB --help tells the flags of each."]
+    )

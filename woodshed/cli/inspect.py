@@ -1,0 +1,23 @@
+"""woodshed inspect"""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ..symbolic.inspect import InspectSettings, inspect, render
+from .terminal import JsonFile, bar, console, refuse_json, write_json
+
+
+def command(folder: Positional[Path], settings: InspectSettings, json_file: JsonFile = None):
+    """Look at a folder of MIDI before training.
+
+    Args:
+        folder: the folder; everything below it is read
+        settings: what counts as usable
+        json_file: write the whole report to this file, which does not exist yet
+    """
+    refuse_json(json_file)
+    with bar("reading") as progress:
+        report = inspect(folder, settings, progress=lambda done, total: progress(done / max(total, 1)))
+    console().print(render(report))
+    write_json(json_file, report.as_dict())

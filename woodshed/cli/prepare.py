@@ -1,0 +1,22 @@
+"""woodshed prepare"""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ..symbolic.prepare import PrepareSettings, corpus_lines, prepare
+from .terminal import bar
+
+
+def command(folder: Positional[Path], out: Path, settings: PrepareSettings):
+    """Make a corpus of a folder of MIDI.
+
+    Args:
+        folder: the folder; everything below it is read
+        out: the corpus, a folder that does not exist yet
+        settings: how to prepare
+    """
+    with bar("preparing") as progress:
+        corpus = prepare(folder, out, settings, progress=lambda done, total: progress(done / max(total, 1)))
+    for line in corpus_lines(corpus):
+        print(line)
