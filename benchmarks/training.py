@@ -36,7 +36,8 @@ class Stopwatch(TrainerCallback):
 def ours(corpus, options, optimizer: str) -> list[float]:
     """Step times of `train`, as it reports them; no evaluation before the last step."""
     times = []
-    settings = {"size": options.size, "max_seq_len": options.max_seq_len, "batch_size": options.batch_size}
+    settings = {"base": "none", "size": options.size}
+    settings |= {"max_seq_len": options.max_seq_len, "batch_size": options.batch_size}
     settings |= {"training_args": ("optim=adamw_torch",)} if optimizer == "AdamW" else {}
     with tempfile.TemporaryDirectory() as folder:
         train(

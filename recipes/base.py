@@ -38,6 +38,13 @@ TOKENIZERS = {"piano": "remi", "piano-played": "performance"}
 WEIGHTS = {"pop909": 1.5, "versions": 0.6, "lieder": 1.0, "mutopia": 1.5, "openewld": 2.0, "giantmidi": 4.0}
 # Styles that no base may know, so that adapting to them can be measured.
 HELD_OUT = {"lieder": ("Chaminade,_Cécile",), "giantmidi": ("Debussy", "Scarlatti", "Schubert")}
+SOURCES = {  # and their licences
+    "pop909": "POP909 and its other versions | MIT (Music X Lab 2020)",
+    "lieder": "OpenScore Lieder, without Cécile Chaminade | CC0 1.0",
+    "mutopia": "Mutopia, keyboard music | public domain, CC BY",
+    "openewld": "OpenEWLD | MIT",
+    "giantmidi": "GiantMIDI-Piano (Qiuqiang Kong et al.), without Debussy, Scarlatti and Schubert | CC BY 4.0",
+}
 TABLE = ("midi_filename", "canonical_composer", "split", "weight")
 PREPARE = dict(
     augment=True, keep=("near-duplicate", "short"), continue_share=0.1, accompany_share=0.15, fill_share=0.15
@@ -152,15 +159,17 @@ def publish(folder: Path, name: str) -> Path:
     for file in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(run.folder / file, temporary / file)
     facts = run.facts | {"style": out.name, "base": None, "corpus": f"made by recipes/base.py for {name}"}
-    for text, content in ((FACTS, json.dumps(facts, indent=1)), ("README.md", card(out.name, facts))):
+    sets = {piece.path.split("/")[0] for piece in open_corpus(folder / "corpus").pieces if piece.split == "train"}
+    for text, content in ((FACTS, json.dumps(facts, indent=1)), ("README.md", card(out.name, facts, sets))):
         (temporary / text).write_text(content, encoding="utf-8")
     os.replace(temporary, out)
     return out
 
 
-def card(name: str, facts: dict) -> str:
-    """The model card."""
+def card(name: str, facts: dict, sets: set[str]) -> str:
+    """The model card, with the sets of music that it has learned from."""
     told = ", ".join(f"{value:.3f} {unit.replace('_', ' ')}" for unit, value in facts["validation"].items())
+    learned = "\n".join(f"| {source} |" for kind, source in SOURCES.items() if kind in sets)
     return f"""---
 license: mit
 library_name: transformers
@@ -173,11 +182,7 @@ says what its ids mean. Made by `python recipes/base.py DATA WORK --name {name.r
 
 | learned from | licence |
 |---|---|
-| POP909 and its other versions | MIT (Music X Lab 2020) |
-| OpenScore Lieder, without Cécile Chaminade | CC0 1.0 |
-| Mutopia, keyboard music | public domain, CC BY |
-| OpenEWLD | MIT |
-| GiantMIDI-Piano (Qiuqiang Kong et al.), without Debussy, Scarlatti and Schubert | CC BY 4.0 |
+{learned}
 
 Anyone may use it, for anything, under the licence of Woodshed.
 """
