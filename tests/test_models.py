@@ -28,17 +28,32 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def make(name: str = "decoder", **overrides):
+# Small ones; a new file in the menu is tested at its smallest size until it stands here.
+SMALL = {"hidden_size": 64, "num_hidden_layers": 2}
+TINY = {
+    "decoder": SMALL | {"intermediate_size": 96, "num_attention_heads": 2, "head_dim": 32},
+    "lstm": SMALL,
+    "music_gpt2": SMALL | {"num_attention_heads": 2},
+    "music_transformer": SMALL | {"intermediate_size": 96, "num_attention_heads": 2},
+}
+TRANSFORMERS = [name for name in models.names() if name != "lstm"]
+
+
+def fresh(name: str, *, max_seq_len: int = 300, **overrides):
     torch.manual_seed(0)
-    model = models.make(name, size=models.sizes(name)[0], vocab_size=VOCAB, max_seq_len=300, **overrides)
-    return spread(model.eval())
+    options = TINY.get(name, {}) | overrides
+    return models.make(name, size=models.sizes(name)[0], vocab_size=VOCAB, max_seq_len=max_seq_len, **options)
+
+
+def make(name: str = "decoder", **overrides):
+    return spread(fresh(name, **{"initializer_range": 0.06} | overrides).eval())
 
 
 def spread(model):
     """Sharper attention than fresh weights have, so that a wrong mask shows."""
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.ndim == 2:
+            if parameter.ndim >= 2:
                 parameter.mul_(2)
     return model
 
@@ -149,10 +164,8 @@ def test_saved_and_opened_is_equal(name, tmp_path):
 
 @each
 def test_overfits_one_batch(name):
-    torch.manual_seed(0)
-    model = models.make(name, size=models.sizes(name)[0], vocab_size=VOCAB, max_seq_len=64).train()
-    ids = random_ids(2, 17)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    model, ids = fresh(name, max_seq_len=64).train(), random_ids(2, 17)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(60):
         optimizer.zero_grad()
         loss = model(ids, labels=ids).loss
@@ -170,6 +183,64 @@ def test_gradient_checkpointing_changes_nothing(name):
     again = logits_and_grads(model, ids)
     assert_close(again[0], plain[0])
     assert_grads(again[1], plain[1])
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft 0.21 on transformers 5.23
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")
+def test_lora_on_all_linear_layers_learns_and_merges(name, tmp_path):
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    model, ids = make(name), random_ids(2, 20)
+    linear = [n for n, m in model.named_modules() if type(m) is torch.nn.Linear and n != "lm_head"]
+    chosen = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = get_peft_model(model, chosen)
+    trained = {n.split(".lora_")[0] for n, p in adapted.named_parameters() if p.requires_grad}
+    assert trained == {f"base_model.model.{n}" for n in linear}
+    before = adapted(ids, labels=ids).loss.item()
+    adapted.gradient_checkpointing_enable({"use_reentrant": False})
+    optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        adapted.train()(ids, labels=ids).loss.backward()
+        optimizer.step()
+    logits = adapted.eval()(ids).logits.detach()
+    assert adapted(ids, labels=ids).loss < before - 0.05
+    adapted.save_pretrained(tmp_path)
+    opened = PeftModel.from_pretrained(make(name), tmp_path).eval()
+    assert_close(opened(ids).logits, logits)
+    assert_close(opened.merge_and_unload()(ids).logits, logits)
+
+
+@each
+def test_transformers_own_generate_goes_on_as_steps_do(name):
+    model, ids = make(name), random_ids(2, 9)
+    step = make_step(model)
+    logits, expected = step.start(ids.tolist()), []
+    for _ in range(6):
+        expected.append(logits.argmax(1))
+        logits = step(expected[-1])
+    got = model.generate(ids, max_new_tokens=6, min_new_tokens=6, do_sample=False, eos_token_id=[], pad_token_id=0)
+    assert got[:, 9:].tolist() == np.stack(expected, 1).tolist()
+
+
+@each
+def test_bf16_weights_work_too(name):
+    model, ids = make(name), random_ids(1, 40)
+    exact = model(ids).logits
+    rounded = model.bfloat16()(ids).logits
+    assert rounded.dtype == torch.bfloat16
+    assert_close(rounded.float(), exact, atol=0.1)
+
+
+@each
+def test_a_context_shorter_than_the_longest_is_no_other_model(name):
+    """The same weights at the same ids, whatever length was asked for when they were made."""
+    overrides = {} if name in ("decoder", "lstm") else {"max_relative_distance": 30}
+    short, long = make(name, max_seq_len=40, **overrides), make(name, max_seq_len=400, **overrides)
+    long.load_state_dict(short.state_dict())
+    ids = random_ids(1, 40)
+    assert_close(long(ids).logits, short(ids).logits)
 
 
 # --- the attention ---------------------------------------------------------------------------------------------
@@ -340,13 +411,14 @@ def test_adapters_go_to_the_hub_step_until_they_are_merged():
     np.testing.assert_allclose(merged.start(rows), expected, atol=1e-4)
 
 
-def test_ids_that_share_features_begin_alike():
+@each
+def test_ids_that_share_features_begin_alike(name):
     features = np.zeros((VOCAB, 12), dtype=np.float32)
     features[10, 0] = features[20, [0, 4, 7]] = features[30, 1] = 1
     alike, apart = [], []
     for seed in range(20):
         torch.manual_seed(seed)
-        model = models.make("decoder", size="2m", vocab_size=VOCAB, max_seq_len=16)
+        model = models.make(name, size="2m", vocab_size=VOCAB, max_seq_len=16, num_hidden_layers=1)
         before = model.get_input_embeddings().weight.detach().clone()
         models.share_features(model, features)
         after = model.get_input_embeddings().weight.detach()

@@ -5,9 +5,9 @@
     logits = step(ids)                      # (B, V), one more id for every row
     step.keep([0, 2])                       # go on with these rows only
 
-`HubStep` runs any causal model of transformers. `LlamaStep` runs the stock Llama in numpy: for one id at a time a
-product of a vector and a matrix waits for memory, and all around it is the overhead of calls, which is 0.5 us in numpy
-where it is 1 to 3 in torch.
+`HubStep` runs any causal model of transformers. `LlamaStep` runs the stock Llama in numpy, `LSTMStep` our LSTM: for one
+id at a time a product of a vector and a matrix waits for memory, and all around it is the overhead of calls, which is
+0.5 us in numpy where it is 1 to 3 in torch.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedModel
 
 from ..errors import InputError
+from .models.lstm import LSTMForCausalLM
 
 PREFILL = 256  # prompt ids that run through LlamaStep at a time
 HIDDEN = np.float32(-1e30)  # added to hidden scores; finite, so that a row that sees nothing is no NaN
@@ -52,8 +53,11 @@ class Step(ABC):
 
 
 def make_step(model: PreTrainedModel) -> Step:
-    """The fastest Step for a model: LlamaStep for a stock Llama on CPU without adapters (merge them), else HubStep."""
-    return LlamaStep(model) if _is_plain_llama(model) else HubStep(model)
+    """The fastest Step for a model: LlamaStep for a stock Llama and LSTMStep for an LSTM, both on CPU and without
+    adapters (merge them), else HubStep."""
+    if _is_plain_llama(model):
+        return LlamaStep(model)
+    return LSTMStep(model) if type(model) is LSTMForCausalLM and model.device.type == "cpu" else HubStep(model)
 
 
 def _is_plain_llama(model) -> bool:
@@ -111,6 +115,39 @@ class HubStep(Step):
         out = self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, **options)
         self.cache = out.past_key_values
         return out.logits[:, -1].float().cpu().numpy()
+
+
+class LSTMStep(HubStep):
+    """Our LSTM: prompts in torch, then one id at a time in numpy, fp32, from a copy of the model's weights."""
+
+    def __init__(self, model: LSTMForCausalLM):
+        super().__init__(model)
+        self.embedding, self.head = _array(model.embed_tokens.weight), _matrix(_array(model.lm_head.weight))
+        halves = np.repeat(np.array([0.5, 0.5, 1, 0.5], np.float32), model.config.hidden_size)  # in, forget, cell, out
+        cells = [layer.lstm for layer in model.layers]
+        self.biases = [_array(cell.bias_ih_l0 + cell.bias_hh_l0) * halves for cell in cells]
+        joined = (torch.cat([cell.weight_ih_l0, cell.weight_hh_l0], 1) for cell in cells)
+        self.gates = [_matrix(_array(weight) * halves[:, None]) for weight in joined]
+
+    def start(self, rows: list[list[int]]) -> np.ndarray:
+        logits = super().start(rows)
+        self.states = [tuple(part[0].numpy() for part in state) for state in self.cache.layers]
+        return logits
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        self._grow(1)
+        x, states = self.embedding[np.asarray(ids)], []
+        for matrix, bias, (hidden, cell) in zip(self.gates, self.biases, self.states, strict=True):
+            parts = np.tanh(np.concatenate([x, hidden], axis=1) @ matrix + bias)
+            enter, forget, new, leave = np.split(parts, 4, axis=1)  # sigmoid(z) is (tanh(z / 2) + 1) / 2
+            cell = (forget + 1) / 2 * cell + (enter + 1) / 2 * new
+            x = (leave + 1) / 2 * np.tanh(cell)
+            states.append((x, cell))
+        self.states = states
+        return x @ self.head
+
+    def keep(self, rows: list[int]) -> None:
+        self.states = [tuple(part[rows] for part in state) for state in self.states]
 
 
 class _Layer(NamedTuple):

@@ -11,6 +11,7 @@ Importing this package loads no torch; making a model does.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from ... import menu
@@ -47,6 +48,14 @@ def make(name: str, *, size: str, vocab_size: int, max_seq_len: int, **overrides
     model.config.use_cache = False
     model.generation_config.use_cache = True
     return model
+
+
+def refuse_unknown(name: str, kind: type, overrides: dict) -> None:
+    """An InputError for overrides that are no fields of a model's configuration class."""
+    known = {field.name for field in fields(kind)}
+    if unknown := overrides.keys() - known:
+        told = f"{name} has no setting {', '.join(sorted(unknown))}"
+        raise InputError(f"{told}; choose from: {', '.join(sorted(known))}")
 
 
 def share_features(model: PreTrainedModel, features: np.ndarray) -> None:

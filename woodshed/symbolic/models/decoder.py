@@ -3,12 +3,10 @@ that PEFT, ONNX and vLLM know it. Sizes are named after their parameters at a vo
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ...errors import InputError
 from ..tokenizers import BOS, EOS, PAD
+from . import refuse_unknown
 from ._attention import attention_for
 
 MODEL = LlamaForCausalLM
@@ -27,11 +25,7 @@ SIZES = {
 
 def make_config(size: str, vocab_size: int, *, max_seq_len: int, **overrides) -> LlamaConfig:
     """The configuration of a size in SIZES. `overrides` are fields of LlamaConfig; others are an InputError."""
-    known = {field.name for field in fields(LlamaConfig)}
-    if unknown := overrides.keys() - known:
-        raise InputError(
-            f"decoder has no setting {', '.join(sorted(unknown))}; choose from: {', '.join(sorted(known))}"
-        )
+    refuse_unknown("decoder", LlamaConfig, overrides)
     width, depth, inner = SIZES[size]
     settings = {
         "hidden_size": width,
