@@ -1,41 +1,23 @@
-"""An Evaluation as it is told: a table for the terminal, and a folder with one HTML page, its pictures and the takes.
-
-The page holds its pictures in itself, so that it can be sent as one file. They stand on white, in the dark as well.
-"""
+"""An Evaluation as it is told: a table for the terminal, and a folder with an HTML page, its pictures and the takes."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from fractions import Fraction
-from html import escape
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from ..files import whole, write_file, writing
+from ..files import free_folder, whole, write_file, writing
 from .evaluate import Evaluation
-from .generate import free_folder
+from .page import canvas, counted, digits, document, embedded, html_table, percent, png, roll, spaced, tag
 from .printing import LEFT, plain
-from .roll import draw_roll
 
 REAL, TAKES = "#0072B2", "#D55E00"  # Okabe and Ito
 COLUMNS = ("measure", "real 5 %", "50 %", "95 %", "takes 50 %", "takes inside", "real inside", "of the real rate")
 SHORT_COLUMNS = ("measure", "real 5 %", "50 %", "95 %", "takes", "inside", "of real", "rate")
 SHOWN_TAKES, SHOWN_EXCERPTS = 4, 2
 STRIPS = 3  # columns of the strip chart
-_STYLE = """
-:root { color-scheme: light dark; --line: #8886; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
-th, td { padding: .2rem .8rem .2rem 0; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-tr:last-child td { font-weight: bold; }
-img { max-width: 100%; background: white; border-radius: 6px; margin: .5rem 0; }
-.note { opacity: .75; }
-"""
 
 
 def save(found: Evaluation, parent: str | Path) -> Path:
@@ -91,21 +73,21 @@ _HOW_COLUMNS = (
 def _headline(facts: dict) -> str:
     takes, excerpts = facts["takes"], facts["excerpts"]
     told = (
-        f"{facts['run']} on the {facts['split']} split of {facts['corpus']}: {_count(takes['count'], 'take')} beside "
+        f"{facts['run']} on the {facts['split']} split of {facts['corpus']}: {counted(takes['count'], 'take')} beside "
     )
-    told += f"{_count(excerpts['count'], 'excerpt')} of {_count(excerpts['pieces'], 'piece')}, "
+    told += f"{counted(excerpts['count'], 'excerpt')} of {counted(excerpts['pieces'], 'piece')}, "
     told += f"{facts['length']} {facts['unit']} each"
     if excerpts["short_pieces"]:
-        told += f"; shorter than that: {_count(excerpts['short_pieces'], 'piece')}, taken whole"
+        told += f"; shorter than that: {counted(excerpts['short_pieces'], 'piece')}, taken whole"
     if takes["short"]:
-        told += f"; {_count(takes['short'], 'take')} ended early"
-    return told + (f"; {_count(takes['silent'], 'take')} silent" if takes["silent"] else "")
+        told += f"; {counted(takes['short'], 'take')} ended early"
+    return told + (f"; {counted(takes['silent'], 'take')} silent" if takes["silent"] else "")
 
 
 def _nats_lines(facts: dict) -> list[str]:
     found = facts["likelihood"]
-    units = ", ".join(f"{_figure(found[f'nats_per_{unit}'])} a {unit}" for unit in ("token", "note", "second"))
-    places = ", ".join(_figure(place["nats_in_same_mix"]) for place in found["by_place"])
+    units = ", ".join(f"{digits(found[f'nats_per_{unit}'])} a {unit}" for unit in ("token", "note", "second"))
+    places = ", ".join(digits(place["nats_in_same_mix"]) for place in found["by_place"])
     along = f"nats a token along a row of {found['max_seq_len']}, by quarters in the same mix of kinds: {places}"
     return [f"nats: {units}", along]
 
@@ -115,13 +97,13 @@ def _whole_lines(facts: dict) -> list[str]:
     lines = []
     for name, found in facts["histograms"].items():
         if "takes" in found:
-            told, halves = (f"{_figure(some['overlapped_area'])} overlap" for some in (found, found["halves"]))
-            told += f", KL {_figure(found['kl_divergence'])} nats"
-            halves += f", {_figure(found['halves']['kl_divergence'])}"
-            lines.append(f"{_name(name)}: {told} (real pieces in two halves: {halves})")
+            told, halves = (f"{digits(some['overlapped_area'])} overlap" for some in (found, found["halves"]))
+            told += f", KL {digits(found['kl_divergence'])} nats"
+            halves += f", {digits(found['halves']['kl_divergence'])}"
+            lines.append(f"{spaced(name)}: {told} (real pieces in two halves: {halves})")
     frechet = facts.get("frechet")
     if frechet and frechet["distance"] is not None:
-        told = f"Frechet distance {_figure(frechet['distance'])}, of real pieces {_figure(frechet['floor'])}"
+        told = f"Frechet distance {digits(frechet['distance'])}, of real pieces {digits(frechet['floor'])}"
         ours, theirs = frechet["samples"]
         lines.append(f"{told}: {frechet['ratio']:.2f} times ({ours} against {theirs} of width {frechet['width']})")
     elif frechet:
@@ -132,27 +114,10 @@ def _whole_lines(facts: dict) -> list[str]:
 def _measure_rows(facts: dict) -> list[list[str]]:
     rows = []
     for name, found in facts["measures"].items():
-        shares = [_percent(found[share]) for share in ("takes_inside", "real_inside", "pass_rate")]
-        rows.append([_name(name), *map(_figure, found["real"]), _figure(found["takes"]), *shares])
-    shares = [_percent(facts["overall"][share]) for share in ("takes_inside", "real_inside", "pass_rate")]
+        shares = [percent(found[share]) for share in ("takes_inside", "real_inside", "pass_rate")]
+        rows.append([spaced(name), *map(digits, found["real"]), digits(found["takes"]), *shares])
+    shares = [percent(facts["overall"][share]) for share in ("takes_inside", "real_inside", "pass_rate")]
     return [*rows, ["mean", "", "", "", "", *shares]]
-
-
-def _name(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def _figure(value: float | None) -> str:
-    """Three significant digits or so, a dash for none."""
-    return "-" if value is None else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.0f} %"
 
 
 # --- the page --------------------------------------------------------------------------------------------------
@@ -162,22 +127,15 @@ def page(found: Evaluation, images: dict[str, bytes]) -> str:
     """One HTML page that needs no other file."""
     facts = found.facts
     title = f"{facts['run']} beside real music"
-    parts = [_tag("h1", title), _tag("p", _headline(facts)), *(_tag("p", text) for text in facts["remarks"])]
-    parts += [_tag("h2", "Likelihood"), *(_tag("p", text) for text in _nats_lines(facts)), _image("loss", images)]
-    parts += [
-        _tag("h2", "Measures"),
-        _tag("p", _HOW_MEASURES + _uncertain(facts), "note"),
-        _table(_measure_rows(facts)),
-    ]
-    parts += [_image("measures", images), _tag("h2", "Notes and hidden states"), _tag("p", _HOW_WHOLE, "note")]
-    parts += [*(_tag("p", text) for text in _whole_lines(facts)), _image("histograms", images)]
-    rolls = [name for name in images if name.startswith(("take", "excerpt"))]
-    parts += [_tag("h2", "Music"), *(_image(name, images) for name in rolls)]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
-    )
+    shown = {name: embedded(name, data) for name, data in images.items()}
+    parts = [tag("h1", title), tag("p", _headline(facts)), *(tag("p", text) for text in facts["remarks"])]
+    parts += [tag("h2", "Likelihood"), *(tag("p", text) for text in _nats_lines(facts)), shown.pop("loss")]
+    parts += [tag("h2", "Measures"), tag("p", _HOW_MEASURES + _uncertain(facts), "note")]
+    parts += [html_table(COLUMNS, _measure_rows(facts), summed=True), shown.pop("measures")]
+    parts += [tag("h2", "Notes and hidden states"), tag("p", _HOW_WHOLE, "note")]
+    parts += [*(tag("p", text) for text in _whole_lines(facts)), shown.pop("histograms")]
+    parts += [tag("h2", "Music"), *shown.values()]
+    return document(title, parts)
 
 
 _HOW_MEASURES = (
@@ -190,7 +148,9 @@ _HOW_MEASURES = (
 def _uncertain(facts: dict) -> str:
     """The standard error of a share of one half, from as many takes."""
     count = facts["takes"]["count"]
-    return f" The share of {_count(count, 'take')} is uncertain by up to {50 / count**0.5:.0f} points." if count else ""
+    return (
+        f" The share of {counted(count, 'take')} is uncertain by up to {50 / count**0.5:.0f} points." if count else ""
+    )
 
 
 _HOW_WHOLE = (
@@ -198,20 +158,6 @@ _HOW_WHOLE = (
     "divergence of the takes from the excerpts, half a note added to every bin. The Frechet distance compares the mean "
     "hidden states of whole excerpts, with as many samples for its real figure; read only how many times that it is."
 )
-
-
-def _tag(name: str, text: str, kind: str = "") -> str:
-    return f"<{name}{f' class={kind}' if kind else ''}>{escape(text)}</{name}>"
-
-
-def _image(name: str, images: dict[str, bytes]) -> str:
-    return f'<img alt="{escape(_name(name))}" src="data:image/png;base64,{base64.b64encode(images[name]).decode()}">'
-
-
-def _table(rows: list[list[str]]) -> str:
-    lines = ["".join(_tag("td", cell) for cell in row) for row in rows]
-    head = "".join(_tag("th", name) for name in COLUMNS)
-    return "\n".join(["<table>", f"<tr>{head}</tr>", *(f"<tr>{line}</tr>" for line in lines), "</table>"])
 
 
 # --- pictures --------------------------------------------------------------------------------------------------
@@ -227,37 +173,18 @@ def pictures(found: Evaluation) -> dict[str, bytes]:
     real = [(f"real: {path}", excerpt.score) for path, excerpt in zip(paths, found.excerpts, strict=True)]
     for kind, music, count in (("take", takes, SHOWN_TAKES), ("excerpt", real, SHOWN_EXCERPTS)):
         chosen = np.unique(np.linspace(0, len(music) - 1, min(count, len(music))).astype(int))
-        drawn |= {f"{kind}-{number + 1}": _roll(*music[number]) for number in chosen.tolist()}
+        drawn |= {f"{kind}-{number + 1}": roll(*music[number]) for number in chosen.tolist()}
     return drawn
-
-
-def _roll(title: str, score) -> bytes:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "roll.png"
-        draw_roll(score, path, title=title)
-        return path.read_bytes()
-
-
-def _figure_of(width: float, height: float):
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
-
-
-def _png(figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
 
 
 def _loss(found: dict) -> bytes:
     """Nats a note by kind of token, largest first, and nats a token along the row."""
     kinds = sorted(found["by_kind"].items(), key=lambda item: item[1]["nats_per_note"] or 0)
-    figure = _figure_of(11, 0.6 + 0.28 * max(len(kinds), 6))
+    figure = canvas(11, 0.6 + 0.28 * max(len(kinds), 6))
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
     spent = [told["nats_per_note"] or 0 for _, told in kinds]
     bars = left.barh([name for name, _ in kinds], spent, color=REAL)
-    left.bar_label(bars, [f"{_figure(told['nats_per_token'])} a token" for _, told in kinds], padding=3, fontsize=8)
+    left.bar_label(bars, [f"{digits(told['nats_per_token'])} a token" for _, told in kinds], padding=3, fontsize=8)
     left.set(title="nats a note, by kind of token", xlim=(0, 1.25 * max(spent, default=1) or 1))
     along = np.array([place["nats_in_same_mix"] for place in found["by_place"]], dtype=float)
     middle = found["nats_per_token"] or 1
@@ -265,13 +192,13 @@ def _loss(found: dict) -> bytes:
     right.set_xticks(range(len(along)), [f"from {place['from']}" for place in found["by_place"]])
     low, high = np.nanmin([0.9 * middle, *along]), np.nanmax([1.1 * middle, *along])
     right.set(title="nats a token, by place in the row", xlim=(-0.5, len(along) - 0.5), ylim=(low, high))
-    return _png(_plain_axes(figure))
+    return png(figure)
 
 
 def _strips(measures: dict[str, dict]) -> bytes:
     """Every excerpt and every take as a dot, measure by measure; what lies inside is shaded."""
     rows = -(-len(measures) // STRIPS)
-    figure = _figure_of(11, 0.6 + 0.95 * rows)
+    figure = canvas(11, 0.6 + 0.95 * rows)
     shuffle = np.random.default_rng(0)
     grid = figure.subplots(rows, STRIPS, squeeze=False)
     for axes in grid.flat[len(measures) :]:
@@ -284,15 +211,15 @@ def _strips(measures: dict[str, dict]) -> bytes:
             axes.plot(values, at, "o", color=colour, alpha=0.5, markersize=4, markeredgewidth=0)
             if len(values):
                 axes.plot(np.median(values), height, "|", color=colour, markersize=16, markeredgewidth=2)
-        axes.set_title(_name(name), fontsize=9, loc="left")
+        axes.set_title(spaced(name), fontsize=9, loc="left")
         axes.set_ylim(-0.6, 1.6)
         axes.set_yticks([1, 0], ["real", "takes"])
-    return _png(_plain_axes(figure))
+    return png(figure)
 
 
 def _histograms(found: dict[str, dict], unit: str) -> bytes:
     """The share of notes in each bin, real music filled, takes as a line."""
-    figure = _figure_of(11, 6)
+    figure = canvas(11, 6)
     for axes, (name, told) in zip(figure.subplots(2, 2).flat, found.items(), strict=True):
         at = np.arange(len(told["values"]))
         shown = np.flatnonzero(np.array(told["real"]) + np.array(told.get("takes", told["real"])))
@@ -304,18 +231,10 @@ def _histograms(found: dict[str, dict], unit: str) -> bytes:
         some = at[low : high + 1][:: max(1, -(-(high - low + 1) // 13))]
         time = name in ("duration", "onset_interval")
         axes.set_xticks(some, [_tick(told["values"][tick], time and unit == "quarters") for tick in some])
-        axes.set_title(_name(name) + (f" ({unit})" if time else ""), fontsize=10, loc="left")
+        axes.set_title(spaced(name) + (f" ({unit})" if time else ""), fontsize=10, loc="left")
         axes.legend(frameon=False, fontsize=8)
-    return _png(_plain_axes(figure))
+    return png(figure)
 
 
 def _tick(value: float, fraction: bool) -> str:
     return str(Fraction(value).limit_denominator(12)) if fraction else f"{value:.3g}"
-
-
-def _plain_axes(figure):
-    for axes in figure.axes:
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(length=0, labelsize=8)
-        axes.grid(axis="x", alpha=0.25)
-    return figure

@@ -1,0 +1,29 @@
+"""woodshed compare"""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ..files import write_file
+from ..symbolic.compare import CompareSettings, compare
+from ..symbolic.compare_page import render, save, to_json
+from .terminal import JsonFile, bar, console, refuse_json
+
+
+def command(corpus: Positional[Path], out: Path, settings: CompareSettings, json_file: JsonFile = None):
+    """Train models alike and set them side by side; or compare finished runs. After Ctrl-C the same command goes on.
+
+    Args:
+        corpus: a folder made by woodshed prepare
+        out: the runs, and in a folder with the next free number the page, its pictures and a take of each
+        settings: what to compare
+        json_file: write all figures to this file too, which does not exist yet
+    """
+    refuse_json(json_file)
+    with bar("comparing") as progress:
+        found = compare(corpus, out, settings, progress=progress, say=progress.say)
+    console().print(render(found))
+    folder = save(found, out)
+    if json_file:
+        write_file(json_file, to_json(found))
+    print(folder / "index.html")
