@@ -28,8 +28,10 @@ from ..errors import FileError, InputError
 from .muon import Muon, parameter_groups
 from .run import append_log, draw_loss
 from .settings import FLAGS, UNLIMITED, Course, Job, Progress, read_fields
+from .trackers import tracking
 
 DECAY = 0.2  # the last part of a run, in which the rate falls linearly to 0
+ENDLESS = ("constant", "constant_with_warmup", "inverse_sqrt", "reduce_lr_on_plateau")  # schedules without an end
 SAVE_SECONDS = 600  # at most this much work is lost
 DRAW_SECONDS = 60  # between two pictures of the loss
 WINDOW, MIN_WINDOW = 64, 8  # step losses whose median says what is normal
@@ -157,6 +159,18 @@ class Learner(Trainer):
         self.pace, self.own_rate, self.muon = pace, own_rate, muon
         self.losses = deque(maxlen=WINDOW)
         self.step_loss = 0.0
+        self.start = 0  # the step that training goes on from
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs):
+        if resume_from_checkpoint:
+            self.start = int(resume_from_checkpoint.rpartition("-")[2])
+        with tracking(self, self._say):
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _say(self, message: str) -> None:
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, Journal):
+                callback.report(Progress(self.start, message=message))
 
     def create_optimizer(self, model=None):
         """Muon, unless --training-args names another optimizer, or what is trained is an adapter."""
@@ -295,8 +309,10 @@ def arguments(job: Job, course: Course) -> TrainingArguments:
     more = read_fields(settings.training_args, TrainingArguments, "--training-args")
     for name in more.keys() & FLAGS.keys():
         raise InputError(f"--training-args {name}: set it with {FLAGS[name]}")
-    if "lr_scheduler_type" in more and job.steps == UNLIMITED:
-        raise InputError("--training-args lr_scheduler_type counts steps; add --max-steps or --epochs to --max-minutes")
+    schedule = more.get("lr_scheduler_type", "constant")
+    if schedule not in ENDLESS and job.steps == UNLIMITED:
+        told = f"--training-args lr_scheduler_type={schedule} counts steps"
+        raise InputError(f"{told}; add --max-steps or --epochs to --max-minutes")
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     often = "steps" if job.validation else "no"
     ours = {
@@ -325,6 +341,8 @@ def arguments(job: Job, course: Course) -> TrainingArguments:
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "report_to": settings.tracker,
+        "project": settings.project,
+        "run_name": settings.run_name or job.out.absolute().name,
         "disable_tqdm": True,
         "log_level": "error",
     }

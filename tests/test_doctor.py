@@ -1,0 +1,356 @@
+"""diagnose(): runs that were made ill, each in one way, and a healthy one that is left alone."""
+
+import ast
+import dataclasses
+import json
+import re
+import shutil
+import signal
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import tyro
+from toys import LENGTH, TINY, ToyCorpus, ToyRows
+
+from woodshed.cli import main
+from woodshed.errors import InputError, RunError
+from woodshed.symbolic import diagnoses
+from woodshed.symbolic.diagnoses import Remedy
+from woodshed.symbolic.doctor import diagnose, lines
+from woodshed.symbolic.evidence import Evidence, find_corpus, repeated_figures
+from woodshed.symbolic.generate import GenerateSettings, generate
+from woodshed.symbolic.inspect import InspectSettings
+from woodshed.symbolic.midi import write_midi
+from woodshed.symbolic.prepare import PrepareSettings, prepare
+from woodshed.symbolic.run import read_facts, read_log
+from woodshed.symbolic.score import Score, Track
+from woodshed.symbolic.settings import TrainSettings
+from woodshed.symbolic.train import train
+
+SETTINGS = {
+    "train": TrainSettings,
+    "prepare": PrepareSettings,
+    "generate": GenerateSettings,
+    "inspect": InspectSettings,
+}
+
+
+def named(found, name):
+    """The diagnosis of that name, which must be there."""
+    assert name in [diagnosis.name for diagnosis in found.diagnoses], lines(found)
+    return next(diagnosis for diagnosis in found.diagnoses if diagnosis.name == name)
+
+
+def flags_of(diagnosis) -> str:
+    return " ".join(remedy.flags for remedy in diagnosis.remedies)
+
+
+def parsed(remedy: Remedy):
+    """The flags of a remedy as the command line reads them."""
+    return tyro.cli(SETTINGS[remedy.verb], args=remedy.flags.split(), config=(tyro.conf.OmitArgPrefixes,))
+
+
+class Noise(ToyCorpus):
+    """Ids 10 to 19 at random: nothing can be learned but which ids there are. `count` rows, again and again."""
+
+    settings: ClassVar[dict] = {"augment": False}
+    skipped = ()
+
+    def __init__(self, count: int | None = None):
+        self.count = count
+
+    def training_rows(self, max_seq_len, seed=0):
+        corpus = self
+
+        class Rows(ToyRows):
+            def __getitem__(self, index):
+                rng = np.random.default_rng([self.seed, index % (corpus.count or 1 << 30)])
+                ids = rng.integers(10, 20, self.length)
+                return {**super().__getitem__(index), "input_ids": ids, "labels": ids.copy()}
+
+        return Rows(corpus.count or 24, max_seq_len, seed)
+
+    def evaluation_rows(self, split, max_seq_len):
+        rows = type(self)().training_rows(max_seq_len, seed=99)
+        rows.count, rows.notes, rows.seconds = self.validation, 100, 50.0
+        return rows
+
+
+class Plain(Noise):
+    """Every second id is 50, the others are any of ten: soon learned, and then there is nothing more to learn."""
+
+    def training_rows(self, max_seq_len, seed=0):
+        rows = super().training_rows(max_seq_len, seed)
+
+        class Rows(type(rows)):
+            def __getitem__(self, index):
+                row = super().__getitem__(index)
+                row["input_ids"][::2] = 50
+                return row | {"labels": row["input_ids"].copy()}
+
+        return Rows(rows.count, max_seq_len, seed)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_pictures():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("woodshed.symbolic.callbacks.draw_loss", lambda log, picture: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory):
+    out = tmp_path_factory.mktemp("doctor") / "healthy"
+    train(Plain(), out, max_steps=140, eval_steps=20, **TINY)
+    return out
+
+
+# --- how it was trained ------------------------------------------------------------------------------------------
+
+
+def test_a_healthy_run_gets_no_diagnosis_and_the_figures_are_told(healthy):
+    found = diagnose(healthy)
+    assert found.diagnoses == (), lines(found)
+    assert lines(found)[0] == "Nothing wrong found."
+    losses = [line["loss"] for line in read_log(healthy / "log.jsonl") if "loss" in line]
+    assert found.figures["training loss"].startswith(f"{np.mean(losses[:14]):.3f} to {np.mean(losses[-14:]):.3f} nats")
+    assert "in 140 steps" in found.figures["training loss"]
+
+
+def test_over_fitting(tmp_path):
+    train(Noise(2), tmp_path / "run", max_steps=40, eval_steps=5, **TINY)
+    found = named(diagnose(tmp_path / "run"), "over-fitting")
+    best = read_facts(tmp_path / "run")["best_step"]
+    assert f"best at step {best}," in found.symptom and best < 40
+    assert flags_of(found).startswith(f"--augment --max-steps {best}")
+
+
+@pytest.mark.parametrize(("rate", "better"), [(1e-7, 3e-4), (30.0, 3e-4)])
+def test_a_loss_that_does_not_fall_and_nothing_to_validate_with(tmp_path, rate, better):
+    corpus = Noise()
+    corpus.validation = 0
+    train(corpus, tmp_path / "run", max_steps=24, **TINY | {"learning_rate": rate})
+    found = diagnose(tmp_path / "run")
+    assert flags_of(named(found, "nothing to validate with")) == "--fractions 0.8,0.1,0.1"
+    found = named(found, "the loss does not fall")
+    assert found.severity == 3
+    assert ("too low" if rate < better else "too high") in found.cause
+    assert parsed(found.remedies[0]).learning_rate == pytest.approx(better)
+
+
+def test_a_loss_that_stays_at_what_counting_gives(tmp_path):
+    train(Noise(), tmp_path / "run", max_steps=60, **TINY)
+    found = named(diagnose(tmp_path / "run", Noise()), "the loss does not fall")
+    counted = float(re.search(r"counting ids alone gives ([\d.]+)", found.symptom)[1])
+    assert counted == pytest.approx(np.log(10), abs=0.01)
+    assert "would count" not in found.symptom and "nothing to learn" in found.cause
+    assert not diagnose(tmp_path / "run").diagnoses  # without the corpus there is nothing to compare with
+
+
+def test_a_rate_that_makes_it_diverge(tmp_path):
+    rows = ToyCorpus().training_rows(LENGTH)
+
+    class Poisoned(ToyCorpus):
+        """Labels that nothing tells, of ids never met before, at the 12th step when it is first drawn."""
+
+        times = 1
+
+        def training_rows(self, max_seq_len, seed=0):
+            corpus = self
+
+            class Rows(ToyRows):
+                def __getitem__(self, index):
+                    row = super().__getitem__(index)
+                    if index == 48 and corpus.times:
+                        corpus.times = 0
+                        return row | {"labels": np.random.default_rng(0).integers(300, 600, self.length)}
+                    return row
+
+            return Rows(len(rows), max_seq_len, seed)
+
+    settings = {**TINY, "batch_size": 1, "learning_rate": 2e-2}
+    train(Poisoned(), tmp_path / "run", max_steps=60, eval_steps=40, **settings)
+    found = named(diagnose(tmp_path / "run"), "diverging")
+    assert "at step 49 the loss was" in found.symptom
+    assert parsed(found.remedies[0]).learning_rate == pytest.approx(1e-2)
+
+
+def test_out_of_memory(tmp_path, monkeypatch):
+    from woodshed.symbolic.callbacks import Learner
+
+    real = Learner.training_step
+
+    def small(self, model, inputs, num_items_in_batch=None):
+        if len(inputs["input_ids"]) > 1:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes")
+        return real(self, model, inputs, num_items_in_batch)
+
+    monkeypatch.setattr(Learner, "training_step", small)
+    train(ToyCorpus(), tmp_path / "run", max_steps=3, **TINY)
+    found = named(diagnose(tmp_path / "run"), "out of memory")
+    assert "memory ended 2 times: 1 rows of 64 ids went through at once, 4 were asked" in found.symptom
+    same = parsed(found.remedies[0])
+    assert (same.batch_size, same.gradient_accumulation) == (1, 4) and found.severity == 1
+
+
+def test_stopped_by_a_signal_and_killed(healthy, tmp_path):
+    def stop(progress):
+        if progress.step == 22 and not progress.message:
+            signal.raise_signal(signal.SIGTERM)
+
+    out = tmp_path / "stopped"
+    train(ToyCorpus(), out, report=stop, max_steps=26, **TINY)
+    found = diagnose(out)
+    assert [diagnosis.name for diagnosis in found.diagnoses] == ["stopped early"]
+    assert found.diagnoses[0].symptom == "training ended at step 23 of 26, by SIGTERM"
+    assert parsed(found.diagnoses[0].remedies[0]).resume
+    train(ToyCorpus(), out, resume=True)
+    assert "stopped early" not in [diagnosis.name for diagnosis in diagnose(out).diagnoses]
+
+    killed = tmp_path / "killed"
+    shutil.copytree(healthy, killed)
+    text = (killed / "log.jsonl").read_text()
+    (killed / "log.jsonl").write_text(text[: len(text) // 2])
+    (killed / "run.json").write_text(json.dumps(read_facts(killed) | {"finished": False}))
+    (killed / "model.safetensors").unlink()
+    assert "by nothing that was logged" in named(diagnose(killed), "killed").symptom
+
+
+def test_too_short(tmp_path):
+    train(ToyCorpus(), tmp_path / "few", max_steps=3, **TINY)
+    found = named(diagnose(tmp_path / "few"), "too short a training")
+    assert parsed(found.remedies[0]).max_steps == 6
+    train(ToyCorpus(), tmp_path / "steep", max_steps=32, eval_steps=4, **TINY | {"learning_rate": 2e-3})
+    found = named(diagnose(tmp_path / "steep"), "too short a training")
+    assert parsed(found.remedies[0]).max_steps == 64
+    assert int(re.search(r"(\d+)%\) for each doubling", found.symptom)[1]) >= 5
+
+
+def test_an_adapter_that_learns_too_slowly(healthy, tmp_path):
+    common = {name: TINY[name] for name in ("max_seq_len", "batch_size", "threads")}
+    common |= {"base": str(healthy), "adapter": "lora", "max_steps": 24, "eval_steps": 8}
+    train(ToyCorpus(), tmp_path / "slow", learning_rate=1e-6, **common)
+    found = named(diagnose(tmp_path / "slow"), "the adapter learns too slowly")
+    assert parsed(found.remedies[0]).learning_rate == 2e-3
+    train(ToyCorpus(), tmp_path / "fast", learning_rate=2e-2, **common)
+    assert "the adapter learns too slowly" not in [one.name for one in diagnose(tmp_path / "fast").diagnoses]
+
+
+# --- how it plays ------------------------------------------------------------------------------------------------
+
+
+def song(seed: int) -> Score:
+    """32 bars in C major: block chords C Am F G below, above them a melody of chord tones in phrases that come back."""
+    rng = np.random.default_rng(seed)
+    triads = np.array([[48, 52, 55], [45, 48, 52], [41, 45, 48], [43, 47, 50]])
+    steps = [rng.integers(0, 3, 32) for _ in range(3)]
+    notes = []
+    for bar in range(32):
+        chord, phrase = triads[bar % 4], steps[(bar // 4) % 3]
+        notes += [(1920 * bar, 1920, int(pitch), 70, 1) for pitch in chord]
+        for beat in range(8):
+            pitch = int(chord[phrase[8 * (bar % 4) + beat]]) + 24 + (rng.random() < 0.1)
+            notes.append((1920 * bar + 240 * beat, 240, pitch, 80 + int(rng.integers(10)), 0))
+    hands = (Track("Melody", 0, False, "melody"), Track("Piano", 0, False, "accompaniment"))
+    return Score(notes, tracks=hands)
+
+
+@pytest.fixture(scope="module")
+def playing(tmp_path_factory):
+    """A run that has hardly begun to learn, beside the corpus of a dozen songs; one more song is in free time."""
+    folder = tmp_path_factory.mktemp("playing")
+    (folder / "midi").mkdir()
+    for seed in range(12):
+        write_midi(song(seed), folder / "midi" / f"song {seed}.mid")
+    prepare(folder / "midi", folder / "corpus", tokenizer="remi", keep_grid=True, keep=("near-duplicate",))
+    settings = {**TINY, "max_seq_len": 512, "batch_size": 2, "max_steps": 24}
+    train(folder / "corpus", folder / "run", **settings)
+    return folder / "run"
+
+
+def test_takes_that_are_too_random_and_ignore_their_chords(playing):
+    found = diagnose(playing, takes=3, temperature="1.5", seed=1)
+    random = named(found, "too random")
+    safer = parsed(random.remedies[0])
+    assert float(safer.temperature) < 1.5 and safer.top_p == 0.9
+    assert "scale consistency" in random.symptom and "(real " in random.symptom
+    ignored = named(found, "the chords are ignored")
+    inside, rotated, gain, real = map(float, re.findall(r"\d\.\d\d|-\d\.\d\d", ignored.symptom))
+    assert gain == pytest.approx(inside - rotated, abs=0.02) and gain < real / 3
+    assert "too repetitive" not in [diagnosis.name for diagnosis in found.diagnoses]
+
+
+def test_takes_that_are_too_repetitive_are_read_from_the_run(playing, tmp_path):
+    run = shutil.copytree(playing, tmp_path / "run")
+    takes = generate(run, chords="C Am F G", bars=16, takes=3, temperature="0.05", seed=2)
+    (run / "takes" / "001").mkdir()
+    for take in takes:
+        take.save(run / "takes" / "001" / f"take-{take.seed}", sound=False, picture=False)
+    found = diagnose(run, playing.parent / "corpus")
+    wilder = parsed(named(found, "too repetitive").remedies[0])
+    assert float(wilder.temperature) >= 1.0
+    assert "too random" not in [diagnosis.name for diagnosis in found.diagnoses]
+
+
+def test_too_little_data(playing):
+    found = named(diagnose(playing), "too little data")  # its corpus was found beside it
+    assert "12 files, 13 minutes" in found.symptom
+    assert "--augment" in flags_of(found) and "--base piano" in flags_of(found)
+    assert find_corpus(playing, {"corpus": "0" * 16}) is None
+
+
+def test_figures_that_come_back_are_counted():
+    theme = [60, 62, 64, 65, 67, 69, 71, 72]
+
+    def melody(pitches):
+        return Score([(240 * at, 240, int(pitch), 80, 0) for at, pitch in enumerate(pitches)])
+
+    assert repeated_figures(melody(theme)) == 0
+    assert repeated_figures(melody(theme * 20)) > 0.9
+    assert repeated_figures(melody([*theme, 40, *(pitch + 5 for pitch in theme)])) > 0  # transposed counts
+    assert np.isnan(repeated_figures(melody(theme[:4])))
+
+
+# --- what is told ------------------------------------------------------------------------------------------------
+
+
+def test_every_flag_that_is_named_exists():
+    """All Remedy(verb, flags, ...) as they stand in the source, the constant parts of f-strings among them."""
+    calls = [
+        node
+        for node in ast.walk(ast.parse(Path(diagnoses.__file__).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Remedy"
+    ]
+    assert len(calls) > 20
+    for call in calls:
+        verb, text = call.args[0].value, ast.unparse(call.args[1])
+        fields = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(SETTINGS[verb])}
+        assert set(re.findall(r"--[a-z0-9-]+", text)) <= fields, text
+    for limit in ("max_minutes", "max_steps", "epochs"):
+        longer = Evidence({"settings": {limit: 2}}, []).longer()
+        assert getattr(parsed(Remedy("train", longer, "")), limit) == 4
+
+
+def test_the_command_prints_them_the_worst_first_and_writes_json(playing, tmp_path, capsys):
+    main(["doctor", str(playing), "--json", str(tmp_path / "found.json")])
+    out = capsys.readouterr().out
+    told = json.loads((tmp_path / "found.json").read_text())
+    severities = [found["severity"] for found in told["diagnoses"]]
+    assert severities == sorted(severities, reverse=True) and len(severities) > 0
+    for found in told["diagnoses"]:
+        assert found["name"] in out and all(remedy["command"] in out for remedy in found["remedies"])
+
+
+def test_a_base_model_is_told_to_have_no_log_and_bad_input_is_refused(playing, tmp_path, songs):
+    found = diagnose("piano")
+    assert found.diagnoses == () and len(found.remarks) == 1
+    assert "no log" in lines(found)[0] and "--takes 5 --corpus CORPUS" in lines(found)[0]
+    with pytest.raises(RunError, match="not a run"):
+        diagnose(tmp_path)
+    with pytest.raises(InputError, match="--takes -1"):
+        diagnose(playing, takes=-1)
+    prepare(songs, tmp_path / "other", tokenizer="performance")
+    with pytest.raises(RunError, match="give the corpus it was trained on"):
+        diagnose(playing, tmp_path / "other")
