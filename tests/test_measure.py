@@ -16,9 +16,12 @@ from woodshed.symbolic.chords import lay_out, parse_chord, parse_progression, pi
 from woodshed.symbolic.measure import (
     LAGS,
     MEASURES,
+    NEAR,
     NOTE_VALUES,
     SECONDS,
     adherence_gain,
+    adherence_per_bar,
+    bass_adherence,
     chord_adherence,
     empty_bars,
     groove_consistency,
@@ -37,6 +40,8 @@ from woodshed.symbolic.measure import (
     rotated_adherence,
     scale_consistency,
     self_similarity,
+    strong_beat_adherence,
+    strong_beats,
 )
 from woodshed.symbolic.score import CHORD, Score, Track
 
@@ -90,6 +95,75 @@ def test_rotated_adherence_is_the_mean_over_rotations():
     assert rotated_adherence(score) == pytest.approx(np.mean(turned))
     assert adherence_gain(score) == pytest.approx(chord_adherence(score) - np.mean(turned))
     assert math.isnan(rotated_adherence(score, chart("C", 4)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(scores())
+def test_adherence_of_each_bar_is_that_of_its_music_alone(score):
+    found, lines = adherence_per_bar(score), score.bars()
+    assert len(found) == len(lines) - 1
+    for value, start, end in zip(found, lines, lines[1:], strict=False):
+        notes = [(max(on, start), min(on + long, end), *rest) for on, long, *rest in score.notes.tolist()]
+        bar = score.replace(notes=[(on, off - on, *rest) for on, off, *rest in notes if off > on])
+        assert value == pytest.approx(chord_adherence(bar), nan_ok=True)
+
+
+def test_strong_beats_are_bar_lines_halves_of_even_bars_and_chord_changes():
+    def ticks(metre, chords, bars=2):
+        bar = 1920 * metre[0] // metre[1]
+        rows = [(at, *parse_chord(name)) for at, name in chords]
+        score = Score(metres=[(0, *metre)], chords=rows)
+        return strong_beats(score, score.chords, bars * bar)
+
+    assert ticks((4, 4), [(0, "C")])[0].tolist() == [0, 960, 1920, 2880]
+    assert ticks((3, 4), [(0, "C")])[0].tolist() == [0, 1440]
+    assert ticks((6, 8), [(0, "C")])[0].tolist() == [0, 720, 1440, 2160]
+    beats, held = ticks((3, 4), [(0, "C"), (960, "C"), (1000, "F"), (1440, "G")])
+    assert beats.tolist() == [0, 1000, 1440] and held["root"].tolist() == [0, 5, 7]
+    assert ticks((4, 4), [(1000, "C")])[0].tolist() == [1000, 1920, 2880]  # nothing is asked before the first chord
+    free = Score(chords=[(0, 0, 0, 0), (300, 5, 0, 5)], ticks_per_quarter=500, free=True)
+    assert strong_beats(free, free.chords, 9000)[0].tolist() == [0, 300]
+
+
+def strong_note_by_note(score):
+    beats, held = strong_beats(score, score.chords, score.end)
+    inside = []
+    for note in pitched(score):
+        distance = np.abs(beats - int(note["onset"]))
+        if len(beats) and distance.min() <= NEAR * score.ticks_per_quarter:
+            row = held[len(distance) - 1 - distance[::-1].argmin()]
+            if row["root"] >= 0:
+                inside.append(pitch_classes(row["root"], row["quality"], row["bass"])[note["pitch"] % 12])
+    return np.mean(inside) if inside else math.nan
+
+
+@settings(max_examples=60, deadline=None)
+@given(scores())
+def test_strong_beat_adherence_is_that_of_every_note_on_its_nearest_beat(score):
+    assert strong_beat_adherence(score) == pytest.approx(strong_note_by_note(score), nan_ok=True)
+
+
+def test_strong_beats_want_what_the_chord_names_and_weak_ones_nothing():
+    def share(pitch, at, name="C7b9"):
+        return strong_beat_adherence(Score([(at, 100, pitch, 80, 0)], chords=[(0, *parse_chord(name))]))
+
+    assert share(61, 0) == share(58, 960) == 1 and share(62, 0) == share(61, 0, "C7") == 0
+    assert share(61, 40, "C7") == 0 and math.isnan(share(61, 80, "C7")) and math.isnan(share(61, 480, "C7"))
+    assert math.isnan(share(61, 0, "N.C."))
+
+
+def test_the_bass_is_the_lowest_note_at_the_change_or_the_first_after_it():
+    chords = chart("C | C/E | F", 3)
+
+    def share(*notes):
+        return bass_adherence(Score([(*note, 80, 0) for note in notes], chords=chords))
+
+    assert share((0, 480, 48), (0, 480, 64), (1920, 480, 52), (3840, 480, 41)) == 1
+    assert share((0, 480, 48), (0, 480, 43), (1920, 480, 48), (3840, 480, 41)) == pytest.approx(1 / 3)
+    assert share((0, 1920, 48), (2200, 480, 52), (2200, 480, 60), (4000, 480, 48)) == pytest.approx(2 / 3)
+    assert share((0, 3000, 48), (1920, 480, 52)) == 1 / 2  # the held C is lower than the E
+    assert share((0, 1960, 48), (1920, 480, 52)) == 1  # it ends with the moment
+    assert share((100, 480, 60)) == 1  # no music, no bass
 
 
 def test_music_that_follows_its_chords_beats_its_rotations():
@@ -287,7 +361,7 @@ def test_measures_of_any_score_stay_in_range_and_do_not_depend_on_the_key(score,
     shares = {
         name: values[name] for name in values if name.endswith(("adherence", "consistency", "recurrence", "empty_bars"))
     }
-    assert len(shares) == 6 and all(math.isnan(share) or -1e-9 <= share <= 1 + 1e-9 for share in shares.values())
+    assert len(shares) == 8 and all(math.isnan(share) or -1e-9 <= share <= 1 + 1e-9 for share in shares.values())
     moved = score.transpose(semitones)
     if len(moved.notes) == len(score.notes):
         assert measure(moved) == pytest.approx(values, nan_ok=True)

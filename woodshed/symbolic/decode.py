@@ -8,12 +8,17 @@ that a take comes out the same alone or among others.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..errors import InputError
+from .guard import Guard
+from .harmony import Harmony
 from .tokenizers import Grammar
+
+HOTTEST = 10  # temperature
+COOLEST = 0.6  # what a take that has to get out of something is drawn at, at least
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,8 @@ class Sampling:
     min_p: float = 0.0  # only ids at least this share as likely as the likeliest
 
     def __post_init__(self):
-        if not 0 <= self.temperature <= 10:
-            raise InputError(f"--temperature {self.temperature}: choose 0 to 10 (0.8 is safe, 1.2 is wild)")
+        if not 0 <= self.temperature <= HOTTEST:
+            raise InputError(f"--temperature {self.temperature}: choose 0 to {HOTTEST} (0.8 is safe, 1.2 is wild)")
         if not 0 < self.top_p <= 1:
             raise InputError(f"--top-p {self.top_p}: choose above 0, at most 1")
         if not 0 <= self.min_p < 1:
@@ -45,9 +50,13 @@ class Stream:
     grammar: Grammar
     sampling: Sampling
     seed: int
+    harmony: Harmony | None = None  # what the chords ask of the next id
+    guard: Guard | None = None  # what takes it back to an earlier bar line
+    warmer: float = 0.0  # added to the temperature for now, by the guard
     log_likelihood: float = 0.0  # of the sampled ids, at temperature 1, in nats
     sampled: int = 0
     legal: float = 0.0  # sum of the probability mass on allowed ids
+    sums: list[tuple[float, int, float]] = field(default_factory=list)  # these three before each id
     cut: int | None = None  # ids to keep, where a limit of ids ended the take at a bar line
     rng: np.random.Generator = field(init=False)
 
@@ -57,6 +66,12 @@ class Stream:
     @property
     def ids(self) -> list[int]:
         return self.grammar.ids[: self.cut]
+
+    def rewind(self, count: int) -> None:
+        """Forget all but the first `count` ids. The random generator goes on: what follows is drawn anew."""
+        self.grammar = self.grammar.rewound(count)
+        self.log_likelihood, self.sampled, self.legal = self.sums[count]
+        del self.sums[count:]
 
 
 def probabilities(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
@@ -80,8 +95,11 @@ def probabilities(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
 
 def draw(stream: Stream, logits: np.ndarray, allowed: np.ndarray) -> int:
     """One id for a take, among the allowed ones (a mask)."""
-    ids = np.flatnonzero(allowed)
-    chances = probabilities(logits[ids], stream.sampling)
+    ids, sampling = np.flatnonzero(allowed), stream.sampling
+    if stream.warmer:
+        warm = max(sampling.temperature, COOLEST) + stream.warmer
+        sampling = replace(sampling, temperature=min(warm, HOTTEST))
+    chances = probabilities(logits[ids], sampling)
     place = int(np.searchsorted(np.cumsum(chances), stream.rng.random() * (1 - 1e-12), side="right"))
     return int(ids[min(place, len(ids) - 1)])
 
@@ -89,10 +107,14 @@ def draw(stream: Stream, logits: np.ndarray, allowed: np.ndarray) -> int:
 def advance(stream: Stream, logits: np.ndarray) -> int:
     """Write the next id of a take: forced where the plan has it, else drawn; and remember how likely it was."""
     grammar = stream.grammar
+    stream.sums.append((stream.log_likelihood, stream.sampled, stream.legal))
     if grammar.forced is not None:
         return grammar.push(grammar.forced)
     allowed = grammar.allowed()
-    drawn = draw(stream, logits, allowed)
+    if stream.harmony is None:
+        drawn = draw(stream, logits, allowed)
+    else:
+        drawn = draw(stream, *stream.harmony(grammar, logits, allowed))
     entered = grammar.push(drawn)
     if entered == drawn:  # what the clock puts in instead was not the model's choice
         total = _log_sum(logits)
@@ -130,6 +152,9 @@ def decode(
         for row, token in zip(rows, ids.tolist(), strict=True):
             row.append(token)
         longest, written = longest + 1, written + 1
+        back = [place for place, stream in enumerate(live) if stream.guard and stream.guard.step_back(stream)]
+        for place in back:
+            rows[place] = [*live[place].prompt, *live[place].ids]
         for stream in live:
             _stop_at(stream, max_length)
         if progress:
@@ -140,7 +165,7 @@ def decode(
         if len(stay) < len(live):
             live, rows, ids = [live[place] for place in stay], [rows[place] for place in stay], ids[stay]
             step.keep(stay)
-        if longest < context:
+        if longest < context and not back:
             logits = step(ids)
             continue
         rows = [row if len(row) < context else moved(stream, context) for row, stream in zip(rows, live, strict=True)]

@@ -12,10 +12,11 @@ from functools import partial
 
 import numpy as np
 
-from .chords import pitch_classes, pitched, spread
+from .chords import merged, pitch_classes, pitched, spread
 from .score import CHORD, Score
 
 GRID = 12  # positions a quarter: sixteenths and triplets
+NEAR = 0.12  # of a quarter, a little less than half a sixteenth: an onset so near to a beat is on it
 _MAJOR, _HARMONIC_MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)
 _SCALES = np.array(
     [[(pc - tonic) % 12 in s for pc in range(12)] for s in (_MAJOR, _HARMONIC_MINOR) for tonic in range(12)]
@@ -53,6 +54,78 @@ def rotated_adherence(score: Score, chords: np.ndarray | None = None) -> float:
 def adherence_gain(score: Score) -> float:
     """`chord_adherence` minus `rotated_adherence`: 0 for music that does not hear its chords."""
     return chord_adherence(score) - rotated_adherence(score)
+
+
+def adherence_per_bar(score: Score, chords: np.ndarray | None = None) -> np.ndarray:
+    """`chord_adherence` of every bar, in free time of every two seconds: (bars,), NaN where no note or no chord is."""
+    chords, notes, lines = score.chords if chords is None else chords, pitched(score), score.bars()
+    rows = np.concatenate([np.array([(-1, -1, 0, -1)], dtype=CHORD), chords[chords["tick"] < lines[-1]]])
+    edges = np.unique(np.concatenate([lines, np.maximum(rows["tick"], 0)]))
+    onsets = notes["onset"].astype(np.int64)
+    note, cell, length = spread(onsets, onsets + notes["duration"], edges)
+    held = rows[np.searchsorted(rows["tick"], edges[cell], side="right") - 1]
+    inside = pitch_classes(held["root"], held["quality"], held["bass"])[np.arange(len(note)), notes["pitch"][note] % 12]
+    bar, length = np.searchsorted(lines, edges[cell], side="right") - 1, length * (held["root"] >= 0)
+    total, kept = (np.bincount(bar, weights, len(lines) - 1) for weights in (length, length * inside))
+    return np.divide(kept, total, out=np.full(len(total), np.nan), where=total > 0)
+
+
+def strong_beats(score: Score, chords: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where metre or harmony has weight before a tick: ticks (n,), and the rows of CHORD that hold there (n,).
+
+    They are the bar lines, the middle of bars that have an even number of beats, and wherever the chord changes; in
+    free time only that. What lies before the first chord is left out.
+    """
+    chords = merged(chords)
+    ticks = chords["tick"].astype(np.int64)
+    if not score.free:
+        bars, beats = score.bars(end), score.beats(end)
+        first = np.searchsorted(beats, bars)
+        even = np.diff(first) % 2 == 0
+        ticks = np.concatenate([ticks, bars, beats[(first[:-1] + first[1:])[even] // 2]])
+    ticks = np.unique(ticks)
+    held = np.searchsorted(chords["tick"], ticks, side="right") - 1
+    kept = (held >= 0) & (ticks < end)
+    return ticks[kept], chords[held[kept]]
+
+
+def strong_beat_adherence(score: Score, chords: np.ndarray | None = None) -> float:
+    """The share of the notes struck on strong beats (see `strong_beats`) that are tones of the chord there: 0 to 1.
+
+    All that the chord names is its tone: C7b9 has a D flat. Bars of 4/4 have two strong beats, of 3/4 one.
+    """
+    notes = pitched(score)
+    beats, held = strong_beats(score, score.chords if chords is None else chords, score.end)
+    if not len(beats) or not len(notes):
+        return np.nan
+    onsets = notes["onset"].astype(np.int64)
+    after = np.searchsorted(beats, onsets).clip(1, max(len(beats) - 1, 1))
+    nearest = np.where(2 * onsets < beats[after - 1] + beats[after % len(beats)], after - 1, after % len(beats))
+    on = np.abs(onsets - beats[nearest]) <= NEAR * score.ticks_per_quarter
+    held, pitch = held[nearest[on]], notes["pitch"][on] % 12
+    inside = pitch_classes(held["root"], held["quality"], held["bass"])[np.arange(len(held)), pitch]
+    return _mean(np.where(held["root"] >= 0, inside, np.nan))
+
+
+def bass_adherence(score: Score, chords: np.ndarray | None = None) -> float:
+    """The share of chord changes at which the lowest note is the chord's root, or the bass written after its slash.
+
+    It is the lowest of the notes that sound on, or are struck, when the chord changes; where there is none, of those
+    struck first under the chord. Changes under which nothing sounds are left out.
+    """
+    chords, notes, near = score.chords if chords is None else chords, pitched(score), NEAR * score.ticks_per_quarter
+    chords = merged(chords)
+    onsets, ends = notes["onset"].astype(np.int64), notes["onset"].astype(np.int64) + notes["duration"]
+    found = []
+    for (tick, root, _, bass), until in zip(chords.tolist(), [*chords["tick"].tolist(), np.inf][1:], strict=True):
+        struck = np.abs(onsets - tick) <= near
+        sounding = struck | ((onsets < tick) & (ends > tick + near))
+        if not sounding.any():
+            later = onsets[(onsets > tick) & (onsets < until - near)]
+            sounding = (onsets >= later[0]) & (onsets <= later[0] + near) if len(later) else sounding
+        if root >= 0 and sounding.any():
+            found.append(notes["pitch"][sounding].min() % 12 == bass)
+    return float(np.mean(found)) if found else np.nan
 
 
 def _time_inside(score: Score, chords: np.ndarray | None) -> np.ndarray:
@@ -229,6 +302,8 @@ MEASURES: dict[str, Callable[[Score], float]] = {
         chord_adherence,
         rotated_adherence,
         adherence_gain,
+        strong_beat_adherence,
+        bass_adherence,
         recurrence,
         repeated_bars,
         groove_consistency,

@@ -112,6 +112,57 @@ class Grammar(ABC):
         """About the last `keep` ids, cut at a bar line and made whole, for a context that the stream has outgrown."""
 
 
+class NoteGrammar(Grammar):
+    """A grammar that knows the notes it has taken in: what harmony and guard listen to. Times are steps of its clock,
+    from the plan's start.
+    """
+
+    keys: int  # the id that strikes pitch 0; those of the other pitches follow
+    releases: int | None = None  # the id that lifts pitch 0, where notes are ended by ids of their own
+    part_words: int  # the id of the first part
+    leaves: np.ndarray  # (vocab_size,) bool: ids after which no more notes come at this moment
+    leads: tuple[str, ...]  # parts whose notes may stand before the bass of their moment
+    parts: np.ndarray  # (PARTS,) bool: which are to be written
+    part: int  # the one in force, an index into PARTS
+    notes: list[list[int]]  # onset, end (-1 while the key is down), pitch and part of every note written so far
+    held: list[list[int]]  # those of them that sound now
+    times: list[int]  # where each of `lines` stands
+    end: int  # where the plan ends
+
+    def __init__(self, tokenizer: Tokenizer, plan: Plan):
+        self.made_from = tokenizer, plan
+        self.ids, self.notes = [], []
+
+    @property
+    @abstractmethod
+    def now(self) -> int:
+        """Where the clock stands."""
+
+    @property
+    @abstractmethod
+    def ringing(self) -> list[list[int]]:
+        """The rows of the notes whose length the next id decides."""
+
+    @abstractmethod
+    def late(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """(vocab_size,) bool twice: ids that let `ringing` sound past a step, and the id that ends it there."""
+
+    @abstractmethod
+    def steps(self, ticks: np.ndarray) -> np.ndarray:
+        """Ticks of the plan's score in steps."""
+
+    @abstractmethod
+    def seconds(self, steps: np.ndarray) -> np.ndarray:
+        """Steps in seconds."""
+
+    def rewound(self, count: int) -> NoteGrammar:
+        """A grammar of the same plan that has taken in only the first `count` ids."""
+        again = type(self)(*self.made_from)
+        for token in self.ids[:count]:
+            again.push(token)
+        return again
+
+
 class Tokenizer(ABC):
     """Score to ids and back. `words[id]` is the word of an id; PAD, BOS and EOS are 0, 1 and 2."""
 

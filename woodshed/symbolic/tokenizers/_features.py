@@ -31,7 +31,7 @@ def word_features(words: tuple[str, ...], steps: int) -> np.ndarray:
         for feature, weight in _told(kind, value, places[kind], steps):
             columns[feature][token] = weight
         places[kind] += 1
-    return np.stack([column for _, column in sorted(columns.items(), key=str)], axis=1)
+    return np.stack([columns[feature] for feature in sorted(columns, key=str)], axis=1)
 
 
 def _told(kind: str, value: str, place: int, steps: int):

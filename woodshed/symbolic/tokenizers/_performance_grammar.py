@@ -7,7 +7,7 @@ from collections import defaultdict
 import numpy as np
 
 from ..score import PARTS
-from . import EOS, Grammar, Plan, Tokenizer
+from . import EOS, NoteGrammar, Plan, Tokenizer
 from ._performance_words import (
     AHEAD,
     BASS,
@@ -22,6 +22,7 @@ from ._performance_words import (
     PEDAL_OFF,
     PEDAL_ON,
     SHIFT,
+    STEP,
     VELOCITY,
     WORDS,
     WRITE,
@@ -31,26 +32,30 @@ from ._performance_words import (
 MOST_HELD = 20  # notes that a moved window strikes again
 
 
-class PerformanceGrammar(Grammar):
+class PerformanceGrammar(NoteGrammar):
     """A key is struck only when up and lifted only when down; the plan's marks stop every time shift."""
 
+    keys, releases, part_words, leads = ON, OFF, PART, ("melody", "right")
+    leaves = np.isin(np.arange(len(WORDS)), [EOS, *range(SHIFT + 1, VELOCITY)])
+
     def __init__(self, tokenizer: Tokenizer, plan: Plan):
+        super().__init__(tokenizer, plan)
         fixed = tokenizer.pedalled(plan.laid_out).only(*plan.given).replace(pedals=())
         body = tokenizer.body(fixed, plan.start, plan.end, given=plan.given, last=plan.last)
         self.time = -AHEAD if plan.given else 0
         self.marks = _marks(body.ids, self.time)
-        clock = Clock(plan.score, plan.start, plan.end)
-        self.end = clock.length
-        self.ahead = [step for step in clock.bars().tolist() if 0 < step < self.end]  # bar lines still to come
+        self.clock = Clock(plan.score, plan.start, plan.end)
+        self.end = self.clock.length
+        self.ahead = [step for step in self.clock.bars().tolist() if 0 < step < self.end]  # bar lines still to come
         self.own_chords = not len(plan.laid_out.chords)
         self.pedals = tokenizer.pedal == "events"
         self.parts = np.array([part not in plan.given for part in PARTS])
         self.ring = plan.ring
-        self.ids: list[int] = []
         self.lines: list[int] = [0]
+        self.times: list[int] = [0]
         self.header: list[int] = []  # what the plan has to say now
         self.queue: list[int] = []  # shifts through the lead-in, or what closes the take
-        self.down: dict[int, int] = {}  # pitch to the step it was struck
+        self.down: dict[int, list[int]] = {}  # pitch to its row of `notes`
         self.velocity, self.part, self.pedal = -1, OTHER, False
         self.stage, self.struck, self.rested = "event", False, False
         self._reach()
@@ -74,6 +79,29 @@ class PerformanceGrammar(Grammar):
     def _queue_shift(self, until: int) -> None:
         full, rest = divmod(until - self.time, LONGEST)
         self.queue += [SHIFT + LONGEST] * full + ([SHIFT + rest] if rest else [])
+
+    @property
+    def now(self) -> int:
+        return self.time
+
+    @property
+    def held(self) -> list[list[int]]:
+        return list(self.down.values())
+
+    ringing = held
+
+    def late(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        past, last = np.zeros((2, len(WORDS)), dtype=bool)
+        if step - self.time < LONGEST:
+            past[SHIFT + 1 + step - self.time : SHIFT + LONGEST + 1] = True
+            last[SHIFT + step - self.time] = step > self.time
+        return past, last
+
+    def steps(self, ticks: np.ndarray) -> np.ndarray:
+        return self.clock.steps(ticks)
+
+    def seconds(self, steps: np.ndarray) -> np.ndarray:
+        return np.asarray(steps) * (STEP / 1000)
 
     @property
     def forced(self) -> int | None:
@@ -110,7 +138,7 @@ class PerformanceGrammar(Grammar):
 
     def _allow_off(self, mask: np.ndarray) -> None:
         if not self.struck:
-            mask[[OFF + pitch for pitch, step in self.down.items() if step < self.time]] = True
+            mask[[OFF + pitch for pitch, note in self.down.items() if note[0] < self.time]] = True
 
     def push(self, token: int) -> int:
         if self.header:
@@ -143,16 +171,20 @@ class PerformanceGrammar(Grammar):
         if self.ahead and self.ahead[0] <= self.time:
             self.ahead = [step for step in self.ahead if step > self.time]
             self.lines.append(len(self.ids))
+            self.times.append(self.time)
         if not self.queue:
             self._reach()
 
     def _play(self, token: int) -> None:
         self.stage, self.rested, self.done = "event", False, token == EOS
         if ON <= token < OFF:
-            self.down[token - ON] = self.time
+            self.down[token - ON] = [self.time, -1, token - ON, self.part]
+            self.notes.append(self.down[token - ON])
             self.struck = True
         elif OFF <= token <= SHIFT:
-            self.down.pop(token - OFF, None)
+            note = self.down.pop(token - OFF, None)
+            if note is not None:
+                note[1] = self.time
             if self.time >= self.end and not self.queue:
                 self._close()
         elif VELOCITY <= token < PEDAL_ON:

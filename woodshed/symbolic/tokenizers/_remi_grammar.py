@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from ..score import PARTS
-from . import EOS, Grammar, Plan, Tokenizer
+from . import EOS, NoteGrammar, Plan, Tokenizer
 from ._remi_words import (
     BAR,
     BASS,
@@ -28,11 +28,15 @@ from ._remi_words import (
 )
 
 
-class RemiGrammar(Grammar):
+class RemiGrammar(NoteGrammar):
     """Bars come from the plan; inside a bar positions rise, parts and pitches rise at a position."""
 
+    keys, part_words, leads = PITCH, PART, ("melody",)
+    leaves = np.isin(KIND, [KINDS.index("bar"), KINDS.index("position")]) | (np.arange(len(WORDS)) == EOS)
+
     def __init__(self, tokenizer: Tokenizer, plan: Plan):
-        score = plan.laid_out
+        super().__init__(tokenizer, plan)
+        self.score = score = plan.laid_out
         self.bars = bars = Bars(score, plan.start, plan.end, plan.last)
         given = score.only(*plan.given).replace(chords=())
         fixed = tokenizer.body(given, plan.start, plan.end, given=plan.given, last=plan.last)
@@ -43,19 +47,21 @@ class RemiGrammar(Grammar):
         self.own_chords = not len(score.chords)
         self.parts = np.array([part not in plan.given for part in PARTS])
         self.ring, self.open_end = plan.ring, plan.last is None
-        self.ids: list[int] = []
         self.lines: list[int] = []
+        self.times: list[int] = []
+        self.held: list[list[int]] = []
         self.header: list[int] = []  # what the plan still has to say before the model may speak
         self.queue: list[int] = []  # the chord that follows a forced position
         self._open_bar()
 
     @cached_property
-    def total(self) -> int:
+    def end(self) -> int:
         return int(self.bars.starts[-1])
 
     def _open_bar(self) -> None:
         self.header = list(self.headers[len(self.lines)])
         self.lines.append(len(self.ids))
+        self.times.append(self.line)
         self.position = self.pitch = -1
         self.part = self.top = OTHER  # `part` is in force; `top` is the highest part at this position
         self.stage = "bar"
@@ -64,6 +70,29 @@ class RemiGrammar(Grammar):
     def line(self) -> int:
         """The current bar's first step."""
         return int(self.bars.starts[len(self.lines) - 1])
+
+    @property
+    def now(self) -> int:
+        return self.line + self.position
+
+    @property
+    def ringing(self) -> list[list[int]]:
+        return [[self.now, -1, self.pitch, self.part]] if self.stage == "velocity" else []
+
+    def late(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        past, last = np.zeros((2, len(WORDS)), dtype=bool)
+        first = DURATION + int(np.searchsorted(DURATIONS, step - self.now, side="right"))
+        past[first : DURATION + len(DURATIONS)] = last[first - 1] = True
+        return past, last
+
+    def steps(self, ticks: np.ndarray) -> np.ndarray:
+        return self.bars.steps(ticks)
+
+    def seconds(self, steps: np.ndarray) -> np.ndarray:
+        origin = self.bars.origin
+        return self.score.seconds((np.asarray(steps) + origin) / self.bars.scale) - self.score.seconds(
+            origin / self.bars.scale
+        )
 
     @property
     def forced(self) -> int | None:
@@ -124,7 +153,7 @@ class RemiGrammar(Grammar):
         mask[VELOCITY:DURATION] = True
 
     def _after_velocity(self, mask: np.ndarray) -> None:
-        room = DURATIONS[-1] if self.ring else self.total - self.line - self.position
+        room = DURATIONS[-1] if self.ring else self.end - self.line - self.position
         mask[DURATION : DURATION + int(np.searchsorted(DURATIONS, room, side="right"))] = True
 
     def push(self, token: int) -> int:
@@ -157,10 +186,22 @@ class RemiGrammar(Grammar):
         self.stage = KINDS[KIND[token]]
         if self.stage == "position":
             self.position, self.pitch, self.top = token - POSITION, -1, -1
+            self.held = [note for note in self.held if note[1] > self.now]
         elif self.stage == "part":
             self.part = self.top = token - PART
             self.pitch = -1
         elif self.stage == "pitch":
             self.pitch, self.top = token - PITCH, self.part
+        elif self.stage == "duration":
+            self._strike(self.now + DURATIONS[token - DURATION])
         self.done = token == EOS
         return self._append(token)
+
+    def _strike(self, end: int) -> None:
+        """A note has been spelled; it ends one of its pitch and part that still rings."""
+        key = [self.pitch, self.part]
+        for note in self.held:
+            if note[2:] == key:
+                note[1] = self.now
+        self.notes.append([self.now, end, *key])
+        self.held = [note for note in self.held if note[1] > self.now] + [self.notes[-1]]

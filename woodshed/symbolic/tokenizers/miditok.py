@@ -1,50 +1,85 @@
-"""MidiTok's tokenizations behind our interface: `miditok:REMI`, `:TSD`, `:MIDILike` and `:Structured`.
+"""MidiTok's tokenizations behind our interface: `miditok:REMI`, `:TSD`, `:MIDILike`, `:Structured`, and
+`miditok:FOLDER` with the `tokenizer.json` that a model trained elsewhere brings.
 
-One keyboard, no parts, chords or pedal. The words are MidiTok's own (`Pitch_60`, `TimeShift_1.0.8`); which kind of word
-may follow which is MidiTok's own graph. https://github.com/Natooz/MidiTok
+One keyboard, no parts, chords or pedal. Ids and words are MidiTok's own (`Pitch_60`, `TimeShift_1.0.8`), and so is the
+graph of which kind of word may follow which; behind them come our words for tasks and heads.
+https://github.com/Natooz/MidiTok
 """
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from ...errors import InputError, MissingExtra
 from ..score import Score, Track
-from . import EOS, HEAD_WORDS, PART_WORDS, SPECIALS, TASK_WORDS, Body, Grammar, Plan, Tokenizer
+from . import EOS, HEAD_WORDS, SPECIALS, TASK_WORDS, Body, Grammar, Plan, Tokenizer
 
 VARIANTS = ("MIDILike", "REMI", "Structured", "TSD")  # those that are one stream of ids
 NOTE_FIELDS = ("onset", "duration", "pitch", "velocity")
 CLOCKS = ("TimeShift", "Rest")
+FILE = "tokenizer.json"
+MERGED = "_model"  # what the file of a trained tokenizer holds besides
+
+
+def outside(folder: Path) -> MidiTok | None:
+    """The tokenizer of a model trained with MidiTok, from the tokenizer.json beside it; None where there is no such
+    file, and an InputError where it is one that we cannot read."""
+    saved = _read(folder / FILE)
+    return MidiTok(saved=saved) if saved else None
+
+
+def _read(path: Path) -> dict | None:
+    """What a file says that MidiTok has written; None for any other file, and for none."""
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(saved, dict) or not saved.keys() >= {"tokenization", "config"}:
+        return None
+    if MERGED in saved:
+        raise InputError(f"{path}: its ids are learned combinations of tokens (BPE and the like), which cannot be read")
+    return {key: saved[key] for key in ("tokenization", "config")}
 
 
 class MidiTok(Tokenizer):
-    """A tokenization of MidiTok with its default settings, or with `config`, any of TokenizerConfig's."""
+    """A tokenization of MidiTok's: with its default settings or with `config`, any of TokenizerConfig's; or as in a
+    tokenizer.json that MidiTok has written: `variant` is its path or folder, or `saved` what it says."""
 
     needs_bars = True
     knows_chords = False
 
-    def __init__(self, variant: str = "REMI", **config):
+    def __init__(self, variant: str = "REMI", *, saved: dict | None = None, **config):
+        if saved is None and Path(variant).exists():
+            saved = _read(Path(variant) / FILE if Path(variant).is_dir() else Path(variant))
+        variant = saved["tokenization"] if saved else variant
         if variant not in VARIANTS:
-            raise InputError(f"unknown tokenization 'miditok:{variant}'; choose from: {', '.join(VARIANTS)}")
-        try:
-            package = import_module("miditok")
-        except ImportError:
-            raise MissingExtra("miditok", "miditok") from None
-        config = {"use_tempos": False, "use_time_signatures": False} | config
-        self.config = config
-        self.inner = getattr(package, variant)(package.TokenizerConfig(**config))
+            choice = ", ".join(VARIANTS)
+            told = f"choose from: {choice}, or give the {FILE} that MidiTok wrote, or its folder"
+            raise InputError(f"unknown tokenization 'miditok:{variant}'; {told}")
         self.name = f"miditok:{variant}"
-        inner = [word for word, _ in sorted(self.inner.vocab.items(), key=lambda item: item[1])]
-        self.words = (*SPECIALS, *PART_WORDS, *TASK_WORDS, *HEAD_WORDS, *inner)
-        self.first = len(self.words) - len(inner)
+        self.config = {"saved": saved} if saved else {"use_tempos": False, "use_time_signatures": False} | config
+        self.inner = _inner(variant, saved, self.config)
+        words = [word for word, _ in sorted(self.inner.vocab.items(), key=lambda item: item[1])]
+        if words[:3] != [f"{word}_None" for word in SPECIALS]:
+            raise InputError(f"{self.name}: its ids begin with {', '.join(words[:3])}; only PAD, BOS, EOS can be read")
+        self.known = len(words)  # MidiTok's own; a model from outside knows no others
+        self.words = (*SPECIALS, *words[3:], *TASK_WORDS, *HEAD_WORDS)
         self.steps = self.inner.config.max_num_pos_per_beat
 
     @property
     def settings(self) -> dict:
         return self.config
+
+    @property
+    def facts(self) -> dict:
+        """Name and fingerprint, as a folder of ours would say."""
+        return {"name": self.name, "fingerprint": self.fingerprint}
 
     def end(self, score: Score) -> int:
         return max(score.end, 1)
@@ -76,11 +111,11 @@ class MidiTok(Tokenizer):
             return Body(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool))
         sequences = self.inner(window)
         ids = (sequences if self.inner.one_token_stream else sequences[0]).ids
-        return Body(np.array(ids, dtype=np.int64) + self.first, np.ones(len(ids), dtype=bool))
+        return Body(np.array(ids, dtype=np.int64), np.ones(len(ids), dtype=bool))
 
     def decode_body(self, ids: np.ndarray) -> Score:
         ids = np.asarray(ids, dtype=np.int64)
-        return self._score(self.inner.decode([(ids[ids >= self.first] - self.first).tolist()]))
+        return self._score(self.inner.decode([ids[(ids > EOS) & (ids < self.known)].tolist()]))
 
     def _score(self, found) -> Score:
         notes = [note for track in found.tracks for note in track.notes]
@@ -99,7 +134,7 @@ class MidiTok(Tokenizer):
     def graph(self) -> dict[str, np.ndarray]:
         """For every kind of word the (vocab_size,) mask of what may follow it."""
         kinds = np.array([word.split("_")[0] for word in self.words])
-        mine = np.arange(len(self.words)) >= self.first
+        mine = np.arange(len(self.words)) < self.known
         barred = ("PAD", "BOS", "EOS", "MASK")
         return {
             kind: mine & np.isin(kinds, [name for name in follow if name not in barred])
@@ -113,13 +148,28 @@ class MidiTok(Tokenizer):
 TOKENIZER = MidiTok
 
 
+def _inner(variant: str, saved: dict | None, config: dict):
+    """MidiTok's own tokenizer; it takes what is saved from a file alone."""
+    try:
+        package = import_module("miditok")
+    except ImportError:
+        raise MissingExtra("miditok", "miditok") from None
+    kind = getattr(package, variant)
+    if not saved:
+        return kind(package.TokenizerConfig(**config))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / FILE
+        path.write_text(json.dumps(saved), encoding="utf-8")
+        return kind(params=path)
+
+
 class MidiTokGrammar(Grammar):
     """MidiTok's graph of what may follow what, and a clock that ends the take."""
 
     def __init__(self, tokenizer: MidiTok, plan: Plan):
         self.tokenizer = tokenizer
         self.quarters = (plan.end - plan.start) / plan.score.ticks_per_quarter
-        self.bar = 4.0  # MidiTok without time signatures takes every bar for 4/4
+        self.bar = 4.0  # quarters; without time signatures MidiTok takes every bar for 4/4
         self.time = 0.0
         self.ids: list[int] = []
         self.lines: list[int] = [0]
@@ -146,6 +196,9 @@ class MidiTokGrammar(Grammar):
                 token = EOS
             else:
                 self.lines.append(len(self.ids))
+        elif kind == "TimeSig":
+            beats, part = value.split("/")
+            self.bar = 4 * int(beats) / int(part)
         elif kind in CLOCKS:
             beats, part, resolution = (int(number) for number in value.split("."))
             self.time += beats + part / resolution

@@ -1,0 +1,64 @@
+"""How often the guard would step back in real music, where it never should, and what it costs.
+
+`python benchmarks/guard.py --data ../shared/data`: of every set the share of pieces in which it fires at any bar line,
+by reason, and milliseconds a bar. Its limits were chosen on the training split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections import Counter
+from pathlib import Path
+
+import bench
+import numpy as np
+import pop909
+
+from woodshed.errors import FileError
+from woodshed.symbolic.guard import faults
+from woodshed.symbolic.midi import read_midi
+from woodshed.symbolic.score import Score
+
+SETS = ("pop909", "lieder", "mutopia", "openewld", "giantmidi")
+
+
+def pieces(data: Path, name: str, split: str, count: int) -> list[Score]:
+    """Up to so many pieces of a set, drawn at random; POP909's on their annotated grid, played music in free time."""
+    with open(data / "manifest.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["set"] == name and row["split"] == split]
+    scores = []
+    for place in np.random.default_rng(0).permutation(len(rows))[:count]:
+        path = data / rows[place]["file"]
+        try:
+            score = pop909.load(path.parent) if name == "pop909" else read_midi(path)
+        except FileError:
+            continue
+        scores.append(score.freed() if name == "giantmidi" else score)
+    return scores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds manifest.csv")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--splits", default="train,test")
+    parser.add_argument("--pieces", type=int, default=300, help="of each set and split at most")
+    options = parser.parse_args()
+    rows = []
+    for split in options.splits.split(","):
+        for name in SETS:
+            scores = pieces(options.data, name, split, options.pieces)
+            began = time.process_time()
+            found = [set(faults(score).values()) for score in scores]
+            took, bars = time.process_time() - began, sum(len(score.bars()) - 1 for score in scores)
+            reasons = Counter(reason for reasons in found for reason in sorted(reasons))
+            row = {"set": name, "split": split, "pieces": len(scores), "fires in %": 100 * np.mean([*map(bool, found)])}
+            told = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
+            rows.append(row | {"because": told, "ms a bar": 1000 * took / bars})
+    bench.report(rows, options.json)
+
+
+if __name__ == "__main__":
+    main()
