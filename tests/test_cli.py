@@ -11,6 +11,7 @@ import pytest
 from toys import TINY
 
 from woodshed.cli import VERBS, main
+from woodshed.symbolic.midi import read_midi
 
 
 def run_main(capsys, *arguments) -> tuple[int, str, str]:
@@ -46,8 +47,27 @@ def test_the_whole_line_from_a_folder_to_takes(capsys, songs, tmp_path):
     assert sorted({path.suffix for path in folder.iterdir()}) == [".json", ".mid", ".png", ".wav"]
     code, _, err = run_main(capsys, "prepare", songs, "--out", tmp_path / "corpus")
     assert code == 1 and "corpus" in err and err.count("\n") == 1
+    play_in_a_file(capsys, tmp_path / "run", songs / "song 1.mid")
     code, _, err = run_main(capsys, "train", tmp_path / "corpus", "--out", tmp_path / "run", "--max-steps", 2)
     assert code == 1 and "--resume" in err
+
+
+def play_in_a_file(capsys, run, song):
+    """Go on from a song, fill a hole in it, accompany its melody; the printed chords can be given back."""
+    code, out, _ = run_main(capsys, "extend", run, song, "--bars", 1, "--takes", 1, "--keep-grid")
+    assert code == 0 and "002/take-1.mid: " in out
+    code, out, _ = run_main(capsys, "fill", run, song, "--bars", 2, "--parts", "melody", "--takes", 1, "--keep-grid")
+    assert code == 0 and "003/take-1.mid: " in out
+    code, out, _ = run_main(capsys, "accompany", run, song, "--takes", 1, "--keep-grid", "--seed", 1)
+    lines = out.splitlines()
+    assert code == 0 and lines[0] == "chords:" and (run / "takes" / "004" / "take-1-accompaniment.mid").exists()
+    chart = "\n".join(line for line in lines if line.startswith("|"))
+    code, again, _ = run_main(
+        capsys, "accompany", run, song, "--takes", 1, "--keep-grid", "--seed", 1, "--chords", chart
+    )
+    assert code == 0 and again.replace("005", "004") == out
+    files = [run / "takes" / folder / "take-1.mid" for folder in ("004", "005")]
+    assert read_midi(files[0]) == read_midi(files[1])
 
 
 @pytest.mark.parametrize(
@@ -60,13 +80,20 @@ def test_the_whole_line_from_a_folder_to_takes(capsys, songs, tmp_path):
         (["prepare", "{songs}", "--out", "c", "--fractions", "1,1"], "--fractions 1,1"),
         (["train", "{songs}", "--out", "r"], "not a corpus"),
         (["generate", "{songs}"], "not a run"),
+        (["fill", "piano", "nowhere.mid"], "say what to write anew: --bars 9-12, --seconds 20-26 or --parts melody"),
+        (["fill", "piano", "{songs}/song 1.mid", "--bars", "99-120"], "the file has 30 bars"),
+        (["fill", "piano", "{songs}/song 1.mid", "--bars", "0"], "--bars 0-0: write the first and the last"),
+        (["extend", "piano", "nowhere.mid"], "nowhere.mid: no such file"),
+        (["accompany", "piano", "{songs}/song 1.mid", "--melody", "Horn"], "--melody Horn: no such track"),
     ],
 )
 def test_what_cannot_work_is_one_line_and_exit_1(capsys, songs, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     places = {"{songs}": str(songs), "{empty}": str(tmp_path / "empty")}
-    code, _, err = run_main(capsys, *(places.get(word, word) for word in arguments))
+    for place, path in places.items():
+        arguments = [word.replace(place, path) for word in arguments]
+    code, _, err = run_main(capsys, *arguments)
     assert code == 1
     assert message in err and err.startswith("woodshed: ") and err.count("\n") == 1
     assert not (tmp_path / "c").exists() and not (tmp_path / "r").exists()

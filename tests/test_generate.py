@@ -1,15 +1,21 @@
 """Takes of a tiny run: they end where asked, hold the chords, repeat from their seed, and lose nothing."""
 
 import json
+from collections import Counter
 
 import mido
 import numpy as np
 import pytest
+from conftest import HANDS
 from folders import tune
 
 from woodshed.errors import FileError, InputError, RunError
-from woodshed.symbolic.generate import free_folder, generate, parse_metre, save_takes, temperatures
+from woodshed.files import free_folder
+from woodshed.symbolic.chords import estimate_key
+from woodshed.symbolic.generate import generate, temperatures
 from woodshed.symbolic.midi import read_midi, read_texts, write_midi
+from woodshed.symbolic.stage import parse_metre
+from woodshed.symbolic.takes import save_takes
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
 
@@ -31,14 +37,65 @@ def test_the_same_seed_plays_the_same_alone_or_among_others(run):
     assert three[0].score != three[1].score
 
 
-def test_a_prompt_is_kept_and_gone_on_from(run, tmp_path):
-    prompt = tune(1, notes=64)
+def test_what_is_extended_begins_with_the_very_file(run, tmp_path):
+    prompt = tune(1, notes=64, tracks=HANDS).replace(pedals=[(100, 127, 0), (900, 0, 0)])
     write_midi(prompt, tmp_path / "prompt.mid")
     take = generate(run, prompt=str(tmp_path / "prompt.mid"), bars=2, takes=1, seed=1)[0]
-    onsets = take.score.seconds(take.score.notes["onset"])
-    kept = np.sort(prompt.seconds(prompt.notes["onset"]))
-    assert len(take.score.notes) > len(prompt.notes)
-    assert np.allclose(np.sort(onsets)[: len(kept)] - onsets.min(), kept - kept.min(), atol=0.011)
+    begin = take.score.slice(0, prompt.end)
+    assert begin.tracks[:2] == prompt.tracks
+    assert begin.replace(chords=(), tracks=prompt.tracks) == prompt
+    assert len(take.score.notes) == len(prompt.notes) + take.notes and take.notes
+    assert take.score.end <= prompt.end + 2 * 1920
+
+
+def test_a_region_is_written_and_the_rest_stays(run):
+    song = tune(3, notes=96, tracks=HANDS)  # 12 bars
+    regions = [((2 * a - 2, 2 * b), {"bars": f"{a}-{b}"}) for a, b in ((5, 6), (1, 1), (12, 12))]
+    regions += [((8, 12), {"seconds": "8-12"}), ((4, 18), {"bars": "3-9", "parts": "melody"})]
+    for (first, last), asked in regions:
+        take = generate(run, prompt=song, takes=1, seed=2, **asked)[0]
+        onset = song.seconds(song.notes["onset"])
+        stays = (onset < first) | (onset >= last) | ((song.notes["track"] == 1) & ("parts" in asked))
+        theirs = Counter(map(tuple, song.notes[stays].tolist()))
+        ours = Counter(map(tuple, take.score.notes.tolist()))
+        assert not theirs - ours and take.notes == sum((ours - theirs).values()) > 0
+        new = np.array([note[:2] for note in (ours - theirs).elements()])
+        assert (song.seconds(new[:, 0]) >= first).all() and (song.seconds(new.sum(axis=1)) <= last + 1e-9).all()
+        assert generate(run, **take.settings | {"prompt": song})[0].score == take.score
+
+
+def test_an_accompaniment_keeps_the_melody_and_has_a_file_of_its_own(run, tmp_path):
+    song = tune(4, notes=64, tracks=HANDS)
+    take = generate(run, prompt=song, melody="auto", takes=1, seed=1)[0]
+    melody = song.notes[song.notes["track"] == 0]
+    assert take.score.notes[take.score.notes["track"] == 0].tolist() == melody.tolist()
+    assert [track.part for track in take.score.tracks] == ["melody", "accompaniment"]
+    assert generate(run, prompt=song, melody="auto", takes=1, seed=1, chords=take.chart)[0].score == take.score
+    paths = take.save(tmp_path / "take-1", sound=False, picture=False)
+    assert [path.name for path in paths] == ["take-1.mid", "take-1-accompaniment.mid", "take-1.json"]
+    alone = read_midi(paths[1])
+    assert len(alone.notes) == take.notes and [track.part for track in alone.tracks] == ["accompaniment"]
+    assert alone.chords.tolist() == take.score.chords.tolist()
+
+
+def test_an_ending_closes_on_the_tonic(run):
+    shares = []
+    for take in generate(run, bars=4, takes=2, seed=1, ending=True, bpm=100, progress=shares.append):
+        start = int(take.score.bars(take.score.ticks_per_quarter * 16)[3])
+        assert take.score.end <= start + 4 * take.score.ticks_per_quarter
+        assert (take.score.notes["onset"] >= start - 10).any()  # in steps of ten milliseconds
+        tonic, mode, _ = estimate_key(take.score.slice(0, start))
+        last = take.score.chords[-1].tolist()
+        assert abs(last[0] - start) <= 10 and last[1:] == (tonic, 0 if mode == "major" else 1, tonic)
+    assert shares == sorted(shares)
+    asked = generate(run, chords=CHORDS, bars=4, takes=1, seed=1, ending=True)[0]
+    assert asked.score.chords["root"].tolist()[-2:] == [2, 7]
+
+
+def test_no_take_is_without_notes(run):
+    """Where the model likes to write nothing, as one that has learned little does."""
+    takes = generate(run, bars=1, takes=24, seed=2**63, temperature="0.5:2")
+    assert min(take.notes for take in takes) > 0 and takes[0].seed == 2**63
 
 
 def test_max_length_and_seconds_end_at_a_bar_line(run):
@@ -122,3 +179,34 @@ def test_temperatures_and_metres():
     assert temperatures("0.8:1.2", 5) == [0.8, 0.9, 1.0, 1.1, 1.2]
     assert temperatures("1", 2) == [1.0, 1.0]
     assert parse_metre("6/8") == (6, 8)
+
+
+def test_strict_harmony_holds_strong_beats_and_the_bass_and_guided_lies_between(run):
+    asked = {"chords": "C7b9 Fmaj7/A | Bb G7", "bars": 4, "takes": 4, "seed": 2, "temperature": "1.0"}
+    strong, bass = {}, {}
+    for harmony in ("free", "guided", "strict"):
+        measures = [take.measures for take in generate(run, harmony=harmony, **asked)]
+        strong[harmony] = np.nanmean([found["strong_beat_adherence"] for found in measures])
+        bass[harmony] = np.nanmean([found["bass_adherence"] for found in measures])
+    assert strong["free"] < strong["guided"] < strong["strict"] and strong["strict"] >= 0.99
+    assert bass["free"] < bass["strict"] and bass["strict"] >= 0.95
+
+
+def test_adherence_is_told_for_every_bar_that_was_written(run, tmp_path):
+    first = generate(run, chords=CHORDS, bars=2, takes=1, seed=4)[0]
+    told = first.adherence_per_bar
+    assert len(told) == 2 and all(value is None or 0 <= value <= 1 for value in told)
+    more = generate(run, prompt=first.score, chords=CHORDS, bars=3, takes=1, seed=4)[0]
+    assert len(more.adherence_per_bar) == 3
+    more.save(tmp_path / "more", sound=False, picture=False)
+    facts = json.loads((tmp_path / "more.json").read_text(encoding="utf-8"))
+    assert facts["adherence_per_bar"] == list(more.adherence_per_bar) and facts["guarded"] == []
+
+
+def test_the_guard_says_what_it_did_unless_it_is_off(run):
+    """A model that is always sure of itself goes round in circles."""
+    stuck = {"bars": 24, "takes": 1, "seed": 1, "temperature": "0", "harmony": "free", "chords": "C"}
+    alone, guarded = (generate(run, guard=guard, **stuck)[0] for guard in (False, True))
+    assert alone.guarded == () and guarded.guarded
+    assert {"noticed", "bar", "back_to", "warmer"} <= guarded.guarded[0].keys()
+    assert guarded.score != alone.score

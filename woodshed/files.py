@@ -54,6 +54,20 @@ def new_folder(path: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def free_folder(parent: Path) -> Path:
+    """The next free number in a folder, made: 001, 002, ..."""
+    number = 1 + max((int(path.name) for path in parent.glob("*") if path.name.isdigit()), default=0)
+    while True:
+        folder = parent / f"{number:03d}"
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise FileError(folder, f"cannot be made: {error.strerror or error}") from None
+
+
 @contextmanager
 def whole(folder: Path) -> Iterator[None]:
     """A folder that is gone again, with all that is in it, unless the block comes to its end."""

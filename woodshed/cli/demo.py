@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from ..errors import MissingExtra
-from ..symbolic.generate import GenerateSettings, free_folder
+from ..files import free_folder
+from ..symbolic.generate import GenerateSettings
 from ..symbolic.inspect import inspect, render
 from ..symbolic.midi import write_midi
 from ..symbolic.prepare import PrepareSettings, corpus_lines, prepare

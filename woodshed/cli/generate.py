@@ -5,14 +5,15 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ..files import new_folder
-from ..symbolic.generate import GenerateSettings, free_folder, generate, save_takes
+from ..files import free_folder, new_folder
+from ..symbolic.generate import ComposeSettings, generate
 from ..symbolic.run import open_run
+from ..symbolic.takes import Take, save_takes
 from .terminal import bar
 
 
-def command(run: Positional[Path], settings: GenerateSettings, out: Path | None = None):
-    """Play: new music over your chords, from your bars, or free.
+def command(run: Positional[Path], settings: ComposeSettings, out: Path | None = None):
+    """Play new music, over your chords or free.
 
     Args:
         run: a run made by woodshed train, or a base model (piano, piano-played)
@@ -23,26 +24,47 @@ def command(run: Positional[Path], settings: GenerateSettings, out: Path | None 
     generate_with_bar(run, settings, out)
 
 
-def generate_with_bar(run: Path, settings: GenerateSettings, out: Path | None = None) -> Path:
-    """generate() with a progress bar; writes the takes, prints a line on each, and answers their folder."""
+def generate_with_bar(run: Path, settings: ComposeSettings, out: Path | None = None, **more) -> Path:
+    """generate() with a progress bar; writes the takes, prints a line on each, and answers their folder.
+
+    `more` are keywords of generate().
+    """
     opened = open_run(run, settings.checkpoint)
     parent = out or opened.place / "takes"
     with new_folder(parent):
         folder = free_folder(parent)
         try:
             with bar("playing") as progress:
-                takes = generate(opened, settings, progress=progress)
+                takes = generate(opened, settings, progress=progress, **more)
+            if takes[0].settings.get("melody"):
+                print("\n".join(["chords:", *chart_lines(takes[0].chart)]))
+            for remark in dict.fromkeys(remark for take in takes for remark in take.remarks):
+                print(remark)
             for take, paths in save_takes(takes, folder):
-                print(take_line(take, paths[0]))
+                print("\n".join(take_lines(take, paths[0])))
         finally:
             if not any(folder.iterdir()):
                 folder.rmdir()
     return folder
 
 
-def take_line(take, path: Path) -> str:
-    """Notes, chord adherence (and on rotated chords), recurrence and the file."""
+def chart_lines(chart: str) -> list[str]:
+    """A chart, four bars a line; as one text it is a chart again."""
+    bars = chart.strip("| ").split(" | ")
+    return [f"| {' | '.join(bars[first : first + 4])} |" for first in range(0, len(bars), 4)]
+
+
+def take_lines(take: Take, path: Path) -> list[str]:
+    """The file, notes, adherence to the chords (and to rotated ones, and bar by bar), recurrence, the guard's work."""
     told = [f"{take.notes} notes", f"{take.score.seconds(take.score.end):.1f} s", f"T {take.temperature:g}"]
     names = {"chord_adherence": "in chord", "rotated_adherence": "in rotated chords", "recurrence": "recurrence"}
     told += [f"{take.measures[k]:.2f} {about}" for k, about in names.items() if not math.isnan(take.measures[k])]
-    return f"{path}: " + ", ".join(told)
+    lines = [f"{path}: " + ", ".join(told)]
+    if any(value is not None for value in take.adherence_per_bar):
+        bars = ["  - " if value is None else f"{value:.2f}" for value in take.adherence_per_bar]
+        lines += [f"    in chord, bar by bar: {' '.join(bars)}"]
+    if take.guarded:
+        lines += [
+            f"    stepped back {len(take.guarded)} times: {', '.join(sorted({e['noticed'] for e in take.guarded}))}"
+        ]
+    return lines

@@ -26,12 +26,14 @@ from ..config import updated
 from ..errors import InputError, RunError
 from .chords import spell
 from .corpus import Corpus, open_corpus
-from .generate import MOST_BARS, GenerateSettings, Take, generate, temperatures
+from .generate import UNAIDED, GenerateSettings, generate, temperatures
 from .likelihood import hidden_state, likelihood
 from .likeness import Excerpt, compare_hidden, compare_histograms, compare_measures, overall
 from .midi import read_midi
 from .run import Run, longest, open_run
 from .score import Score
+from .stage import MOST_BARS
+from .takes import Take
 from .tokenizers import Tokenizer
 from .train import free_threads, threads
 
@@ -96,11 +98,11 @@ def evaluate(
     judge = open_run(settings.judge) if settings.judge else run
     _refuse_unfit(run, corpus, judge, settings)
     report = progress or (lambda share, text: None)
-    length = _length(corpus.tokenizer, settings)
+    length = excerpt_length(corpus.tokenizer, settings)
     excerpts, short = cut_excerpts(corpus, settings.split, length)
     files = _read_takes(settings.takes_dir) if settings.takes_dir else {}
-    device = _device()
-    model, rows = run.model(merge=True, device=device), corpus.evaluation_rows(settings.split, _row_length(run))
+    device = device_here()
+    model, rows = run.model(merge=True, device=device), corpus.evaluation_rows(settings.split, row_length(run))
     with threads(free_threads()):
         nats = likelihood(model, rows, corpus.tokenizer, progress=lambda share: report(0.3 * share, "likelihood"))
     played = []
@@ -117,7 +119,7 @@ def evaluate(
     report(0.9, "hidden states")
     if takes:
         judging = model if judge is run else judge.model(merge=True, device=device)
-        pool = partial(hidden_state, judging, judge.tokenizer, _row_length(judge))
+        pool = partial(hidden_state, judging, judge.tokenizer, row_length(judge))
         with threads(free_threads()):
             facts["frechet"] = {"judge": judge.folder.name} | compare_hidden(takes, excerpts, pool)
     report(1.0, "")
@@ -140,18 +142,23 @@ def make_settings(settings: EvaluateSettings | None, changes: dict) -> EvaluateS
 
 
 def _refuse_unfit(run: Run, corpus: Corpus, judge: Run, settings: EvaluateSettings) -> None:
+    refuse_other_tokens(run, corpus)
+    if not corpus.split(settings.split):
+        full = [name for name in ("train", "validation", "test") if corpus.split(name)]
+        raise InputError(f"--split {settings.split}: {corpus.folder} has no pieces in it; choose {' or '.join(full)}")
+    if judge.tokenizer.needs_bars and not corpus.tokenizer.needs_bars:
+        raise InputError(f"--judge {judge.folder} needs bars, and these takes have none; choose a run without bars")
+
+
+def refuse_other_tokens(run: Run, corpus: Corpus) -> None:
+    """A RunError unless the ids of a run mean what those of the corpus do."""
     ours, theirs = corpus.tokenizer, run.tokenizer
     if theirs.fingerprint != ours.fingerprint:
         told = f"its tokens are {theirs.name} {theirs.fingerprint}, those of {corpus.folder} {ours.name}"
         raise RunError(run.folder, f"{told} {ours.fingerprint}; give the corpus it was trained on, or one like it")
-    if not corpus.split(settings.split):
-        full = [name for name in ("train", "validation", "test") if corpus.split(name)]
-        raise InputError(f"--split {settings.split}: {corpus.folder} has no pieces in it; choose {' or '.join(full)}")
-    if judge.tokenizer.needs_bars and not ours.needs_bars:
-        raise InputError(f"--judge {judge.folder} needs bars, and these takes have none; choose a run without bars")
 
 
-def _length(tokenizer: Tokenizer, settings: EvaluateSettings) -> int:
+def excerpt_length(tokenizer: Tokenizer, settings: EvaluateSettings) -> int:
     """How long takes and excerpts are: bars, or where the tokens know none, seconds."""
     if tokenizer.needs_bars and settings.seconds is not None:
         raise InputError(f"--seconds {settings.seconds}: {tokenizer.name} tokens count bars; give --bars")
@@ -160,12 +167,13 @@ def _length(tokenizer: Tokenizer, settings: EvaluateSettings) -> int:
     return (settings.bars or DEFAULT_BARS) if tokenizer.needs_bars else (settings.seconds or DEFAULT_SECONDS)
 
 
-def _row_length(run: Run) -> int:
+def row_length(run: Run) -> int:
     """Ids in a row: as many as the run was trained with."""
     return run.facts["settings"].get("max_seq_len") or longest(run.folder) or 2048
 
 
-def _device() -> str:
+def device_here() -> str:
+    """The accelerator where there is one, else the CPU."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -224,10 +232,11 @@ def play(
 ) -> list[Take]:
     """Takes of a run from nothing: over the chords, tempo and metre of real excerpts, or where it knows no chords free.
 
-    Four takes share a progression; the progressions come from excerpts that are evenly spread over the pieces.
+    Nothing helps it with chords or out of loops. Four takes share a progression; the progressions come from excerpts
+    that are evenly spread over the pieces.
     """
     common = {"bars": length} if run.tokenizer.needs_bars else {"seconds": length}
-    common |= {"temperature": settings.temperature, "top_p": settings.top_p}
+    common |= {"temperature": settings.temperature, "top_p": settings.top_p} | UNAIDED
     knows = run.facts.get("music", {}).get("chords", run.tokenizer.knows_chords)
     charted = [excerpt.score for excerpt in excerpts if len(excerpt.score.chords)] if knows else []
     if not charted:

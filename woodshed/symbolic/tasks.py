@@ -74,9 +74,14 @@ def pose(
     return Posed(ids, mask)
 
 
-def prompt(tokenizer: Tokenizer, score: Score, region: Region, *, head=(), last: int | None = None) -> np.ndarray:
-    """All that stands before the region's own music: what a model is given to write it."""
-    end = tokenizer.end(score)
+def prompt(
+    tokenizer: Tokenizer, score: Score, region: Region, *, head=(), last: int | None = None, end: int | None = None
+) -> np.ndarray:
+    """All that stands before the region's own music: what a model is given to write it.
+
+    `end` is where the music ends, by default after all that rings; with that of the region nothing follows it.
+    """
+    end = tokenizer.end(score) if end is None else end
     task = _task(score, region, end)
     words = ["BOS", *([task] if task else []), *head]
     ids = [np.array([tokenizer.index[word] for word in words], dtype=np.int64)]

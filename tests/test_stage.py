@@ -1,0 +1,399 @@
+"""What stands around a region stays as it is, whatever is written into it; and what cannot be asked is refused."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from folders import tune
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from strategies import CHORD, scores
+from test_grid import moved
+from test_grid import song as pop
+from test_tokenizers import fit
+
+from woodshed.errors import FileError, InputError
+from woodshed.symbolic.chords import lay_out, merged, parse_progression
+from woodshed.symbolic.generate import make_settings
+from woodshed.symbolic.placing import finish, written
+from woodshed.symbolic.prompts import read_prompt
+from woodshed.symbolic.run import Run
+from woodshed.symbolic.score import CHORD as CHORD_DTYPE
+from woodshed.symbolic.score import Score, Track
+from woodshed.symbolic.stage import bar_lines, chart, fitted, set_stage
+from woodshed.symbolic.tasks import Region, prompt
+from woodshed.symbolic.tokenizers import make
+
+TOKENIZERS = {name: make(name) for name in ("remi", "performance")}
+HANDS = (Track("Piano", 0), Track("Piano", 0))
+SONG = (Track("Sung", 52, False, "melody"), Track("Band", 24, False, "accompaniment"), Track("Low", 33, False, "bass"))
+
+
+def run_of(name, **music):
+    """A run that has learned nothing: as much of it as a stage needs."""
+    return Run(Path("toy"), TOKENIZERS[name], {"music": {"prepared": {"hands": "joined"}, **music}}, Path("toy"))
+
+
+def stage_of(name, score, *, music=None, **asked):
+    return set_stage(run_of(name, **music or {}), make_settings(None, {"prompt": score, "keep_grid": True} | asked))
+
+
+def rows(array):
+    return sorted(array.tolist())
+
+
+def outside(stage, file, slack):
+    """The notes of a file that a stage may not touch."""
+    onset = stage.prompt.to_score(file.notes["onset"])
+    inside = (onset >= stage.region.start - slack) & (onset < stage.region.end - slack)
+    return file.notes[~(inside & np.isin(file.notes["track"], stage.tracks))]
+
+
+def check_law(stage, file, music, tokenizer):
+    """Outside of the region the result is the file; what is new lies inside it, in the parts to be written."""
+    whole, alone = finish(stage, written(stage, music), pedalled=not tokenizer.needs_bars)
+    # a note that sounds on the bar line though it was played a little early belongs to its bar
+    kept = Counter(map(tuple, rows(outside(stage, file, file.ticks_per_quarter // 24 if tokenizer.needs_bars else 0))))
+    new = Counter(map(tuple, rows(whole.notes)))
+    new.subtract(kept)
+    assert min(new.values(), default=0) >= 0
+    assert sum(new.values()) == len(alone.notes)
+    start, end = (int(stage.prompt.to_file(tick)) for tick in (stage.region.start, stage.region.end))
+    for onset, duration, _, _, track in new.elements():
+        assert start <= onset and onset + duration <= max(end, onset + 1)
+        assert track in stage.tracks or track >= len(file.tracks)
+    for name in ("tempos", "metres"):
+        assert rows(getattr(whole, name)) == rows(getattr(file, name))
+    for name in ("pedals",):
+        mine, theirs = (getattr(score, name) for score in (whole, file))
+        assert rows(mine[(mine["tick"] < start) | (mine["tick"] >= end)]) == rows(
+            theirs[(theirs["tick"] < start) | (theirs["tick"] >= end)]
+        )
+    assert [track[:3] for track in whole.tracks[: len(file.tracks)]] == [track[:3] for track in file.tracks]
+    assert (whole.ticks_per_quarter, whole.free) == (file.ticks_per_quarter, file.free)
+    return whole
+
+
+each = pytest.mark.parametrize("name", TOKENIZERS)
+
+
+@each
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_whatever_is_written_all_else_stays(name, data):
+    tokenizer = TOKENIZERS[name]
+    score, other = (data.draw(scores(free=False if tokenizer.needs_bars else None)) for _ in range(2))
+    assume(any(not track.drums for track in sounding(score)))
+    if score.free:
+        length = float(score.seconds(score.end))
+        first = data.draw(st.floats(0, max(length - 0.5, 0)))
+        asked = {"seconds": f"{first:.2f}-{first + data.draw(st.floats(0.1, 1)):.2f}"}
+    else:
+        count = len(score.bars()) - 1
+        first = data.draw(st.integers(1, count))
+        asked = {"bars": f"{first}-{data.draw(st.integers(first, count))}"}
+    stage = stage_of(name, score, **asked)
+    if data.draw(st.booleans()):
+        stage = stage_of(name, score, parts=data.draw(st.sampled_from(stage.prompt.parts())), **asked)
+    music = tokenizer.quantize(other)
+    check_law(stage, score, music.slice(0, max(1, stage.region.end - stage.region.start)), tokenizer)
+
+
+def sounding(score):
+    return [score.tracks[track] for track in np.unique(score.notes["track"]).tolist()]
+
+
+@each
+def test_what_stood_in_a_region_comes_back_when_it_is_written_again(name):
+    tokenizer = TOKENIZERS[name]
+    song = tune(3, notes=120, tracks=SONG, step=240)
+    for asked in ({"bars": "1-1"}, {"bars": "3-5"}, {"bars": "8-8"}, {"parts": "bass"}):
+        stage = stage_of(name, song, **asked)
+        whole_stage = stage_of(name, song)
+        region = stage.region
+        body = tokenizer.body(whole_stage.prompt.score, region.start, region.end, given=region.given(stage.score))
+        whole = check_law(stage, song, tokenizer.decode_body(body.ids), tokenizer)
+        told = [[note[:3] + note[4:] for note in rows(score.notes)] for score in (whole, song)]
+        assert told[0] == told[1], asked
+
+
+@each
+def test_a_prompt_without_a_beat_keeps_the_ticks_of_its_file(name):
+    """As a DAW records what is played without a click: 120 bpm, and no note on its grid."""
+    rng = np.random.default_rng(1)
+    onset = np.sort(rng.integers(0, 20_000, 300))
+    file = Score([(int(t), 400, int(p), 60, 0) for t, p in zip(onset, rng.integers(40, 80, 300), strict=True)])
+    file = file.without_overlaps().replace(pedals=[(100, 127, 0), (9_000, 0, 0), (11_000, 127, 0)])
+    if name == "remi":
+        with pytest.raises(InputError, match=r"played freely.*--keep-grid"):
+            stage_of(name, file, keep_grid=False, seconds="5-9")
+        return
+    stage = stage_of(name, file, keep_grid=False, seconds="5-9")
+    assert stage.score.free and not file.free and (stage.region.start, stage.region.end) == (5000, 9000)
+    music = Score([(500, 300, 60, 80, 0)], [(0, 127, 0), (2_000, 0, 0)], ticks_per_quarter=500, free=True)
+    whole = check_law(stage, file, music, TOKENIZERS[name])
+    assert (5280, 288, 60, 80, 0) in rows(whole.notes)  # 5.5 s on, at 960 ticks a second
+    pedals = [row for row in rows(whole.pedals) if 4800 <= row[0] < 8640]
+    assert pedals == [(4800, 127, 0), (6720, 0, 0), (8639, 127, 0)]  # down again, as it was in the file
+
+
+def test_the_pedal_of_the_file_stays_where_the_run_plays_none():
+    file = tune(1, notes=64).replace(pedals=[(tick, 127 * (tick % 960 == 0), 0) for tick in range(0, 9600, 480)])
+    stage = stage_of("remi", file, bars="2-3")
+    assert rows(check_law(stage, file, Score([(0, 12, 60, 80, 0)], ticks_per_quarter=12), make("remi")).pedals) == rows(
+        file.pedals
+    )
+
+
+# --- where the music goes --------------------------------------------------------------------------------------
+
+
+def test_notes_join_the_track_that_plays_their_part():
+    song = tune(3, notes=120, tracks=SONG)
+    stage = stage_of("remi", song, bars="2-3", parts=["bass", "accompaniment"])
+    music = Score(
+        [(0, 12, 40, 80, 0), (0, 12, 60, 80, 1), (12, 12, 64, 80, 2)],
+        tracks=(Track(part="bass"), Track(part="accompaniment"), Track(part="other")),
+        ticks_per_quarter=12,
+    )
+    whole = check_law(stage, song, music, make("remi"))
+    new = {(1920, 480, 40, 80, 2), (1920, 480, 60, 80, 1), (2400, 480, 64, 80, 1)}  # what has no part: the most notes
+    assert new <= set(map(tuple, whole.notes.tolist())) and len(whole.tracks) == 3
+
+
+def test_two_hands_learned_as_one_are_two_in_the_file():
+    """A run whose corpus joined the hands writes into both tracks; asked for one it hears the other as another part."""
+    left, right = tune(1, notes=60, center=48), tune(2, notes=60, center=74)
+    piano = right.merge(left).replace(tracks=HANDS)
+    both = stage_of("remi", piano, bars="2-3")
+    assert {track.part for track in both.score.tracks} == {"other"} and both.prompt.parts() == ["left", "right"]
+    music = Score([(0, 12, 50, 80, 0), (0, 12, 72, 80, 0)], tracks=(Track(part="other"),), ticks_per_quarter=12)
+    whole = check_law(both, piano, music, make("remi"))
+    assert {(1920, 480, 50, 80, 1), (1920, 480, 72, 80, 0)} <= set(map(tuple, whole.notes.tolist()))
+    one = stage_of("remi", piano, bars="2-3", parts="left")
+    assert one.region.parts == ("accompaniment",) and one.region.given(one.score) == ("melody",)
+    assert one.tracks == (1,)
+
+
+def test_a_key_that_is_down_stays_down():
+    file = Score([(0, 2100, 60, 80, 0), (0, 480, 62, 80, 0), (3840, 480, 64, 80, 0), (5000, 300, 64, 80, 0)])
+    stage = stage_of("remi", file, bars="2-2")
+    music = Score([(0, 3, 60, 90, 0), (0, 12, 64, 90, 0), (3, 12, 60, 91, 0), (6, 12, 60, 92, 0)], ticks_per_quarter=12)
+    whole = check_law(stage, file, music, make("remi"))
+    assert [row for row in rows(whole.notes) if row[2] == 60] == [
+        (0, 2100, 60, 80, 0),
+        (2100, 60, 60, 91, 0),
+        (2160, 480, 60, 92, 0),
+    ]
+
+
+def test_drums_stay_and_are_not_seen():
+    kit = Track("Kit", 0, True)
+    song = tune(1, notes=60).merge(tune(2, notes=60).replace(tracks=(kit,)))
+    stage = stage_of("remi", song, bars="2-3")
+    assert stage.tracks == (0,) and len(stage.score.tracks) == 1
+    check_law(stage, song, Score([(0, 12, 60, 80, 0)], ticks_per_quarter=12), make("remi"))
+    with pytest.raises(FileError, match="plays no drums, the file has only drums"):
+        stage_of("remi", tune(1).replace(tracks=(kit,)), bars="1-2")
+
+
+# --- after the end, and under a melody -------------------------------------------------------------------------
+
+
+@each
+@given(score=scores(free=False), bars=st.integers(1, 4))
+@settings(max_examples=15, deadline=None)
+def test_what_is_extended_begins_with_the_very_file(name, score, bars):
+    assume(any(not track.drums for track in sounding(score)))
+    stage = stage_of(name, score, bars=bars, bpm=90, metre="3/4")
+    lines = stage.score.bars(stage.region.end)
+    first = int(np.searchsorted(lines, stage.region.start))
+    assert lines[first] == stage.region.start and len(lines) == first + bars + 1
+    music = Score([(0, 12, 60, 80, 0)], ticks_per_quarter=12)
+    whole, _ = finish(stage, written(stage, music), pedalled=False)
+    assert rows(whole.notes[whole.notes["onset"] < stage.region.start]) == rows(score.notes)
+    assert whole.metres[-1].tolist()[1:] == (3, 4) and whole.tempos[-1]["usec"] == 666_667
+    assert (whole.notes["onset"] >= stage.region.start).sum() == 1
+
+
+@each
+@given(score=scores(free=False))
+@settings(max_examples=15, deadline=None)
+def test_a_melody_is_kept_exactly_and_nothing_else_is(name, score):
+    melody = np.unique(score.notes["track"]).tolist()
+    assume(any(not track.drums for track in sounding(score)))
+    number = next(track for track in melody if not score.tracks[track].drums)
+    named = score.replace(tracks=[t._replace(name=f"track {n}", part="other") for n, t in enumerate(score.tracks)])
+    stage = stage_of(name, named, melody=f"track {number}")
+    assert stage_of(name, named, melody=str(number + 1)).file == stage.file
+    assert stage.region.parts == ("accompaniment",) and stage.region.start == 0
+    music = Score([(0, 12, 40, 80, 0)], tracks=(Track(part="accompaniment"),), ticks_per_quarter=12)
+    whole, alone = finish(stage, written(stage, music), pedalled=False)
+    theirs = [note[:4] for note in rows(score.notes[score.notes["track"] == number])]
+    assert sorted(note[:4] for note in rows(whole.notes[whole.notes["track"] == 0])) == sorted(theirs)
+    assert [track.part for track in whole.tracks] == ["melody", "accompaniment"]
+    assert len(alone.notes) == 1 and [track.part for track in alone.tracks] == ["accompaniment"]
+
+
+@each
+def test_the_chords_of_an_accompaniment_can_be_given_back(name):
+    song = tune(5, notes=64, tracks=SONG[:1])
+    heard = stage_of(name, song, melody="auto")
+    assert heard.binding and heard.chart.count("|") == len(song.bars())
+    asked = stage_of(name, song, melody="auto", chords=heard.chart)
+    assert rows(asked.score.chords) == rows(heard.score.chords)
+    stated = song.replace(chords=[(0, 0, 0, 0), (1920, 5, 0, 5), (2880, 7, 10, 11)])
+    kept = stage_of(name, stated, melody="auto")
+    assert rows(kept.score.chords) == rows(stated.chords) and kept.chart.startswith("| C | F G7/B | G7/B |")
+    other = stage_of(name, stated, melody="auto", chords="Am | Dm")
+    assert other.score.chords["root"].tolist()[:4] == [9, 2, 9, 2]
+
+
+def test_bars_before_a_melody_are_an_introduction_over_its_first_chord():
+    line = tune(5, notes=64, tracks=SONG[:1])
+    rest, pickup = (line.replace(notes=[(n[0] + by, *n[1:]) for n in line.notes.tolist()]) for by in (3840, 1440))
+    chords = stage_of("remi", rest, melody="auto").score.chords
+    assert chords["tick"][0] == 0 and (chords["root"] >= 0).all() and chords["tick"][1] > 3840
+    assert stage_of("remi", pickup, melody="auto").score.chords["tick"][0] == 0
+
+
+def test_chords_asked_for_hold_in_the_region_only():
+    song = tune(5, notes=96).replace(chords=[(0, 0, 0, 0), (7680, 5, 0, 5)])
+    stage = stage_of("remi", song, bars="2-3", chords="Dm G")
+    assert [row[:2] for row in rows(stage.score.chords)] == [(0, 0), (1920, 2), (3840, 7), (5760, 0), (7680, 5)]
+    whole, _ = finish(stage, written(stage, Score([(0, 12, 60, 80, 0)], ticks_per_quarter=12)), pedalled=False)
+    assert rows(whole.chords) == rows(stage.score.chords)
+    free = stage_of("remi", song.replace(chords=()), bars="2-3")
+    assert not free.binding and stage_of("remi", song, bars="2-3").binding
+    with pytest.raises(InputError, match="learned no chords"):
+        stage_of("remi", song, bars="2-3", chords="C", music={"chords": False})
+
+
+@given(
+    lengths=st.lists(st.sampled_from([480, 960, 1440, 1920, 1000]), min_size=1, max_size=6),
+    places=st.lists(st.tuples(st.floats(0, 1), CHORD), max_size=12),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_chart_reads_back_to_the_same_chords(lengths, places):
+    lines = np.cumsum([0, *lengths])
+    chords = [
+        (int(at * lines[-1]), root, quality if root >= 0 else 0, bass if root >= 0 else -1)
+        for at, (root, quality, bass) in places
+    ]
+    chords = merged(Score(chords=np.array(chords, dtype=CHORD_DTYPE)).chords)
+    settled = lay_out(parse_progression(chart(chords, lines)), lines)
+    assert rows(lay_out(parse_progression(chart(settled, lines)), lines)) == rows(settled)
+    wanted = {row[1:] for row in chords.tolist() if row[0] < lines[-1]}
+    assert {row[1:] for row in settled.tolist()} <= wanted | {(-1, 0, -1)}
+    apart = np.abs(settled["tick"][:, None] - chords["tick"][None, :]).min(axis=1, initial=lines[-1])
+    assert (apart[1:] <= max(lengths) / 24).all()
+
+
+# --- which bars ------------------------------------------------------------------------------------------------
+
+
+@each
+def test_bars_and_seconds_are_counted_as_the_file_counts_them(name):
+    song = tune(2, notes=80, metres=[(0, 3, 4), (1440 * 4, 4, 4)])
+    for bars, ticks in (("1", (0, 1440)), ("4-5", (4320, 7680)), ("10-10", (15360, 17280))):
+        stage = stage_of(name, song, bars=bars if "-" in bars else f"{bars}-{bars}")
+        assert (stage.region.start, stage.region.end) == ticks
+    stage = stage_of(name, song, seconds="2-5.5")
+    ticks = (1440, 5760) if name == "remi" else (1920, 5280)  # whole bars where the run needs bars
+    assert (stage.region.start, stage.region.end) == ticks
+
+
+def test_bars_begin_where_the_music_has_them():
+    """A file whose bar lines are wrong: bars are counted from the first that the music has, and the ticks stay."""
+    file = moved(pop(), 700)
+    stage = stage_of("remi", file, keep_grid=False, bars="2-3")
+    assert (
+        int(stage.prompt.to_file(stage.region.start)) == 700
+        and stage.prompt.origin > 0
+        and "bars are counted" in stage.prompt.remark
+    )
+    check_law(stage, file, Score([(0, 12, 60, 80, 0)], ticks_per_quarter=12), make("remi"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (dict(bars="9-12"), "--bars 9-12: the file has 8 bars"),
+        (dict(bars="0-3"), "--bars 0-3: write the first and the last"),
+        (dict(bars="12-9"), "--bars 12-9: write the first"),
+        (dict(bars="1.5-2"), r"--bars 1\.5-2: write"),
+        (dict(bars="two"), "--bars two: write"),
+        (dict(bars=0), "--bars 0: choose 1"),
+        (dict(seconds="9-8"), "--seconds 9-8: write from when"),
+        (dict(seconds="20-26"), r"--seconds 20-26: the file lasts 16\.0 s"),
+        (dict(seconds="14-99"), "--seconds 14-99: the file lasts"),
+        (dict(parts=""), "--parts: name at least one"),
+        (dict(parts=("melody", "")), "--parts: name at least one"),
+        (dict(parts=()), "--parts: name at least one"),
+        (dict(parts="flute"), "--parts flute: the file has no such part; choose from: melody, bass, accompaniment"),
+        (dict(parts="melody left"), "--parts left: the file has no such part"),
+        (dict(parts="melody", bars=4), "say which bars"),
+        (dict(melody="Horn"), "--melody Horn: no such track; choose with --melody one of: 1 'Sung', 2 'Band', 3 'Low'"),
+        (dict(melody="7"), "--melody 7: no such track"),
+        (dict(bars="1-2", bpm=90), "--bpm: what is written inside"),
+        (dict(prompt=None, bars="1-2"), "belong to a prompt"),
+        (dict(prompt=None, parts="melody"), "belong to a prompt"),
+        (dict(prompt=Score()), "no notes"),
+        (dict(bars="1-2", chords="H7"), "H7"),
+    ],
+)
+def test_what_is_no_region_is_refused_by_name(asked, message):
+    song = tune(3, notes=64, tracks=SONG)
+    with pytest.raises((InputError, FileError), match=message):
+        stage_of("remi", song, **asked)
+
+
+def test_free_time_has_no_bars():
+    with pytest.raises(InputError, match="--bars 1-2: the file is played freely"):
+        stage_of("performance", tune(1).freed(), bars="1-2")
+
+
+# --- what fits -------------------------------------------------------------------------------------------------
+
+
+@each
+@given(score=scores(), data=st.data(), room=st.integers(0, 300))
+@settings(max_examples=25, deadline=None)
+def test_any_prompt_fits_into_any_room(name, score, data, room):
+    tokenizer = TOKENIZERS[name]
+    assume(fit(score, tokenizer))
+    lines = score.seams(tokenizer.end(score)).tolist()
+    first = data.draw(st.integers(0, len(lines) - 2))
+    region = Region(lines[first], lines[data.draw(st.integers(first + 1, len(lines) - 1))])
+    cut, moved = fitted(tokenizer, score, region, room)
+    assert moved.end - moved.start == region.end - region.start
+    end = None if (cut.notes["onset"] >= moved.end).any() else moved.end
+    ids = prompt(tokenizer, cut.replace(notes=cut.notes[cut.notes["onset"] < moved.end]), moved, end=moved.end)
+    assert len(ids) <= room + 8
+    assert end is None or len(prompt(tokenizer, cut, moved, end=end)) <= room + 8
+    all_of_it, same = fitted(tokenizer, score, region, 10**6)
+    assert same == region and len(all_of_it.notes) == len(score.notes)
+
+
+def test_a_long_file_is_cut_on_both_sides_at_bars_far_from_the_region():
+    tokenizer, song = TOKENIZERS["remi"], tune(1, notes=2400)
+    region = Region(1920 * 150, 1920 * 154)
+    cut, moved = fitted(tokenizer, song, region, 600)
+    before, after = moved.start // 1920, (cut.end - moved.end) // 1920
+    assert before == pytest.approx(after, abs=1) and 5 < before < 20
+    at_the_end, last = fitted(tokenizer, song, Region(1920 * 298, 1920 * 300), 600)
+    assert last.start // 1920 > 1.8 * before and at_the_end.end <= last.end
+
+
+def test_bar_lines_of_free_time_are_two_seconds_apart():
+    assert bar_lines(tune(1).freed(), 500, 5000).tolist() == [500, 2500, 4500, 5000]
+
+
+def test_read_prompt_takes_paths_and_says_what_is_wrong(tmp_path):
+    with pytest.raises(FileError, match="no such file"):
+        read_prompt(tmp_path / "nothing.mid", {})
+    with pytest.raises(FileError, match=r"plays melody, the file has only other"):
+        read_prompt(
+            tune(1).merge(tune(2, center=40)).replace(tracks=(Track(part="other"),) * 2), {"only_part": "melody"}
+        )
