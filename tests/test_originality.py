@@ -1,0 +1,399 @@
+"""Copies are found in any key and tempo, beside naive references; what everybody plays counts little."""
+
+import json
+
+import numpy as np
+import pytest
+from folders import tune
+from hypothesis import given
+from strategies import DATA, scores
+
+from woodshed.cli import main
+from woodshed.errors import EmptyCorpus, FileError
+from woodshed.symbolic import alignment, originality
+from woodshed.symbolic.alignment import BAND, COST, DRIFT, FIGURE, NOTE, SLACK, TOGETHER, Lines, Pairs, align, lines
+from woodshed.symbolic.inspect import InspectSettings, examine
+from woodshed.symbolic.midi import write_midi
+from woodshed.symbolic.originality import Index, level, originality_index, stretches
+from woodshed.symbolic.prepare import prepare
+from woodshed.symbolic.score import Score, Track
+
+HANDS = (Track("Melody", 0, False, "melody"), Track("Piano", 0, False, "accompaniment"))
+
+
+def disguised(score: Score, seed: int, tempo: float = 1.0, semitones: int = 5) -> Score:
+    """Transposed, in another tempo, every onset moved by up to half a sixteenth triplet, one note in twelve altered."""
+    rng, notes, tpq = np.random.default_rng(seed), score.notes.copy(), score.ticks_per_quarter
+    jitter = rng.uniform(-tpq / 12, tpq / 12, len(notes))
+    notes["onset"] = np.maximum(np.rint(notes["onset"] * tempo + jitter), 0)
+    notes["duration"] = np.maximum(np.rint(notes["duration"] * tempo), 1)
+    altered = rng.permutation(len(notes))[: len(notes) // 12]
+    notes["pitch"][altered] += rng.choice([1, 2, 3, 5], len(altered)).astype(np.uint8)
+    return score.replace(notes=notes).transpose(semitones)
+
+
+def bars(score: Score, first: int, count: int) -> Score:
+    """So many bars, the first of them counted from 1."""
+    edges = score.bars()
+    return score.slice(int(edges[first - 1]), int(edges[min(first - 1 + count, len(edges) - 1)]), cut=True)
+
+
+@pytest.fixture(scope="module")
+def tunes():
+    pieces = [tune(seed, tracks=HANDS) for seed in range(12)]
+    return Index(
+        pieces, [f"{seed}.mid" for seed in range(12)], held_out=[tune(seed, tracks=HANDS) for seed in range(50, 58)]
+    )
+
+
+# --- lines and alignments beside naive references --------------------------------------------------------------
+
+
+def naive_line(notes: list[tuple], sign: int) -> list[tuple]:
+    """(pitch, onset) of the notes (onset, end, pitch) that no other covers."""
+    kept = []
+    for n, (onset, end, pitch) in enumerate(notes):
+        half = onset + max((end - onset) / 2, TOGETHER)
+        others = [(o, e, sign * p, k) for k, (o, e, p) in enumerate(notes) if k != n]
+        begins_with = [abs(o - onset) <= TOGETHER and (p, -k) > (sign * pitch, -n) for o, e, p, k in others]
+        sounding = [k < n and e >= half and p > sign * pitch for o, e, p, k in others]
+        if not any(begins_with + sounding):
+            kept.append((pitch, onset))
+    return kept
+
+
+@given(scores())
+def test_lines_equal_those_made_note_by_note(score):
+    found, tpq = lines(score), score.ticks_per_quarter
+    notes = [n for n in score.notes.tolist() if not score.tracks[n[4]].drums]
+    tracks = sorted({n[4] for n in notes})
+    groups = [("highest", set(tracks), 1), ("lowest", set(tracks), -1)]
+    groups += [(score.tracks[t].part, {t}, 1) for t in tracks if len(tracks) > 1]
+    assert found.names == tuple(name for name, *_ in groups)
+    if len(notes) <= alignment.NEIGHBOURS:
+        for k, (_, members, sign) in enumerate(groups):
+            rows = [(n[0] / tpq, n[0] / tpq + n[1] / tpq, n[2]) for n in notes if n[4] in members]
+            mine = slice(*found.starts[k : k + 2])
+            naive = [(pitch, np.float32(onset)) for pitch, onset in naive_line(rows, sign)]
+            assert list(zip(found.pitch[mine].tolist(), found.time[mine], strict=True)) == naive
+
+
+def naive_align(mine, theirs, gains, move, tempo) -> int:
+    """Smith and Waterman on whole lines of (pitch, time), cell by cell."""
+    table = [[0] * (len(theirs) + 1) for _ in range(len(mine) + 1)]
+    for i, (pitch, time) in enumerate(mine):
+        for j, (other, then) in enumerate(theirs):
+            mine_gap = time - mine[i - 1][1] if i else 0.0
+            gap = then - theirs[j - 1][1] if j else 0.0
+            late = abs(mine_gap * tempo - gap) > SLACK * max(tempo, 1) + DRIFT * gap
+            gain = -COST if pitch + move != other else 0 if late and table[i][j] else gains[i]
+            table[i + 1][j + 1] = max(0, table[i][j] + gain, table[i][j + 1] - COST, table[i + 1][j] - COST)
+    return max(map(max, table))
+
+
+def random_lines(rng, count: int) -> Lines:
+    """Lines on a small scale, in eighths and quarters: much agrees by chance."""
+    sizes = rng.integers(1, 30, count)
+    starts = np.append(0, np.cumsum(sizes))
+    time = np.concatenate([np.cumsum(rng.choice([0.5, 1.0], size)) for size in sizes])
+    pitch = rng.integers(60, 64, starts[-1])
+    return Lines(pitch.astype(np.int16), time.astype(np.float32), starts, ("highest",) * count, np.arange(count))
+
+
+def rows(these: Lines, k: int) -> list[tuple]:
+    part = slice(*these.starts[k : k + 2])
+    return list(zip(these.pitch[part].tolist(), these.time[part].tolist(), strict=True))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_alignments_equal_those_made_cell_by_cell(seed):
+    rng = np.random.default_rng(seed)
+    mine, theirs, count = random_lines(rng, 6), random_lines(rng, 6), 12
+    gains = rng.integers(0, NOTE + 1, len(mine.pitch))
+    one, other = rng.integers(0, 6, count), rng.integers(0, 6, count)
+    move, tempo = rng.integers(-1, 2, count), rng.choice([0.5, 1.0, 2.0], count)
+    low = theirs.starts[other] - mine.starts[one] - BAND // 2
+    for c, (score, i, j) in enumerate(align(mine, theirs, gains, Pairs(one, other, move, low, tempo))):
+        naive = naive_align(rows(mine, one[c]), rows(theirs, other[c]), gains[mine.starts[one[c]] :], move[c], tempo[c])
+        assert score == naive
+        assert (mine.pitch[i] + move[c] == theirs.pitch[j]).all()
+        assert (np.diff(i) > 0).all() and (np.diff(j) > 0).all()
+        assert score <= gains[i].sum()
+
+
+def naive_rarity(pieces: list[Score]) -> dict[tuple, float]:
+    """Of every figure in any piece."""
+    inside: dict[tuple, set] = {}
+    for number, piece in enumerate(pieces):
+        found = lines(piece)
+        for k in range(len(found.names)):
+            steps = np.diff([pitch for pitch, _ in rows(found, k)]).tolist()
+            for n in range(len(steps) - FIGURE + 1):
+                inside.setdefault(tuple(steps[n : n + FIGURE]), set()).add(number)
+    return {figure: 1 - np.log(len(songs)) / np.log(len(pieces)) for figure, songs in inside.items()}
+
+
+def naive_best(take: Score, pieces: list[Score]) -> int:
+    """The best of all alignments in the same tempo: every line beside every line in every key."""
+    rarity, best, mine = naive_rarity(pieces), 0, lines(take)
+    for k in range(len(mine.names)):
+        line = rows(mine, k)
+        steps = np.diff([pitch for pitch, _ in line]).tolist()
+        runs = [tuple(steps[n : n + FIGURE]) for n in range(len(steps) - FIGURE + 1)]
+        worth = [rarity.get(run, 1.0) / runs.count(run) for run in runs]
+        over = [worth[max(n - FIGURE, 0) : n + 1] for n in range(len(line))]
+        gains = [round(NOTE * float(np.mean(some))) if some else 0 for some in over]
+        for piece in pieces:
+            theirs = lines(piece)
+            for other in range(len(theirs.names)):
+                there = rows(theirs, other)
+                for move in {b - a for a, _ in line for b, _ in there}:
+                    best = max(best, naive_align(line, there, gains, move, 1.0))
+    return best
+
+
+def test_the_index_finds_what_a_search_through_everything_finds():
+    pieces = [tune(seed, notes=32) for seed in range(3)]
+    known = Index(pieces, [str(seed) for seed in range(3)])
+    for seed in range(3):
+        take = disguised(pieces[seed].slice(8 * 240, 28 * 240, cut=True), seed)
+        mine = lines(take)
+        gains, pairs = known._search(mine)
+        found = max(score for score, *_ in align(mine, known.lines, gains, pairs))
+        assert found == pytest.approx(naive_best(take, pieces), abs=2)
+
+
+# --- copies ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tempo", [0.5, 0.9, 1.0, 1.1, 2.0])
+@pytest.mark.parametrize("semitones", [-7, 0, 6])
+def test_a_disguised_copy_inside_other_music_is_found_where_it_is(tunes, tempo, semitones):
+    """Four bars of eighths, between four bars before and four after that are nobody's."""
+    own = tune(99, notes=64, tracks=HANDS)
+    copy = disguised(bars(tunes.scores[3], 9, 4), 1, tempo, semitones)
+    notes = copy.notes.copy()
+    notes["onset"] += 4 * 1920
+    after = own.notes[32:].copy()
+    after["onset"] += round(4 * 1920 * tempo)
+    report = tunes.report(own.replace(notes=np.concatenate([own.notes[:32], notes, after])))
+    match = report.matches[0]
+    assert report.flagged and match.path == "3.mid"
+    assert abs(match.bar - 9) <= 1 and abs(match.take_bar - 5) <= 1
+    assert match.semitones == semitones and match.tempo == pytest.approx(1 / tempo, rel=0.1)
+    assert 20 <= match.notes <= 32 and match.bars == pytest.approx(4 * tempo, rel=0.35)
+    assert "NOT ORIGINAL" in str(report) and f"in 3.mid bar {match.bar}" in str(report)
+
+
+def test_a_copy_played_freely_is_named_in_seconds(tunes):
+    copy = disguised(bars(tunes.scores[5], 3, 6), 2).freed()
+    match = tunes.report(copy).matches[0]
+    assert match.path == "5.mid" and match.take_bar is None and match.bars is None
+    assert match.second == pytest.approx(4.0, abs=2.0)  # two bars of 2 s go before
+    assert "s from 0." in str(match)
+
+
+def test_copies_of_two_pieces_are_both_told(tunes):
+    first, second = bars(tunes.scores[1], 5, 4), bars(tunes.scores[2], 10, 4)
+    late = second.notes.copy()
+    late["onset"] += 4 * 1920
+    matches = tunes.matches(first.replace(notes=np.concatenate([first.notes, late])))
+    assert {match.path for match in matches[:2]} == {"1.mid", "2.mid"}
+    assert sum(match.share for match in matches[:2]) == pytest.approx(1, abs=0.1)
+
+
+def test_texture_tells_a_copy_of_everything_from_a_copied_melody(tunes):
+    copy = bars(tunes.scores[0], 4, 6)
+    other = disguised(bars(tunes.scores[7], 12, 6).only("accompaniment"), 3)
+    match, melody = tunes.matches(copy)[0], tunes.matches(copy.only("melody").merge(other))[0]
+    assert match.texture > 0.9
+    assert melody.path == "0.mid" and melody.texture < 0.7
+
+
+def test_other_music_of_the_same_kind_is_not_flagged(tunes):
+    reports = [tunes.report(tune(seed, tracks=HANDS, notes=128)) for seed in range(100, 140)]
+    assert np.mean([report.flagged for report in reports]) <= 0.05
+    assert tunes.summary([tune(100, notes=128)])["flagged"] in (0, 1)
+
+
+# --- what everybody plays --------------------------------------------------------------------------------------
+
+
+def alberti(chords: list[int], seed: int) -> Score:
+    """A bar of eighths for each chord below a melody that nobody else has."""
+    figure = [(1920 * n + 240 * k, 48 + root + (0, 7, 4, 7)[k % 4]) for n, root in enumerate(chords) for k in range(8)]
+    left = [(onset, 240, pitch, 60, 1) for onset, pitch in figure]
+    return Score(left + tune(seed, notes=8 * len(chords), center=80).notes.tolist(), tracks=HANDS)
+
+
+def test_a_common_accompaniment_counts_little_and_a_rare_one_counts():
+    chords = [0, 5, 7, 0] * 4
+    common = Index([alberti(chords, seed) for seed in range(10)], [str(seed) for seed in range(10)])
+    rare = Index([alberti(chords, 0), *(tune(seed) for seed in range(1, 10))], [str(seed) for seed in range(10)])
+    take = alberti(chords, 77)
+    assert common.weight(take) < 8
+    assert rare.weight(take) > common.weight(take)
+    assert common.weight(alberti(chords, 3)) > 50
+
+
+def test_a_loop_counts_as_what_is_looped(tunes):
+    once = bars(tunes.scores[4], 6, 2)
+    shifts = range(0, 8 * 2 * 1920, 2 * 1920)
+    notes = [(on + shift, *rest) for shift in shifts for on, *rest in once.notes.tolist()]
+    looped = Index([once.replace(notes=notes), *tunes.scores[:4]], [str(n) for n in range(5)])
+    assert looped.weight(once.replace(notes=notes)) < 2 * looped.weight(once)
+
+
+def test_takes_of_one_song_are_one_song():
+    pieces = [tune(0), tune(0), tune(0), tune(1), tune(2)]
+    names = [str(n) for n in range(5)]
+    take = bars(pieces[0], 4, 4)
+    grouped = Index(pieces, names, songs=["a", "a", "a", "b", "c"])
+    assert grouped.weight(take) > Index(pieces, names).weight(take)
+    assert grouped.weight(take) == pytest.approx(len(take.notes), abs=0.1)
+
+
+# --- the yardstick ---------------------------------------------------------------------------------------------
+
+
+def test_the_level_is_the_musicians_own_and_one_odd_piece_does_not_blind_it():
+    weights = np.random.default_rng(0).gumbel(7, 1, 80)
+    assert np.mean(weights > level(weights)) <= 0.05
+    assert level(np.append(weights, 300)) == pytest.approx(level(weights), rel=0.1)
+    assert level(np.append(weights, [50] * 10)) == 50  # who quotes often may quote
+
+
+def test_stretches_tile_a_piece(tunes):
+    piece = tunes.scores[0]
+    cut = stretches(piece, 16)
+    assert sum(len(one.notes) for one in cut) >= len(piece.notes) - 16
+    assert all(8 <= one.end / one.ticks_per_quarter <= 16 for one in cut)
+    assert stretches(piece, 256)[0] == piece.slice(0, int(piece.bars()[-1]), cut=True)
+    assert len(stretches(piece.freed(), 16)) == len(cut)
+
+
+@pytest.fixture
+def corpus(songs, tmp_path):
+    return prepare(songs, tmp_path / "corpus", tokenizer="performance", fractions="0.5,0.25,0.25", keep_grid=True)
+
+
+def test_levels_are_kept_for_this_very_corpus(corpus, monkeypatch):
+    usual = originality_index(corpus).usual(64)
+    stored = corpus.folder / originality.STORED
+    monkeypatch.setattr(Index, "weight", lambda self, score: pytest.fail("measured again"))
+    assert originality_index(corpus.folder).usual(60) == usual
+    monkeypatch.undo()
+    told = json.loads(stored.read_text())
+    for text in ("{", "[]", json.dumps(told | {"key": "another", "weights": {"64": [1e6]}})):
+        stored.write_text(text)
+        assert originality_index(corpus).usual(64) == usual
+
+
+def test_a_corpus_that_cannot_be_written_to_has_a_level_too(corpus, monkeypatch):
+    def refuse(path, data):
+        raise FileError(path, "read-only")
+
+    monkeypatch.setattr(originality, "write_file", refuse)
+    known = originality_index(corpus)
+    assert known.usual(64) == known.usual(64) > 0
+    assert not (corpus.folder / originality.STORED).exists()
+
+
+def test_without_held_out_pieces_nothing_is_flagged():
+    report = Index([tune(0)], ["a"]).report(tune(0))
+    assert report.usual is None and not report.flagged and report.weight > 200
+    assert "no held-out pieces" in str(report)
+
+
+@pytest.mark.parametrize("score", [Score(), tune(0, notes=3), tune(0, tracks=(Track("Kit", 0, True, "drums"),))])
+def test_too_little_music_is_nothing_in_common(tunes, score):
+    assert tunes.matches(score) == []
+    assert tunes.report(score).facts()["flagged"] is False
+    assert Index([score], ["a"]).matches(tune(0)) == []
+
+
+def test_a_wall_of_notes_at_once_is_borne():
+    wall = Score([(0, 480, pitch, 60, 0) for pitch in range(128) for _ in range(3)])
+    assert Index([wall, tune(0)], ["a", "b"]).matches(wall) == []
+
+
+def test_a_corpus_without_pitches_is_refused(tmp_path):
+    (tmp_path / "midi").mkdir()
+    for seed in range(3):
+        write_midi(tune(seed, tracks=(Track("Kit", 0, True, "drums"),)), tmp_path / "midi" / f"{seed}.mid")
+    kit = prepare(tmp_path / "midi", tmp_path / "corpus", keep=("drums", "range"), tokenizer="performance")
+    with pytest.raises(EmptyCorpus, match="no pitched music"):
+        originality_index(kit)
+
+
+# --- the door --------------------------------------------------------------------------------------------------
+
+
+def test_the_command_tells_of_each_file_where_it_comes_from(corpus, tmp_path, capsys):
+    (tmp_path / "takes").mkdir()
+    number = corpus.split("train")[0]
+    write_midi(disguised(bars(corpus.score(number), 3, 8), 0), tmp_path / "takes" / "copy.mid")
+    write_midi(tune(77, tracks=HANDS, notes=64), tmp_path / "takes" / "own.mid")
+    main(["originality", str(corpus.folder), str(tmp_path / "takes"), "--json", str(tmp_path / "found.json")])
+    copy, own = capsys.readouterr().out.strip().splitlines()
+    assert "copy.mid: NOT ORIGINAL" in copy and corpus.pieces[number].path in copy
+    assert "NOT" not in own
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [facts["flagged"] for facts in found.values()] == [True, False]
+
+
+def test_the_command_finds_the_corpus_of_a_run(corpus, tmp_path, capsys):
+    run, take = tmp_path / "run", tmp_path / "take.mid"
+    run.mkdir()
+    write_midi(tune(77), take)
+    facts = {"tokenizer": "", "base": None, "settings": {}, "finished": True, "corpus": corpus.fingerprint}
+    for more, told in (
+        ({}, "give the corpus"),
+        ({"corpus": "old", "corpus_folder": "../corpus"}, "has learned corpus"),
+    ):
+        (run / "run.json").write_text(json.dumps(facts | more))
+        with pytest.raises(SystemExit):
+            main(["originality", str(run), str(take)])
+        assert told in capsys.readouterr().err
+    (run / "run.json").write_text(json.dumps(facts | {"corpus_folder": "../corpus"}))
+    main(["originality", str(run), str(take)])
+    assert capsys.readouterr().out.startswith(str(take))
+
+
+def test_the_command_says_what_is_missing(corpus, tmp_path, capsys):
+    for arguments, told in (
+        ([corpus.folder], "no MIDI to compare"),
+        (["piano", tmp_path / "a.mid"], "give the corpus"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["originality", *map(str, arguments)])
+        assert told in capsys.readouterr().err
+
+
+# --- real music ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pop():
+    folders = sorted(DATA.glob("pop909/*"))[:10]
+    if not folders:
+        pytest.skip("the shared data is not here")
+    found = [examine(folder / f"{folder.name}.mid", InspectSettings(keep_grid=True)).score for folder in folders]
+    return folders, Index(found, [folder.name for folder in folders])
+
+
+def test_copies_of_real_songs_are_found(pop):
+    folders, known = pop
+    for n, (folder, song) in enumerate(zip(folders, known.scores, strict=True)):
+        seconds = float(song.seconds(song.end)) / 3
+        take = song.slice(int(song.ticks(seconds)), int(song.ticks(seconds + 12)), cut=True)
+        match = known.matches(disguised(take, n, (0.9, 1.1)[n % 2], n - 5))[0]
+        assert match.path == folder.name and match.texture > 0.5 and match.share > 0.5
+
+
+def test_other_takes_of_real_songs_are_found(pop):
+    folders, known = pop
+    for folder in folders[:5]:
+        for path in sorted(folder.glob("versions/*.mid"))[:1]:
+            score = examine(path, InspectSettings(keep_grid=True)).score
+            assert known.matches(score)[0].path == folder.name

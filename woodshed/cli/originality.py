@@ -1,0 +1,51 @@
+"""woodshed originality"""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ..errors import InputError, RunError
+from ..symbolic import bases
+from ..symbolic.corpus import Corpus, open_corpus
+from ..symbolic.midi import midi_files, read_midi
+from ..symbolic.originality import originality_index
+from ..symbolic.parts import assign_parts
+from ..symbolic.run import FACTS, read_facts
+from .terminal import JsonFile, bar, refuse_json, write_json
+
+
+def command(where: Positional[Path], files: Positional[tuple[Path, ...]], json_file: JsonFile = None):
+    """How original is it: the longest stretch of each file that stands in a training piece, in whatever key and tempo.
+
+    Args:
+        where: a corpus, or a run that says where its corpus is
+        files: MIDI files, or folders of them
+        json_file: write all that was found to this file too, which does not exist yet
+    """
+    refuse_json(json_file)
+    paths = [path for file in files for path in (midi_files(file) if file.is_dir() else [file])]
+    if not paths:
+        raise InputError("no MIDI to compare; give files, or folders that hold some, after the corpus")
+    found = {}
+    with bar("comparing") as progress:
+        known = originality_index(corpus_of(where))
+        for number, path in enumerate(paths):
+            report = known.report(assign_parts(read_midi(path)))
+            found[str(path)] = report.facts()
+            print(f"{path}: {report}", flush=True)
+            progress((number + 1) / len(paths))
+    write_json(json_file, found)
+
+
+def corpus_of(where: Path) -> Corpus:
+    """The corpus in a folder, or that of the run there. RunError where it is missing or has changed since."""
+    run = where if (where / FACTS).exists() else bases.find(str(where))
+    if run is None:
+        return open_corpus(where)
+    facts = read_facts(run)
+    if "corpus_folder" not in facts:
+        raise RunError(where, "a run that does not say where its corpus is; give the corpus instead")
+    corpus = open_corpus(run / facts["corpus_folder"])
+    if corpus.fingerprint != facts["corpus"]:
+        raise RunError(where, f"it has learned corpus {facts['corpus']}, {corpus.folder} is {corpus.fingerprint} now")
+    return corpus
