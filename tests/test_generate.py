@@ -137,7 +137,7 @@ def test_a_full_disk_costs_the_sound_and_not_the_music(run, tmp_path, monkeypatc
     takes = generate(run, bars=1, takes=2, seed=1)
     with pytest.raises(FileError, match=r"take-1.wav: .*; kept: the music \(.mid\) of 2 of 2 takes"):
         list(save_takes(takes, tmp_path))
-    assert [read_midi(tmp_path / f"take-{number}.mid") for number in (1, 2)] == [take.score for take in takes]
+    assert [read_midi(tmp_path / f"{take.stem(n)}.mid") for n, take in enumerate(takes, 1)] == [t.score for t in takes]
 
 
 def test_progress_goes_from_nothing_to_all(run):

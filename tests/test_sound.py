@@ -161,6 +161,22 @@ def test_any_score_can_be_drawn(tmp_path_factory, score):
     assert image.shape[1] == 1540 and image.std() > 0
 
 
+def test_drums_do_not_hide_the_bass(tmp_path):
+    from woodshed.symbolic.roll import COLOURS
+
+    tracks = [Track(part="bass"), Track(part="drums", drums=True)]
+    image = picture(Score([(0, 1920, 36, 127, 0), (0, 1920, 36, 127, 1)], tracks=tracks), tmp_path / "a.png")
+    assert shows(image, COLOURS["bass"])
+
+
+def test_a_chord_that_holds_stands_at_the_next_row_too(tmp_path):
+    notes = [(bar * 1920, 480, 60, 80, 0) for bar in range(32)]
+    with_chord, without = (picture(Score(notes, chords=chords), tmp_path / "a.png") for chords in ([(0, 2, 0, 2)], []))
+    rows = np.flatnonzero((with_chord != without).any(axis=(1, 2)))
+    middle = len(with_chord) / 2
+    assert (rows < middle).any() and (rows > middle).any()
+
+
 def test_empty_scores_and_all_parts_can_be_drawn(tmp_path):
     parts = [Track(part=part) for part in PARTS]
     full = Score([(i * 480, 480, 50 + i, 80, i) for i in range(len(parts))], tracks=parts)

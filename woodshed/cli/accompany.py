@@ -16,6 +16,7 @@ def command(
     melody: str = "auto",
     keep_grid: bool = False,
     out: Path | None = None,
+    soundfont: Path | None = None,
 ):
     """Play an accompaniment to a melody, which stays exactly as it is.
 
@@ -29,5 +30,6 @@ def command(
         melody: the track that is the melody, by its name or number; by default the one that sounds like it
         keep_grid: believe the bars and beats of the file instead of checking them
         out: where the takes go, in a folder with the next free number; by default RUN/takes
+        soundfont: a .sf2 or .sf3 that plays the .wav; by default our own piano
     """
-    generate_with_bar(run, settings, out, prompt=file, melody=melody, chords=chords, keep_grid=keep_grid)
+    generate_with_bar(run, settings, out, soundfont, prompt=file, melody=melody, chords=chords, keep_grid=keep_grid)

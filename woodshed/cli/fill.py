@@ -19,6 +19,7 @@ def command(
     chords: str | None = None,
     keep_grid: bool = False,
     out: Path | None = None,
+    soundfont: Path | None = None,
 ):
     """Write some bars of a MIDI file anew, or some parts of it; all else stays as it is.
 
@@ -32,9 +33,10 @@ def command(
         chords: the chords to play over; by default the file's, or such as the other parts speak of, or free
         keep_grid: believe the bars and beats of the file instead of checking them
         out: where the takes go, in a folder with the next free number; by default RUN/takes
+        soundfont: a .sf2 or .sf3 that plays the .wav; by default our own piano
     """
     if bars is None and seconds is None and parts is None:
         raise InputError(f"{file}: say what to write anew: --bars 9-12, --seconds 20-26 or --parts melody")
     bars = f"{bars}-{bars}" if bars and bars.isdigit() else bars
     told = dict(bars=bars, seconds=seconds, parts=parts, chords=chords, keep_grid=keep_grid)
-    generate_with_bar(run, settings, out, prompt=file, **told)
+    generate_with_bar(run, settings, out, soundfont, prompt=file, **told)

@@ -12,7 +12,7 @@ from ..symbolic.takes import Take, save_takes
 from .terminal import bar
 
 
-def command(run: Positional[Path], settings: ComposeSettings, out: Path | None = None):
+def command(run: Positional[Path], settings: ComposeSettings, out: Path | None = None, soundfont: Path | None = None):
     """Play new music, over your chords or free.
 
     Args:
@@ -20,11 +20,14 @@ def command(run: Positional[Path], settings: ComposeSettings, out: Path | None =
         settings: what to play
         out: where the takes go, in a folder with the next free number; by default RUN/takes (of a base model: its
             name/takes, where you are)
+        soundfont: a .sf2 or .sf3 that plays the .wav; by default our own piano
     """
-    generate_with_bar(run, settings, out)
+    generate_with_bar(run, settings, out, soundfont)
 
 
-def generate_with_bar(run: Path, settings: ComposeSettings, out: Path | None = None, **more) -> Path:
+def generate_with_bar(
+    run: Path, settings: ComposeSettings, out: Path | None = None, soundfont: Path | None = None, **more
+) -> Path:
     """generate() with a progress bar; writes the takes, prints a line on each, and answers their folder.
 
     `more` are keywords of generate().
@@ -40,7 +43,7 @@ def generate_with_bar(run: Path, settings: ComposeSettings, out: Path | None = N
                 print("\n".join(["chords:", *chart_lines(takes[0].chart)]))
             for remark in dict.fromkeys(remark for take in takes for remark in take.remarks):
                 print(remark)
-            for take, paths in save_takes(takes, folder):
+            for take, paths in save_takes(takes, folder, soundfont):
                 print("\n".join(take_lines(take, paths[0])))
         finally:
             if not any(folder.iterdir()):

@@ -292,7 +292,16 @@ def encode(score: Score, texts: Iterable[str] = ()) -> bytes:
         channel = DRUM_CHANNEL if track.drums else CHANNELS[melodic % len(CHANNELS)]
         melodic += not track.drums
         tracks.append(_voice(score, number, channel))
-    return smf.encode(score.ticks_per_quarter, tracks)
+    return smf.encode(score.ticks_per_quarter, tracks, end=_close(score))
+
+
+def _close(score: Score) -> int:
+    """Where the tracks of a file end: the bar line after all that is in them, so that a DAW loops whole bars."""
+    starts = [
+        int(rows["tick"][-1]) + 1 for rows in (score.pedals, score.tempos, score.metres, score.chords) if len(rows)
+    ]
+    last = max([score.end, *starts])
+    return last if score.free else min(int(score.bars(last)[-1]), smf.MAX_TICK)
 
 
 def _check(score: Score) -> None:

@@ -23,6 +23,7 @@ MAX_ROWS = 6
 WIDTH = 14.0  # inches
 DPI = 110
 BLACK_KEYS = (1, 3, 6, 8, 10)
+BENEATH = ("drums", "accompaniment", "left", "other", "right", "bass", "melody")  # what is drawn first, what on top
 
 
 class Layout(NamedTuple):
@@ -134,23 +135,35 @@ def _draw_notes(axes: Axes, score: Score) -> None:
     notes, left, right = notes[shown], left[shown], right[shown]
     pixel = (stop - start) / (DPI * WIDTH)
     right = np.maximum(right - pixel, left + 1.5 * pixel)  # a gap between repeated notes; short notes stay visible
-    low, high = notes["pitch"] - 0.45, notes["pitch"] + 0.45
+    parts = [track.part for track in score.tracks]
+    order = np.argsort(np.array([BENEATH.index(part) for part in parts])[notes["track"]], kind="stable")
+    notes, left, right = notes[order], left[order], right[order]
+    half = np.where(np.array(parts)[notes["track"]] == "drums", 0.2, 0.45)  # a drum has no pitch to be seen
+    low, high = notes["pitch"] - half, notes["pitch"] + half
     corners = np.stack([left, low, left, high, right, high, right, low], axis=1).reshape(-1, 4, 2)
-    colours = to_rgba_array([COLOURS[track.part] for track in score.tracks])[notes["track"]]
+    colours = to_rgba_array([COLOURS[part] for part in parts])[notes["track"]]
     colours[:, 3] = 0.4 + 0.6 * notes["velocity"] / 127
     axes.add_collection(PolyCollection(corners, facecolors=colours, linewidth=0, zorder=3), autolim=False)
 
 
 def _draw_chords(axes: Axes, score: Score) -> None:
-    """The names of the chords above a row; a name that would run into the one before is left out."""
+    """The names of the chords above a row, in grey the one that holds on from the row before.
+
+    A name that would run into the one before is left out.
+    """
     start, stop = axes.get_xlim()
-    width = (stop - start) / (WIDTH * 15)  # of a letter
+    width = (stop - start) / (WIDTH * 13)  # of a letter
     position, free = _position(score, score.chords["tick"]), start
     _, top = axes.get_ylim()
-    for at, (_, *chord) in zip(position, score.chords.tolist(), strict=True):
+    held = np.searchsorted(position, start, side="right") - 1
+    for number, (at, (_, *chord)) in enumerate(zip(position, score.chords.tolist(), strict=True)):
+        again = number == held and at < start
+        at = start if again else at
+        name, here = spell(*chord), {"color": "#999999" if again else "#222222", "parse_math": False}
+        if again and number + 1 < len(position) and position[number + 1] < start + (len(name) + 1) * width:
+            continue  # the next chord needs the place
         if free <= at < stop:
-            name = spell(*chord)
-            axes.text(at, top + 0.4, name, fontsize=8, color="#222222", va="bottom", parse_math=False)
+            axes.text(at, top + 0.4, name, fontsize=9, weight="bold", va="bottom", **here)
             free = at + (len(name) + 1) * width
 
 

@@ -207,17 +207,20 @@ def _length(value: int) -> bytes:
     return bytes(octets[::-1])
 
 
-def encode(ticks_per_quarter: int, tracks: list[list[tuple[int, bytes]]]) -> bytes:
-    """A type 1 file of tracks, each a list of (tick, bytes of an event) in order of the ticks."""
+def encode(ticks_per_quarter: int, tracks: list[list[tuple[int, bytes]]], end: int = 0) -> bytes:
+    """A type 1 file of tracks, each a list of (tick, bytes of an event) in order of the ticks.
+
+    A track ends at tick `end`, or with its last event if that is later.
+    """
     header = struct.pack(">IHHH", 6, 1, len(tracks), ticks_per_quarter)
-    return b"MThd" + header + b"".join(_chunk(track) for track in tracks)
+    return b"MThd" + header + b"".join(_chunk(track, end) for track in tracks)
 
 
-def _chunk(events: list[tuple[int, bytes]]) -> bytes:
+def _chunk(events: list[tuple[int, bytes]], end: int) -> bytes:
     """Events as a track; waits longer than MIDI can say are bridged by empty texts."""
     bridge = _length(MAX_DELTA) + meta_event(TEXT, b"")
     body, now = [], 0
-    for tick, event in (*events, (events[-1][0] if events else 0, meta_event(END, b""))):
+    for tick, event in (*events, (max(end, events[-1][0]) if events else end, meta_event(END, b""))):
         bridges, wait = divmod(tick - now, MAX_DELTA)
         body += [bridge * bridges, _length(wait), event]
         now = tick

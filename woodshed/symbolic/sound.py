@@ -4,7 +4,7 @@ A string is a sum of partials that ring down. All partials of a note are one mat
 and `exp(s (t0 + t)) = exp(s t0) exp(s t)` for the block's start t0 and the time t inside it. Each pitch is rendered
 once for each of 16 strengths; playing is adding slices of these.
 
-For better sound, give the .mid to a sampler or a soundfont.
+For better sound, give `render` a soundfont.
 """
 
 from __future__ import annotations
@@ -34,12 +34,9 @@ def synthesise(score: Score, sample_rate: int = 44100) -> np.ndarray:
     All pitched tracks sound like a piano, whatever their program; drum tracks like a drum kit. Pedals are played.
     Raises InputError for a score of more than MAX_MINUTES.
     """
-    if not 8000 <= sample_rate <= 192_000:
-        raise InputError(f"sample rate {sample_rate}; choose one from 8000 to 192000, such as 44100")
     score = score.sustained()
+    check_length(score, sample_rate)
     seconds = float(score.seconds(score.end))
-    if seconds > 60 * MAX_MINUTES:
-        raise InputError(f"{seconds / 60:.0f} minutes are too long to sound; slice the score to {MAX_MINUTES}")
     audio = np.zeros((2, round((seconds + TAIL) * sample_rate)), np.float32)
     drums = np.array([track.drums for track in score.tracks], dtype=bool)[score.notes["track"]]
     for kit in (False, True):
@@ -49,6 +46,15 @@ def synthesise(score: Score, sample_rate: int = 44100) -> np.ndarray:
     if peak > 0:
         audio *= PEAK / peak
     return audio.T
+
+
+def check_length(score: Score, sample_rate: int) -> None:
+    """Refuse, as an InputError, a sample rate that is none and music of more than MAX_MINUTES."""
+    if not 8000 <= sample_rate <= 192_000:
+        raise InputError(f"sample rate {sample_rate}; choose one from 8000 to 192000, such as 44100")
+    minutes = float(score.seconds(score.end)) / 60
+    if minutes > MAX_MINUTES:
+        raise InputError(f"{minutes:.0f} minutes are too long to sound; slice the score to {MAX_MINUTES}")
 
 
 def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = 44100) -> None:

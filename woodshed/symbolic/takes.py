@@ -13,6 +13,7 @@ from .. import __version__
 from ..errors import FileError
 from ..files import write_file
 from .midi import write_midi
+from .naming import stem as name
 from .score import Score
 
 MEASURED = ("measures", "adherence_per_bar")  # facts that stand in the .json alone
@@ -43,6 +44,11 @@ class Take:
         facts |= {"adherence_per_bar": self.adherence_per_bar, "guarded": self.guarded}
         return facts | {"measures": {k: None if np.isnan(v) else round(v, 4) for k, v in self.measures.items()}}
 
+    def stem(self, number: int = 1) -> str:
+        """The name of its files: `piano-1_Cmaj7-Am7_120bpm_seed7_take-1`."""
+        bpm = None if self.score.free else 60e6 / self.score.tempos["usec"][0]
+        return name(self.run, self.chart, seed=self.seed, number=number, bpm=bpm)
+
     def save(self, stem: str | Path, *, sound: bool = True, picture: bool = True) -> list[Path]:
         """Write `stem`.mid, .wav, .png and .json, and what is `alone` as `stem`-name.mid.
 
@@ -62,13 +68,16 @@ class Take:
         write_file(facts, json.dumps(self.facts(), indent=1, ensure_ascii=False))
         return [*music, facts, *self.show(stem, sound=sound, picture=picture)]
 
-    def show(self, stem: str | Path, *, sound: bool = True, picture: bool = True) -> list[Path]:
-        """Write how it sounds, `stem`.wav, and looks, `stem`.png."""
+    def show(
+        self, stem: str | Path, *, sound: bool = True, picture: bool = True, soundfont: Path | None = None
+    ) -> list[Path]:
+        """Write how it sounds, `stem`.wav, by a soundfont where one is given, and looks, `stem`.png."""
         wav, png = _shown(Path(stem))
         if sound:
-            from .sound import synthesise, write_wav
+            from .render import render
+            from .sound import write_wav
 
-            write_wav(wav, synthesise(self.score))
+            write_wav(wav, render(self.score, soundfont))
         if picture:
             from .roll import draw_roll
 
@@ -80,16 +89,16 @@ def _shown(stem: Path) -> list[Path]:
     return [stem.with_name(f"{stem.name}.{kind}") for kind in ("wav", "png")]
 
 
-def save_takes(takes: list[Take], folder: Path) -> Iterator[tuple[Take, list[Path]]]:
-    """Write takes as `take-1`, `take-2`, ... and yield each with its files.
+def save_takes(takes: list[Take], folder: Path, soundfont: Path | None = None) -> Iterator[tuple[Take, list[Path]]]:
+    """Write takes under names that end in `take-1`, `take-2`, ... and yield each with its files.
 
     The music of all of them comes before sounds and pictures, which need a thousand times its room.
     """
-    stems = [Path(folder) / f"take-{number}" for number in range(1, len(takes) + 1)]
+    stems = [Path(folder) / take.stem(number) for number, take in enumerate(takes, 1)]
     try:
         music = [take.save(stem, sound=False, picture=False) for take, stem in zip(takes, stems, strict=True)]
         for take, stem, paths in zip(takes, stems, music, strict=True):
-            yield take, paths + take.show(stem)
+            yield take, paths + take.show(stem, soundfont=soundfont)
     except FileError as error:
         kept = sum(stem.with_name(f"{stem.name}.mid").exists() for stem in stems)
         told = f"; kept: the music (.mid) of {kept} of {len(takes)} takes"

@@ -1,0 +1,90 @@
+"""woodshed render"""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ..errors import FileError, InputError
+from ..files import new_folder
+from ..symbolic.midi import midi_files, read_midi
+from ..symbolic.render import CEILING, LUFS, render
+from ..symbolic.score import Score
+from ..symbolic.sound import write_wav
+from .terminal import bar
+
+
+def command(
+    files: Positional[tuple[Path, ...]],
+    out: Path | None = None,
+    soundfont: Path | None = None,
+    picture: Path | None = None,
+    sample_rate: int = 44100,
+    loudness: float = LUFS,
+):
+    """Make MIDI files sound: a .wav of each, by a soundfont or by our own piano; and a piano roll.
+
+    Args:
+        files: MIDI files, or folders of them
+        out: the .wav; a folder for them where FILES are several. By default beside each file
+        soundfont: a .sf2 or .sf3 whose instruments play; needs fluidsynth or tinysoundfont
+        picture: draw the piano roll to this .png, with parts and chords; a folder where FILES are several
+        sample_rate: samples a second
+        loudness: how loud the whole is to be, in LUFS; softer where its peaks would pass -1 dBFS
+    """
+    paths = [path for file in files for path in (midi_files(file) if file.is_dir() else [file])]
+    if not paths:
+        raise InputError("no MIDI to render; give files, or folders that hold some")
+    several = len(paths) > 1 or files[0].is_dir()
+    wavs = _targets(paths, out, suffix=".wav", several=several)
+    pictures = _targets(paths, picture, suffix=".png", several=several) if picture else [None] * len(paths)
+    with bar("rendering") as progress:
+        for number, (path, wav, png) in enumerate(zip(paths, wavs, pictures, strict=True)):
+            score = read_midi(path)
+            audio = render(score, soundfont, sample_rate=sample_rate, target=loudness)
+            with new_folder(wav.parent):
+                write_wav(wav, audio, sample_rate)
+            print(f"{wav}: {_told(audio, sample_rate, loudness)}", flush=True)
+            if png:
+                _draw(score, png, path.stem)
+            progress((number + 1) / len(paths))
+
+
+def _targets(paths: list[Path], out: Path | None, *, suffix: str, several: bool) -> list[Path]:
+    """Where what is made of each file goes; a FileError where something is there already."""
+    if out is None:
+        targets = [path.with_suffix(suffix) for path in paths]
+    elif several:
+        targets = [out / f"{path.stem}{suffix}" for path in paths]
+    elif out.suffix.lower() == suffix:
+        targets = [out]
+    else:
+        raise InputError(f"{out}: give the name of a {suffix} file")
+    for number, target in enumerate(targets):
+        if target.exists():
+            raise FileError(target, "it exists already; choose another name with --out or --picture")
+        if target in targets[:number]:
+            raise InputError(f"two files are called {target.stem}; render them one by one")
+    return targets
+
+
+def _told(audio, sample_rate: int, asked: float) -> str:
+    """Length and loudness, and why it is softer than asked."""
+    from ..symbolic.loudness import loudness
+
+    heard = loudness(audio, sample_rate)
+    softer = f" (its peaks are at {CEILING:g} dBFS)" if heard < asked - 0.1 else ""
+    return f"{len(audio) / sample_rate:.1f} s, {heard:.1f} LUFS{softer}"
+
+
+def _draw(score: Score, path: Path, title: str) -> None:
+    """The roll, with parts and chords found where the file does not tell them."""
+    from ..symbolic.chords import recognise
+    from ..symbolic.parts import assign_parts
+    from ..symbolic.roll import draw_roll
+
+    score = assign_parts(score, hands="kept")
+    if not len(score.chords):
+        score = score.replace(chords=recognise(score))
+    with new_folder(path.parent):
+        draw_roll(score, path, title)
+    print(path)
