@@ -1,0 +1,41 @@
+"""woodshed rank"""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ..symbolic.originality import originality_index
+from ..symbolic.rank import critic_of, rank
+from ..symbolic.run import open_run
+from .terminal import JsonFile, bar, refuse_json, write_json
+
+
+def command(
+    run: Positional[Path],
+    folder: Positional[Path],
+    corpus: Path | None = None,
+    keep: int | None = None,
+    checkpoint: int | None = None,
+    json_file: JsonFile = None,
+):
+    """The takes of a folder, best first, with reasons: how much each is like your own pieces, and unlike the others.
+
+    Args:
+        run: a run made by woodshed train, or a base model
+        folder: takes of woodshed generate, or any .mid files, their bars where the files have them
+        corpus: the corpus it has learned: takes that copy from it go down. Needed once where the run has no style
+            critic, which then is made and kept
+        keep: tell only so many
+        checkpoint: listen with one of the run's checkpoints instead of the best
+        json_file: write all that was found to this file too, which does not exist yet
+    """
+    refuse_json(json_file)
+    opened = open_run(run, checkpoint)
+    with bar("ranking") as progress:
+        index = originality_index(corpus) if corpus else None
+        found = rank(opened, folder, corpus=corpus, index=index, keep=keep, progress=progress)
+    critic = critic_of(opened)
+    print(critic)
+    for number, one in enumerate(found, 1):
+        print(f"{number:>3}  {one.score:.2f}  {one.take.relative_to(folder)}: {one.reasons}")
+    write_json(json_file, {"critic": {**critic.facts, "judges": critic.judges}, "takes": found})
