@@ -1,0 +1,1 @@
+"""Pages in the browser, served by Gradio: doors, which nobody imports but the commands that open them."""
