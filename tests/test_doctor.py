@@ -17,10 +17,12 @@ from toys import LENGTH, TINY, ToyCorpus, ToyRows
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError
 from woodshed.symbolic import diagnoses
+from woodshed.symbolic.corpus import find_corpus
 from woodshed.symbolic.diagnoses import Remedy
 from woodshed.symbolic.doctor import diagnose, lines
-from woodshed.symbolic.evidence import Evidence, find_corpus, repeated_figures
-from woodshed.symbolic.generate import GenerateSettings, generate
+from woodshed.symbolic.evidence import Evidence, repeated_figures
+from woodshed.symbolic.generate import generate
+from woodshed.symbolic.generate_settings import GenerateSettings
 from woodshed.symbolic.inspect import InspectSettings
 from woodshed.symbolic.midi import write_midi
 from woodshed.symbolic.prepare import PrepareSettings, prepare

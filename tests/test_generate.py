@@ -1,6 +1,7 @@
 """Takes of a tiny run: they end where asked, hold the chords, repeat from their seed, and lose nothing."""
 
 import json
+import shutil
 from collections import Counter
 
 import mido
@@ -12,8 +13,10 @@ from folders import tune
 from woodshed.errors import FileError, InputError, RunError
 from woodshed.files import free_folder
 from woodshed.symbolic.chords import estimate_key
-from woodshed.symbolic.generate import generate, temperatures
+from woodshed.symbolic.generate import generate
+from woodshed.symbolic.generate_settings import temperatures
 from woodshed.symbolic.midi import read_midi, read_texts, write_midi
+from woodshed.symbolic.run import open_run
 from woodshed.symbolic.stage import parse_metre
 from woodshed.symbolic.takes import save_takes
 
@@ -210,3 +213,22 @@ def test_the_guard_says_what_it_did_unless_it_is_off(run):
     assert alone.guarded == () and guarded.guarded
     assert {"noticed", "bar", "back_to", "warmer"} <= guarded.guarded[0].keys()
     assert guarded.score != alone.score
+
+
+def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_path, monkeypatch):
+    """The corpus is found where the run says it is; the critic is made, and kept in the run."""
+    shutil.copytree(run.parent, tmp_path / "home")
+    run = tmp_path / "home" / "run"
+    for name in ("FEWEST", "TAKES"):
+        monkeypatch.setattr(f"woodshed.symbolic.critic.{name}", 99 if name == "FEWEST" else 2)
+    asked = {"takes": 3, "seed": 1} | ({"bars": 4} if open_run(run).tokenizer.needs_bars else {"seconds": 8})
+    played = generate(run, **asked)
+    assert all(take.originality is not None and take.originality.weight >= 0 for take in played)
+    assert generate(run, originality=False, **asked | {"takes": 1})[0].originality is None
+    kept = generate(run, keep=2, **asked)
+    assert len(kept) == 2 and {take.seed for take in kept} < {take.seed for take in played}
+    assert (run / "critic").is_dir()
+    again = generate(run, **kept[0].settings)
+    assert len(again) == 1 and again[0].score == kept[0].score
+    with pytest.raises(InputError, match=r"--keep 4: choose 1 to 3"):
+        generate(run, keep=4, **asked)

@@ -14,20 +14,40 @@ FLOORS = [
     {"errors", "menu", "config", "files"},
     {"symbolic.score", "symbolic.smf"},
     {"symbolic.midi", "symbolic.grid", "symbolic.parts", "symbolic.chords", "symbolic.chord_suffix"}
-    | {"symbolic.measure", "symbolic.sound", "symbolic.roll"},
-    {"symbolic.tokenizers", "symbolic.tasks", "symbolic.corpus", "symbolic.bases", "symbolic.likeness"},
-    {"symbolic.models", "symbolic.step", "symbolic.decode", "symbolic.run", "symbolic.settings", "symbolic.callbacks"}
-    | {"symbolic.muon", "symbolic.likelihood"},
+    | {"symbolic.measure", "symbolic.sound", "symbolic.roll", "symbolic.harmonise", "symbolic.melody"}
+    | {"symbolic.render", "symbolic.soundfont", "symbolic.loudness", "symbolic.naming"},
+    {"symbolic.tokenizers", "symbolic.tasks", "symbolic.corpus", "symbolic.bases", "symbolic.likeness"}
+    | {"symbolic.alignment", "symbolic.originality"},
+    {"symbolic.models", "symbolic.step", "symbolic.decode", "symbolic.run", "symbolic.settings"}
+    | {"symbolic.harmony", "symbolic.guard", "symbolic.muon", "symbolic.adapters", "symbolic.merge"}
+    | {"symbolic.likelihood"},
     {"symbolic.inspect", "symbolic.report", "symbolic.songs", "symbolic.splits", "symbolic.metadata"}
     | {
         "symbolic.printing",
         "symbolic.prepare",
         "symbolic.train",
         "symbolic.generate",
+        "symbolic.generate_settings",
+        "symbolic.prompts",
+        "symbolic.stage",
+        "symbolic.placing",
+        "symbolic.takes",
         "symbolic.evaluate",
         "symbolic.evaluate_page",
+        "symbolic.page",
+        "symbolic.alone",
+        "symbolic.compare",
+        "symbolic.compare_page",
+        "symbolic.standing",
+        "symbolic.callbacks",
+        "symbolic.trackers",
+        "symbolic.doctor",
+        "symbolic.diagnoses",
+        "symbolic.evidence",
+        "symbolic.critic",
+        "symbolic.rank",
     },
-    {"cli", "__main__"},
+    {"cli", "studio", "__main__"},
 ]
 HEAVY = {"torch", "transformers", "peft", "gradio", "datasets", "matplotlib", "miditok", "music21"}
 TORCH_FREE = {"inspect", "prepare", "corpus", "tasks", "tokenizers", "score", "midi", "chords", "grid", "settings"}

@@ -15,7 +15,7 @@ from test_tokenizers import fit
 
 from woodshed.errors import FileError, InputError
 from woodshed.symbolic.chords import lay_out, merged, parse_progression
-from woodshed.symbolic.generate import make_settings
+from woodshed.symbolic.generate_settings import make_settings
 from woodshed.symbolic.placing import finish, written
 from woodshed.symbolic.prompts import read_prompt
 from woodshed.symbolic.run import Run

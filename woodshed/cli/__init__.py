@@ -10,8 +10,18 @@ VERBS = {
     "inspect": "look at a folder of MIDI before training: what is usable, what is wrong, is it enough",
     "prepare": "make a corpus of a folder of MIDI",
     "train": "teach a model: a corpus in, a run out",
-    "generate": "play: new music over your chords, from your bars, or free",
+    "merge": "make an adapter and its base one run",
+    "generate": "play: new music over your chords, or free",
+    "extend": "play on from the end of a MIDI file",
+    "fill": "write some bars or parts of a MIDI file anew",
+    "accompany": "play an accompaniment to a melody",
     "evaluate": "how well a run knows music it has not learned, and how much its takes are like it",
+    "rank": "takes, best first, and why",
+    "compare": "models side by side, each taught the same music for as long; or finished runs",
+    "doctor": "what is wrong with a run, and which flag puts it right",
+    "originality": "which training piece each file repeats, where, and how much that counts",
+    "demo-page": "play from a page in the browser",
+    "render": "MIDI files as sound, by a soundfont or our own piano, and as pictures",
     "demo": "the whole line on Bach chorales, in a few minutes",
 }
 
@@ -55,7 +65,8 @@ def _dispatch(arguments: list[str]) -> None:
 
 
 def _overview() -> str:
-    lines = [f"  woodshed {verb:<10}{about}" for verb, about in VERBS.items()]
+    width = max(map(len, VERBS))
+    lines = [f"  woodshed {verb:<{width}}  {about}" for verb, about in VERBS.items()]
     return "\n".join(
         ["Teach a music model to play in your style.", "", *lines, "", "woodshed VERB --help tells the flags of each."]
     )

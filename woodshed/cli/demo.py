@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import MissingExtra
 from ..files import free_folder
-from ..symbolic.generate import GenerateSettings
+from ..symbolic.generate_settings import GenerateSettings
 from ..symbolic.inspect import inspect, render
 from ..symbolic.midi import write_midi
 from ..symbolic.prepare import PrepareSettings, corpus_lines, prepare

@@ -6,7 +6,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ..files import free_folder, new_folder
-from ..symbolic.generate import ComposeSettings, generate
+from ..symbolic.generate import generate
+from ..symbolic.generate_settings import ComposeSettings
 from ..symbolic.run import open_run
 from ..symbolic.takes import Take, save_takes
 from .terminal import bar
@@ -66,6 +67,8 @@ def take_lines(take: Take, path: Path) -> list[str]:
     if any(value is not None for value in take.adherence_per_bar):
         bars = ["  - " if value is None else f"{value:.2f}" for value in take.adherence_per_bar]
         lines += [f"    in chord, bar by bar: {' '.join(bars)}"]
+    if take.originality:
+        lines += [f"    {take.originality}"]
     if take.guarded:
         lines += [
             f"    stepped back {len(take.guarded)} times: {', '.join(sorted({e['noticed'] for e in take.guarded}))}"

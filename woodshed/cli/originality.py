@@ -6,7 +6,7 @@ from tyro.conf import Positional
 
 from ..errors import InputError, RunError
 from ..symbolic import bases
-from ..symbolic.corpus import Corpus, open_corpus
+from ..symbolic.corpus import Corpus, find_corpus, open_corpus
 from ..symbolic.midi import midi_files, read_midi
 from ..symbolic.originality import originality_index
 from ..symbolic.parts import assign_parts
@@ -18,7 +18,7 @@ def command(where: Positional[Path], files: Positional[tuple[Path, ...]], json_f
     """How original is it: the longest stretch of each file that stands in a training piece, in whatever key and tempo.
 
     Args:
-        where: a corpus, or a run that says where its corpus is
+        where: a corpus, or a run whose corpus is where it was
         files: MIDI files, or folders of them
         json_file: write all that was found to this file too, which does not exist yet
     """
@@ -38,14 +38,11 @@ def command(where: Positional[Path], files: Positional[tuple[Path, ...]], json_f
 
 
 def corpus_of(where: Path) -> Corpus:
-    """The corpus in a folder, or that of the run there. RunError where it is missing or has changed since."""
+    """The corpus in a folder, or the one that the run there has learned. RunError where that is not found."""
     run = where if (where / FACTS).exists() else bases.find(str(where))
     if run is None:
         return open_corpus(where)
-    facts = read_facts(run)
-    if "corpus_folder" not in facts:
-        raise RunError(where, "a run that does not say where its corpus is; give the corpus instead")
-    corpus = open_corpus(run / facts["corpus_folder"])
-    if corpus.fingerprint != facts["corpus"]:
-        raise RunError(where, f"it has learned corpus {facts['corpus']}, {corpus.folder} is {corpus.fingerprint} now")
+    corpus = find_corpus(run, read_facts(run))
+    if corpus is None:
+        raise RunError(where, "the corpus it has learned is not where it was, nor beside it; give the corpus instead")
     return corpus

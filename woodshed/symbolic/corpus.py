@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -27,6 +28,7 @@ from .score import Score, Track
 from .tasks import Posed, Region, describe, pose
 from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
 
+DATA = "corpus.json"
 FORMAT = 1
 KINDS = ("notes", "pedals", "tempos", "metres", "chords")
 SPLITS = ("train", "validation", "test")
@@ -135,7 +137,7 @@ def _read_facts(folder: Path) -> dict:
     """corpus.json, or a RunError."""
     make = "woodshed prepare FOLDER --out CORPUS"
     try:
-        data = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        data = json.loads((folder / DATA).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(folder, f"not a corpus ({error}); make one with: {make}") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -149,6 +151,21 @@ def _read_facts(folder: Path) -> dict:
 def open_corpus(folder: str | Path) -> Corpus:
     """Open a prepared corpus; a RunError says what is wrong with a folder that is not one."""
     return Corpus(folder)
+
+
+def find_corpus(run: Path, facts: dict) -> Corpus | None:
+    """The corpus that the run in a folder has learned, by its fingerprint: where its facts (run.json) say it was, else
+    beside the run, one above it, or where you are. None where there is none that can be opened.
+    """
+    places = [run.parent, run.parent.parent, Path()]
+    there = [run / facts["corpus_folder"] / DATA] if facts.get("corpus_folder") else []
+    for path in (*there, *(path for place in places for path in sorted(place.glob(f"*/{DATA}")))):
+        with suppress(OSError, RunError):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                head = file.read(256)  # the fingerprint stands first
+            if f'"{facts["corpus"]}"' in head:
+                return open_corpus(path.parent)
+    return None
 
 
 def write_corpus(folder: Path, pieces: list[Piece], scores: list[Score], tokenizer: Tokenizer, **facts) -> Corpus:
@@ -169,7 +186,7 @@ def write_corpus(folder: Path, pieces: list[Piece], scores: list[Score], tokeniz
             digest.update((temporary / f"{kind}.npy").read_bytes())
         data = {"format": FORMAT, "fingerprint": digest.hexdigest()[:16], "tokenizer": tokenizer.fingerprint}
         text = json.dumps(data | facts | {"pieces": rows}, indent=1, ensure_ascii=False)
-        (temporary / "corpus.json").write_text(text, encoding="utf-8")
+        (temporary / DATA).write_text(text, encoding="utf-8")
         os.replace(temporary, folder)
     except OSError as error:
         full = "not all of it fits on the disk"  # numpy counts the bytes instead, without an errno

@@ -14,11 +14,11 @@ import numpy as np
 from ..config import updated
 from ..errors import InputError, RunError
 from . import bases, evidence
-from .corpus import Corpus, open_corpus
+from .corpus import Corpus, find_corpus, open_corpus
 from .diagnoses import DIAGNOSES, FEWEST_TAKES, Diagnosis
 from .evaluate import EvaluateSettings
 from .evidence import Evidence
-from .generate import GenerateSettings, temperatures
+from .generate_settings import GenerateSettings, temperatures
 from .run import FACTS, open_run, read_facts, read_log
 
 
@@ -77,7 +77,7 @@ def diagnose(
     if not (folder / FACTS).exists():
         folder = bases.find(str(run)) or folder
     facts = read_facts(folder)
-    corpus = open_corpus(corpus) if isinstance(corpus, str | Path) else corpus or evidence.find_corpus(folder, facts)
+    corpus = open_corpus(corpus) if isinstance(corpus, str | Path) else corpus or find_corpus(folder, facts)
     if corpus is not None and corpus.tokenizer.fingerprint != facts["tokenizer"]:
         told = f"its tokens are {facts['tokenizer']}, those of {corpus.folder} {corpus.tokenizer.fingerprint}"
         raise RunError(folder, f"{told}; give the corpus it was trained on, or one like it")

@@ -26,13 +26,13 @@ from ..config import updated
 from ..errors import InputError, RunError
 from .chords import spell
 from .corpus import Corpus, open_corpus
-from .generate import UNAIDED, GenerateSettings, generate, temperatures
+from .generate import generate
+from .generate_settings import MOST_BARS, UNAIDED, GenerateSettings, temperatures
 from .likelihood import hidden_state, likelihood
 from .likeness import Excerpt, compare_hidden, compare_histograms, compare_measures, overall
 from .midi import read_midi
 from .run import Run, longest, open_run
 from .score import Score
-from .stage import MOST_BARS
 from .takes import Take
 from .tokenizers import Tokenizer
 from .train import free_threads, threads

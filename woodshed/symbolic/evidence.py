@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +14,10 @@ import numpy as np
 from ..errors import RunError
 from . import bases
 from .chords import pitched
-from .corpus import SPLITS, Corpus, open_corpus
+from .corpus import SPLITS, Corpus
 from .evaluate import EvaluateSettings, cut_excerpts, first, play
-from .generate import UNAIDED, Take, generate
+from .generate import Take, generate
+from .generate_settings import UNAIDED
 from .measure import measure
 from .midi import read_midi
 from .run import Run, claimed
@@ -121,18 +121,6 @@ class Evidence:
 
 
 # --- gathering ---------------------------------------------------------------------------------------------------
-
-
-def find_corpus(folder: Path, facts: dict) -> Corpus | None:
-    """The corpus with the fingerprint that a run names, beside the run, one above it, or where you are; None where
-    there is none that can be opened."""
-    places = [folder.parent, folder.parent.parent, Path()]
-    for path in (path for place in places for path in sorted(place.glob("*/corpus.json"))):
-        with open(path, encoding="utf-8", errors="replace") as file:
-            if f'"{facts["corpus"]}"' in file.read(256):  # the fingerprint stands first
-                with suppress(RunError):
-                    return open_corpus(path.parent)
-    return None
 
 
 def is_running(folder: Path) -> bool:

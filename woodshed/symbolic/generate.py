@@ -10,18 +10,15 @@ generate(run, prompt="tune.mid", melody="auto")            an accompaniment to a
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from ..config import updated
-from ..errors import InputError
 from . import tasks
+from .corpus import find_corpus
 from .decode import Sampling, Stream, decode
+from .generate_settings import ComposeSettings, GenerateSettings, make_settings, temperatures
 from .guard import Guard
 from .harmony import Harmony
 from .measure import (
@@ -32,91 +29,17 @@ from .measure import (
     rotated_adherence,
     strong_beat_adherence,
 )
+from .originality import Index, originality_index
 from .placing import finish, joined, reached, written
 from .run import Run, open_run
 from .score import Score
-from .stage import MOST_BARS, Stage, bar_lines, but_the_last_bar, closing, fitted, set_stage
+from .stage import Stage, bar_lines, but_the_last_bar, closing, fitted, set_stage
 from .takes import Take
 from .tasks import Region
 from .tokenizers import Tokenizer
 
-MOST_SECONDS = 3600
 TRIES = 8  # to write a take that has a note
-UNAIDED = {"harmony": "free", "guard": False}  # a model by itself, where it is to be judged
 PROMPT_SHARE = 0.5  # the most of a context that a prompt takes
-
-
-@dataclass(frozen=True)
-class TakeSettings:
-    """How many takes, and how they are drawn: what every verb that plays has in common."""
-
-    takes: int = 5
-    """How many to play."""
-    temperature: str = "0.8:1.2"
-    """One temperature for all takes, or a range over them: 0.8 is safe, 1.2 is wild."""
-    top_p: float = 0.95
-    """Draw only among the likeliest ids that together have this probability."""
-    top_k: int = 0
-    """Draw only among the k likeliest ids; 0 for all."""
-    min_p: float = 0.0
-    """Draw only among ids at least this share as likely as the likeliest."""
-    harmony: Literal["free", "guided", "strict"] = "guided"
-    """How chords are kept on strong beats and in the bass: as the model likes, with a soft bias, or strictly."""
-    guard: bool = True
-    """Step back to an earlier bar line and draw again where a take loops, sticks, falls silent or runs wild."""
-    seed: int | None = None
-    """The first take's seed; the others count on from it. By default a new one; every take stores its own."""
-    checkpoint: int | None = None
-    """Play one of the run's checkpoints instead of the best."""
-
-
-@dataclass(frozen=True)
-class LengthSettings:
-    """Over what to play, and how long."""
-
-    chords: str | None = None
-    """Chords such as "Cmaj7 Am7 | Dm7 G7", repeated to the length asked; without any | one chord a bar."""
-    bars: int | None = None
-    """How many bars to write (16 by default, or once through longer chords)."""
-    seconds: float | None = None
-    """How many seconds to write, up to the next bar line."""
-    max_length: int | None = None
-    """Stop after at most so many ids, at a bar line."""
-    bpm: float | None = None
-    """Tempo in quarters a minute; by default the prompt's, or that of the music the run has learned."""
-    metre: str | None = None
-    """Time signature such as 4/4, 3/4 or 6/8; by default the prompt's, or that of the music the run has learned."""
-    ending: bool = False
-    """Let the model know how much is left, so that it comes to an end."""
-
-
-@dataclass(frozen=True)
-class ComposeSettings(TakeSettings, LengthSettings):
-    """What to play, how long, and how it is drawn."""
-
-
-@dataclass(frozen=True)
-class GenerateSettings(ComposeSettings):
-    """All that can be asked: without a prompt music of its own, after it, or inside it."""
-
-    bars: int | str | None = None
-    """How many bars to write, after a prompt if there is one; or which of the prompt's: "9-12"."""
-    seconds: float | str | None = None
-    """How many seconds to write; or which of the prompt's: "20-26"."""
-    prompt: Score | Path | str | None = None
-    """Music to go on from, or inside which to write: a MIDI file or a Score."""
-    parts: tuple[str, ...] | str | None = None
-    """Which parts of the prompt to write; all others stay. By default all parts."""
-    melody: str | None = None
-    """The prompt's track that is kept as the melody, alone, to be accompanied: its name or number, or "auto"."""
-    keep_grid: bool = False
-    """Believe the bars and beats of the prompt instead of checking them."""
-
-    @property
-    def span(self) -> tuple[float, float] | None:
-        """The first and the last bar, or the seconds, of a region inside the prompt; None where it is not told."""
-        told = [text for text in (self.bars, self.seconds) if isinstance(text, str)]
-        return parse_span(told[0]) if told else None
 
 
 def generate(
@@ -153,7 +76,22 @@ def generate(
         ends = _play(step, run, settings, last, _reporter(progress, share, 1), after=streams)
         played = [[*before, end] for before, end in zip(played, ends, strict=True)]
         music = [joined(a, _music(run, b, end)) for a, b, end in zip(music, last, ends, strict=True)]
-    return [_take(run, settings, stage, *take, type(step).__name__) for take in zip(played, music, strict=True)]
+    known = _learned(run) if settings.originality else None
+    engine = type(step).__name__
+    takes = [_take(run, settings, stage, *take, engine, known) for take in zip(played, music, strict=True)]
+    return _best(run, takes, settings.keep) if settings.keep else takes
+
+
+def _learned(run: Run) -> Index | None:
+    """The pieces that a run has learned, where they can be found."""
+    corpus = find_corpus(run.folder, run.facts)
+    return originality_index(corpus) if corpus and corpus.split("train") else None
+
+
+def _best(run: Run, takes: list[Take], keep: int) -> list[Take]:
+    from .rank import rank
+
+    return [ranked.take for ranked in rank(run, takes, keep=keep)]
 
 
 def _closes(run: Run, settings: GenerateSettings, stage: Stage) -> bool:
@@ -217,7 +155,15 @@ def _music(run: Run, stage: Stage, stream: Stream) -> Score:
     return written(stage, run.tokenizer.decode_body(np.array(stream.ids)))
 
 
-def _take(run: Run, settings: GenerateSettings, stage: Stage, streams: list[Stream], music: Score, engine: str) -> Take:
+def _take(
+    run: Run,
+    settings: GenerateSettings,
+    stage: Stage,
+    streams: list[Stream],
+    music: Score,
+    engine: str,
+    known: Index | None,
+) -> Take:
     """One take from its streams, one after another, and the music that they have written."""
     stage = stage if streams[-1].cut is None else reached(stage, music)
     score, own = finish(stage, music, pedalled=run.tokenizer.settings.get("pedal") == "events")
@@ -238,6 +184,7 @@ def _take(run: Run, settings: GenerateSettings, stage: Stage, streams: list[Stre
         measures=measures,
         adherence_per_bar=_per_bar(stage, music, adherence_per_bar(music, stage.score.chords)),
         guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),
+        originality=known.report(music) if known else None,
         chart=stage.chart,
         remarks=_remarks(stage, music),
         alone={"-".join(stage.region.parts): own} if settings.melody else {},
@@ -273,7 +220,7 @@ def _per_bar(stage: Stage, music: Score, values: np.ndarray) -> tuple[float | No
 def _again(settings: GenerateSettings, stage: Stage, seed: int, temperature: float) -> dict:
     """Keywords of `generate` that make one take again; a prompt that is a Score is not among them."""
     asked = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    asked |= {"takes": 1, "seed": seed, "temperature": f"{temperature:g}"}
+    asked |= {"takes": 1, "keep": None, "seed": seed, "temperature": f"{temperature:g}"}
     if settings.melody:
         asked["chords"] = stage.chart or None
     if isinstance(settings.prompt, Path):
@@ -293,86 +240,3 @@ def _reporter(progress: Callable[[float], None] | None, start: float, end: float
             progress(start + (end - start) * done)
 
     return report if progress else None
-
-
-# --- settings --------------------------------------------------------------------------------------------------
-
-
-def make_settings(settings: ComposeSettings | None, changes: dict) -> GenerateSettings:
-    """Settings with changes, every value checked; numbers that came as text are numbers, and there is a seed."""
-    if settings is not None and not isinstance(settings, GenerateSettings):
-        settings = GenerateSettings(**dataclasses.asdict(settings))
-    settings = updated(GenerateSettings, settings, changes)
-    for name, number in (("bars", int), ("seconds", float)):
-        settings = dataclasses.replace(settings, **{name: _number(getattr(settings, name), number)})
-    if isinstance(settings.parts, str):
-        settings = dataclasses.replace(settings, parts=tuple(re.split(r"[\s,]+", settings.parts.strip())))
-    if settings.seed is None:
-        settings = dataclasses.replace(settings, seed=int(np.random.SeedSequence().entropy % 2**31))
-    _refuse_odd_numbers(settings)
-    _refuse_odd_regions(settings)
-    return settings
-
-
-def _number(value, kind: type):
-    try:
-        return kind(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
-def _refuse_odd_numbers(settings: GenerateSettings) -> None:
-    bars, seconds = settings.bars, settings.seconds
-    if settings.takes < 1:
-        raise InputError(f"--takes {settings.takes}: choose 1 or more")
-    if isinstance(bars, int) and not 1 <= bars <= MOST_BARS:
-        raise InputError(f"--bars {bars}: choose 1 to {MOST_BARS}")
-    if isinstance(seconds, int | float) and not 0 < seconds <= MOST_SECONDS:
-        raise InputError(f"--seconds {seconds:g}: choose more than 0, at most {MOST_SECONDS}")
-    if bars is not None and seconds is not None:
-        raise InputError(f"--bars {bars} and --seconds {seconds} both say how long; give one of them")
-    if settings.max_length is not None and settings.max_length < 1:
-        raise InputError(f"--max-length {settings.max_length}: choose 1 or more")
-    if settings.seed is not None and settings.seed < 0:
-        raise InputError(f"--seed {settings.seed}: choose 0 or more")
-    if settings.bpm is not None and not 10 <= settings.bpm <= 500:
-        raise InputError(f"--bpm {settings.bpm:g}: choose 10 to 500")
-
-
-def _refuse_odd_regions(settings: GenerateSettings) -> None:
-    """Spans that are none, and what has no meaning without or inside a prompt."""
-    if isinstance(settings.bars, str):
-        first, last = parse_span(settings.bars) or (0, 0)
-        if not (1 <= first <= last and first % 1 == last % 1 == 0):
-            raise InputError(f"--bars {settings.bars}: write the first and the last bar, from 1 on, such as 9-12")
-    if isinstance(settings.seconds, str):
-        first, last = parse_span(settings.seconds) or (0, 0)
-        if not first < last:
-            raise InputError(f"--seconds {settings.seconds}: write from when to when, such as 20-26")
-    if settings.parts is not None and not (settings.parts and all(settings.parts)):
-        raise InputError("--parts: name at least one part, such as melody")
-    inside = settings.span is not None or settings.parts is not None or settings.melody is not None
-    if inside and settings.prompt is None:
-        raise InputError("a region, parts or a melody belong to a prompt; give a MIDI file or a Score")
-    if inside and settings.span is None and (settings.bars, settings.seconds) != (None, None):
-        raise InputError(f"--bars {settings.bars}: of a prompt's parts, say which bars are to be written, such as 9-12")
-    for name in ("bpm", "metre", "max_length"):
-        if inside and getattr(settings, name) is not None:
-            raise InputError(f"--{name.replace('_', '-')}: what is written inside a prompt keeps to the prompt")
-
-
-def parse_span(text: str) -> tuple[float, float] | None:
-    """ "9-12" as (9.0, 12.0); None for what is no such thing."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*[-–]\s*(\d+(?:\.\d+)?)\s*", text)
-    return (float(match[1]), float(match[2])) if match else None
-
-
-def temperatures(text: str, takes: int) -> list[float]:
-    """ "0.8:1.2" as evenly spaced temperatures for so many takes; one number stands for all."""
-    try:
-        values = [float(part) for part in str(text).split(":")]
-    except ValueError:
-        values = []
-    if len(values) not in (1, 2) or not np.isfinite(values).all():
-        raise InputError(f"--temperature {text!r}: give one number (1.0) or a range over the takes (0.8:1.2)")
-    return [round(float(value), 4) for value in np.linspace(values[0], values[-1], takes)]

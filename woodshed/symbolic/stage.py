@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,6 +31,7 @@ from .chords import (
     recognise,
     spell,
 )
+from .generate_settings import MOST_BARS, GenerateSettings
 from .harmonise import harmonise
 from .prompts import Prompt, read_prompt
 from .run import Run
@@ -39,12 +39,8 @@ from .score import Score
 from .tasks import Region, describe
 from .tokenizers import Tokenizer
 
-if TYPE_CHECKING:
-    from .generate import GenerateSettings
-
 TICKS = 480  # a quarter in takes without a prompt
 DEFAULT_BARS = 16
-MOST_BARS = 2000
 KEY_BARS = 16  # before the end, which tell the key
 ACCOMPANIMENT = ("accompaniment",)  # what is written to a melody
 CHART_SLOTS = (1, 2, 3, 4, 6, 8, 12, 16, 24)  # in how many equal shares a chart may divide a bar

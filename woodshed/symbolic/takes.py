@@ -14,9 +14,10 @@ from ..errors import FileError
 from ..files import write_file
 from .midi import write_midi
 from .naming import stem as name
+from .originality import Report
 from .score import Score
 
-MEASURED = ("measures", "adherence_per_bar")  # facts that stand in the .json alone
+MEASURED = ("measures", "adherence_per_bar", "originality")  # facts that stand in the .json alone
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Take:
     adherence_per_bar: tuple[float | None, ...] = ()  # of the bars written; None where no chord or note is
     guarded: tuple[dict, ...] = ()  # what the guard noticed on the way, and where it stepped back to
     chart: str = ""  # the chords that held in what was written, as `chords` takes them
+    originality: Report | None = None  # what it repeats of the pieces that the run has learned, where these are found
     remarks: tuple[str, ...] = ()  # what a musician should know of how it was made
     alone: dict[str, Score] = field(default_factory=dict, repr=False)  # what has a file of its own, by its name
 
@@ -41,6 +43,7 @@ class Take:
         """What stands in the take's .json and, as text events, in its .mid."""
         facts = {name: getattr(self, name) for name in ("seed", "temperature", "run", "engine", "notes")}
         facts |= {"woodshed": __version__, "settings": self.settings, "chart": self.chart, "remarks": self.remarks}
+        facts |= {"originality": self.originality and self.originality.facts()}
         facts |= {"adherence_per_bar": self.adherence_per_bar, "guarded": self.guarded}
         return facts | {"measures": {k: None if np.isnan(v) else round(v, 4) for k, v in self.measures.items()}}
 

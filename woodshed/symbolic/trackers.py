@@ -29,7 +29,8 @@ import numpy as np
 from transformers import TrainerCallback
 
 from ..errors import InputError
-from .generate import UNAIDED, Take, generate
+from .generate import Take, generate
+from .generate_settings import UNAIDED
 from .roll import draw_roll
 from .run import Run, read_facts
 from .sound import synthesise, write_wav

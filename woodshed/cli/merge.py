@@ -1,0 +1,18 @@
+"""woodshed merge"""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ..symbolic.merge import merge
+
+
+def command(run: Positional[Path], out: Path):
+    """Make an adapter and its base one: a run that can be given away alone.
+
+    Args:
+        run: a run made by woodshed train on a base
+        out: the whole run, a folder that does not exist yet; takes and log stay with the old one
+    """
+    merged = merge(run, out)
+    print(f"{out}: {merged.facts['parameters']:,} parameters, no base needed")
