@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 from toys import TINY
 
-from woodshed.errors import RunError
+from woodshed.errors import InputError, RunError
 from woodshed.symbolic import bases
-from woodshed.symbolic.run import open_run
+from woodshed.symbolic.generate import generate
+from woodshed.symbolic.prepare import prepare
+from woodshed.symbolic.run import load_model, open_run, quiet
+from woodshed.symbolic.step import LlamaStep, make_step
 from woodshed.symbolic.tokenizers import make, open_tokenizer
 from woodshed.symbolic.train import train
 
@@ -64,3 +67,118 @@ def test_a_truncated_base_says_so(shelf, run, tmp_path):
     with pytest.raises(RunError, match="truncated"):
         train(run.parent / "corpus", tmp_path / "new", max_steps=1, batch_size=1, max_seq_len=64)
     assert not (tmp_path / "new").exists()
+
+
+# --- models from outside -----------------------------------------------------------------------------------------
+
+SHAPE = dict(num_attention_heads=2, num_hidden_layers=1, hidden_size=32, max_position_embeddings=256)
+CONFIGS = {
+    "llama": dict(intermediate_size=64, **SHAPE),
+    "gpt_neox": dict(intermediate_size=64, **SHAPE),
+    "gpt2": dict(n_embd=32, n_layer=1, n_head=2, n_positions=256),
+}
+SHORT = dict(max_steps=2, batch_size=1, max_seq_len=256, eval_rows=1, threads=1)
+
+
+def outsider(folder, kind="llama", pad=8):
+    """A model with random weights beside MidiTok's tokenizer.json, as somebody else would have published it."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    miditok = pytest.importorskip("miditok")
+    tokenizer = miditok.REMI(miditok.TokenizerConfig(num_velocities=24, use_tempos=True))
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer) + pad, **CONFIGS[kind])
+    with quiet():
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save(folder / "tokenizer.json")
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def foreign_corpus(songs, tmp_path_factory):
+    """A corpus with the tokenizer of an outsider."""
+    folder = tmp_path_factory.mktemp("outside")
+    outsider(folder / "model")
+    return prepare(songs, folder / "corpus", tokenizer=f"miditok:{folder / 'model'}")
+
+
+def test_ids_are_those_of_the_model_and_only_our_words_come_behind_them(foreign_corpus, tmp_path):
+    theirs = outsider(tmp_path)
+    ours = open_tokenizer(foreign_corpus.folder)  # with nothing of the model beside it
+    words = ours.words[: ours.known]
+    assert [theirs[word] for word in words[3:]] == list(range(3, len(theirs))) and ours.known == len(theirs)
+    assert ours.fingerprint == make(f"miditok:{tmp_path / 'tokenizer.json'}").fingerprint
+    row = foreign_corpus.evaluation_rows("validation", 256)[0]
+    told = ours.to_words(row["input_ids"][1:40])
+    assert {"Bar", "TimeSig", "Tempo", "Position", "Pitch"} <= {word.split("_")[0] for word in told}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_model_from_outside_is_adapted_in_its_own_ids(kind, foreign_corpus, tmp_path):
+    outsider(tmp_path / "model", kind)
+    run = train(foreign_corpus, tmp_path / "run", base=str(tmp_path / "model"), **SHORT)
+    tokenizer = run.tokenizer
+    base, model = run.model(), run.model(merge=True)
+    rows = {name: weight for name, weight in base.named_parameters() if "trainable_tokens_delta" in name}
+    new = tokenizer.vocab_size - tokenizer.known  # words for tasks and heads, all that the model does not know
+    assert rows and {tuple(weight.shape) for weight in rows.values()} == {(new, 32)}
+    assert logits(model).allclose(logits(base), atol=1e-5)
+    assert model.config.vocab_size >= tokenizer.vocab_size
+    if kind == "llama":
+        assert type(make_step(model)) is LlamaStep
+    take = generate(run, bars=2, takes=1, seed=1, max_length=60)[0]
+    assert take.notes > 0 and take.score.metres["numerator"].tolist() == [4]
+
+
+def logits(model):
+    import torch
+
+    with torch.no_grad():
+        return model(input_ids=torch.arange(40)[None] + 3).logits
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_pieces_in_one_row_do_not_see_each_other_in_a_model_from_outside(kind, tmp_path):
+    import torch
+
+    outsider(tmp_path, kind)
+    model = load_model(tmp_path)
+    one, other = torch.arange(20)[None] + 3, torch.arange(20)[None] + 60
+    places = torch.cat([torch.arange(20), torch.arange(20)])[None]
+    with torch.no_grad():
+        packed = model(input_ids=torch.cat([one, other], 1), position_ids=places).logits[:, 20:]
+        assert packed.allclose(model(input_ids=other).logits, atol=1e-5)
+
+
+def test_other_ids_than_those_of_the_model_are_refused_in_one_line(run, foreign_corpus, tmp_path):
+    outsider(tmp_path / "model")
+    told = (
+        rf"its tokens are miditok:REMI \w+, the corpus has \w+ \w+; prepare the corpus with .*miditok:{tmp_path}/model"
+    )
+    with pytest.raises(RunError, match=told) as error:
+        train(run.parent / "corpus", tmp_path / "out", base=str(tmp_path / "model"), **SHORT)
+    assert "\n" not in str(error.value)
+    text = (tmp_path / "model" / "tokenizer.json").read_text()
+    (tmp_path / "model" / "tokenizer.json").write_text(text.replace('"num_velocities": 24', '"num_velocities": 16'))
+    with pytest.raises(RunError, match="prepare the corpus with"):
+        train(foreign_corpus, tmp_path / "out", base=str(tmp_path / "model"), **SHORT)
+    with pytest.raises(InputError, match=r"--adapter ia3: .* does not know \d+ of the corpus's ids"):
+        (tmp_path / "model" / "tokenizer.json").unlink()
+        train(foreign_corpus, tmp_path / "out", base=str(tmp_path / "model"), adapter="ia3", **SHORT)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ('{"tokenization": "REMI", "config": {}, "_model": "..."}', "its ids are learned combinations"),
+        ('{"tokenization": "Octuple", "config": {}}', "unknown tokenization 'miditok:Octuple'"),
+        ('{"model": {}}', "unknown tokenization .* give the tokenizer.json that MidiTok wrote"),
+        ("{", "unknown tokenization"),
+    ],
+)
+def test_a_tokenizer_json_that_cannot_be_read(text, told, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(InputError, match=told):
+        make(f"miditok:{tmp_path}")

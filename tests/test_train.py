@@ -126,7 +126,7 @@ def test_an_adapter_trains_few_parameters_over_its_base(adapter, reference):
 def test_fine_tuning_all_of_a_base_needs_the_base_no_more(reference, tmp_path):
     base, _ = reference
     settings = {**ADAPTER, "learning_rate": 1e-3}
-    run = train(ToyCorpus(), tmp_path / "full", base=str(base.folder), lora_rank=0, max_steps=3, **settings)
+    run = train(ToyCorpus(), tmp_path / "full", base=str(base.folder), adapter="none", max_steps=3, **settings)
     assert not run.facts["adapter"] and run.facts["trainable"] == run.facts["parameters"]
     first = steps_of(run.folder)[1]
     assert first < steps_of(base.folder)[STEPS] * 1.3  # it began where the base ended
@@ -480,16 +480,28 @@ def test_threads_are_what_the_others_leave(monkeypatch):
 )
 def test_presets(name, epochs, batch, rate):
     new = resolve(TrainSettings(preset=name, base=None))
-    assert (new.epochs, new.batch_size, new.learning_rate, new.lora_rank) == (epochs, batch, rate, 0)
+    assert (new.epochs, new.batch_size, new.learning_rate) == (epochs, batch, rate)
+    assert (new.adapter, new.lora_rank, new.lora_alpha, new.lora_dropout) == ("none", None, None, None)
     tuned = resolve(TrainSettings(preset=name, base="some/base"))
-    assert (tuned.lora_rank, tuned.lora_alpha, tuned.lora_dropout) == (8, 16, 0.1)
-    assert (PRESETS / f"{name}.json").exists()
+    assert (tuned.adapter, tuned.lora_rank, tuned.lora_alpha, tuned.lora_dropout) == ("lora", 8, 16, 0.1)
+    assert tuned.learning_rate == rate and (PRESETS / f"{name}.json").exists()
+
+
+def test_the_default_rate_goes_by_what_is_trained():
+    """An adapter over frozen weights learns with rates that would spoil all weights."""
+    new = resolve(TrainSettings(base=None)).learning_rate
+    lora, ia3, full = (resolve(TrainSettings(base="b", adapter=name)).learning_rate for name in ("lora", "ia3", "none"))
+    assert resolve(TrainSettings(base="b")).learning_rate == lora
+    assert ia3 > lora > full and lora > new
+    assert resolve(TrainSettings(base="b", adapter="ia3")).lora_rank is None
+    assert resolve(TrainSettings(base="b", preset="best", adapter="ia3")).learning_rate == 2e-4
 
 
 def test_flags_win_over_the_preset():
     settings = resolve(TrainSettings(preset="best", batch_size=7, base="b", lora_rank=4))
     assert (settings.batch_size, settings.epochs, settings.lora_rank, settings.lora_alpha) == (7, 10, 4, 8)
-    assert resolve(TrainSettings(base="b", lora_rank=0)).lora_rank == 0
+    assert resolve(TrainSettings(base="b", adapter="none")).lora_rank is None
+    assert resolve(TrainSettings(base="b", lora_alpha=5.0)).lora_alpha == 5
     assert resolve(TrainSettings(max_steps=3)).epochs is None
     assert resolve(TrainSettings(max_minutes=3)).epochs is None
 
@@ -505,9 +517,9 @@ def test_a_preset_of_ones_own(tmp_path):
         resolve(TrainSettings(preset=str(path)))
     for text in ("[1]", "{", "7"):
         path.write_text(text)
-        with pytest.raises(InputError, match="choose from balanced, best, quick"):
+        with pytest.raises(InputError, match="choose from auto, balanced, best, "):
             resolve(TrainSettings(preset=str(path)))
-    with pytest.raises(InputError, match="choose from balanced, best, quick"):
+    with pytest.raises(InputError, match="choose from auto, balanced, best, "):
         resolve(TrainSettings(preset="quik"))
 
 
@@ -517,7 +529,6 @@ def test_a_preset_of_ones_own(tmp_path):
         ({"batch_size": 0}, "--batch-size 0"),
         ({"learning_rate": -1.0}, "--learning-rate -1.0"),
         ({"max_minutes": math.nan}, "--max-minutes nan"),
-        ({"base": None, "lora_rank": 8}, "--lora-rank 8: a new model has nothing to adapt"),
         ({"base": "b", "size": "25m"}, "--size is for a new model"),
     ],
 )
@@ -556,12 +567,6 @@ def test_unknown_fields_are_refused_by_name(tmp_path, field, word, message):
     assert not list(tmp_path.iterdir())  # nothing is left behind that would be in the way of the next try
 
 
-def test_unknown_lora_fields_are_refused_by_name(reference, tmp_path):
-    settings = {**ADAPTER, "base": str(reference[0].folder)}
-    with pytest.raises(InputError, match="LoraConfig has no 'rank'"):
-        train(ToyCorpus(), tmp_path, max_steps=1, lora_args=("rank=3",), **settings)
-
-
 def test_training_and_lora_fields_arrive(reference, tmp_path, monkeypatch):
     from woodshed.symbolic import callbacks
 
@@ -569,7 +574,7 @@ def test_training_and_lora_fields_arrive(reference, tmp_path, monkeypatch):
     monkeypatch.setattr(callbacks, "Learner", lambda **options: made.append(options) or 1 / 0)
     settings = {**ADAPTER, "base": str(reference[0].folder), "training_args": ("weight_decay=0.1", "optim=adafactor")}
     with pytest.raises(ZeroDivisionError):
-        train(ToyCorpus(), tmp_path, lora_args=('{"use_rslora": true, "r": 3}',), seed=5, **settings)
+        train(ToyCorpus(), tmp_path, lora_rank=3, lora_args=('{"use_rslora": true}',), seed=5, **settings)
     arguments, config = made[0]["args"], made[0]["model"].peft_config["default"]
     assert (arguments.weight_decay, arguments.optim, arguments.seed) == (0.1, "adafactor", 5)
     assert (config.r, config.use_rslora, config.lora_dropout) == (3, True, 0.1)
@@ -592,7 +597,7 @@ SAVED = dataclasses.asdict(resolve(TrainSettings(size="25m", max_steps=100, batc
         {"gradient_accumulation": 2},
         {"training_args": ("weight_decay=0.1",)},
         {"base": "other"},
-        {"lora_rank": 4},
+        {"adapter": "none"},
     ],
 )
 def test_what_would_change_the_losses_is_refused_by_name(change):

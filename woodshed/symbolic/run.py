@@ -30,7 +30,7 @@ from .. import menu
 from ..errors import RunError
 from ..files import replacing, write_file, writing
 from . import bases
-from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer, saved_facts
+from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
 
 try:
     import fcntl
@@ -59,21 +59,20 @@ class Run:
         return Path(self.folder.name) if self.folder.parent == bases.FOLDER else self.folder
 
     def model(self, *, merge: bool = False, device: str = "cpu") -> PreTrainedModel:
-        """Load the weights, ready to generate; an adapter over its base, or merged into it.
+        """Load the weights, ready to generate; an adapter over its base, or merged into it. All in float32.
 
-        Every call reads them anew. A RunError names a base that is missing or has changed.
+        Every call reads them anew. A RunError names a base that is missing or has changed; a base that was in 4 bits
+        needs bitsandbytes (MissingExtra).
         """
         if not (self.weights / ADAPTER).exists():
             return load_model(self.weights, device=device)
-        from peft import PeftModel
+        from .adapters import attach, round_to_4bit
 
-        base = find_base(self.facts["base"], self.folder)
-        if weights_digest(base) != self.facts["base_weights"]:
-            raise RunError(self.folder, f"its base {base} has other weights than it was trained on; train it again")
-        model = load_base(base, self.tokenizer, device=device)
+        model = load_base(own_base(self.folder, self.facts), self.tokenizer, device=device)
+        if self.facts["settings"].get("load_in_4bit"):
+            round_to_4bit(model)
         with quiet():
-            model = PeftModel.from_pretrained(model, self.weights).eval()
-        return model.merge_and_unload() if merge else model
+            return attach(model, self.weights, merge=merge)
 
 
 def open_run(folder: str | Path, checkpoint: int | None = None) -> Run:
@@ -176,6 +175,7 @@ def load_model(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
         model.set_attn_implementation(attention_for(device))
     # PEFT would look this name up on the Hub at every save
     model.name_or_path = model.config._name_or_path = ""
+    model.config.use_cache = False  # see models.make: with a cache, pieces in one row would see each other
     return model.to(device)
 
 
@@ -242,13 +242,13 @@ def _snapshot(name: str) -> Path:
         raise RunError(name, told) from None
 
 
-def is_foreign(base: Path, tokenizer: Tokenizer) -> bool:
-    """Whether a base knows nothing of our ids. A base with ids of ours that are not these is a RunError."""
-    saved = saved_facts(base)
-    if saved and saved["fingerprint"] != tokenizer.fingerprint:
-        theirs, ours = f"{saved['name']} {saved['fingerprint']}", f"{tokenizer.name} {tokenizer.fingerprint}"
-        raise RunError(base, f"its tokens are {theirs}, the corpus has {ours}; prepare the corpus with {saved['name']}")
-    return not saved
+def own_base(folder: Path, facts: dict) -> Path:
+    """The base that an adapter was made for. A RunError where it is missing, or has other weights now."""
+    base = find_base(facts["base"], folder)
+    if (found := weights_digest(base)) != facts["base_weights"]:
+        reason = f"its base {base} has other weights than it was trained on ({found}, not {facts['base_weights']})"
+        raise RunError(folder, f"{reason}; put those back, or train it again")
+    return base
 
 
 def longest(base: Path) -> int | None:
@@ -270,7 +270,8 @@ def load_base(base: Path, tokenizer: Tokenizer, *, device: str = "cpu") -> PreTr
         return open_run(base).model(merge=True, device=device)
     model = load_model(base, device=device)
     if model.config.vocab_size < tokenizer.vocab_size:
-        model.resize_token_embeddings(tokenizer.vocab_size)
+        with quiet():
+            model.resize_token_embeddings(tokenizer.vocab_size)
     return model
 
 

@@ -30,22 +30,28 @@ class TrainSettings:
     base: str | None = "auto"
     """Start from this: a base model by name (piano), a run, a Hugging Face folder or id. "auto" takes the base model
     that has the corpus's tokens, "none" (and any setting of a new model) a new one."""
-    preset: str = "balanced"
-    """quick, balanced, best, or a JSON file of your own with any of these settings; flags win over it."""
+    preset: str = "auto"
+    """auto (its rate goes by what is trained), quick, balanced, best, or a JSON file of your own with any of these
+    settings; flags win over it."""
     epochs: float | None = None
     """Passes over the corpus; without effect where --max-steps is given."""
     batch_size: int | None = None
     """Rows that go through the model at once."""
     learning_rate: float | None = None
     """The rate after the warm-up; flat until the last fifth of the run, then falling to 0."""
+    adapter: Literal["lora", "ia3", "none"] | None = None
+    """What is trained on a base, which itself stays as it is: lora, or the far smaller ia3. With none all of its
+    weights are trained."""
     lora_rank: int | None = None
-    """Rank of the LoRA adapter that is trained on a base; 0 trains all of its weights."""
+    """Rank of the LoRA adapter: the more, the more it can learn, and forget."""
     lora_alpha: float | None = None
-    """Scale of the adapter; twice the rank where nothing says otherwise."""
+    """Scale of the LoRA adapter; twice the rank where nothing says otherwise."""
     lora_dropout: float | None = None
-    """Dropout within the adapter."""
+    """Dropout within the LoRA adapter."""
     lora_args: tuple[str, ...] = ()
-    """Any field of peft's LoraConfig, as JSON or name=value."""
+    """Any other field of peft's LoraConfig, as JSON or name=value."""
+    load_in_4bit: bool = False
+    """QLoRA: keep the weights of the base in 4 bits, in a sixth of their memory, while its adapter is trained."""
     gradient_accumulation: int = 1
     """Batches that make one step together."""
     max_seq_len: int = 2048
@@ -66,8 +72,13 @@ class TrainSettings:
     """Seeds the weights, the order of the rows and the dropout."""
     threads: int | None = None
     """CPU threads; by default as many as there are cores with nothing to do."""
-    tracker: Literal["none", "wandb", "tensorboard"] = "none"
-    """Also log to Weights & Biases or TensorBoard."""
+    tracker: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
+    """Also show settings, curves and sample takes in Weights & Biases (offline, unless the environment says
+    WANDB_MODE=online), Trackio or TensorBoard."""
+    project: str = "woodshed"
+    """The tracker's project."""
+    run_name: str | None = None
+    """The run's name in the tracker; by default that of --out."""
     training_args: tuple[str, ...] = ()
     """Any field of Hugging Face's TrainingArguments, as JSON or name=value: weight_decay=0.1."""
     resume: bool = False
@@ -76,9 +87,11 @@ class TrainSettings:
 
 # What may change when a run goes on: its length, its rate, and what leaves the losses alone.
 LIMITS = ("epochs", "max_steps", "max_minutes")
-FREE = {*LIMITS, "preset", "learning_rate", "warmup", "eval_steps", "keep_checkpoints", "threads", "tracker", "resume"}
+TRACKING = {"tracker", "project", "run_name"}
+FREE = {*LIMITS, *TRACKING, "preset", "learning_rate", "warmup", "eval_steps", "keep_checkpoints", "threads", "resume"}
 COUNTS = ("eval_steps", "eval_rows", "keep_checkpoints", "threads")
 LORA = ("lora_rank", "lora_alpha", "lora_dropout")
+ADAPTER = ("adapter", *LORA, "lora_args")
 # TrainingArguments that have a flag of their own.
 FLAGS = {
     "output_dir": "--out",
@@ -89,21 +102,22 @@ FLAGS = {
     "save_steps": "--eval-steps",
     "save_total_limit": "--keep-checkpoints",
     "report_to": "--tracker",
+    "run_name": "--run-name",
+    "project": "--project",
     "resume_from_checkpoint": "--resume",
 } | {name: "--" + name.replace("_", "-") for name in ("learning_rate", "max_steps", "eval_steps", "seed")}
 
 
 def resolve(settings: TrainSettings) -> TrainSettings:
     """Fill from the preset what was not set, and check the values."""
-    chosen, given = _preset(settings.preset), _given(settings)
+    given, new = _given(settings), settings.base is None
+    chosen = _preset(settings.preset, new=new, adapter="none" if new else settings.adapter)
     if "lora_rank" in given:
-        chosen.pop("lora_alpha")
+        chosen.pop("lora_alpha", None)
     if given.keys() & LIMITS:
         chosen = {name: value for name, value in chosen.items() if name not in LIMITS}
-    if settings.base is None:
-        chosen |= dict.fromkeys(LORA, 0)
     settings = replace(settings, **chosen | given)
-    if settings.lora_alpha is None:
+    if settings.lora_rank and settings.lora_alpha is None:
         settings = replace(settings, lora_alpha=2 * settings.lora_rank)
     check(settings)
     return settings
@@ -114,9 +128,10 @@ def resumed(given: TrainSettings, saved: dict, out: Path) -> TrainSettings:
 
     What would change its losses is refused by name. A setting counts as given where it is not the default.
     """
-    was, now = TrainSettings(**_tuples(saved)), _given(given)
+    was, now = TrainSettings(**_as_now(saved)), _given(given)
     if "preset" in now:
-        now = {name: value for name, value in _preset(given.preset).items() if name not in LORA} | now
+        preset = _preset(given.preset, new=was.base is None, adapter=was.adapter)
+        now = {name: value for name, value in preset.items() if name not in ADAPTER} | now
     for name in now.keys() - FREE:
         if now[name] != getattr(was, name):
             reason = f"{flag(name)} was {getattr(was, name)}, now it is {now[name]}: that would be another run"
@@ -148,7 +163,15 @@ def _tuples(values: dict) -> dict:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def _preset(name: str) -> dict:
+def _as_now(saved: dict) -> dict:
+    """The settings of a run, also of one from before --adapter, when a rank of 0 said that all weights are trained."""
+    if "adapter" not in saved:
+        saved = saved | ({"adapter": "lora"} if saved["lora_rank"] else {"adapter": "none"} | dict.fromkeys(LORA))
+    return _tuples(saved)
+
+
+def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
+    """The settings of a preset for a `new` model or for a base with an adapter (None: the preset's own)."""
     shipped = {path.stem: path for path in PRESETS.glob("*.json")}
     path = shipped.get(name, Path(name))
     try:
@@ -158,21 +181,43 @@ def _preset(name: str) -> dict:
         choice = ", ".join(sorted(shipped))
         raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
     _refuse_unknown(own, TrainSettings, f"--preset {name}")
+    preset["adapter"] = adapter or preset["adapter"]
+    if preset["adapter"] != "lora":
+        preset = {key: value for key, value in preset.items() if key not in LORA}
+    if isinstance(preset["learning_rate"], dict):
+        preset["learning_rate"] = preset["learning_rate"]["new" if new else preset["adapter"]]
     return _tuples(preset)
 
 
 def check(settings: TrainSettings) -> None:
     """An InputError for a value that cannot work, with its flag."""
-    for name in (*LIMITS, "batch_size", "learning_rate", "gradient_accumulation", "max_seq_len", *COUNTS):
+    for name in (*LIMITS, "batch_size", "learning_rate", "lora_alpha", "gradient_accumulation", "max_seq_len", *COUNTS):
         value = getattr(settings, name)
         if value is not None and not value > 0:
             raise InputError(f"{flag(name)} {value}: give more than 0")
-    if settings.base is None and settings.lora_rank:
-        raise InputError(f"--lora-rank {settings.lora_rank}: a new model has nothing to adapt; add --base, or give 0")
+    _check_adapter(settings)
     if settings.base not in (None, "auto") and (new := asks_for_new(settings)):
         raise InputError(f"{flag(new)} is for a new model; --base {settings.base} brings its own")
     if settings.tracker != "none" and not importlib.util.find_spec(settings.tracker):
         raise MissingExtra(settings.tracker, settings.tracker)
+
+
+def _check_adapter(settings: TrainSettings) -> None:
+    new, lora = settings.base is None, settings.adapter == "lora"
+    if new and (given := [name for name in ADAPTER if getattr(settings, name) not in (None, "none", ())]):
+        raise InputError(f"{flag(given[0])}: a new model has nothing to adapt; add --base, or leave it out")
+    if settings.load_in_4bit and settings.adapter == "none":
+        why = "a new model has no weights yet" if new else "weights in 4 bits cannot be trained"
+        raise InputError(f"--load-in-4bit: {why}; train an adapter on a --base, or leave it out")
+    for name in ADAPTER[1:]:
+        if getattr(settings, name) not in (None, ()) and not lora:
+            raise InputError(f"{flag(name)} {getattr(settings, name)}: that is for --adapter lora; leave it out")
+    if lora and not settings.lora_rank > 0:
+        raise InputError(f"--lora-rank {settings.lora_rank}: give 1 or more; --adapter none trains all weights")
+    if lora and not 0 <= settings.lora_dropout < 1:
+        raise InputError(f"--lora-dropout {settings.lora_dropout}: give 0 or more, less than 1")
+    if settings.load_in_4bit and not importlib.util.find_spec("bitsandbytes"):
+        raise MissingExtra("bitsandbytes", "qlora")
 
 
 def read_fields(words: tuple[str, ...], kind: type | None, flag: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from ..errors import EmptyCorpus, FileError, InputError, RunError
 from ..files import new_folder, seen_from, writing
-from . import bases
+from . import adapters, bases
 from . import run as runs
 from .corpus import open_corpus
 from .run import Run, checkpoints
@@ -156,11 +156,12 @@ def _claimed(out: Path, *, resume: bool) -> Iterator[None]:
 def _facts(corpus, out: Path, settings: TrainSettings) -> dict:
     """What run.json says from the start, so that a run can be resumed from its first step on."""
     facts = {"woodshed": __version__, "style": Path(corpus.folder).name, "music": corpus.music}
-    facts |= {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer.fingerprint}
-    facts |= {"model": settings.model, "base": settings.base, "adapter": bool(settings.lora_rank)}
+    facts |= {"corpus": corpus.fingerprint, "corpus_folder": seen_from(out, corpus.folder)}
+    facts |= {"tokenizer": corpus.tokenizer.fingerprint}
+    facts |= {"model": settings.model, "base": settings.base, "adapter": settings.adapter != "none"}
     if settings.base is not None:
         base = runs.find_base(settings.base, out)
-        runs.is_foreign(base, corpus.tokenizer)
+        adapters.unknown_ids(base, corpus.tokenizer)
         facts |= {"model": None, "base_weights": runs.weights_digest(base)}
     return facts | {"settings": asdict(settings), "finished": False}
 
@@ -170,7 +171,12 @@ def _resumed(settings: TrainSettings, facts: dict, corpus, out: Path) -> TrainSe
         raise RunError(
             out, f"it learns from corpus {facts['corpus']}, this is {corpus.fingerprint}; give its own corpus"
         )
-    return resumed(settings, facts["settings"], out)
+    settings = resumed(settings, facts["settings"], out)
+    if facts.get("step") and not checkpoints(out):
+        raise RunError(out, "it holds no checkpoint to go on from; train a new run with this one as its --base")
+    if settings.adapter != "none":
+        runs.own_base(out, facts)
+    return settings
 
 
 def _refuse_finished(out: Path, facts: dict, steps: int, settings: TrainSettings) -> None:
@@ -247,7 +253,8 @@ def _attempt(job: Job, course: Course) -> Run:
     return _finish(job, learner)
 
 
-def _model(job: Job) -> PreTrainedModel:
+def _model(job: Job, *, half: bool) -> PreTrainedModel:
+    """The model to train; `half` says that it is trained in bfloat16."""
     from transformers import set_seed
 
     from . import models
@@ -262,24 +269,9 @@ def _model(job: Job) -> PreTrainedModel:
         return model
     base = runs.find_base(settings.base, job.out)
     model = runs.load_base(base, tokenizer)
-    return _adapted(model, job, foreign=runs.is_foreign(base, tokenizer)) if settings.lora_rank else model
-
-
-def _adapted(model: PreTrainedModel, job: Job, *, foreign: bool):
-    """LoRA on every linear layer. In a foreign vocabulary our ids mean something else: their rows are trained too."""
-    from peft import LoraConfig, get_peft_model
-
-    settings = job.settings
-    chosen = {"r": settings.lora_rank, "lora_alpha": settings.lora_alpha, "lora_dropout": settings.lora_dropout}
-    chosen |= {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
-    if foreign:
-        ends = (model.get_input_embeddings(), model.get_output_embeddings())
-        names = [name for name, module in model.named_modules() if any(module is end for end in ends)]
-        chosen["trainable_token_indices"] = {name: list(range(job.corpus.tokenizer.vocab_size)) for name in names}
-    try:
-        return get_peft_model(model, LoraConfig(**chosen | read_fields(settings.lora_args, LoraConfig, "--lora-args")))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"--lora-rank {settings.lora_rank} {' '.join(settings.lora_args)}: {error}") from None
+    if settings.adapter == "none":
+        return model
+    return adapters.adapt(model, settings, fresh=adapters.unknown_ids(base, tokenizer), half=half)
 
 
 def _learner(job: Job, course: Course) -> Learner:
@@ -289,11 +281,10 @@ def _learner(job: Job, course: Course) -> Learner:
     from .callbacks import Drawn, Journal, Learner, Pace, Validation, arguments
 
     settings, per_step = job.settings, course.batch_size * course.accumulation
-    model = _model(job)
+    args = arguments(job, course)
+    model = _model(job, half=args.bf16)
     if not course.rollbacks:
-        total, trained = (
-            sum(p.numel() for p in model.parameters() if p.requires_grad or all_) for all_ in (True, False)
-        )
+        total, trained = adapters.count(model)
         job.facts.update(parameters=total, trainable=trained)
         if settings.base:
             job.say(f"Starting from {settings.base}")
@@ -304,14 +295,14 @@ def _learner(job: Job, course: Course) -> Learner:
     ids, epoch = per_step * settings.max_seq_len, len(job.rows) / per_step
     learner = Learner(
         model=model,
-        args=arguments(job, course),
+        args=args,
         train_dataset=Drawn(job.rows, job.steps * per_step),
         eval_dataset=job.validation and Subset(job.validation, range(len(job.validation))),
         compute_metrics=Validation(job.per),
         callbacks=[Journal(job.out, pace, job.report, ids=ids, epoch=epoch), pace],
         pace=pace,
         own_rate="lr_scheduler_type" not in asked,
-        muon="optim" not in asked and not settings.lora_rank,
+        muon="optim" not in asked and settings.adapter == "none",
     )
     learner.remove_callback(PrinterCallback)
     return learner
@@ -364,7 +355,7 @@ def _smaller(job: Job, course: Course) -> Course:
     """Half the rows at once (or the next smaller divisor), as many in a step as before."""
     rows = course.batch_size * course.accumulation
     if course.batch_size == 1:
-        advice = "try a smaller --max-seq-len, a smaller --size, or --lora-rank on a --base"
+        advice = "try a smaller --max-seq-len, a smaller --size, or --load-in-4bit on a --base"
         raise InputError(f"out of memory with a single row of {job.settings.max_seq_len} ids; {advice}") from None
     size = max(size for size in range(1, course.batch_size // 2 + 1) if rows % size == 0)
     message = f"out of memory: {size} rows at once instead of {course.batch_size}, {rows // size} times a step"
