@@ -159,6 +159,7 @@ def publish(folder: Path, name: str) -> Path:
     for file in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(run.folder / file, temporary / file)
     facts = run.facts | {"style": out.name, "base": None, "corpus": f"made by recipes/base.py for {name}"}
+    facts.pop("corpus_folder", None)  # a folder of the machine that trained it
     sets = {piece.path.split("/")[0] for piece in open_corpus(folder / "corpus").pieces if piece.split == "train"}
     for text, content in ((FACTS, json.dumps(facts, indent=1)), ("README.md", card(out.name, facts, sets))):
         (temporary / text).write_text(content, encoding="utf-8")

@@ -28,7 +28,7 @@ from woodshed.symbolic.midi import write_midi
 from woodshed.symbolic.prepare import PrepareSettings, prepare
 from woodshed.symbolic.run import read_facts, read_log
 from woodshed.symbolic.score import Score, Track
-from woodshed.symbolic.settings import TrainSettings
+from woodshed.symbolic.settings import TrainSettings, resolve
 from woodshed.symbolic.train import train
 
 SETTINGS = {
@@ -129,9 +129,9 @@ def test_over_fitting(tmp_path):
     assert flags_of(found).startswith(f"--augment --max-steps {best}")
 
 
-@pytest.mark.parametrize(("rate", "better"), [(1e-7, 3e-4), (30.0, 3e-4)])
-def test_a_loss_that_does_not_fall_and_nothing_to_validate_with(tmp_path, rate, better):
-    corpus = Noise()
+@pytest.mark.parametrize("rate", [1e-7, 30.0])
+def test_a_loss_that_does_not_fall_and_nothing_to_validate_with(tmp_path, rate):
+    corpus, better = Noise(), resolve(TrainSettings(base=None)).learning_rate
     corpus.validation = 0
     train(corpus, tmp_path / "run", max_steps=24, **TINY | {"learning_rate": rate})
     found = diagnose(tmp_path / "run")

@@ -45,7 +45,7 @@ def command(out: Path = Path("demo"), pieces: int = 48, minutes: float = 1.0, ta
     console().print(render(inspect(midi)))
     for line in corpus_lines(prepare(midi, corpus, PrepareSettings(augment=True))):
         print(line)
-    train_with_bar(corpus, run, max_seq_len=512, batch_size=2, learning_rate=2e-3, max_minutes=minutes)
+    train_with_bar(corpus, run, max_seq_len=512, batch_size=2, max_minutes=minutes)
     takes_folder = generate_with_bar(run, GenerateSettings(chords=CHORDS, bars=16, takes=takes, seed=seed))
     print(f"\nThe takes lie in {takes_folder}: open the .mid in your DAW, or listen to the .wav.")
     return takes_folder

@@ -37,7 +37,7 @@ PLAN = "compare.json"  # in the folder of a comparison: what its models are trai
 DEFAULT_MINUTES = 10
 TRAINING = 0.85  # the share of the work, for the progress
 OWN_FLAGS = ("max_minutes", "max_steps", "max_seq_len", "seed", "size")
-REFUSED = (*OWN_FLAGS, *sorted(ADAPTER), "lora_args", "load_in_4bit", "model", "base", "resume", "epochs", "run_name")
+REFUSED = (*OWN_FLAGS, *sorted(ADAPTER), "load_in_4bit", "model", "base", "resume", "epochs", "run_name")
 
 
 @dataclass(frozen=True)

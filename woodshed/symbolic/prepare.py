@@ -40,7 +40,8 @@ class PrepareSettings(InspectSettings):
     """How to make a corpus."""
 
     tokenizer: str = "auto"
-    """remi, performance, miditok:NAME, or auto: remi where most minutes keep to bars and beats, else performance."""
+    """remi, performance, miditok:NAME (or :FOLDER of a model that brings MidiTok's tokenizer.json), or auto: remi where
+    most minutes keep to bars and beats, else performance."""
     fractions: str = "0.8,0.1,0.1"
     """Shares of train, validation and test, counted in songs; two numbers leave out test."""
     seed: int = 0
