@@ -1,6 +1,6 @@
 """How often the guard would step back in real music, where it never should, and what it costs.
 
-`python benchmarks/guard.py --data ../shared/data`: of every set the share of pieces in which it fires at any bar line,
+`python benchmarks/guard.py --data DATA`: of every set the share of pieces in which it fires at any bar line,
 by reason, and milliseconds a bar. Its limits were chosen on the training split.
 """
 

@@ -1,6 +1,6 @@
 """How far takes keep to their chords, free, guided and strict, and whether they stay as lively as real music.
 
-`python benchmarks/harmony.py --data ../shared/data --json FILE`: takes of a run over several progressions, the same
+`python benchmarks/harmony.py --data DATA --json FILE`: takes of a run over several progressions, the same
 seeds for every mode, beside excerpts of as many bars from POP909's test songs with their annotated chords: the mean,
 and in brackets the 5th and 95th percentile. `inside` is the share of takes whose density and entropy both lie between
 the percentiles of the excerpts.
