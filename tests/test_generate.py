@@ -232,3 +232,13 @@ def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_p
     assert len(again) == 1 and again[0].score == kept[0].score
     with pytest.raises(InputError, match=r"--keep 4: choose 1 to 3"):
         generate(run, keep=4, **asked)
+
+
+def test_what_is_filled_in_is_judged_by_the_chords_that_it_was_written_over(run, songs):
+    """Bars written anew have chords of their own: adherence bar by bar is to the same chords as in all."""
+    if not open_run(run).tokenizer.needs_bars:
+        pytest.skip("counts bars")
+    take = generate(run, prompt=songs / "song 1.mid", bars="2-5", takes=1, seed=1, keep_grid=True)[0]
+    told = [value for value in take.adherence_per_bar if value is not None]
+    assert len(take.adherence_per_bar) == 4 and told
+    assert min(told) <= take.measures["chord_adherence"] <= max(told)

@@ -70,7 +70,7 @@ def take_lines(take: Take, path: Path) -> list[str]:
     if take.originality:
         lines += [f"    {take.originality}"]
     if take.guarded:
-        lines += [
-            f"    stepped back {len(take.guarded)} times: {', '.join(sorted({e['noticed'] for e in take.guarded}))}"
-        ]
+        noticed = ", ".join(sorted({event["noticed"] for event in take.guarded}))
+        times = "once" if len(take.guarded) == 1 else f"{len(take.guarded)} times"
+        lines += [f"    stepped back {times}: {noticed}"]
     return lines

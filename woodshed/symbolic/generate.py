@@ -78,7 +78,7 @@ def generate(
         music = [joined(a, _music(run, b, end)) for a, b, end in zip(music, last, ends, strict=True)]
     known = _learned(run) if settings.originality else None
     engine = type(step).__name__
-    takes = [_take(run, settings, stage, *take, engine, known) for take in zip(played, music, strict=True)]
+    takes = [_take(run, settings, stage, *take, engine=engine, known=known) for take in zip(played, music, strict=True)]
     return _best(run, takes, settings.keep) if settings.keep else takes
 
 
@@ -161,6 +161,7 @@ def _take(
     stage: Stage,
     streams: list[Stream],
     music: Score,
+    *,
     engine: str,
     known: Index | None,
 ) -> Take:
@@ -182,7 +183,7 @@ def _take(
         run=run.folder.name,
         engine=engine,
         measures=measures,
-        adherence_per_bar=_per_bar(stage, music, adherence_per_bar(music, stage.score.chords)),
+        adherence_per_bar=_per_bar(stage, music, adherence_per_bar(music, _holding(stage, music))),
         guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),
         originality=known.report(music) if known else None,
         chart=stage.chart,
@@ -204,10 +205,15 @@ def _measures(stage: Stage, music: Score) -> dict[str, float]:
     return {
         "chord_adherence": chord_adherence(music),
         "rotated_adherence": rotated_adherence(music),
-        "strong_beat_adherence": strong_beat_adherence(music, stage.score.chords),
-        "bass_adherence": bass_adherence(music, stage.score.chords),
+        "strong_beat_adherence": strong_beat_adherence(music, _holding(stage, music)),
+        "bass_adherence": bass_adherence(music, _holding(stage, music)),
         "recurrence": float(np.mean(told)) if told else np.nan,
     }
+
+
+def _holding(stage: Stage, music: Score) -> np.ndarray:
+    """The chords that hold in what was written: those asked for, with all that they name, or else the take's own."""
+    return stage.score.chords if stage.binding else music.chords
 
 
 def _per_bar(stage: Stage, music: Score, values: np.ndarray) -> tuple[float | None, ...]:

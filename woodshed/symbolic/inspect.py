@@ -26,7 +26,7 @@ from . import songs
 from .chords import NAMES, estimate_key, recognise
 from .grid import apply_grid, estimate_grid
 from .midi import midi_files, read_midi
-from .parts import assign_parts
+from .parts import assign_parts, only_tracks
 from .printing import render
 from .report import REASONS, Facts, Finding, Report
 from .score import PARTS, Score, Track
@@ -146,20 +146,7 @@ def chosen(score: Score, settings: InspectSettings) -> tuple[Score, str, str]:
             return score, "part", f"no {settings.only_part} in it, only {', '.join(sorted(parts))}"
         return score, "drums", "drums only"
     keep = [track for track in sorted(sounding) if score.tracks[track].part in wanted]
-    return _tracks(score, keep), "", ""
-
-
-def _tracks(score: Score, keep: list[int]) -> Score:
-    """The score with these tracks alone."""
-    place = np.zeros(len(score.tracks), np.uint8)
-    place[keep] = np.arange(len(keep))
-    changes = {}
-    for name in ("notes", "pedals"):
-        rows = getattr(score, name)
-        rows = rows[np.isin(rows["track"], keep)]
-        rows["track"] = place[rows["track"]]
-        changes[name] = rows
-    return score.replace(tracks=[score.tracks[track] for track in keep], **changes)
+    return only_tracks(score, keep), "", ""
 
 
 def without_silence(score: Score) -> tuple[Score, str]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -180,3 +181,16 @@ def _joined(score: Score, staves: list[int]) -> Score:
     notes, pedals = score.notes.copy(), score.pedals.copy()
     notes["track"], pedals["track"] = place[notes["track"]], place[pedals["track"]]
     return score.replace(notes=notes, pedals=pedals, tracks=tracks).without_overlaps()
+
+
+def only_tracks(score: Score, keep: Sequence[int]) -> Score:
+    """The score with these tracks alone, in this order."""
+    place = np.zeros(len(score.tracks), np.uint8)
+    place[keep] = np.arange(len(keep))
+    kept = {}
+    for name in ("notes", "pedals"):
+        rows = getattr(score, name)
+        rows = rows[np.isin(rows["track"], keep)]
+        rows["track"] = place[rows["track"]]
+        kept[name] = rows
+    return score.replace(tracks=[score.tracks[track] for track in keep], **kept)

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from .chords import merged
-from .prompts import HANDS, Prompt, only_tracks
+from .parts import only_tracks
+from .prompts import HANDS, Prompt
 from .score import Score, Track
 from .stage import Stage, bar_lines, spliced
 from .tasks import Region

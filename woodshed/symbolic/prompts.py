@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import FileError, InputError
 from .grid import Grid, apply_grid, estimate_grid
 from .midi import read_midi
-from .parts import assign_parts
+from .parts import assign_parts, only_tracks
 from .score import PARTS, Score
 
 HANDS = ("left", "right")
@@ -113,19 +113,6 @@ def _labels(file: Score, prepared: dict, wanted: Sequence[str] | None) -> list[s
     else:
         names = {"right": "melody", "left": "accompaniment"}
     return [names.get(role, role) for role in roles]
-
-
-def only_tracks(score: Score, keep: Sequence[int]) -> Score:
-    """The score with these tracks alone, in this order."""
-    place = np.zeros(len(score.tracks), np.uint8)
-    place[keep] = np.arange(len(keep))
-    kept = {}
-    for name in ("notes", "pedals"):
-        rows = getattr(score, name)
-        rows = rows[np.isin(rows["track"], keep)]
-        rows["track"] = place[rows["track"]]
-        kept[name] = rows
-    return score.replace(tracks=[score.tracks[track] for track in keep], **kept)
 
 
 def only_melody(score: Score, track: str = "auto") -> Score:
