@@ -16,12 +16,12 @@ from pathlib import Path
 import bench
 import numpy as np
 
+from woodshed.statistics import frechet_distance
 from woodshed.symbolic import rank as ranking
 from woodshed.symbolic.corpus import open_corpus
 from woodshed.symbolic.critic import Critic, make_critic, windows
 from woodshed.symbolic.evaluate import TOGETHER, EvaluateSettings, cut_excerpts, play, row_length
 from woodshed.symbolic.likelihood import hidden_state
-from woodshed.symbolic.likeness import frechet_distance
 from woodshed.symbolic.measure import histograms, overlapped_area
 from woodshed.symbolic.midi import midi_files, read_midi
 from woodshed.symbolic.parts import assign_parts

@@ -17,6 +17,7 @@ from toys import TINY
 
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError, WoodshedError
+from woodshed.log import read_log
 from woodshed.symbolic import compare, compare_page, models
 from woodshed.symbolic.alone import logged_costs, train_alone
 from woodshed.symbolic.compare import CompareSettings, Comparison, named_runs, planned
@@ -24,7 +25,7 @@ from woodshed.symbolic.compare_page import draw_curves, file_names, thousands
 from woodshed.symbolic.corpus import open_corpus
 from woodshed.symbolic.evaluate import evaluate
 from woodshed.symbolic.prepare import prepare
-from woodshed.symbolic.run import open_run, read_facts, read_log
+from woodshed.symbolic.run import open_run, read_facts
 from woodshed.symbolic.settings import TrainSettings
 from woodshed.symbolic.standing import remarks, uneven
 from woodshed.symbolic.tokenizers import make

@@ -16,6 +16,7 @@ from toys import LENGTH, TINY, ToyCorpus, ToyRows
 
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError
+from woodshed.log import read_log
 from woodshed.symbolic import diagnoses
 from woodshed.symbolic.corpus import find_corpus
 from woodshed.symbolic.diagnoses import Remedy
@@ -26,7 +27,7 @@ from woodshed.symbolic.generate_settings import GenerateSettings
 from woodshed.symbolic.inspect import InspectSettings
 from woodshed.symbolic.midi import write_midi
 from woodshed.symbolic.prepare import PrepareSettings, prepare
-from woodshed.symbolic.run import read_facts, read_log
+from woodshed.symbolic.run import read_facts
 from woodshed.symbolic.score import Score, Track
 from woodshed.symbolic.settings import TrainSettings, resolve
 from woodshed.symbolic.train import train

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError
+from woodshed.statistics import frechet_distance
 from woodshed.symbolic import evaluate_page
 from woodshed.symbolic.chords import lay_out, parse_progression
 from woodshed.symbolic.corpus import open_corpus
@@ -25,7 +26,6 @@ from woodshed.symbolic.likeness import (
     compare_hidden,
     compare_histograms,
     compare_measures,
-    frechet_distance,
     inside_of_others,
     overall,
 )

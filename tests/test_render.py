@@ -10,8 +10,8 @@ import pytest
 
 from woodshed.cli import main
 from woodshed.errors import FileError, InputError, MissingExtra
+from woodshed.loudness import k_weighting, loudness, true_peak
 from woodshed.symbolic import soundfont as soundfonts
-from woodshed.symbolic.loudness import k_weighting, loudness, true_peak
 from woodshed.symbolic.midi import write_midi
 from woodshed.symbolic.render import LUFS, render
 from woodshed.symbolic.score import Score, Track

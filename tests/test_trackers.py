@@ -11,8 +11,9 @@ import pytest
 from toys import TINY, ToyCorpus
 
 from woodshed.errors import InputError, MissingExtra
+from woodshed.log import read_log
 from woodshed.symbolic import trackers
-from woodshed.symbolic.run import open_run, read_log
+from woodshed.symbolic.run import open_run
 from woodshed.symbolic.settings import FREE, TrainSettings, check, resolve
 from woodshed.symbolic.train import train
 

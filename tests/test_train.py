@@ -18,9 +18,12 @@ import pytest
 from safetensors import SafetensorError
 from toys import TINY, ToyCorpus, ToyRows
 
+from woodshed.config import read_fields
 from woodshed.errors import EmptyCorpus, FileError, InputError, MissingExtra, RunError
-from woodshed.symbolic.run import checkpoints, claimed, open_run, read_log, rewind_log
-from woodshed.symbolic.settings import FREE, PRESETS, TrainSettings, check, read_fields, resolve, resumed
+from woodshed.jobs import claimed
+from woodshed.log import read_log, rewind_log
+from woodshed.symbolic.run import checkpoints, open_run
+from woodshed.symbolic.settings import FREE, PRESETS, TrainSettings, check, resolve, resumed
 from woodshed.symbolic.train import Course, free_threads, train
 
 STEPS = 24

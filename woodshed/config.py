@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from typing import TypeVar
+import json
+from typing import Any, TypeVar
 
 from .errors import InputError
 
@@ -20,3 +21,35 @@ def updated(kind: type[Settings], settings: Settings | None, changes: dict) -> S
             hint = f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(names)}"
             raise InputError(f"{kind.__name__} has no setting {name!r}; {hint}")
     return dataclasses.replace(settings if settings is not None else kind(), **changes)
+
+
+def read_fields(words: tuple[str, ...], kind: type | None, flag: str) -> dict[str, Any]:
+    """JSON objects and name=value words as one dict; names that are no fields of `kind` are refused."""
+    values: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        try:
+            values |= {name: _value(text)} if equals and not word.lstrip().startswith("{") else json.loads(word)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{flag} {word}: neither a JSON object nor name=value ({error})") from None
+    if kind is not None:
+        refuse_unknown(values, kind, flag)
+    return values
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def refuse_unknown(values: dict, kind: type, flag: str) -> None:
+    """An InputError for a name that is no field of the dataclass `kind`."""
+    known = [item.name for item in dataclasses.fields(kind) if item.init]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise InputError(
+                f"{flag}: {kind.__name__} has no {name!r}" + (f"; did you mean {near[0]}?" if near else "")
+            )

@@ -1,8 +1,12 @@
-"""The command line: one verb, one module here, its settings the flags. It parses, shows progress and prints."""
+"""The command line: one verb, one module here, its settings the flags. It parses, shows progress and prints.
+
+A folder with VERBS of its own is a verb with verbs: `woodshed audio scan` is audio/scan.py.
+"""
 
 import os
 import sys
 from importlib import import_module
+from types import ModuleType
 
 from ..errors import InputError, WoodshedError
 
@@ -20,8 +24,9 @@ VERBS = {
     "compare": "models side by side, each taught the same music for as long; or finished runs",
     "doctor": "what is wrong with a run, and which flag puts it right",
     "originality": "which training piece each file repeats, where, and how much that counts",
-    "demo-page": "play from a page in the browser",
     "render": "MIDI files as sound, by a soundfont or our own piano, and as pictures",
+    "audio": "the same with recordings: adapters for ACE-Step, and models made from scratch",
+    "demo-page": "play from a page in the browser",
     "demo": "the whole line on Bach chorales, in a few minutes",
 }
 
@@ -46,27 +51,32 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _dispatch(arguments: list[str]) -> None:
+def _dispatch(arguments: list[str], words: tuple[str, ...] = ()) -> None:
+    """Find the command that the first words name: a module of that name, or a package with VERBS of its own."""
+    package = import_module(".".join((__name__, *words)).replace("-", "_"))
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_overview())
+        print(_overview(package, words))
         return
-    if arguments[0] == "--version":
+    if arguments[0] == "--version" and not words:
         from .. import __version__
 
         print(__version__)
         return
     verb, rest = arguments[0], arguments[1:]
-    if verb not in VERBS:
-        raise InputError(f"unknown command {verb!r}; choose from: {', '.join(VERBS)}")
+    if verb not in package.VERBS:
+        raise InputError(f"unknown command {' '.join((*words, verb))!r}; choose from: {', '.join(package.VERBS)}")
+    named = (*words, verb)
+    module = import_module(".".join((__name__, *named)).replace("-", "_"))
+    if hasattr(module, "VERBS"):
+        _dispatch(rest, named)
+        return
     import tyro
 
-    command = import_module(f"{__name__}.{verb.replace('-', '_')}").command
-    tyro.cli(command, prog=f"woodshed {verb}", args=rest, config=(tyro.conf.OmitArgPrefixes,))
+    tyro.cli(module.command, prog=" ".join(("woodshed", *named)), args=rest, config=(tyro.conf.OmitArgPrefixes,))
 
 
-def _overview() -> str:
-    width = max(map(len, VERBS))
-    lines = [f"  woodshed {verb:<{width}}  {about}" for verb, about in VERBS.items()]
-    return "\n".join(
-        ["Teach a music model to play in your style.", "", *lines, "", "woodshed VERB --help tells the flags of each."]
-    )
+def _overview(package: ModuleType, words: tuple[str, ...]) -> str:
+    about = package.ABOUT if words else "Teach a music model to play in your style."
+    prog, width = " ".join(("woodshed", *words)), max(map(len, package.VERBS))
+    lines = [f"  {prog} {verb:<{width}}  {text}" for verb, text in package.VERBS.items()]
+    return "\n".join([about, "", *lines, "", f"{prog} VERB --help tells more of each."])

@@ -69,7 +69,7 @@ def _targets(paths: list[Path], out: Path | None, *, suffix: str, several: bool)
 
 def _told(audio, sample_rate: int, asked: float) -> str:
     """Length and loudness, and why it is softer than asked."""
-    from ..symbolic.loudness import loudness
+    from ..loudness import loudness
 
     heard = loudness(audio, sample_rate)
     softer = f" (its peaks are at {CEILING:g} dBFS)" if heard < asked - 0.1 else ""

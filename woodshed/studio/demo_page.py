@@ -18,9 +18,9 @@ from urllib.parse import quote
 
 from ..errors import InputError, MissingExtra, WoodshedError
 from ..files import free_folder, new_folder
+from ..page import counted, percent, tag
 from ..symbolic.generate import generate
 from ..symbolic.generate_settings import MOST_BARS, ComposeSettings
-from ..symbolic.page import counted, percent, tag
 from ..symbolic.rank import open_critic, rank
 from ..symbolic.run import Run, open_run
 from ..symbolic.stage import DEFAULT_BARS

@@ -14,8 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from ..config import read_fields
 from ..errors import InputError, MissingExtra, RunError
-from .settings import LORA, TrainSettings, flag, read_fields
+from .settings import LORA, TrainSettings, flag
 from .tokenizers import Tokenizer, miditok, saved_facts
 
 if TYPE_CHECKING:

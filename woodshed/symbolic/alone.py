@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..errors import RunError, WoodshedError
 from ..files import writing
-from .run import append_log, read_log
+from ..log import append_log, read_log
 from .settings import Progress, TrainSettings
 
 EVENT = "process"  # the line of log.jsonl that tells what a training took of the machine

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import math
 import os
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -24,10 +21,11 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from ..config import read_fields
 from ..errors import FileError, InputError
+from ..log import append_log, draw_loss
 from .muon import Muon, parameter_groups
-from .run import append_log, draw_loss
-from .settings import FLAGS, UNLIMITED, Course, Job, Progress, read_fields
+from .settings import FLAGS, UNLIMITED, Course, Job, Progress
 from .trackers import tracking
 
 DECAY = 0.2  # the last part of a run, in which the rate falls linearly to 0
@@ -116,6 +114,9 @@ class Pace(TrainerCallback, ExportableState):
         """Seconds until the end, from the speed since the step `first` at which this process began."""
         spent = time.monotonic() - self.began
         return min((self.steps - step) * spent / max(step - first, 1), max(self.limit - self.seconds, 0.0))
+
+    def stop(self, signal: str) -> None:
+        self.stopped = signal
 
     def state(self) -> dict:
         return {"args": {}, "attributes": asdict(replace(self.course, seconds=self.seconds))}
@@ -355,24 +356,3 @@ def arguments(job: Job, course: Course) -> TrainingArguments:
 def fast_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 faster than float32; emulated, it is slower."""
     return hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("avx512_bf16", False)
-
-
-@contextmanager
-def stop_on_signals(pace: Pace) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends the run after its step; the second does what it always does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(number, frame):
-        pace.stopped = signal.Signals(number).name
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

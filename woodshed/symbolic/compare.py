@@ -20,18 +20,18 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import __version__
-from ..config import updated
+from ..config import read_fields, updated
 from ..errors import InputError, RunError, WoodshedError
 from ..files import new_folder, write_file, writing
+from ..jobs import free_threads, threads
 from . import models
 from .alone import train_alone
 from .corpus import Corpus, open_corpus
 from .evaluate import EvaluateSettings, device_here, refuse_other_tokens, row_length
 from .run import FACTS, open_run, read_facts
-from .settings import ADAPTER, Progress, TrainSettings, flag, read_fields, resolve
+from .settings import ADAPTER, Progress, TrainSettings, flag, resolve
 from .standing import Questions, examined, questions, remarks
 from .takes import Take
-from .train import free_threads, threads
 
 PLAN = "compare.json"  # in the folder of a comparison: what its models are trained with
 DEFAULT_MINUTES = 10

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ..files import free_folder, whole, write_file, writing
+from ..page import canvas, counted, digits, document, embedded, html_table, percent, png, spaced, tag
 from .compare import Comparison
-from .page import canvas, counted, digits, document, embedded, html_table, percent, png, roll, spaced, tag
 from .printing import LEFT, plain
+from .roll import roll_png
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
 SHORT_COLUMNS = ("model", "params", "token", "note", "second", "ids", "ids/s", "memory", "plays")
@@ -40,7 +41,7 @@ def save(found: Comparison, parent: str | Path) -> Path:
     stems = file_names(list(found.takes))
     curves = draw_curves(found.facts["rows"])
     names = [row["name"] for row in found.facts["rows"]]
-    rolls = {name: roll(f"{name}, seed {found.takes[name].seed}", found.takes[name].score) for name in names}
+    rolls = {name: roll_png(found.takes[name].score, f"{name}, seed {found.takes[name].seed}") for name in names}
     text = page(found.facts, curves, rolls)
     folder = free_folder(Path(parent))
     with whole(folder):

@@ -26,6 +26,7 @@ import numpy as np
 
 from ..errors import EmptyCorpus, InputError, RunError
 from ..files import write_file
+from ..jobs import free_threads, threads
 from . import run as runs
 from .chords import recognise
 from .corpus import Corpus, open_corpus
@@ -35,7 +36,6 @@ from .measure import MEASURES, measure
 from .run import Run, open_run
 from .score import Score
 from .tokenizers import BOS, Tokenizer
-from .train import free_threads, threads
 
 FILE = Path("critic") / "critic.safetensors"  # a folder of its own: a run's digest is over all weights beside run.json
 FORMAT = 1

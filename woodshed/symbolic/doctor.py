@@ -13,13 +13,14 @@ import numpy as np
 
 from ..config import updated
 from ..errors import InputError, RunError
+from ..log import read_log
 from . import bases, evidence
 from .corpus import Corpus, find_corpus, open_corpus
 from .diagnoses import DIAGNOSES, FEWEST_TAKES, Diagnosis
 from .evaluate import EvaluateSettings
 from .evidence import Evidence
 from .generate_settings import GenerateSettings, temperatures
-from .run import FACTS, open_run, read_facts, read_log
+from .run import FACTS, open_run, read_facts
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import numpy as np
 from .. import __version__
 from ..config import updated
 from ..errors import InputError, RunError
+from ..jobs import free_threads, threads
 from .chords import spell
 from .corpus import Corpus, open_corpus
 from .generate import generate
@@ -35,7 +36,6 @@ from .run import Run, longest, open_run
 from .score import Score
 from .takes import Take
 from .tokenizers import Tokenizer
-from .train import free_threads, threads
 
 DEFAULT_BARS, DEFAULT_SECONDS = 32, 60
 TOGETHER = 4  # takes over one progression

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ..files import free_folder, whole, write_file, writing
+from ..page import canvas, counted, digits, document, embedded, html_table, percent, png, spaced, tag
 from .evaluate import Evaluation
-from .page import canvas, counted, digits, document, embedded, html_table, percent, png, roll, spaced, tag
 from .printing import LEFT, plain
+from .roll import roll_png
 
 REAL, TAKES = "#0072B2", "#D55E00"  # Okabe and Ito
 COLUMNS = ("measure", "real 5 %", "50 %", "95 %", "takes 50 %", "takes inside", "real inside", "of the real rate")
@@ -168,12 +169,12 @@ def pictures(found: Evaluation) -> dict[str, bytes]:
     facts = found.facts
     drawn = {"loss": _loss(facts["likelihood"]), "measures": _strips(facts["measures"])}
     drawn["histograms"] = _histograms(facts["histograms"], "seconds" if facts["unit"] == "seconds" else "quarters")
-    takes = [(f"take: {name}", score) for name, score in zip(facts["takes"]["names"], found.takes, strict=True)]
+    takes = [(score, f"take: {name}") for name, score in zip(facts["takes"]["names"], found.takes, strict=True)]
     paths = facts["excerpts"]["paths"]
-    real = [(f"real: {path}", excerpt.score) for path, excerpt in zip(paths, found.excerpts, strict=True)]
+    real = [(excerpt.score, f"real: {path}") for path, excerpt in zip(paths, found.excerpts, strict=True)]
     for kind, music, count in (("take", takes, SHOWN_TAKES), ("excerpt", real, SHOWN_EXCERPTS)):
         chosen = np.unique(np.linspace(0, len(music) - 1, min(count, len(music))).astype(int))
-        drawn |= {f"{kind}-{number + 1}": roll(*music[number]) for number in chosen.tolist()}
+        drawn |= {f"{kind}-{number + 1}": roll_png(*music[number]) for number in chosen.tolist()}
     return drawn
 
 

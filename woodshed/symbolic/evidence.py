@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import RunError
+from ..jobs import claimed
 from . import bases
 from .chords import pitched
 from .corpus import SPLITS, Corpus
@@ -20,7 +21,7 @@ from .generate import Take, generate
 from .generate_settings import UNAIDED
 from .measure import measure
 from .midi import read_midi
-from .run import Run, claimed
+from .run import Run
 from .score import Score
 from .settings import TrainSettings, resolve
 from .tokenizers import saved_facts

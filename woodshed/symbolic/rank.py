@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FileError, InputError, RunError
+from ..jobs import free_threads, threads
 from .chords import pitched
 from .corpus import Corpus, find_corpus, open_corpus
 from .critic import FILE, LOGIT, NATS, Critic, Listener, keep_critic, open_critic, sigmoid, windows
@@ -34,7 +35,6 @@ from .parts import assign_parts
 from .run import Run, open_run
 from .score import Score
 from .takes import Take
-from .train import free_threads, threads
 
 CRITERIA = {
     "likelihood": (NATS,),

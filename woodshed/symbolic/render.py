@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from .loudness import levelled
+from ..loudness import levelled
 from .score import Score
 from .sound import synthesise
 

@@ -37,8 +37,14 @@ class Layout(NamedTuple):
 def draw_roll(score: Score, path: str | Path, title: str = "") -> None:
     """Draw a score as a PNG: colour is the part, opacity the velocity, chord names stand along the top.
 
-    Rows of 16 bars (30 seconds in free time), longer ones where more than six would be needed. The file appears only
-    when it is whole. Raises FileError where the disk refuses.
+    The file appears only when it is whole. Raises FileError where the disk refuses.
+    """
+    write_file(path, roll_png(score, title))
+
+
+def roll_png(score: Score, title: str = "") -> bytes:
+    """The piano roll of a score, as PNG: rows of 16 bars (30 seconds in free time), longer ones where more than six
+    would be needed.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -62,7 +68,7 @@ def draw_roll(score: Score, path: str | Path, title: str = "") -> None:
     _draw_heading(figure, score, title, total)
     buffer = io.BytesIO()
     canvas.print_png(buffer)
-    write_file(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _position(score: Score, ticks) -> np.ndarray:

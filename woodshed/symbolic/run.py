@@ -24,18 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .. import menu
 from ..errors import RunError
 from ..files import replacing, write_file, writing
 from . import bases
 from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -275,24 +269,6 @@ def load_base(base: Path, tokenizer: Tokenizer, *, device: str = "cpu") -> PreTr
     return model
 
 
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Nobody else trains into the folder meanwhile; a kill lets it go. (Windows has no lock on folders.)"""
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            remedy = "wait for its end, or choose another --out"
-            raise RunError(folder, f"another training is writing into it; {remedy}") from None
-        yield
-    finally:
-        os.close(handle)
-
-
 # --- writing ---------------------------------------------------------------------------------------------------
 
 
@@ -336,60 +312,3 @@ def _card(facts: dict) -> str:
     lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in head.items()), "---", f"# {facts['style']}", ""]
     lines += ["A music model trained with Woodshed; `tokenizer.json` says what its ids mean.", "", "| | |", "|---|---|"]
     return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows if value), ""])
-
-
-# --- log.jsonl and loss.png ------------------------------------------------------------------------------------
-
-
-def append_log(path: Path, line: dict) -> None:
-    with writing(path), open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def read_log(path: Path) -> list[dict]:
-    """The lines of a log.jsonl; one that a kill cut short is left out."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            continue
-    return lines
-
-
-def rewind_log(path: Path, step: int) -> None:
-    """Take back what the log says about steps that will be trained again; what happened (events) stays."""
-    kept = [line for line in read_log(path) if line["step"] <= step or "event" in line]
-    write_file(path, "".join(json.dumps(line) + "\n" for line in kept))
-
-
-def draw_loss(log: Path, picture: Path) -> None:
-    """Draw nats per token over steps, both axes logarithmic, training (and its running median), validation."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    lines = read_log(log)
-    train = np.array([(line["step"], line["loss"]) for line in lines if "loss" in line]).reshape(-1, 2)
-    valid = [(line["step"], line["validation"]["nats_per_token"]) for line in lines if line.get("validation")]
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot(xscale="log", yscale="log", xlabel="step", ylabel="nats per token")
-    axes.plot(*train.T, color="tab:blue", alpha=0.3, linewidth=0.8)
-    axes.plot(train[:, 0], _running_median(train[:, 1]), color="tab:blue", label="train")
-    if valid:
-        axes.plot(*np.array(valid).T, "o-", color="tab:orange", markersize=4, label="validation")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7), numticks=20))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with replacing(picture) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
-
-
-def _running_median(values: np.ndarray, width: int = 25) -> np.ndarray:
-    """The median of each value and those around it."""
-    if not len(values):
-        return values
-    padded = np.pad(values, width // 2, constant_values=np.nan)
-    return np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import json
 import math
@@ -11,8 +10,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ..config import refuse_unknown
 from ..errors import InputError, MissingExtra, RunError
-from .run import append_log
+from ..log import append_log
 
 PRESETS = Path(__file__).with_name("presets")
 
@@ -180,7 +180,7 @@ def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
     except (OSError, ValueError, TypeError) as error:
         choice = ", ".join(sorted(shipped))
         raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
-    _refuse_unknown(own, TrainSettings, f"--preset {name}")
+    refuse_unknown(own, TrainSettings, f"--preset {name}")
     preset["adapter"] = adapter or preset["adapter"]
     if preset["adapter"] != "lora":
         preset = {key: value for key, value in preset.items() if key not in LORA}
@@ -218,37 +218,6 @@ def _check_adapter(settings: TrainSettings) -> None:
         raise InputError(f"--lora-dropout {settings.lora_dropout}: give 0 or more, less than 1")
     if settings.load_in_4bit and not importlib.util.find_spec("bitsandbytes"):
         raise MissingExtra("bitsandbytes", "qlora")
-
-
-def read_fields(words: tuple[str, ...], kind: type | None, flag: str) -> dict[str, Any]:
-    """JSON objects and name=value words as one dict; names that are no fields of `kind` are refused."""
-    values: dict[str, Any] = {}
-    for word in words:
-        name, equals, text = word.partition("=")
-        try:
-            values |= {name: _value(text)} if equals and not word.lstrip().startswith("{") else json.loads(word)
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{flag} {word}: neither a JSON object nor name=value ({error})") from None
-    if kind is not None:
-        _refuse_unknown(values, kind, flag)
-    return values
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _refuse_unknown(values: dict, kind: type, flag: str) -> None:
-    known = [item.name for item in fields(kind) if item.init]
-    for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise InputError(
-                f"{flag}: {kind.__name__} has no {name!r}" + (f"; did you mean {near[0]}?" if near else "")
-            )
 
 
 # --- one call of train() ------------------------------------------------------------------------------------------

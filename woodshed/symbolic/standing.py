@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InputError
+from ..log import read_log
 from . import tasks
 from .alone import logged_costs
 from .corpus import SPLITS, Corpus, EvaluationRows
@@ -25,7 +26,7 @@ from .evaluate import (
 )
 from .likelihood import likelihood
 from .likeness import Excerpt, compare_measures, overall
-from .run import Run, read_log
+from .run import Run
 from .score import Score
 from .settings import flag
 from .takes import Take

@@ -21,13 +21,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
+from .. import log as logs
+from ..config import read_fields
 from ..errors import EmptyCorpus, FileError, InputError, RunError
 from ..files import new_folder, seen_from, writing
+from ..jobs import claimed, free_threads, stop_on_signals, threads
 from . import adapters, bases
 from . import run as runs
 from .corpus import open_corpus
 from .run import Run, checkpoints
-from .settings import UNLIMITED, Course, Job, TrainSettings, asks_for_new, read_fields, resolve, resumed
+from .settings import UNLIMITED, Course, Job, TrainSettings, asks_for_new, resolve, resumed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -147,7 +150,7 @@ def _refuse_occupied(out: Path) -> None:
 @contextmanager
 def _claimed(out: Path, *, resume: bool) -> Iterator[None]:
     """The folder of the run, ours alone."""
-    with new_folder(out), runs.claimed(out):
+    with new_folder(out), claimed(out):
         if not resume:
             _refuse_occupied(out)  # another training may have been quicker
         yield
@@ -217,38 +220,16 @@ def _whole_checkpoints(out: Path) -> dict[int, Path]:
     return found
 
 
-def free_threads() -> int:
-    """Cores with nothing to do, at least one: two threads on one free core are far slower than one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return max(1, cores - int(load + 0.25))  # what has been busy for a minute and a half counts as one
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """So many threads for torch, in the block."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 # --- one attempt: from the newest checkpoint to the end ---------------------------------------------------------
 
 
 def _attempt(job: Job, course: Course) -> Run:
-    from .callbacks import stop_on_signals
-
     found, learner = checkpoints(job.out), _learner(job, course)
     runs.write_facts(job.out, job.facts)
     with writing(job.out):
         job.corpus.tokenizer.save(job.out)
-    runs.rewind_log(job.out / "log.jsonl", max(found, default=0))
-    with stop_on_signals(learner.pace):
+    logs.rewind_log(job.out / "log.jsonl", max(found, default=0))
+    with stop_on_signals(learner.pace.stop):
         learner.train(resume_from_checkpoint=str(found[max(found)]) if found else None)
     return _finish(job, learner)
 
@@ -313,7 +294,7 @@ def _finish(job: Job, learner: Learner) -> Run:
     step, found = learner.state.global_step, checkpoints(job.out)
     best = learner.state.best_global_step
     best = best if best in found else max(found)
-    log = runs.read_log(job.out / "log.jsonl")
+    log = logs.read_log(job.out / "log.jsonl")
     validation = [line["validation"] for line in log if line["step"] == best and "validation" in line]
     facts = job.facts | {"settings": asdict(job.settings), "step": step, "best_step": best}
     facts |= {"seconds": round(learner.pace.seconds, 1), "validation": validation[-1] if validation else {}}

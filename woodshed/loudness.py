@@ -6,6 +6,8 @@ silent and the soft ones do not count. https://www.itu.int/rec/R-REC-BS.1770
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 HOP, BLOCK = 0.1, 4  # seconds; a block is four hops
@@ -16,13 +18,14 @@ CHUNK_HOPS = 50
 OVERSAMPLING, PEAK_CHUNK, PEAK_MARGIN = 4, 4096, 64
 
 
-def loudness(audio: np.ndarray, sample_rate: int) -> float:
+def loudness(audio: np.ndarray | Iterable[np.ndarray], sample_rate: int) -> float:
     """Integrated loudness of audio (samples, channels) in -1 .. 1, in LUFS; -inf for silence.
 
-    Audio of less than 400 ms is measured as one block.
+    Long audio may come in pieces, one after the other. Audio of less than 400 ms is measured as one block.
     """
     hop = round(HOP * sample_rate)
-    power = _weighted_power(audio, sample_rate, hop)  # (hops,)
+    pieces = [audio] if isinstance(audio, np.ndarray) else audio
+    power = np.concatenate([np.zeros(0), *_weighted_power(pieces, sample_rate, hop)])  # (hops,)
     if len(power) < BLOCK:
         power = np.full(BLOCK, power.mean() if len(power) else 0.0)
     blocks = np.convolve(power, np.full(BLOCK, 1 / BLOCK), mode="valid")
@@ -63,19 +66,34 @@ def _power(lufs: float) -> float:
     return 10 ** ((lufs - OFFSET) / 10)
 
 
-def _weighted_power(audio: np.ndarray, sample_rate: int, hop: int) -> np.ndarray:
+def _weighted_power(pieces: Iterable[np.ndarray], sample_rate: int, hop: int) -> Iterator[np.ndarray]:
     """Power of each hop after K-weighting, summed over channels; hops of the last part are whole or left out."""
     memory, step = round(MEMORY * sample_rate), CHUNK_HOPS * hop
     size = 1 << (step + memory - 1).bit_length()
     response = k_weighting(np.fft.rfftfreq(size) * sample_rate, sample_rate)[:, None]
-    power = []
-    for start in range(0, len(audio), step):
-        piece = audio[max(start - memory, 0) : start + step]
-        heard = np.fft.irfft(np.fft.rfft(piece, size, axis=0) * response, size, axis=0)[min(start, memory) : len(piece)]
-        hops = max(len(heard) // hop, 1 if start == 0 else 0)
-        whole = heard[: hops * hop]
-        power.append(np.square(whole).sum(axis=1).reshape(hops, -1).mean(axis=1) if hops else np.zeros(0))
-    return np.concatenate(power) if power else np.zeros(0)
+    before = None  # what the filter still remembers
+    for chunk in _rechunked(pieces, step):
+        piece = chunk if before is None else np.concatenate([before, chunk])
+        heard = np.fft.irfft(np.fft.rfft(piece, size, axis=0) * response, size, axis=0)[len(piece) - len(chunk) :]
+        heard = heard[: len(chunk)]
+        hops = max(len(heard) // hop, 1 if before is None else 0)
+        yield np.square(heard[: hops * hop]).sum(axis=1).reshape(hops, -1).mean(axis=1) if hops else np.zeros(0)
+        before = piece[-memory:]
+
+
+def _rechunked(pieces: Iterable[np.ndarray], step: int) -> Iterator[np.ndarray]:
+    """The same samples in chunks of `step`, the last one shorter."""
+    held: list[np.ndarray] = []
+    count = 0
+    for piece in pieces:
+        held, count = [*held, piece], count + len(piece)
+        if count >= step:
+            joined = np.concatenate(held)
+            whole = count - count % step
+            yield from (joined[start : start + step] for start in range(0, whole, step))
+            held, count = [joined[whole:]], count - whole
+    if count:
+        yield np.concatenate(held)
 
 
 def k_weighting(frequency: np.ndarray, sample_rate: int) -> np.ndarray:

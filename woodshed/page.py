@@ -9,11 +9,6 @@ import base64
 import io
 from collections.abc import Iterable, Sequence
 from html import escape
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
-from .roll import draw_roll
-from .score import Score
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; }
@@ -107,11 +102,3 @@ def png(picture, *, grid: str = "x") -> bytes:
     buffer = io.BytesIO()
     picture.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
-
-
-def roll(title: str, score: Score) -> bytes:
-    """The piano roll of a score as PNG."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "roll.png"
-        draw_roll(score, path, title=title)
-        return path.read_bytes()

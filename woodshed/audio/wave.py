@@ -1,0 +1,224 @@
+"""Sound as numbers: read, resampled, cut, made as loud as other sound, written.
+
+    audio = read_audio("song.mp3", sample_rate=48000, channels=2)     all of it, or from `start` for `seconds`
+    for block in stream("concert.flac", sample_rate=48000): ...       a long file, half a minute at a time
+    write_audio("song.wav", audio.levelled(-16))
+
+libsndfile reads and writes wav, flac, ogg, opus and mp3; m4a and other files go through ffmpeg where it is installed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from ..errors import FileError, InputError, MissingExtra
+from ..files import replacing
+from ..loudness import levelled, loudness
+
+try:
+    import soundfile
+    import soxr
+except (ImportError, OSError):  # soundfile raises an OSError where it finds no libsndfile
+    raise MissingExtra("soundfile", "audio") from None
+
+READ = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+BY_FFMPEG = (".m4a", ".aac", ".wma", ".mp4")
+WRITTEN = (".wav", ".flac", ".ogg", ".mp3")
+BLOCK = 30.0  # seconds of a long file that are in memory at once
+
+
+@dataclass(frozen=True, eq=False)
+class Audio:
+    """Sound: `samples` are float32 (frames, channels), full scale at -1 and 1."""
+
+    samples: np.ndarray
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.sample_rate
+
+    @property
+    def channels(self) -> int:
+        return self.samples.shape[1]
+
+    @property
+    def mono(self) -> np.ndarray:
+        """The mean of the channels, (frames,)."""
+        return self.samples.mean(axis=1)
+
+    @property
+    def loudness(self) -> float:
+        """LUFS (ITU-R BS.1770); -inf for silence."""
+        return loudness(self.samples, self.sample_rate)
+
+    def resampled(self, sample_rate: int) -> Audio:
+        """The same sound at another sample rate."""
+        if sample_rate == self.sample_rate:
+            return self
+        return Audio(soxr.resample(self.samples, self.sample_rate, sample_rate), sample_rate)
+
+    def with_channels(self, channels: int) -> Audio:
+        """One channel: the mean of all. Several: the first so many, one channel repeated."""
+        return replace(self, samples=_with_channels(self.samples, channels))
+
+    def cut(self, start: float, end: float | None = None) -> Audio:
+        """What sounds from `start` to `end`, in seconds."""
+        first, last = (None if at is None else round(at * self.sample_rate) for at in (start, end))
+        return replace(self, samples=self.samples[first:last])
+
+    def levelled(self, target: float, *, ceiling: float = -1.0) -> Audio:
+        """At `target` LUFS, or softer where its true peak would rise above `ceiling` dBFS."""
+        return replace(self, samples=levelled(self.samples, self.sample_rate, target=target, ceiling=ceiling))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the header of a sound file says."""
+
+    seconds: float
+    sample_rate: int
+    channels: int
+
+
+def audio_files(folder: str | Path) -> list[Path]:
+    """All sound files in a folder and the folders within it, sorted. An InputError where there is no such folder."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give one that holds {', '.join(READ)} files")
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in READ + BY_FFMPEG and path.is_file())
+
+
+def probe(path: str | Path) -> Facts:
+    """Length, sample rate and channels of a file. A FileError where it cannot be read or holds no sound."""
+    with _opened(Path(path)) as file:
+        return Facts(file.frames / file.samplerate, file.samplerate, file.channels)
+
+
+def read_audio(
+    path: str | Path,
+    *,
+    sample_rate: int | None = None,
+    channels: int | None = None,
+    start: float = 0.0,
+    seconds: float | None = None,
+) -> Audio:
+    """Read a file, or `seconds` of it from `start` on; by default with its own sample rate and channels.
+
+    A damaged file gives what can be read of it. Raises FileError where that is nothing, or no sound (NaN).
+    """
+    with _opened(Path(path)) as file:
+        file.seek(min(round(start * file.samplerate), file.frames))
+        frames = -1 if seconds is None else round(seconds * file.samplerate)
+        audio = Audio(_read(file, Path(path), frames), file.samplerate)
+    audio = audio if channels is None else audio.with_channels(channels)
+    return audio if sample_rate is None else audio.resampled(sample_rate)
+
+
+def stream(
+    path: str | Path, *, sample_rate: int | None = None, channels: int | None = None, seconds: float = BLOCK
+) -> Iterator[Audio]:
+    """A file piece by piece, each of about `seconds`; together they are what read_audio gives, within rounding.
+
+    Only one piece is in memory at a time, so that a recording of hours can be read.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        rate, channels = sample_rate or file.samplerate, channels or file.channels
+        resampler = soxr.ResampleStream(file.samplerate, rate, channels, dtype="float32")
+        frames = max(round(seconds * file.samplerate), 1)
+        piece = _read(file, path, frames)
+        while len(piece):
+            after = _read(file, path, frames)
+            piece = _with_channels(piece, channels)
+            if rate != file.samplerate:
+                piece = resampler.resample_chunk(piece, last=not len(after))
+            yield Audio(piece, rate)
+            piece = after
+
+
+def loudness_of(path: str | Path) -> float:
+    """The loudness of a whole file in LUFS, read piece by piece; -inf for silence."""
+    pieces = stream(path)
+    first = next(pieces)
+    return loudness((piece.samples for piece in itertools.chain([first], pieces)), first.sample_rate)
+
+
+def write_audio(path: str | Path, audio: Audio) -> None:
+    """Write wav (16 bit), flac, ogg or mp3, by the suffix: whole or not at all. Samples beyond full scale are clipped.
+
+    Raises InputError for another suffix and FileError where the disk refuses.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in WRITTEN:
+        raise InputError(f"{path}: sound is written as {', '.join(WRITTEN)}")
+    kind = path.suffix[1:].upper()
+    with replacing(path) as temporary:
+        try:
+            soundfile.write(temporary, np.clip(audio.samples, -1, 1), audio.sample_rate, format=kind)
+        except soundfile.LibsndfileError as error:
+            raise OSError(error.error_string) from None
+
+
+# --- reading ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """A file that holds some sound, open for reading."""
+    with _readable(path) as source:
+        try:
+            file = soundfile.SoundFile(source)
+        except (soundfile.LibsndfileError, OSError) as error:
+            reason = "there is no such file" if not path.exists() else getattr(error, "error_string", error)
+            raise FileError(path, f"cannot be read as sound: {reason}") from None
+        with file:
+            if not file.frames:
+                raise FileError(path, "it holds no sound (0 seconds); record it again, or leave it out")
+            yield file
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[Path]:
+    """The file itself, or what ffmpeg makes of it."""
+    if path.suffix.lower() not in BY_FFMPEG or not path.exists():
+        yield path
+        return
+    if not shutil.which("ffmpeg"):
+        raise FileError(path, f"{path.suffix} files need ffmpeg, which is not installed; or convert it to wav")
+    with TemporaryDirectory() as folder:
+        made = Path(folder) / "sound.wav"
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-vn", "-c:a", "pcm_f32le", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = done.stderr.strip().splitlines() or ["it gives no reason"]
+            raise FileError(path, f"ffmpeg cannot read it: {reason[-1]}")
+        yield made
+
+
+def _read(file: soundfile.SoundFile, path: Path, frames: int) -> np.ndarray:
+    """The next frames, (frames, channels); fewer where the file ends or is damaged."""
+    try:
+        samples = file.read(frames, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise FileError(path, f"cannot be read as sound: {error.error_string}") from None
+    if not np.isfinite(samples).all():
+        raise FileError(path, "it holds samples that are no numbers (NaN); write it again from your DAW")
+    return samples
+
+
+def _with_channels(samples: np.ndarray, channels: int) -> np.ndarray:
+    if channels == samples.shape[1]:
+        return samples
+    if channels == 1:
+        return samples.mean(axis=1, keepdims=True)
+    return samples[:, np.minimum(np.arange(channels), samples.shape[1] - 1)]

@@ -1,0 +1,77 @@
+"""What every long job needs: a folder of its own, threads that are free, an orderly stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import RunError
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Nobody else trains into the folder meanwhile; a kill lets it go. (Windows has no lock on folders.)"""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            remedy = "wait for its end, or choose another --out"
+            raise RunError(folder, f"another training is writing into it; {remedy}") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def free_threads() -> int:
+    """Cores with nothing to do, at least one: two threads on one free core are far slower than one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, cores - int(load + 0.25))  # what has been busy for a minute and a half counts as one
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many threads for torch, in the block."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def stop_on_signals(stop: Callable[[str], None]) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM calls `stop` with its name, so that a loop can end after its step; the second does
+    what it always does. In a thread nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def heard(number, frame):
+        stop(signal.Signals(number).name)
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,64 @@
+"""The log of a run, log.jsonl: a line for each step and validation, and all that happened; loss.png, its picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from .files import replacing, write_file, writing
+
+
+def append_log(path: Path, line: dict) -> None:
+    with writing(path), open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read_log(path: Path) -> list[dict]:
+    """The lines of a log.jsonl; one that a kill cut short is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def rewind_log(path: Path, step: int) -> None:
+    """Take back what the log says about steps that will be trained again; what happened (events) stays."""
+    kept = [line for line in read_log(path) if line["step"] <= step or "event" in line]
+    write_file(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def draw_loss(log: Path, picture: Path, *, measure: str = "nats_per_token") -> None:
+    """Draw loss over steps, both axes logarithmic: training (and its running median), the `measure` of validation."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    lines = read_log(log)
+    train = np.array([(line["step"], line["loss"]) for line in lines if "loss" in line]).reshape(-1, 2)
+    valid = [(line["step"], line["validation"][measure]) for line in lines if line.get("validation")]
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot(xscale="log", yscale="log", xlabel="step", ylabel=measure.replace("_", " "))
+    axes.plot(*train.T, color="tab:blue", alpha=0.3, linewidth=0.8)
+    axes.plot(train[:, 0], _running_median(train[:, 1]), color="tab:blue", label="train")
+    if valid:
+        axes.plot(*np.array(valid).T, "o-", color="tab:orange", markersize=4, label="validation")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7), numticks=20))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with replacing(picture) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def _running_median(values: np.ndarray, width: int = 25) -> np.ndarray:
+    """The median of each value and those around it."""
+    if not len(values):
+        return values
+    padded = np.pad(values, width // 2, constant_values=np.nan)
+    return np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
