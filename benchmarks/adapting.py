@@ -16,12 +16,13 @@ from pathlib import Path
 
 import bench
 
-from woodshed.symbolic.corpus import Corpus, open_corpus
-from woodshed.symbolic.likelihood import likelihood
-from woodshed.symbolic.prepare import prepare
+from woodshed.jobs import free_threads, threads
+from woodshed.symbolic.data.corpus import Corpus, open_corpus
+from woodshed.symbolic.data.prepare import prepare
+from woodshed.symbolic.judging.likelihood import likelihood
+from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.run import Run, open_run
 from woodshed.symbolic.tokenizers import Tokenizer
-from woodshed.symbolic.train import free_threads, threads, train
 
 STYLES = {"Chaminade": "remi", "Debussy": "performance", "Scarlatti": "performance", "Schubert": "performance"}
 SETS = {"remi": "lieder", "performance": "giantmidi"}

@@ -18,10 +18,10 @@ from mir_eval.util import adjust_intervals, intervals_to_durations, merge_labele
 from pop909 import annotated_chords, folders, load
 
 from woodshed.errors import FileError
-from woodshed.symbolic.chords import recognise, word
-from woodshed.symbolic.grid import apply_grid, estimate_grid
-from woodshed.symbolic.midi import read_midi
-from woodshed.symbolic.score import Score
+from woodshed.symbolic.music.chords import recognise, word
+from woodshed.symbolic.music.grid import apply_grid, estimate_grid
+from woodshed.symbolic.music.midi import read_midi
+from woodshed.symbolic.music.score import Score
 
 MEASURES = ("root", "thirds", "majmin", "majmin_inv", "sevenths", "tetrads", "mirex")
 DEGREES = ("1", "b2", "2", "b3", "3", "4", "b5", "5", "b6", "6", "b7", "7")

@@ -18,7 +18,7 @@ PAIRS = {"remi": "miditok:REMI", "performance": "miditok:MIDILike"}
 
 
 def ours(name: str):
-    from woodshed.symbolic.midi import read_midi
+    from woodshed.symbolic.music.midi import read_midi
     from woodshed.symbolic.tokenizers import make
 
     tokenizer = make(name)

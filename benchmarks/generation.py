@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from woodshed.symbolic import models
-from woodshed.symbolic.decode import Sampling, Stream, decode
-from woodshed.symbolic.score import Score
-from woodshed.symbolic.step import make_step
+from woodshed.symbolic.music.score import Score
+from woodshed.symbolic.playing.decode import Sampling, Stream, decode
+from woodshed.symbolic.playing.step import make_step
 from woodshed.symbolic.tokenizers import BOS, Plan, make
 
 PROMPT = 64

@@ -20,9 +20,9 @@ import mir_eval
 import numpy as np
 
 from woodshed.errors import FileError
-from woodshed.symbolic.grid import apply_grid, estimate_grid
-from woodshed.symbolic.midi import read_midi
-from woodshed.symbolic.score import Score
+from woodshed.symbolic.music.grid import apply_grid, estimate_grid
+from woodshed.symbolic.music.midi import read_midi
+from woodshed.symbolic.music.score import Score
 
 NEAR = 0.07  # seconds
 ODD = 173  # ticks that a notated piece is moved by

@@ -17,9 +17,9 @@ import numpy as np
 import pop909
 
 from woodshed.errors import FileError
-from woodshed.symbolic.guard import faults
-from woodshed.symbolic.midi import read_midi
-from woodshed.symbolic.score import Score
+from woodshed.symbolic.music.midi import read_midi
+from woodshed.symbolic.music.score import Score
+from woodshed.symbolic.playing.guard import faults
 
 SETS = ("pop909", "lieder", "mutopia", "openewld", "giantmidi")
 

@@ -28,11 +28,11 @@ from chord_accuracy import MEASURES, agreement, intervals
 from leadsheets import scores, written_pickup
 from mir_eval.util import adjust_intervals
 
-from woodshed.symbolic.chords import estimate_key, merged, pitch_classes, pitched, recognise, reduce, spread
-from woodshed.symbolic.harmonise import harmonise
-from woodshed.symbolic.melody import Slots, make_slots, melody_line
-from woodshed.symbolic.parts import assign_parts
-from woodshed.symbolic.score import CHORD, NOTE, Score, Track
+from woodshed.symbolic.music.chords import estimate_key, merged, pitch_classes, pitched, recognise, reduce, spread
+from woodshed.symbolic.music.harmonise import harmonise
+from woodshed.symbolic.music.melody import Slots, make_slots, melody_line
+from woodshed.symbolic.music.parts import assign_parts
+from woodshed.symbolic.music.score import CHORD, NOTE, Score, Track
 
 MAJOR, MINOR, DOMINANT = 0, 1, 10  # qualities
 MAIN_PLACES = (0, 1, 2, 5, 7)  # of slots: where a bar or its second half begins

@@ -18,12 +18,10 @@ import numpy as np
 import pop909
 
 from woodshed.errors import FileError
-from woodshed.symbolic import tasks
-from woodshed.symbolic.chords import lay_out, parse_progression
-from woodshed.symbolic.decode import Sampling, Stream, decode
-from woodshed.symbolic.guard import Guard
-from woodshed.symbolic.harmony import MODES, Harmony
-from woodshed.symbolic.measure import (
+from woodshed.symbolic.data import tasks
+from woodshed.symbolic.data.tasks import Region
+from woodshed.symbolic.music.chords import lay_out, parse_progression
+from woodshed.symbolic.music.measure import (
     bass_adherence,
     chord_adherence,
     notes_per_second,
@@ -31,10 +29,12 @@ from woodshed.symbolic.measure import (
     rotated_adherence,
     strong_beat_adherence,
 )
+from woodshed.symbolic.music.score import Score
+from woodshed.symbolic.playing.decode import Sampling, Stream, decode
+from woodshed.symbolic.playing.guard import Guard
+from woodshed.symbolic.playing.harmony import MODES, Harmony
+from woodshed.symbolic.playing.step import make_step
 from woodshed.symbolic.run import Run, open_run
-from woodshed.symbolic.score import Score
-from woodshed.symbolic.step import make_step
-from woodshed.symbolic.tasks import Region
 
 PROGRESSIONS = {
     "triads": ("C G Am F", (4, 4)),

@@ -13,9 +13,9 @@ import numpy as np
 import pop909
 
 from woodshed.errors import FileError
-from woodshed.symbolic.melody import melody_line, slot_ticks
-from woodshed.symbolic.midi import read_midi
-from woodshed.symbolic.score import Score
+from woodshed.symbolic.music.melody import melody_line, slot_ticks
+from woodshed.symbolic.music.midi import read_midi
+from woodshed.symbolic.music.score import Score
 
 SETS = ("openewld", "pop909")
 FEWEST = 8  # notes of a melody

@@ -12,7 +12,7 @@ from pathlib import Path
 import bench
 import numpy as np
 
-from woodshed.symbolic.corpus import Corpus, open_corpus
+from woodshed.symbolic.data.corpus import Corpus, open_corpus
 
 SMOOTHING = 20  # ids that the unigram is worth beside what followed an id
 

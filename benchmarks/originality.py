@@ -18,11 +18,11 @@ import bench
 import numpy as np
 
 from woodshed.errors import FileError
-from woodshed.symbolic.corpus import Corpus, open_corpus
-from woodshed.symbolic.midi import read_midi
-from woodshed.symbolic.originality import Index, level, originality_index
-from woodshed.symbolic.parts import assign_parts
-from woodshed.symbolic.score import Score
+from woodshed.symbolic.data.corpus import Corpus, open_corpus
+from woodshed.symbolic.data.originality import Index, level, originality_index
+from woodshed.symbolic.music.midi import read_midi
+from woodshed.symbolic.music.parts import assign_parts
+from woodshed.symbolic.music.score import Score
 
 BARS, COPIES = 16, 100
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from woodshed.errors import FileError
-from woodshed.symbolic.chords import merged, parse_chord
-from woodshed.symbolic.midi import read_midi
-from woodshed.symbolic.score import CHORD, Score
+from woodshed.symbolic.music.chords import merged, parse_chord
+from woodshed.symbolic.music.midi import read_midi
+from woodshed.symbolic.music.score import CHORD, Score
 
 TICKS = 480
 MIN_CONCENTRATION = 0.5  # of onsets around the annotated grid; songs below it are off the grid

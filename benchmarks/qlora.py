@@ -31,9 +31,9 @@ def prepared(size: str, method: str, length: int):
     import torch
 
     from woodshed.symbolic import models
-    from woodshed.symbolic.adapters import adapt
+    from woodshed.symbolic.learning.adapters import adapt
+    from woodshed.symbolic.learning.settings import TrainSettings, resolve
     from woodshed.symbolic.run import quiet
-    from woodshed.symbolic.settings import TrainSettings, resolve
 
     torch.manual_seed(0)
     model = models.make("decoder", size=size, vocab_size=VOCABULARY, max_seq_len=length)
@@ -46,7 +46,7 @@ def prepared(size: str, method: str, length: int):
 def half() -> bool:
     import torch
 
-    from woodshed.symbolic.callbacks import fast_bf16
+    from woodshed.symbolic.learning.callbacks import fast_bf16
 
     return torch.cuda.is_available() or fast_bf16()
 
@@ -101,7 +101,7 @@ def memory(options: argparse.Namespace) -> list[dict]:
 
 def losses(corpus: Path, steps: int, length: int) -> list[dict]:
     """Nats a note on the same validation rows after the same training rows, in float32 and in 4 bits."""
-    from woodshed.symbolic.train import train
+    from woodshed.symbolic.learning.train import train
 
     rows = []
     limits = dict(max_steps=steps, eval_steps=steps, eval_rows=48, max_seq_len=length, batch_size=2)

@@ -17,15 +17,15 @@ import bench
 import numpy as np
 
 from woodshed.statistics import frechet_distance
-from woodshed.symbolic import rank as ranking
-from woodshed.symbolic.corpus import open_corpus
-from woodshed.symbolic.critic import Critic, make_critic, windows
-from woodshed.symbolic.evaluate import TOGETHER, EvaluateSettings, cut_excerpts, play, row_length
-from woodshed.symbolic.likelihood import hidden_state
-from woodshed.symbolic.measure import histograms, overlapped_area
-from woodshed.symbolic.midi import midi_files, read_midi
-from woodshed.symbolic.parts import assign_parts
-from woodshed.symbolic.rank import CRITERIA, Ranked
+from woodshed.symbolic.data.corpus import open_corpus
+from woodshed.symbolic.judging.likelihood import hidden_state
+from woodshed.symbolic.music.measure import histograms, overlapped_area
+from woodshed.symbolic.music.midi import midi_files, read_midi
+from woodshed.symbolic.music.parts import assign_parts
+from woodshed.symbolic.playing import rank as ranking
+from woodshed.symbolic.playing.critic import Critic, make_critic, windows
+from woodshed.symbolic.playing.excerpts import TOGETHER, EvaluateSettings, cut_excerpts, play, row_length
+from woodshed.symbolic.playing.rank import CRITERIA, Ranked
 from woodshed.symbolic.run import open_run
 
 DRAWS, REAL = 200, 64

@@ -13,9 +13,9 @@ import bench
 import numpy as np
 import torch
 
-from woodshed.symbolic.corpus import ROOM, cut_window, draw_region, open_corpus, pack
+from woodshed.symbolic.data.corpus import ROOM, cut_window, draw_region, open_corpus, pack
+from woodshed.symbolic.data.tasks import describe, pose, whole
 from woodshed.symbolic.run import open_run
-from woodshed.symbolic.tasks import describe, pose, whole
 
 
 def examples(corpus, task: str, length: int, split: str, count: int):

@@ -17,10 +17,11 @@ import bench
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from woodshed.jobs import free_threads
 from woodshed.symbolic import models
-from woodshed.symbolic.callbacks import fast_bf16
-from woodshed.symbolic.prepare import prepare
-from woodshed.symbolic.train import free_threads, train
+from woodshed.symbolic.data.prepare import prepare
+from woodshed.symbolic.learning.callbacks import fast_bf16
+from woodshed.symbolic.learning.train import train
 
 
 class Stopwatch(TrainerCallback):

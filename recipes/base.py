@@ -29,8 +29,8 @@ from woodshed.cli.train import train_with_bar
 from woodshed.errors import InputError
 from woodshed.log import read_log
 from woodshed.symbolic import bases
-from woodshed.symbolic.corpus import Corpus, open_corpus
-from woodshed.symbolic.prepare import prepare
+from woodshed.symbolic.data.corpus import Corpus, open_corpus
+from woodshed.symbolic.data.prepare import prepare
 from woodshed.symbolic.run import FACTS, checkpoints, open_run
 
 MINUTES = 480

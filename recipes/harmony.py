@@ -1,4 +1,4 @@
-"""Learn the harmony model of `woodshed/symbolic/harmonise.py` from songs with written chords: `harmony.py DATA`
+"""Learn the harmony model of `woodshed/symbolic/music/harmonise.py` from songs with written chords: `harmony.py DATA`
 
 DATA holds OpenEWLD's lead sheets and POP909 (melody track and annotated chords) beside manifest.csv; only its training
 split is learned from. Counts become tables, and a small network learns the odds of chords; both go into
@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from leadsheets import scores, written_pickup
 
 from woodshed.files import write_file
-from woodshed.symbolic.chords import QUALITY_NAMES, TONES, estimate_key, reduce
-from woodshed.symbolic.harmonise import CHORDS, FILE, QUALITIES, hear_keys, span
-from woodshed.symbolic.melody import (
+from woodshed.symbolic.music.chords import QUALITY_NAMES, TONES, estimate_key, reduce
+from woodshed.symbolic.music.harmonise import CHORDS, FILE, QUALITIES, hear_keys, span
+from woodshed.symbolic.music.melody import (
     BARS,
     CHANNELS,
     FACTS,
@@ -39,7 +39,7 @@ from woodshed.symbolic.melody import (
     melody_line,
     metric,
 )
-from woodshed.symbolic.score import Score
+from woodshed.symbolic.music.score import Score
 
 KINDS = len(QUALITIES)
 FOLDED = {"sus2": "maj", "maj6": "maj", "min6": "min", "minmaj7": "min", "dim": "dim7", "7sus4": "sus4"}

@@ -5,8 +5,8 @@ from folders import tune
 from hypothesis import settings
 from toys import TINY
 
-from woodshed.symbolic.midi import write_midi
-from woodshed.symbolic.score import Track
+from woodshed.symbolic.music.midi import write_midi
+from woodshed.symbolic.music.score import Track
 
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.load_profile("repeatable")
@@ -26,8 +26,8 @@ def songs(tmp_path_factory):
 @pytest.fixture(scope="session", params=["remi", "performance"])
 def run(request, songs, tmp_path_factory):
     """The folder of a tiny run, trained for three steps on the songs."""
-    from woodshed.symbolic.prepare import prepare
-    from woodshed.symbolic.train import train
+    from woodshed.symbolic.data.prepare import prepare
+    from woodshed.symbolic.learning.train import train
 
     folder = tmp_path_factory.mktemp(request.param)
     prepare(songs, folder / "corpus", tokenizer=request.param)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from strategies import DATA
 
-from woodshed.symbolic.midi import write_midi
-from woodshed.symbolic.score import Score, Track
+from woodshed.symbolic.music.midi import write_midi
+from woodshed.symbolic.music.score import Score, Track
 
 PIANO = (Track("Piano", 0, False, "other"),)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from woodshed.symbolic.score import PARTS, Score, Track
+from woodshed.symbolic.music.score import PARTS, Score, Track
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

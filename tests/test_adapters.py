@@ -12,12 +12,13 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForC
 
 from woodshed.errors import InputError, MissingExtra, RunError
 from woodshed.symbolic import models
-from woodshed.symbolic.adapters import adapt, attach, count, linear_layers, quantise, round_to_4bit
-from woodshed.symbolic.merge import merge
+from woodshed.symbolic.learning.adapters import adapt, count
+from woodshed.symbolic.learning.merge import merge
+from woodshed.symbolic.learning.settings import TrainSettings, resolve, resumed
+from woodshed.symbolic.learning.train import train
+from woodshed.symbolic.models._layers import attach, linear_layers, quantise, round_to_4bit
+from woodshed.symbolic.playing.step import LlamaStep, make_step
 from woodshed.symbolic.run import open_run, quiet
-from woodshed.symbolic.settings import TrainSettings, resolve, resumed
-from woodshed.symbolic.step import LlamaStep, make_step
-from woodshed.symbolic.train import train
 
 WIDTH, IDS = 64, 80
 STILL = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)

@@ -8,12 +8,12 @@ from toys import TINY
 
 from woodshed.errors import InputError, RunError
 from woodshed.symbolic import bases
-from woodshed.symbolic.generate import generate
-from woodshed.symbolic.prepare import prepare
+from woodshed.symbolic.data.prepare import prepare
+from woodshed.symbolic.learning.train import train
+from woodshed.symbolic.playing.generate import generate
+from woodshed.symbolic.playing.step import LlamaStep, make_step
 from woodshed.symbolic.run import load_model, open_run, quiet
-from woodshed.symbolic.step import LlamaStep, make_step
 from woodshed.symbolic.tokenizers import make, open_tokenizer
-from woodshed.symbolic.train import train
 
 
 @pytest.fixture

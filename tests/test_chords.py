@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from strategies import DATA, scores
 
 from woodshed.errors import InputError
-from woodshed.symbolic import chords
-from woodshed.symbolic.chords import (
+from woodshed.symbolic.music import chords
+from woodshed.symbolic.music.chords import (
     NO_CHORD,
     QUALITIES,
     QUALITY_NAMES,
@@ -30,8 +30,8 @@ from woodshed.symbolic.chords import (
     spell,
     word,
 )
-from woodshed.symbolic.midi import read_midi
-from woodshed.symbolic.score import CHORD, Score, Track
+from woodshed.symbolic.music.midi import read_midi
+from woodshed.symbolic.music.score import CHORD, Score, Track
 
 EVERY_CHORD = [NO_CHORD, *itertools.product(range(12), range(len(QUALITIES)), range(12))]
 CHORDS = st.sampled_from(EVERY_CHORD)

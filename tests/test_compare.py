@@ -18,18 +18,19 @@ from toys import TINY
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError, WoodshedError
 from woodshed.log import read_log
-from woodshed.symbolic import compare, compare_page, models
-from woodshed.symbolic.alone import logged_costs, train_alone
-from woodshed.symbolic.compare import CompareSettings, Comparison, named_runs, planned
-from woodshed.symbolic.compare_page import draw_curves, file_names, thousands
-from woodshed.symbolic.corpus import open_corpus
-from woodshed.symbolic.evaluate import evaluate
-from woodshed.symbolic.prepare import prepare
+from woodshed.symbolic import models
+from woodshed.symbolic.data.corpus import open_corpus
+from woodshed.symbolic.data.prepare import prepare
+from woodshed.symbolic.judging import compare, compare_page
+from woodshed.symbolic.judging.alone import logged_costs, train_alone
+from woodshed.symbolic.judging.compare import CompareSettings, Comparison, named_runs, planned
+from woodshed.symbolic.judging.compare_page import draw_curves, file_names, thousands
+from woodshed.symbolic.judging.evaluate import evaluate
+from woodshed.symbolic.judging.standing import remarks, uneven
+from woodshed.symbolic.learning.settings import TrainSettings
+from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.run import open_run, read_facts
-from woodshed.symbolic.settings import TrainSettings
-from woodshed.symbolic.standing import remarks, uneven
 from woodshed.symbolic.tokenizers import make
-from woodshed.symbolic.train import train
 
 # decoders of 4 and 8 layers that are otherwise as small; no lstm has heads
 SMALL = '{"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "head_dim": 16}'
@@ -212,7 +213,7 @@ def test_how_it_died_is_told(script, reason, tmp_path, monkeypatch):
 
 
 def test_peak_memory_is_what_was_touched_and_stays():
-    code = "import numpy as np; from woodshed.symbolic.alone import peak_memory as peak; before = peak(); "
+    code = "import numpy as np; from woodshed.symbolic.judging.alone import peak_memory as peak; before = peak(); "
     code += "held = np.ones(2**24); during = peak(); del held; print(before, during, peak())"
     told = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     if told[0] == "None":

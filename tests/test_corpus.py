@@ -13,9 +13,9 @@ from strategies import scores
 from test_tokenizers import OURS, each, fit
 
 from woodshed.errors import RunError
-from woodshed.symbolic.corpus import Corpus, Piece, cut_window, pack, write_corpus
-from woodshed.symbolic.prepare import PrepareSettings, prepare
-from woodshed.symbolic.tasks import Posed
+from woodshed.symbolic.data.corpus import Corpus, Piece, cut_window, pack, write_corpus
+from woodshed.symbolic.data.prepare import PrepareSettings, prepare
+from woodshed.symbolic.data.tasks import Posed
 from woodshed.symbolic.tokenizers import BOS, EOS, PAD, make
 
 

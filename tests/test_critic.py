@@ -8,10 +8,21 @@ import pytest
 from folders import tune
 
 from woodshed.errors import EmptyCorpus, InputError, RunError
-from woodshed.symbolic import critic as critics
-from woodshed.symbolic.critic import FILE, LOGIT, NAMES, NATS, Listener, accuracy, auc, fit, make_critic, open_critic
-from woodshed.symbolic.likelihood import hidden_state, likelihood
-from woodshed.symbolic.measure import measure
+from woodshed.symbolic.judging.likelihood import hidden_state, likelihood
+from woodshed.symbolic.music.measure import measure
+from woodshed.symbolic.playing import critic as critics
+from woodshed.symbolic.playing.critic import (
+    FILE,
+    LOGIT,
+    NAMES,
+    NATS,
+    Listener,
+    accuracy,
+    auc,
+    fit,
+    make_critic,
+    open_critic,
+)
 from woodshed.symbolic.run import open_run
 
 SMALL = {"length": 2, "takes": 2}
@@ -80,7 +91,7 @@ def test_what_is_heard_of_an_excerpt_agrees_with_evaluate(opened):
     listener = Listener(opened)
     hidden, nats = listener.hear([score])
     rows = critics.Shelf([score], opened.tokenizer)
-    from woodshed.symbolic.corpus import EvaluationRows
+    from woodshed.symbolic.data.corpus import EvaluationRows
 
     whole = likelihood(listener.model, EvaluationRows(rows, "", 512), opened.tokenizer, progress=lambda share: None)
     assert nats[0] == pytest.approx(whole["nats_per_note"], rel=0.1)  # which counts the end of the piece too
@@ -92,7 +103,7 @@ def test_a_critic_knows_how_the_excerpts_spread_and_how_good_it_is(opened, made)
     assert facts["pieces"] >= critics.FEWEST and facts["takes"] >= 4 and facts["fresh_takes"] >= 2
     assert 0 <= facts["accuracy"] <= 1 and 0 <= facts["auc"] <= 1 and "held-out" in str(made)
     assert made.excerpts.shape == (facts["excerpts"], len(NAMES))
-    from woodshed.symbolic.corpus import open_corpus
+    from woodshed.symbolic.data.corpus import open_corpus
 
     corpus = open_corpus(opened.folder.parent / "corpus")
     first = critics.cut_excerpts(corpus, "train", 2)[0][0].score

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import scores
 
-from woodshed.symbolic.chords import parse_chord, spell
-from woodshed.symbolic.midi import DRUM_CHANNEL, encode, write_midi
-from woodshed.symbolic.naming import stem
-from woodshed.symbolic.score import Score, Track
+from woodshed.symbolic.music.chords import parse_chord, spell
+from woodshed.symbolic.music.midi import DRUM_CHANNEL, encode, write_midi
+from woodshed.symbolic.music.score import Score, Track
+from woodshed.symbolic.playing.naming import stem
 
 TRACKS = (
     Track("Melody", 73, False, "melody"),

@@ -8,8 +8,8 @@ from strategies import scores
 from test_tokenizers import OURS, each
 
 from woodshed.errors import InputError
-from woodshed.symbolic.decode import Sampling, Stream, decode, probabilities
-from woodshed.symbolic.score import Score
+from woodshed.symbolic.music.score import Score
+from woodshed.symbolic.playing.decode import Sampling, Stream, decode, probabilities
 from woodshed.symbolic.tokenizers import BOS, Plan
 
 CHANGES = Score(tempos=[(0, 500_000)], chords=[(bar * 1920, [0, 9, 2, 7][bar % 4], 0, 0) for bar in range(64)])

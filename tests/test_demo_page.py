@@ -21,9 +21,9 @@ from woodshed.cli import main
 from woodshed.errors import InputError, MissingExtra
 from woodshed.studio import demo_page
 from woodshed.studio.demo_page import in_order, parse_auth, play, settings_of
-from woodshed.symbolic.generate import generate
-from woodshed.symbolic.midi import read_midi
-from woodshed.symbolic.rank import rank
+from woodshed.symbolic.music.midi import read_midi
+from woodshed.symbolic.playing.generate import generate
+from woodshed.symbolic.playing.rank import rank
 from woodshed.symbolic.run import open_run
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"

@@ -17,20 +17,20 @@ from toys import LENGTH, TINY, ToyCorpus, ToyRows
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError
 from woodshed.log import read_log
-from woodshed.symbolic import diagnoses
-from woodshed.symbolic.corpus import find_corpus
-from woodshed.symbolic.diagnoses import Remedy
-from woodshed.symbolic.doctor import diagnose, lines
-from woodshed.symbolic.evidence import Evidence, repeated_figures
-from woodshed.symbolic.generate import generate
-from woodshed.symbolic.generate_settings import GenerateSettings
-from woodshed.symbolic.inspect import InspectSettings
-from woodshed.symbolic.midi import write_midi
-from woodshed.symbolic.prepare import PrepareSettings, prepare
+from woodshed.symbolic.data.corpus import find_corpus
+from woodshed.symbolic.data.inspect import InspectSettings
+from woodshed.symbolic.data.prepare import PrepareSettings, prepare
+from woodshed.symbolic.judging import diagnoses
+from woodshed.symbolic.judging.diagnoses import Remedy
+from woodshed.symbolic.judging.doctor import diagnose, lines
+from woodshed.symbolic.judging.evidence import Evidence, repeated_figures
+from woodshed.symbolic.learning.settings import TrainSettings, resolve
+from woodshed.symbolic.learning.train import train
+from woodshed.symbolic.music.midi import write_midi
+from woodshed.symbolic.music.score import Score, Track
+from woodshed.symbolic.playing.generate import generate
+from woodshed.symbolic.playing.settings import GenerateSettings
 from woodshed.symbolic.run import read_facts
-from woodshed.symbolic.score import Score, Track
-from woodshed.symbolic.settings import TrainSettings, resolve
-from woodshed.symbolic.train import train
 
 SETTINGS = {
     "train": TrainSettings,
@@ -99,7 +99,7 @@ class Plain(Noise):
 @pytest.fixture(scope="module", autouse=True)
 def no_pictures():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("woodshed.symbolic.callbacks.draw_loss", lambda log, picture: None)
+        patch.setattr("woodshed.symbolic.learning.callbacks.draw_loss", lambda log, picture: None)
         yield
 
 
@@ -181,7 +181,7 @@ def test_a_rate_that_makes_it_diverge(tmp_path):
 
 
 def test_out_of_memory(tmp_path, monkeypatch):
-    from woodshed.symbolic.callbacks import Learner
+    from woodshed.symbolic.learning.callbacks import Learner
 
     real = Learner.training_step
 

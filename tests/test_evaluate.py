@@ -16,12 +16,8 @@ from rich.console import Console
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError
 from woodshed.statistics import frechet_distance
-from woodshed.symbolic import evaluate_page
-from woodshed.symbolic.chords import lay_out, parse_progression
-from woodshed.symbolic.corpus import open_corpus
-from woodshed.symbolic.evaluate import cut_excerpts, evaluate, first, stage_of
-from woodshed.symbolic.likelihood import hidden_state, kind_of, likelihood, same_mix
-from woodshed.symbolic.likeness import (
+from woodshed.symbolic.data.corpus import open_corpus
+from woodshed.symbolic.data.likeness import (
     Excerpt,
     compare_hidden,
     compare_histograms,
@@ -29,10 +25,15 @@ from woodshed.symbolic.likeness import (
     inside_of_others,
     overall,
 )
-from woodshed.symbolic.midi import write_midi
-from woodshed.symbolic.prepare import prepare
+from woodshed.symbolic.data.prepare import prepare
+from woodshed.symbolic.judging import evaluate_page
+from woodshed.symbolic.judging.evaluate import evaluate
+from woodshed.symbolic.judging.likelihood import hidden_state, kind_of, likelihood, same_mix
+from woodshed.symbolic.music.chords import lay_out, parse_progression
+from woodshed.symbolic.music.midi import write_midi
+from woodshed.symbolic.music.score import Score
+from woodshed.symbolic.playing.excerpts import cut_excerpts, first, stage_of
 from woodshed.symbolic.run import open_run
-from woodshed.symbolic.score import Score
 
 
 def quietly(share):

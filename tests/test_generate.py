@@ -12,13 +12,13 @@ from folders import tune
 
 from woodshed.errors import FileError, InputError, RunError
 from woodshed.files import free_folder
-from woodshed.symbolic.chords import estimate_key
-from woodshed.symbolic.generate import generate
-from woodshed.symbolic.generate_settings import temperatures
-from woodshed.symbolic.midi import read_midi, read_texts, write_midi
+from woodshed.symbolic.music.chords import estimate_key
+from woodshed.symbolic.music.midi import read_midi, read_texts, write_midi
+from woodshed.symbolic.playing.generate import generate
+from woodshed.symbolic.playing.settings import temperatures
+from woodshed.symbolic.playing.stage import parse_metre
+from woodshed.symbolic.playing.takes import save_takes
 from woodshed.symbolic.run import open_run
-from woodshed.symbolic.stage import parse_metre
-from woodshed.symbolic.takes import save_takes
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
 
@@ -136,7 +136,7 @@ def test_a_full_disk_costs_the_sound_and_not_the_music(run, tmp_path, monkeypatc
     def full(path, data):
         raise FileError(path, "cannot be written: No space left on device")
 
-    monkeypatch.setattr("woodshed.symbolic.sound.write_file", full)
+    monkeypatch.setattr("woodshed.symbolic.music.sound.write_file", full)
     takes = generate(run, bars=1, takes=2, seed=1)
     with pytest.raises(FileError, match=r"take-1.wav: .*; kept: the music \(.mid\) of 2 of 2 takes"):
         list(save_takes(takes, tmp_path))
@@ -220,7 +220,7 @@ def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_p
     shutil.copytree(run.parent, tmp_path / "home")
     run = tmp_path / "home" / "run"
     for name in ("FEWEST", "TAKES"):
-        monkeypatch.setattr(f"woodshed.symbolic.critic.{name}", 99 if name == "FEWEST" else 2)
+        monkeypatch.setattr(f"woodshed.symbolic.playing.critic.{name}", 99 if name == "FEWEST" else 2)
     asked = {"takes": 3, "seed": 1} | ({"bars": 4} if open_run(run).tokenizer.needs_bars else {"seconds": 8})
     played = generate(run, **asked)
     assert all(take.originality is not None and take.originality.weight >= 0 for take in played)

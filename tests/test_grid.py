@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from woodshed.symbolic import grid as grids
-from woodshed.symbolic.grid import apply_grid, estimate_grid
-from woodshed.symbolic.midi import read_midi
-from woodshed.symbolic.score import Score, Track
+from woodshed.symbolic.music import grid as grids
+from woodshed.symbolic.music.grid import apply_grid, estimate_grid
+from woodshed.symbolic.music.midi import read_midi
+from woodshed.symbolic.music.score import Score, Track
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not (DATA / "manifest.csv").exists(), reason="shared data is not here")

@@ -10,11 +10,11 @@ from strategies import DATA
 from test_decode import Hashed
 from test_tokenizers import OURS
 
-from woodshed.symbolic import guard as limits
-from woodshed.symbolic.decode import Sampling, Stream, advance, decode
-from woodshed.symbolic.guard import Guard, faults, notice
-from woodshed.symbolic.midi import read_midi
-from woodshed.symbolic.score import Score, Track
+from woodshed.symbolic.music.midi import read_midi
+from woodshed.symbolic.music.score import Score, Track
+from woodshed.symbolic.playing import guard as limits
+from woodshed.symbolic.playing.decode import Sampling, Stream, advance, decode
+from woodshed.symbolic.playing.guard import Guard, faults, notice
 from woodshed.symbolic.tokenizers import BOS, Plan
 
 both = pytest.mark.parametrize("name", ["remi", "performance"])

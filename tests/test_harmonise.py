@@ -16,13 +16,22 @@ from safetensors import safe_open
 from strategies import DATA, scores
 
 from woodshed.errors import InputError
-from woodshed.symbolic import harmonise as module
-from woodshed.symbolic.chords import QUALITY_NAMES, merged, pitch_classes, pitched, recognise, spell
-from woodshed.symbolic.grid import estimate_grid
-from woodshed.symbolic.harmonise import CHORDS, QUALITIES, chord_odds, decode, harmonise, keys, lasting, parameters
-from woodshed.symbolic.melody import CHANNELS, FACTS, OWN, Slots, features, make_slots, melody_line
-from woodshed.symbolic.midi import read_midi, write_midi
-from woodshed.symbolic.score import CHORD, Score, Track
+from woodshed.symbolic.music import harmonise as module
+from woodshed.symbolic.music.chords import QUALITY_NAMES, merged, pitch_classes, pitched, recognise, spell
+from woodshed.symbolic.music.grid import estimate_grid
+from woodshed.symbolic.music.harmonise import (
+    CHORDS,
+    QUALITIES,
+    chord_odds,
+    decode,
+    harmonise,
+    keys,
+    lasting,
+    parameters,
+)
+from woodshed.symbolic.music.melody import CHANNELS, FACTS, OWN, Slots, features, make_slots, melody_line
+from woodshed.symbolic.music.midi import read_midi, write_midi
+from woodshed.symbolic.music.score import CHORD, Score, Track
 
 MELODY = (Track("Melody", 0, False, "melody"),)
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

@@ -6,11 +6,11 @@ from test_decode import Hashed
 from test_tokenizers import OURS, each
 
 from woodshed.errors import InputError
-from woodshed.symbolic.chords import lay_out, parse_progression
-from woodshed.symbolic.decode import Sampling, Stream, decode
-from woodshed.symbolic.harmony import BIAS, MODES, Harmony
-from woodshed.symbolic.measure import bass_adherence, chord_adherence, strong_beat_adherence
-from woodshed.symbolic.score import PARTS, Score, Track
+from woodshed.symbolic.music.chords import lay_out, parse_progression
+from woodshed.symbolic.music.measure import bass_adherence, chord_adherence, strong_beat_adherence
+from woodshed.symbolic.music.score import PARTS, Score, Track
+from woodshed.symbolic.playing.decode import Sampling, Stream, decode
+from woodshed.symbolic.playing.harmony import BIAS, MODES, Harmony
 from woodshed.symbolic.tokenizers import BOS, EOS, Grammar, Plan
 
 CHARTS = [

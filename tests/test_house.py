@@ -12,40 +12,12 @@ import woodshed
 ROOT = Path(woodshed.__file__).parent
 FLOORS = [
     {"errors", "menu", "config", "files", "jobs", "log", "loudness", "page", "statistics"},
-    {"symbolic.score", "symbolic.smf"},
-    {"symbolic.midi", "symbolic.grid", "symbolic.parts", "symbolic.chords", "symbolic.chord_suffix"}
-    | {"symbolic.measure", "symbolic.sound", "symbolic.roll", "symbolic.harmonise", "symbolic.melody"}
-    | {"symbolic.render", "symbolic.soundfont", "symbolic.naming"},
-    {"symbolic.tokenizers", "symbolic.tasks", "symbolic.corpus", "symbolic.bases", "symbolic.likeness"}
-    | {"symbolic.alignment", "symbolic.originality"},
-    {"symbolic.models", "symbolic.step", "symbolic.decode", "symbolic.run", "symbolic.settings"}
-    | {"symbolic.harmony", "symbolic.guard", "symbolic.muon", "symbolic.adapters", "symbolic.merge"}
-    | {"symbolic.likelihood"},
-    {"symbolic.inspect", "symbolic.report", "symbolic.songs", "symbolic.splits", "symbolic.metadata"}
-    | {
-        "symbolic.printing",
-        "symbolic.prepare",
-        "symbolic.train",
-        "symbolic.generate",
-        "symbolic.generate_settings",
-        "symbolic.prompts",
-        "symbolic.stage",
-        "symbolic.placing",
-        "symbolic.takes",
-        "symbolic.evaluate",
-        "symbolic.evaluate_page",
-        "symbolic.alone",
-        "symbolic.compare",
-        "symbolic.compare_page",
-        "symbolic.standing",
-        "symbolic.callbacks",
-        "symbolic.trackers",
-        "symbolic.doctor",
-        "symbolic.diagnoses",
-        "symbolic.evidence",
-        "symbolic.critic",
-        "symbolic.rank",
-    },
+    {"symbolic.music"},
+    {"symbolic.tokenizers"},
+    {"symbolic.data", "symbolic.models", "symbolic.bases", "symbolic.run"},
+    {"symbolic.playing"},
+    {"symbolic.learning"},
+    {"symbolic.judging"},
     {"audio.wave", "audio.features", "audio.dataset", "audio.sidecars", "audio.lyrics"},
     {"audio"},
     {"cli", "studio", "__main__"},
@@ -55,7 +27,13 @@ HEAVY = {"torch", "transformers", "peft", "gradio", "datasets", "matplotlib", "m
     "librosa",
     "diffusers",
 }
-TORCH_FREE = {"inspect", "prepare", "corpus", "tasks", "tokenizers", "score", "midi", "chords", "grid", "settings"}
+TORCH_FREE = {
+    "symbolic.music": {"score", "midi", "chords", "grid", "harmonise", "measure"},
+    "symbolic.data": {"inspect", "prepare", "corpus", "tasks", "originality"},
+    "symbolic": {"tokenizers", "run"},
+    "symbolic.playing": {"settings", "decode", "stage", "prompts"},
+    "symbolic.learning": {"settings"},
+}
 
 
 def modules():
@@ -105,8 +83,10 @@ def loaded(code: str) -> set[str]:
 def test_nothing_heavy_is_imported_before_it_is_used():
     assert loaded("import woodshed; woodshed.Score; woodshed.read_midi") == set()
     assert loaded("from woodshed.cli import main; main(['--help'])") & HEAVY == set()
-    names = ", ".join(sorted(TORCH_FREE))
-    assert loaded(f"from woodshed.symbolic import {names}") == set()
+    code = "; ".join(
+        f"from woodshed.{package} import {', '.join(sorted(names))}" for package, names in TORCH_FREE.items()
+    )
+    assert loaded(code) == set()
 
 
 def test_the_public_names_are_there():

@@ -10,11 +10,11 @@ from folders import FAULTS, PIANO, folder, hostile, real, tune
 from rich.console import Console
 
 from woodshed.errors import EmptyCorpus, FileError, InputError
-from woodshed.symbolic import inspect as inspecting
-from woodshed.symbolic.inspect import InspectSettings, examine, inspect, render
-from woodshed.symbolic.midi import midi_files, write_midi
-from woodshed.symbolic.report import REASONS, advice, suits
-from woodshed.symbolic.score import Score, Track
+from woodshed.symbolic.data import inspect as inspecting
+from woodshed.symbolic.data.inspect import InspectSettings, examine, inspect, render
+from woodshed.symbolic.data.report import REASONS, advice, suits
+from woodshed.symbolic.music.midi import midi_files, write_midi
+from woodshed.symbolic.music.score import Score, Track
 
 
 def reasons(report) -> dict[str, str]:

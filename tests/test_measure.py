@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from strategies import DATA, scores
 
 from woodshed.errors import FileError
-from woodshed.symbolic.chords import lay_out, parse_chord, parse_progression, pitch_classes, pitched
-from woodshed.symbolic.measure import (
+from woodshed.symbolic.music.chords import lay_out, parse_chord, parse_progression, pitch_classes, pitched
+from woodshed.symbolic.music.measure import (
     LAGS,
     MEASURES,
     NEAR,
@@ -43,7 +43,7 @@ from woodshed.symbolic.measure import (
     strong_beat_adherence,
     strong_beats,
 )
-from woodshed.symbolic.score import CHORD, Score, Track
+from woodshed.symbolic.music.score import CHORD, Score, Track
 
 
 def chart(text, bars):

@@ -7,9 +7,9 @@ import pytest
 from folders import songs_folder, tune
 
 from woodshed.errors import FileError, InputError
-from woodshed.symbolic.metadata import read_metadata
-from woodshed.symbolic.midi import read_midi, write_midi
-from woodshed.symbolic.prepare import PrepareSettings, corpus_lines, prepare
+from woodshed.symbolic.data.metadata import read_metadata
+from woodshed.symbolic.data.prepare import PrepareSettings, corpus_lines, prepare
+from woodshed.symbolic.music.midi import read_midi, write_midi
 
 ROWS = [  # composer, title, split, year
     ("Frédéric Chopin", "Étude, Op. 10", "train", 2004),

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from strategies import DATA, scores
 
 from woodshed.errors import FileError, InputError
-from woodshed.symbolic import midi
-from woodshed.symbolic.chords import parse_chord
-from woodshed.symbolic.midi import encode, events, midi_files, parse_midi, read_midi, read_texts, write_midi
-from woodshed.symbolic.score import NOTE, PARTS, PEDAL, Score, Track, array
+from woodshed.symbolic.music import midi
+from woodshed.symbolic.music.chords import parse_chord
+from woodshed.symbolic.music.midi import encode, events, midi_files, parse_midi, read_midi, read_texts, write_midi
+from woodshed.symbolic.music.score import NOTE, PARTS, PEDAL, Score, Track, array
 
 SETS = ("pop909", "lieder", "mutopia", "openewld", "giantmidi", "groove")
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="shared data absent")

@@ -10,10 +10,10 @@ from torch.nn.functional import cross_entropy
 
 from woodshed.errors import InputError
 from woodshed.symbolic import models
-from woodshed.symbolic import step as step_module
 from woodshed.symbolic.models import _attention, decoder
 from woodshed.symbolic.models._attention import attention_for, chunked_attention
-from woodshed.symbolic.step import HubStep, LlamaStep, make_step
+from woodshed.symbolic.playing import step as step_module
+from woodshed.symbolic.playing.step import HubStep, LlamaStep, make_step
 
 VOCAB = 50
 each = pytest.mark.parametrize("name", models.names())

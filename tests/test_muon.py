@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from woodshed.symbolic.muon import Muon, orthogonal, parameter_groups
+from woodshed.symbolic.learning.muon import Muon, orthogonal, parameter_groups
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (8, 40), (40, 8)])

@@ -10,13 +10,25 @@ from strategies import DATA, scores
 
 from woodshed.cli import main
 from woodshed.errors import EmptyCorpus, FileError
-from woodshed.symbolic import alignment, originality
-from woodshed.symbolic.alignment import BAND, COST, DRIFT, FIGURE, NOTE, SLACK, TOGETHER, Lines, Pairs, align, lines
-from woodshed.symbolic.inspect import InspectSettings, examine
-from woodshed.symbolic.midi import write_midi
-from woodshed.symbolic.originality import Index, level, originality_index, stretches
-from woodshed.symbolic.prepare import prepare
-from woodshed.symbolic.score import Score, Track
+from woodshed.symbolic.data import alignment, originality
+from woodshed.symbolic.data.alignment import (
+    BAND,
+    COST,
+    DRIFT,
+    FIGURE,
+    NOTE,
+    SLACK,
+    TOGETHER,
+    Lines,
+    Pairs,
+    align,
+    lines,
+)
+from woodshed.symbolic.data.inspect import InspectSettings, examine
+from woodshed.symbolic.data.originality import Index, level, originality_index, stretches
+from woodshed.symbolic.data.prepare import prepare
+from woodshed.symbolic.music.midi import write_midi
+from woodshed.symbolic.music.score import Score, Track
 
 HANDS = (Track("Melody", 0, False, "melody"), Track("Piano", 0, False, "accompaniment"))
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from woodshed.errors import InputError
-from woodshed.symbolic.midi import read_midi
-from woodshed.symbolic.parts import assign_parts
-from woodshed.symbolic.score import PARTS, Score, Track
+from woodshed.symbolic.music.midi import read_midi
+from woodshed.symbolic.music.parts import assign_parts
+from woodshed.symbolic.music.score import PARTS, Score, Track
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not (DATA / "manifest.csv").exists(), reason="shared data is not here")

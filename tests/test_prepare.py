@@ -7,11 +7,10 @@ import pytest
 from folders import BAND, FAULTS, folder, hostile, real, songs_folder, tune
 
 from woodshed.errors import EmptyCorpus, InputError
-from woodshed.symbolic import corpus as writing
-from woodshed.symbolic.corpus import SPLITS, Corpus
-from woodshed.symbolic.inspect import inspect
-from woodshed.symbolic.midi import write_midi
-from woodshed.symbolic.prepare import (
+from woodshed.symbolic.data import corpus as writing
+from woodshed.symbolic.data.corpus import SPLITS, Corpus
+from woodshed.symbolic.data.inspect import inspect
+from woodshed.symbolic.data.prepare import (
     PrepareSettings,
     changed_sources,
     changes_line,
@@ -21,7 +20,8 @@ from woodshed.symbolic.prepare import (
     parse_years,
     prepare,
 )
-from woodshed.symbolic.score import Score, Track
+from woodshed.symbolic.music.midi import write_midi
+from woodshed.symbolic.music.score import Score, Track
 
 # --- what goes in ----------------------------------------------------------------------------------------------
 
@@ -134,8 +134,8 @@ def test_a_killed_preparation_leaves_nothing(tmp_path, monkeypatch, where, error
             raise error
         return original(*args, **kwargs)
 
-    from woodshed.symbolic import inspect as inspecting
-    from woodshed.symbolic import prepare as preparing
+    from woodshed.symbolic.data import inspect as inspecting
+    from woodshed.symbolic.data import prepare as preparing
 
     module, name = {"read": (inspecting, "read_midi"), "encode": (preparing, "_length"), "save": (writing.np, "save")}[
         where

@@ -12,15 +12,15 @@ from toys import TINY
 
 from woodshed.cli import main
 from woodshed.errors import FileError, InputError, RunError
-from woodshed.symbolic import rank as ranking
-from woodshed.symbolic.chords import pitched
-from woodshed.symbolic.critic import Critic, make_critic, windows
-from woodshed.symbolic.generate import generate
-from woodshed.symbolic.midi import write_midi
-from woodshed.symbolic.prepare import prepare
-from woodshed.symbolic.rank import distances, overlap, rank
+from woodshed.symbolic.data.prepare import prepare
+from woodshed.symbolic.learning.train import train
+from woodshed.symbolic.music.chords import pitched
+from woodshed.symbolic.music.midi import write_midi
+from woodshed.symbolic.playing import rank as ranking
+from woodshed.symbolic.playing.critic import Critic, make_critic, windows
+from woodshed.symbolic.playing.generate import generate
+from woodshed.symbolic.playing.rank import distances, overlap, rank
 from woodshed.symbolic.run import open_run
-from woodshed.symbolic.train import train
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def pop(tmp_path_factory):
     corpus = prepare(source, folder / "corpus", tokenizer="remi", fractions="0.6,0.1,0.3")
     made = train(corpus, folder / "run", **TINY | {"max_steps": 1, "max_seq_len": 512})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("woodshed.symbolic.critic.FEWEST", 99)
+        patch.setattr("woodshed.symbolic.playing.critic.FEWEST", 99)
         critic = make_critic(made, corpus)
     held = []
     for score in windows(corpus.scores("test"), corpus.tokenizer, 8):
@@ -145,10 +145,10 @@ def mine(run, tmp_path, monkeypatch):
     shutil.copytree(run.parent, tmp_path / "home")
     folder = tmp_path / "home" / "run"
     opened = open_run(folder)
-    monkeypatch.setattr("woodshed.symbolic.critic.TAKES", 2)
+    monkeypatch.setattr("woodshed.symbolic.playing.critic.TAKES", 2)
     for name in ("BARS", "SECONDS"):
-        monkeypatch.setattr(f"woodshed.symbolic.critic.{name}", 2)
-    monkeypatch.setattr("woodshed.symbolic.critic.FEWEST", 99)
+        monkeypatch.setattr(f"woodshed.symbolic.playing.critic.{name}", 2)
+    monkeypatch.setattr("woodshed.symbolic.playing.critic.FEWEST", 99)
     (tmp_path / "takes").mkdir()
     asked = {"bars": 2} if opened.tokenizer.needs_bars else {"seconds": 4}
     for take in generate(opened, takes=2, seed=1, **asked):

@@ -10,8 +10,8 @@ from toys import TINY
 
 from woodshed.errors import RunError
 from woodshed.symbolic import bases
-from woodshed.symbolic.corpus import open_corpus
-from woodshed.symbolic.midi import write_midi
+from woodshed.symbolic.data.corpus import open_corpus
+from woodshed.symbolic.music.midi import write_midi
 from woodshed.symbolic.run import open_run
 
 PATH = Path(__file__).parents[1] / "recipes" / "base.py"

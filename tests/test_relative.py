@@ -6,11 +6,11 @@ import torch
 from woodshed.config import read_fields
 from woodshed.errors import InputError
 from woodshed.symbolic import models
+from woodshed.symbolic.learning.muon import parameter_groups
+from woodshed.symbolic.learning.settings import TrainSettings, resolve
 from woodshed.symbolic.models import _attention
 from woodshed.symbolic.models._attention import attention_for, biased_attention, chunked_attention, skew, unskew
 from woodshed.symbolic.models._relative import sinusoids
-from woodshed.symbolic.muon import parameter_groups
-from woodshed.symbolic.settings import TrainSettings, resolve
 
 VOCAB, BATCH, HEADS, DIM = 50, 2, 2, 8
 SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -11,10 +11,10 @@ import pytest
 from woodshed.cli import main
 from woodshed.errors import FileError, InputError, MissingExtra
 from woodshed.loudness import k_weighting, loudness, true_peak
-from woodshed.symbolic import soundfont as soundfonts
-from woodshed.symbolic.midi import write_midi
-from woodshed.symbolic.render import LUFS, render
-from woodshed.symbolic.score import Score, Track
+from woodshed.symbolic.music import soundfont as soundfonts
+from woodshed.symbolic.music.midi import write_midi
+from woodshed.symbolic.music.render import LUFS, render
+from woodshed.symbolic.music.score import Score, Track
 
 RATE = 22050
 MS = dict(ticks_per_quarter=500, free=True)  # a tick is a millisecond

@@ -8,9 +8,9 @@ from toys import TINY, ToyCorpus
 
 from woodshed.errors import InputError, RunError
 from woodshed.symbolic import models
+from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.run import find_base, open_run
 from woodshed.symbolic.tokenizers import make
-from woodshed.symbolic.train import train
 
 ADAPTER = {name: TINY[name] for name in ("max_seq_len", "batch_size", "learning_rate", "threads")}
 STEPS = {"max_steps": 4, "eval_steps": 2}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import scores
 
-from woodshed.symbolic.score import Score, Track
+from woodshed.symbolic.music.score import Score, Track
 
 quick = settings(max_examples=60, deadline=None)
 

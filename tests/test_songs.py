@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from folders import tune
 
-from woodshed.symbolic import songs
+from woodshed.symbolic.data import songs
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from strategies import DATA, scores
 
 from woodshed.errors import FileError, InputError
-from woodshed.symbolic.midi import read_midi
-from woodshed.symbolic.roll import draw_roll
-from woodshed.symbolic.score import PARTS, Score, Track
-from woodshed.symbolic.sound import TAIL, synthesise, write_wav
+from woodshed.symbolic.music.midi import read_midi
+from woodshed.symbolic.music.roll import draw_roll
+from woodshed.symbolic.music.score import PARTS, Score, Track
+from woodshed.symbolic.music.sound import TAIL, synthesise, write_wav
 
 RATE = 22050
 MS = dict(ticks_per_quarter=500, free=True)  # a tick is a millisecond
@@ -136,7 +136,7 @@ def shows(image, colour):
 
 
 def test_a_roll_shows_each_part_in_its_colour(tmp_path):
-    from woodshed.symbolic.roll import COLOURS
+    from woodshed.symbolic.music.roll import COLOURS
 
     tracks = [Track(part="melody"), Track(part="bass")]
     notes = [(0, 1920, 72, 127, 0), (0, 1920, 40, 127, 1)]
@@ -162,7 +162,7 @@ def test_any_score_can_be_drawn(tmp_path_factory, score):
 
 
 def test_drums_do_not_hide_the_bass(tmp_path):
-    from woodshed.symbolic.roll import COLOURS
+    from woodshed.symbolic.music.roll import COLOURS
 
     tracks = [Track(part="bass"), Track(part="drums", drums=True)]
     image = picture(Score([(0, 1920, 36, 127, 0), (0, 1920, 36, 127, 1)], tracks=tracks), tmp_path / "a.png")

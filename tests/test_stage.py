@@ -14,15 +14,15 @@ from test_grid import song as pop
 from test_tokenizers import fit
 
 from woodshed.errors import FileError, InputError
-from woodshed.symbolic.chords import lay_out, merged, parse_progression
-from woodshed.symbolic.generate_settings import make_settings
-from woodshed.symbolic.placing import finish, written
-from woodshed.symbolic.prompts import read_prompt
+from woodshed.symbolic.data.tasks import Region, prompt
+from woodshed.symbolic.music.chords import lay_out, merged, parse_progression
+from woodshed.symbolic.music.score import CHORD as CHORD_DTYPE
+from woodshed.symbolic.music.score import Score, Track
+from woodshed.symbolic.playing.placing import finish, written
+from woodshed.symbolic.playing.prompts import read_prompt
+from woodshed.symbolic.playing.settings import make_settings
+from woodshed.symbolic.playing.stage import bar_lines, chart, fitted, set_stage
 from woodshed.symbolic.run import Run
-from woodshed.symbolic.score import CHORD as CHORD_DTYPE
-from woodshed.symbolic.score import Score, Track
-from woodshed.symbolic.stage import bar_lines, chart, fitted, set_stage
-from woodshed.symbolic.tasks import Region, prompt
 from woodshed.symbolic.tokenizers import make
 
 TOKENIZERS = {name: make(name) for name in ("remi", "performance")}

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from strategies import scores
 from test_tokenizers import OURS, each, fit, walk
 
-from woodshed.symbolic.score import PARTS
-from woodshed.symbolic.tasks import Region, describe, pose, prompt, read, whole
+from woodshed.symbolic.data.tasks import Region, describe, pose, prompt, read, whole
+from woodshed.symbolic.music.score import PARTS
 
 
 def regions(tokenizer, score):
@@ -69,7 +69,7 @@ def test_only_the_region_is_learned(name, score):
 
 
 def test_describe_tells_played_from_notated():
-    from woodshed.symbolic.score import Score
+    from woodshed.symbolic.music.score import Score
 
     scale = [0, 2, 4, 5, 7, 9, 11, 12]
     flat = Score([(480 * i, 480, 60 + p, 80, 0) for i, p in enumerate(scale)])

@@ -8,7 +8,7 @@ from strategies import DATA, scores
 
 from woodshed.errors import InputError, RunError
 from woodshed.symbolic import tokenizers
-from woodshed.symbolic.score import Score
+from woodshed.symbolic.music.score import Score
 from woodshed.symbolic.tokenizers import EOS, Plan, make, open_tokenizer, strikes
 
 OURS = {
@@ -221,7 +221,7 @@ def test_a_tokenizer_of_another_version_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["remi", "performance"])
 @pytest.mark.skipif(not DATA.exists(), reason="needs the shared data")
 def test_real_music_keeps_the_laws(name):
-    from woodshed.symbolic.midi import read_midi
+    from woodshed.symbolic.music.midi import read_midi
 
     tokenizer = OURS[name]
     for path in sorted(DATA.glob("pop909/00[1-5]/*.mid")) + sorted(DATA.glob("mutopia/**/*.mid"))[:5]:

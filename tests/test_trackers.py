@@ -12,10 +12,10 @@ from toys import TINY, ToyCorpus
 
 from woodshed.errors import InputError, MissingExtra
 from woodshed.log import read_log
-from woodshed.symbolic import trackers
+from woodshed.symbolic.learning import trackers
+from woodshed.symbolic.learning.settings import FREE, TrainSettings, check, resolve
+from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.run import open_run
-from woodshed.symbolic.settings import FREE, TrainSettings, check, resolve
-from woodshed.symbolic.train import train
 
 RUN = {**TINY, "max_steps": 8, "eval_steps": 4}
 CURVES = {"train/loss", "train/learning_rate", "eval/nats_per_token", "eval/nats_per_note", "take/notes"}
@@ -24,7 +24,7 @@ CURVES = {"train/loss", "train/learning_rate", "eval/nats_per_token", "eval/nats
 @pytest.fixture(scope="module", autouse=True)
 def no_pictures_of_the_loss():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("woodshed.symbolic.callbacks.draw_loss", lambda log, picture: None)
+        patch.setattr("woodshed.symbolic.learning.callbacks.draw_loss", lambda log, picture: None)
         yield
 
 

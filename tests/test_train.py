@@ -20,11 +20,11 @@ from toys import TINY, ToyCorpus, ToyRows
 
 from woodshed.config import read_fields
 from woodshed.errors import EmptyCorpus, FileError, InputError, MissingExtra, RunError
-from woodshed.jobs import claimed
+from woodshed.jobs import claimed, free_threads
 from woodshed.log import read_log, rewind_log
+from woodshed.symbolic.learning.settings import FREE, PRESETS, Course, TrainSettings, check, resolve, resumed
+from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.run import checkpoints, open_run
-from woodshed.symbolic.settings import FREE, PRESETS, TrainSettings, check, resolve, resumed
-from woodshed.symbolic.train import Course, free_threads, train
 
 STEPS = 24
 
@@ -146,7 +146,7 @@ def test_killed_and_resumed_is_uninterrupted(reference, tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from toys import ToyCorpus, TINY\n"
-        "from woodshed.symbolic.train import train\n"
+        "from woodshed.symbolic.learning.train import train\n"
         "import time\n"
         "slow = lambda progress: time.sleep(0.3 if progress.step > 10 else 0)\n"
         f"train(ToyCorpus(), sys.argv[2], report=slow, max_steps={STEPS}, eval_steps=8, **TINY)\n"
@@ -293,7 +293,7 @@ def test_two_trainings_never_share_a_folder(tmp_path):
 
 
 def test_out_of_memory_halves_the_batch_and_learns_the_same(reference, tmp_path, monkeypatch):
-    from woodshed.symbolic.callbacks import Learner
+    from woodshed.symbolic.learning.callbacks import Learner
 
     real, told = Learner.training_step, []
 
@@ -316,7 +316,7 @@ def test_out_of_memory_halves_the_batch_and_learns_the_same(reference, tmp_path,
 
 
 def test_out_of_memory_with_one_row_says_what_to_try(tmp_path, monkeypatch):
-    from woodshed.symbolic.callbacks import Learner
+    from woodshed.symbolic.learning.callbacks import Learner
 
     def never(*args):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
@@ -327,7 +327,7 @@ def test_out_of_memory_with_one_row_says_what_to_try(tmp_path, monkeypatch):
 
 
 def test_any_other_error_of_torch_keeps_its_traceback(tmp_path, monkeypatch):
-    from woodshed.symbolic.callbacks import Learner
+    from woodshed.symbolic.learning.callbacks import Learner
 
     def bug(*args):
         raise RuntimeError("shapes do not match")
@@ -361,7 +361,7 @@ class Poisoned(ToyCorpus):
 @pytest.fixture
 def rates(monkeypatch):
     """The rate in the optimizer itself, as each step finds it: (step, rate)."""
-    from woodshed.symbolic.callbacks import Learner
+    from woodshed.symbolic.learning.callbacks import Learner
 
     seen, real = [], Learner.training_step
 
@@ -399,7 +399,7 @@ def test_a_loss_that_jumps_again_and_again_ends_with_advice(tmp_path, rates):
 def test_a_loss_that_is_not_a_number_never_reaches_the_weights(tmp_path, monkeypatch):
     import torch
 
-    from woodshed.symbolic.callbacks import Learner
+    from woodshed.symbolic.learning.callbacks import Learner
 
     real, broken = Learner.compute_loss, []
 
@@ -428,7 +428,7 @@ def test_a_restart_leaves_the_rest_of_the_log_and_what_happened(tmp_path):
 
 
 def pace(**changes):
-    from woodshed.symbolic.callbacks import Pace
+    from woodshed.symbolic.learning.callbacks import Pace
 
     settings = {"steps": 100, "minutes": None, "warmup": 0.1, "eval_steps": None} | changes
     return Pace(Course(1, 1, 1, seconds=settings.pop("seconds", 0.0)), **settings)
@@ -571,7 +571,7 @@ def test_unknown_fields_are_refused_by_name(tmp_path, field, word, message):
 
 
 def test_training_and_lora_fields_arrive(reference, tmp_path, monkeypatch):
-    from woodshed.symbolic import callbacks
+    from woodshed.symbolic.learning import callbacks
 
     made = []
     monkeypatch.setattr(callbacks, "Learner", lambda **options: made.append(options) or 1 / 0)

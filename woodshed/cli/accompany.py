@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ..symbolic.generate_settings import TakeSettings
+from ..symbolic.playing.settings import TakeSettings
 from .generate import generate_with_bar
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ..files import write_file
-from ..symbolic.compare import CompareSettings, compare
-from ..symbolic.compare_page import render, save, to_json
+from ..symbolic.judging.compare import CompareSettings, compare
+from ..symbolic.judging.compare_page import render, save, to_json
 from .terminal import JsonFile, bar, console, refuse_json
 
 

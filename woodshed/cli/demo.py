@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ..errors import MissingExtra
 from ..files import free_folder
-from ..symbolic.generate_settings import GenerateSettings
-from ..symbolic.inspect import inspect, render
-from ..symbolic.midi import write_midi
-from ..symbolic.prepare import PrepareSettings, corpus_lines, prepare
-from ..symbolic.score import Score, Track
+from ..symbolic.data.inspect import inspect, render
+from ..symbolic.data.prepare import PrepareSettings, corpus_lines, prepare
+from ..symbolic.music.midi import write_midi
+from ..symbolic.music.score import Score, Track
+from ..symbolic.playing.settings import GenerateSettings
 from .generate import generate_with_bar
 from .terminal import bar, console
 from .train import train_with_bar

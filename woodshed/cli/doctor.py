@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ..symbolic.doctor import DoctorSettings, diagnose, lines
+from ..symbolic.judging.doctor import DoctorSettings, diagnose, lines
 from .terminal import JsonFile, bar, console, refuse_json, write_json
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ..files import write_file
-from ..symbolic.evaluate import EvaluateSettings, evaluate
-from ..symbolic.evaluate_page import render, save, to_json
+from ..symbolic.judging.evaluate import evaluate
+from ..symbolic.judging.evaluate_page import render, save, to_json
+from ..symbolic.playing.excerpts import EvaluateSettings
 from ..symbolic.run import open_run
 from .terminal import JsonFile, bar, console, refuse_json
 

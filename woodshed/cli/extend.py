@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ..symbolic.generate_settings import ComposeSettings
+from ..symbolic.playing.settings import ComposeSettings
 from .generate import generate_with_bar
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ..errors import InputError
-from ..symbolic.generate_settings import TakeSettings
+from ..symbolic.playing.settings import TakeSettings
 from .generate import generate_with_bar
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ..files import free_folder, new_folder
-from ..symbolic.generate import generate
-from ..symbolic.generate_settings import ComposeSettings
+from ..symbolic.playing.generate import generate
+from ..symbolic.playing.settings import ComposeSettings
+from ..symbolic.playing.takes import Take, save_takes
 from ..symbolic.run import open_run
-from ..symbolic.takes import Take, save_takes
 from .terminal import bar
 
 

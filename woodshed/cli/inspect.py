@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ..symbolic.inspect import InspectSettings, inspect, render
+from ..symbolic.data.inspect import InspectSettings, inspect, render
 from .terminal import JsonFile, bar, console, refuse_json, write_json
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ..symbolic.merge import merge
+from ..symbolic.learning.merge import merge
 
 
 def command(run: Positional[Path], out: Path):

@@ -6,10 +6,10 @@ from tyro.conf import Positional
 
 from ..errors import InputError, RunError
 from ..symbolic import bases
-from ..symbolic.corpus import Corpus, find_corpus, open_corpus
-from ..symbolic.midi import midi_files, read_midi
-from ..symbolic.originality import originality_index
-from ..symbolic.parts import assign_parts
+from ..symbolic.data.corpus import Corpus, find_corpus, open_corpus
+from ..symbolic.data.originality import originality_index
+from ..symbolic.music.midi import midi_files, read_midi
+from ..symbolic.music.parts import assign_parts
 from ..symbolic.run import FACTS, read_facts
 from .terminal import JsonFile, bar, refuse_json, write_json
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ..symbolic.prepare import PrepareSettings, corpus_lines, prepare
+from ..symbolic.data.prepare import PrepareSettings, corpus_lines, prepare
 from .terminal import bar
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ..symbolic.originality import originality_index
-from ..symbolic.rank import critic_of, rank
+from ..symbolic.data.originality import originality_index
+from ..symbolic.playing.rank import critic_of, rank
 from ..symbolic.run import open_run
 from .terminal import JsonFile, bar, refuse_json, write_json
 

@@ -6,10 +6,10 @@ from tyro.conf import Positional
 
 from ..errors import FileError, InputError
 from ..files import new_folder
-from ..symbolic.midi import midi_files, read_midi
-from ..symbolic.render import CEILING, LUFS, render
-from ..symbolic.score import Score
-from ..symbolic.sound import write_wav
+from ..symbolic.music.midi import midi_files, read_midi
+from ..symbolic.music.render import CEILING, LUFS, render
+from ..symbolic.music.score import Score
+from ..symbolic.music.sound import write_wav
 from .terminal import bar
 
 
@@ -78,9 +78,9 @@ def _told(audio, sample_rate: int, asked: float) -> str:
 
 def _draw(score: Score, path: Path, title: str) -> None:
     """The roll, with parts and chords found where the file does not tell them."""
-    from ..symbolic.chords import recognise
-    from ..symbolic.parts import assign_parts
-    from ..symbolic.roll import draw_roll
+    from ..symbolic.music.chords import recognise
+    from ..symbolic.music.parts import assign_parts
+    from ..symbolic.music.roll import draw_roll
 
     score = assign_parts(score, hands="kept")
     if not len(score.chords):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ..symbolic.corpus import open_corpus
-from ..symbolic.prepare import changes_line
-from ..symbolic.settings import TrainSettings
+from ..symbolic.data.corpus import open_corpus
+from ..symbolic.data.prepare import changes_line
+from ..symbolic.learning.settings import TrainSettings
 from .terminal import bar, clock
 
 
@@ -27,7 +27,7 @@ def command(corpus: Positional[Path], out: Path, settings: TrainSettings):
 
 def train_with_bar(corpus, out: Path, settings=None, **changes):
     """train() with a progress bar that shows loss and time left."""
-    from ..symbolic.train import train
+    from ..symbolic.learning.train import train
 
     with bar("training") as progress:
 

@@ -19,12 +19,12 @@ from urllib.parse import quote
 from ..errors import InputError, MissingExtra, WoodshedError
 from ..files import free_folder, new_folder
 from ..page import counted, percent, tag
-from ..symbolic.generate import generate
-from ..symbolic.generate_settings import MOST_BARS, ComposeSettings
-from ..symbolic.rank import open_critic, rank
+from ..symbolic.playing.generate import generate
+from ..symbolic.playing.rank import open_critic, rank
+from ..symbolic.playing.settings import MOST_BARS, ComposeSettings
+from ..symbolic.playing.stage import DEFAULT_BARS
+from ..symbolic.playing.takes import Take, save_takes
 from ..symbolic.run import Run, open_run
-from ..symbolic.stage import DEFAULT_BARS
-from ..symbolic.takes import Take, save_takes
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
 MOST_TAKES = 16

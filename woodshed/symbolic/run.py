@@ -60,7 +60,7 @@ class Run:
         """
         if not (self.weights / ADAPTER).exists():
             return load_model(self.weights, device=device)
-        from .adapters import attach, round_to_4bit
+        from .models._layers import attach, round_to_4bit
 
         model = load_base(own_base(self.folder, self.facts), self.tokenizer, device=device)
         if self.facts["settings"].get("load_in_4bit"):

@@ -22,8 +22,8 @@ import numpy as np
 
 from ... import menu
 from ...errors import InputError, RunError
-from ..chords import NAMES, REDUCED, TOKEN_QUALITIES, word
-from ..score import CHORD, NOTE, PARTS, Score, Track
+from ..music.chords import NAMES, REDUCED, TOKEN_QUALITIES, word
+from ..music.score import CHORD, NOTE, PARTS, Score, Track
 from ._features import word_features
 
 SPECIALS = ("PAD", "BOS", "EOS")

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from ..chords import NAMES, TONES, from_word
+from ..music.chords import NAMES, TONES, from_word
 
 PITCH = ("pitch", "noteon", "noteoff")
 ORDERED = ("velocity", "duration", "timeshift", "tempo", "bar", "left", "density")

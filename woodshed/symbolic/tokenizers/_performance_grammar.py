@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from ..score import PARTS
+from ..music.score import PARTS
 from . import EOS, NoteGrammar, Plan, Tokenizer
 from ._performance_words import (
     AHEAD,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..score import PARTS, Score
+from ..music.score import PARTS, Score
 from . import BASS_WORDS, CHORD_WORDS, HEAD_WORDS, PART_WORDS, SPECIALS, TASK_WORDS
 
 STEP = 10  # milliseconds

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..score import PARTS
+from ..music.score import PARTS
 from . import EOS, NoteGrammar, Plan, Tokenizer
 from ._remi_words import (
     BAR,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import InputError
-from ..score import PARTS, Score
+from ..music.score import PARTS, Score
 from . import BASS_WORDS, CHORD_WORDS, HEAD_WORDS, PART_WORDS, SPECIALS, TASK_WORDS
 
 STEPS = 12  # positions a quarter

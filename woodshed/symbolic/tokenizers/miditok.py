@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ...errors import InputError, MissingExtra
-from ..score import Score, Track
+from ..music.score import Score, Track
 from . import EOS, HEAD_WORDS, SPECIALS, TASK_WORDS, Body, Grammar, Plan, Tokenizer
 
 VARIANTS = ("MIDILike", "REMI", "Structured", "TSD")  # those that are one stream of ids

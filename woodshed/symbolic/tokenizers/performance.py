@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import InputError
-from ..score import FREE_TICKS, PARTS, PEDAL, Score
+from ..music.score import FREE_TICKS, PARTS, PEDAL, Score
 from . import (
     Body,
     Grammar,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import InputError
-from ..score import Score
+from ..music.score import Score
 from . import (
     Body,
     Grammar,

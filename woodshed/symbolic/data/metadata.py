@@ -1,0 +1,152 @@
+"""A table beside the music: who wrote what, who played it when, and in which split it belongs.
+
+The columns are those of the MAESTRO dataset (https://magenta.tensorflow.org/datasets/maestro), of which only
+`midi_filename` has to be there: canonical_composer, canonical_title, split, year, midi_filename, audio_filename,
+duration (seconds). A column of our own, weight, says how often a piece is drawn in training, 1 being usual. The table
+is read as CSV and in both forms of MAESTRO's JSON: a list of rows, or a column under each name.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import FileError, InputError
+
+SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Performance:
+    """One row of the table; what it leaves out is empty, or None."""
+
+    midi_filename: str
+    composer: str = ""
+    title: str = ""
+    split: str = ""
+    year: int | None = None
+    audio_filename: str = ""
+    duration: float | None = None
+    weight: float | None = None
+
+    @property
+    def song(self) -> str:
+        """Composer and title: performances of one piece share it. Empty where either is missing."""
+        return f"{self.composer}: {self.title}" if self.composer and self.title else ""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The table by file."""
+
+    rows: Mapping[str, Performance]
+
+    def of(self, path: str) -> Performance | None:
+        """The row of a file, by its path in the folder, or by its name where that is in the table only once."""
+        path = _normal(path)
+        return self.rows.get(path) or self.rows.get("/" + path.rpartition("/")[2])
+
+    def split(self, path: str) -> str:
+        """The split the table gives a file, or nothing."""
+        row = self.of(path)
+        return row.split if row else ""
+
+    def weight(self, path: str) -> float:
+        """How often the table wants a file drawn, 1 where it does not say."""
+        row = self.of(path)
+        return 1.0 if row is None or row.weight is None else row.weight
+
+    def performances(self) -> list[Performance]:
+        return [row for name, row in self.rows.items() if not name.startswith("/")]
+
+    def per_split(self, notes: Mapping[str, int], seconds: Mapping[str, float]) -> dict[str, dict]:
+        """Performances, hours and notes of each split of the table.
+
+        Notes by path are those of the files that were read; hours are the table's, or where it has none theirs.
+        """
+        told: dict[str, dict] = {}
+        heard = {row.midi_filename: path for path in notes if (row := self.of(path))}
+        for row in self.performances():
+            sums = told.setdefault(row.split or "none", {"performances": 0, "hours": 0.0, "notes": 0, "missing": 0})
+            path = heard.get(row.midi_filename, "")
+            sums["performances"] += 1
+            sums["hours"] += (seconds.get(path, 0.0) if row.duration is None else row.duration) / 3600
+            sums["notes"] += notes.get(path, 0)
+            sums["missing"] += not path
+        return told
+
+
+def find_metadata(folder: Path) -> Path | None:
+    """MAESTRO's own table, where it lies in the folder."""
+    return next(iter(sorted(folder.glob("maestro-v*.csv"))), None)
+
+
+def read_metadata(path: str | Path) -> Metadata:
+    """Read a table. Raises FileError where it cannot be read and InputError where it says what it may not."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = (
+            _json_rows(json.loads(text)) if path.suffix.lower() == ".json" else list(csv.DictReader(io.StringIO(text)))
+        )
+    except OSError as error:
+        raise FileError(path, error.strerror or str(error)) from None
+    except (ValueError, csv.Error) as error:
+        raise FileError(path, f"not a table in CSV or JSON ({error})") from None
+    if not rows or "midi_filename" not in rows[0]:
+        columns = ", ".join(map(str, rows[0])) if rows else "no rows"
+        raise InputError(f"--metadata {path}: no column midi_filename; it has: {columns}")
+    performances = [_performance(row, path) for row in rows if row.get("midi_filename")]
+    named = {_normal(row.midi_filename): row for row in performances}
+    base = Counter(name.rpartition("/")[2] for name in named)
+    short = {"/" + name.rpartition("/")[2]: row for name, row in named.items() if base[name.rpartition("/")[2]] == 1}
+    return Metadata(short | named)
+
+
+def _json_rows(data) -> list[dict]:
+    """Rows from a list of them, or from columns that map a row's number to its value."""
+    if isinstance(data, list) and all(isinstance(row, dict) for row in data):
+        return data
+    if isinstance(data, dict) and all(isinstance(column, dict) for column in data.values()):
+        numbers = data.get("midi_filename", {})
+        return [{name: column.get(number) for name, column in data.items()} for number in numbers]
+    raise ValueError("expected a list of rows, or columns by name")
+
+
+def _performance(row: dict, path: Path) -> Performance:
+    told = {name: "" if row.get(name) is None else str(row[name]).strip() for name in row if name}
+    split = told.get("split", "").lower()
+    if split and split not in SPLIT_WORDS:
+        raise InputError(
+            f"--metadata {path}: split {split!r} of {told['midi_filename']}; use train, validation or test"
+        )
+    return Performance(
+        midi_filename=told["midi_filename"],
+        composer=told.get("canonical_composer", ""),
+        title=told.get("canonical_title", ""),
+        split=SPLIT_WORDS.get(split, ""),
+        year=_number(int, told, "year", path),
+        audio_filename=told.get("audio_filename", ""),
+        duration=_number(float, told, "duration", path),
+        weight=_number(float, told, "weight", path),
+    )
+
+
+def _number(kind: type, told: dict[str, str], name: str, path: Path):
+    try:
+        return kind(told[name]) if told.get(name) else None
+    except ValueError:
+        raise InputError(
+            f"--metadata {path}: {name} {told[name]!r} of {told['midi_filename']} is not a number"
+        ) from None
+
+
+def _normal(path: str) -> str:
+    """One spelling for a path: / between folders, accents composed."""
+    return unicodedata.normalize("NFC", path.replace("\\", "/")).removeprefix("./")

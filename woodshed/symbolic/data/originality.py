@@ -1,0 +1,366 @@
+"""Originality: the longest stretch of a take that also stands in a training piece, in whatever key and tempo.
+
+    index = originality_index("corpus")
+    report = index.report(score)          # str(report) is one line: how long it is, and in which file at which bar
+    report.flagged                        # it repeats more than the musician's own held-out pieces do
+
+The yardstick is the musician: held-out pieces, too, have stretches in common with the training pieces, and a take is
+flagged only above that level (as in the originality report of Yin, Reuben, Stepney and Collins 2021, "A good algorithm
+does not steal, it imitates"). The search is that of biology for its sequences (Altschul et al. 1990, "Basic local
+alignment search tool"), with the notes of lines for residues:
+
+1. Figures, runs of five intervals, are looked up among those of all training pieces.
+2. Where figures of one line stand in a piece, in one key and at about one distance, the two lines are aligned (Smith
+   and Waterman 1981; for melodies Mongeau and Sankoff 1990), one tempo brought to the other.
+
+What an equal note gains is its rarity: 1 where its figures stand in no more than one song, 0 where they stand in all
+(inverse document frequency, Sparck Jones 1972), and shared among all the times that the take itself plays the figure.
+So scales, Alberti basses and loops gain little however long they last. The `weight` of a match is the number of rare
+notes that it is worth: what its notes gain, less one for each note altered, added or left out, less up to half of that
+where the other notes that sound with the line do not stand in the piece (`texture`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import EmptyCorpus, FileError
+from ...files import write_file
+from ..music.chords import pitched
+from ..music.score import Score
+from .alignment import BAND, FIGURE, NOTE, SLACK, TOGETHER, Lines, Pairs, align, figures, joined, lines
+from .corpus import Corpus, open_corpus
+
+TEMPI = (0.45, 2.2)  # how much slower or faster a copy may be
+RARE = 0.25  # rarity from which a figure is looked up
+BUCKET = BAND // 3  # distances that are counted together; the band reaches one bucket further to both sides
+CANDIDATES = 256  # places that are aligned
+CLOSEST = 64  # of them that are looked at closely
+EXCERPTS = 100  # of held-out pieces, at most
+LENGTHS = (16, 256)  # quarters: the shortest and longest excerpts
+CHANCE = 0.99  # of a Gumbel distribution, below which matches by chance lie
+METHOD = 1  # to be raised with whatever changes a weight: stored levels of another method are not used
+STORED = "originality.json"
+
+
+@dataclass(frozen=True)
+class Match:
+    """A stretch of a take that stands in a piece. Bars count from 1 in the corpus's own bars; None in free time."""
+
+    path: str  # of the piece
+    bar: int | None
+    second: float
+    take_bar: int | None
+    take_second: float
+    line: str  # of the take: highest, lowest, or a part
+    notes: int  # equal ones along that line
+    weight: float  # how many rare notes it is worth
+    bars: float | None  # how long it is in the take
+    seconds: float
+    share: float  # of the take's time
+    texture: float  # share of all the notes there that stand in the piece too
+    semitones: int  # by which the take is higher
+    tempo: float  # of the take over that of the piece, in notated time
+
+    def __str__(self) -> str:
+        long = f"{self.seconds:.1f} s" if self.bars is None else f"{self.bars:.1f} bars"
+        place, key = _place(self.bar, self.second), f", {self.semitones:+d} semitones" if self.semitones else ""
+        told = f"{self.notes} notes, {long} from {_place(self.take_bar, self.take_second)} ({self.share:.0%} of it)"
+        return f"{told} as in {self.path} {place}{key}"
+
+
+def _place(bar: int | None, second: float) -> str:
+    return f"{second:.1f} s" if bar is None else f"bar {bar}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a take has in common with the training pieces, beside what is usual for the musician."""
+
+    matches: list[Match]  # best first
+    usual: float | None  # None without held-out pieces
+
+    @property
+    def weight(self) -> float:
+        """Of the best match; 0 without one."""
+        return self.matches[0].weight if self.matches else 0.0
+
+    @property
+    def flagged(self) -> bool:
+        """Whether it repeats more than the musician does."""
+        return self.usual is not None and self.weight > self.usual
+
+    def facts(self) -> dict:
+        """For JSON."""
+        told = {"weight": round(self.weight, 2), "usual": self.usual, "flagged": self.flagged}
+        rows = [asdict(match) for match in self.matches]
+        return told | {"matches": [{k: round(v, 3) if isinstance(v, float) else v for k, v in r.items()} for r in rows]}
+
+    def __str__(self) -> str:
+        longest = str(self.matches[0]) if self.matches else "nothing in common with any training piece"
+        level = "no held-out pieces to compare with" if self.usual is None else f"usual up to {self.usual:.1f}"
+        verdict = "NOT ORIGINAL: " if self.flagged else ""
+        return f"{verdict}{longest}; it counts {self.weight:.1f} ({level})"
+
+
+class Index:
+    """Training pieces, with their figures sorted, so that what a score has in common with them is found at once.
+
+    `songs` says which pieces are takes of one song (by default each is its own). `held_out` are the musician's pieces
+    that were not trained on. `stored` is the file in which the levels of `key` are kept.
+    """
+
+    def __init__(
+        self,
+        scores: Sequence[Score],
+        paths: Sequence[str],
+        *,
+        songs: Sequence[str] | None = None,
+        held_out: Sequence[Score] = (),
+        stored: Path | None = None,
+        key: str = "",
+    ):
+        self.scores, self.paths, self.held_out = list(scores), list(paths), list(held_out)
+        self.stored, self.key = stored, f"{key}-{METHOD}"
+        self.lines = joined([lines(score) for score in scores])
+        self.owners = self.lines.owners()
+        codes, places = figures(self.lines)
+        both = np.sort((codes.astype(np.int64) << 32) | places)  # four times as fast as argsort
+        codes, self.places = both >> 32, both & 0xFFFFFFFF
+        first = np.flatnonzero(np.diff(codes, prepend=-1))
+        self.codes, self.starts = codes[first], np.append(first, len(codes))
+        self.rarity = self._rarity(songs or self.paths)
+        self._levels: dict[str, list[float]] = self._read_levels()
+
+    def _rarity(self, songs: Sequence[str]) -> np.ndarray:
+        """Of each figure, by the number of songs that it stands in: (F,) from 0, in all, to 1, in one."""
+        numbers = {song: number for number, song in enumerate(dict.fromkeys(songs))}
+        song = np.array([numbers[name] for name in songs], int)[self.lines.pieces][self.owners[self.places]]
+        figure = np.repeat(np.arange(len(self.codes)), np.diff(self.starts))
+        both = np.sort(figure * len(numbers) + song)
+        count = np.bincount(figure[np.diff(both, prepend=-1) > 0], minlength=len(self.codes))
+        return 1 - np.log(count) / np.log(max(len(numbers), 2))
+
+    def report(self, score: Score) -> Report:
+        """What a take has in common with the training pieces. Give it only what was written, without its prompt."""
+        return Report(self.matches(score), self.usual(score.end / score.ticks_per_quarter))
+
+    def matches(self, score: Score, most: int = 5) -> list[Match]:
+        """Up to so many stretches of a score that stand in a piece, best first; no two overlap by half.
+
+        Of places nearly alike, as refrains are, that comes first where more of the texture agrees.
+        """
+        mine = lines(score)
+        gains, pairs = self._search(mine)
+        aligned = [
+            (line, *found) for line, found in zip(pairs.mine, align(mine, self.lines, gains, pairs), strict=True)
+        ]
+        best = sorted(aligned, key=lambda row: -row[1])[:CLOSEST]
+        found = [self._match(score, mine, *row) for row in best if row[1]]
+        chosen: list[Match] = []
+        for match in sorted(found, key=lambda match: -match.weight):
+            if len(chosen) < most and not any(_overlap(match, other) for other in chosen):
+                chosen.append(match)
+        return chosen
+
+    def _search(self, mine: Lines) -> tuple[np.ndarray, Pairs]:
+        """What each note gains, (L,) integers, and the places to align: those that most rare figures speak for."""
+        gains, i, j = self._hits(mine)
+        long, their_long = (of.time[at + FIGURE] - of.time[at] for of, at in ((mine, i), (self.lines, j)))
+        tempo = their_long / np.maximum(long, TOGETHER)
+        keep = (tempo >= TEMPI[0]) & (tempo <= TEMPI[1])
+        i, j, tempo = i[keep], j[keep], tempo[keep]
+        mine_of, theirs_of = mine.owners()[i], self.owners[j]
+        move = self.lines.pitch[j].astype(int) - mine.pitch[i]
+        bucket = (j - i + len(mine.pitch)) // BUCKET
+        key = ((mine_of * len(self.lines.names) + theirs_of) << 36) + (bucket << 8) + move + 128
+        order = np.lexsort((i, key))
+        key, i = key[order], i[order]
+        fresh = np.diff(key, prepend=-1) > 0  # where another place begins
+        votes = gains[i] * (fresh | (np.diff(i, prepend=-1) > 0))  # a figure that a piece goes on playing votes once
+        starts = np.flatnonzero(fresh)
+        best = np.argsort(-np.add.reduceat(votes, starts), kind="stable")[:CANDIDATES] if len(key) else starts
+        ends = np.append(starts, len(key))
+        middle = np.array([np.median(tempo[order[ends[one] : ends[one + 1]]]) for one in best])
+        first = order[starts[best]]
+        low = (bucket[first] - 1) * BUCKET - len(mine.pitch)
+        return gains, Pairs(mine_of[first], theirs_of[first], move[first], low, middle)
+
+    def _hits(self, mine: Lines) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What each note gains (L,), and all pairs of positions, mine and theirs, where the same rare figure begins."""
+        codes, places = figures(mine)
+        where = np.searchsorted(self.codes, codes)
+        known = np.append(self.codes, -1)[where] == codes
+        rarity = np.append(self.rarity, 1.0)[np.where(known, where, len(self.codes))]
+        _, same, times = np.unique((mine.owners()[places] << 32) | codes, return_inverse=True, return_counts=True)
+        gains = _spread(rarity / times[same], places, len(mine.pitch))
+        wanted = known & (rarity >= RARE)
+        begin, count = self.starts[where[wanted]], np.diff(self.starts)[where[wanted]]
+        inside = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        return gains, np.repeat(places[wanted], count), self.places[np.repeat(begin, count) + inside]
+
+    def _match(self, score: Score, mine: Lines, line: int, points: int, i: np.ndarray, j: np.ndarray) -> Match:
+        piece = int(self.lines.pieces[self.owners[j[0]]])
+        source, times, their_times = self.scores[piece], mine.time[i], self.lines.time[j]
+        start, stop = np.rint(times[[0, -1]] * score.ticks_per_quarter).astype(int).tolist()
+        begin = round(float(their_times[0]) * source.ticks_per_quarter)
+        second, end = score.seconds([start, stop]).tolist()
+        move = int(mine.pitch[i[0]]) - int(self.lines.pitch[j[0]])
+        texture = _texture(score, source, times, their_times, move)
+        return Match(
+            path=self.paths[piece],
+            bar=_bar(source, begin),
+            second=float(source.seconds(begin)),
+            take_bar=_bar(score, start),
+            take_second=second,
+            line=mine.names[line],
+            notes=len(i),
+            weight=points / NOTE * (1 + texture) / 2,
+            bars=None if score.free else float(np.diff(_in_bars(score, [start, stop]))[0]),
+            seconds=end - second,
+            share=(end - second) / max(float(score.seconds(score.end)), 1e-9),
+            texture=texture,
+            semitones=move,
+            tempo=float(np.ptp(their_times) / np.ptp(times)) if np.ptp(times) else 1.0,
+        )
+
+    # --- the yardstick ----------------------------------------------------------------------------------------
+
+    def usual(self, length: float = 64) -> float | None:
+        """How much weight matches of the musician's own held-out music have, over stretches of `length` quarters.
+
+        It is their 95th percentile or, where that is more, the 99th of the Gumbel distribution with their quartiles,
+        which is how the best of many alignments by chance is spread (Karlin and Altschul 1990). So one stretch in
+        twenty at most goes above it. None without held-out pieces.
+        """
+        weights = self.held_out_weights(length)
+        return level(weights) if len(weights) else None
+
+    def held_out_weights(self, length: float = 64) -> np.ndarray:
+        """The weight of the best match of each held-out stretch of about so many quarters.
+
+        Lengths go to the nearest power of two from 16 to 256; at most 100 stretches are drawn, evenly over all.
+        """
+        quarters = 2 ** round(np.log2(np.clip(length, *LENGTHS)))
+        if str(quarters) not in self._levels:
+            excerpts = [excerpt for score in self.held_out for excerpt in stretches(score, quarters)]
+            chosen = np.unique(np.linspace(0, len(excerpts) - 1, min(EXCERPTS, len(excerpts))).astype(int))
+            weights = [self.weight(excerpts[k]) for k in chosen]
+            self._levels[str(quarters)] = [round(weight, 3) for weight in weights]
+            self._write_levels()
+        return np.array(self._levels[str(quarters)])
+
+    def weight(self, score: Score) -> float:
+        """The weight of the best match of a score; 0 without one."""
+        return Report(self.matches(score), None).weight
+
+    def summary(self, takes: Sequence[Score]) -> dict:
+        """Of takes of one checkpoint: their median and highest weight, and the share of them that is flagged, beside
+        the median of held-out music of the same length and its level.
+        """
+        reports = [self.report(take) for take in takes]
+        length = float(np.median([take.end / take.ticks_per_quarter for take in takes])) if takes else 64.0
+        held_out = self.held_out_weights(length)
+        weights = [report.weight for report in reports]
+        return {
+            "takes": len(takes),
+            "median": round(float(np.median(weights)), 2) if takes else None,
+            "highest": round(max(weights), 2) if takes else None,
+            "flagged": sum(report.flagged for report in reports) / len(takes) if takes else None,
+            "held_out": round(float(np.median(held_out)), 2) if len(held_out) else None,
+            "usual": self.usual(length),
+        }
+
+    def _read_levels(self) -> dict[str, list[float]]:
+        """The weights stored for this very corpus and method; none where there are none that can be read."""
+        try:
+            stored = json.loads(self.stored.read_text(encoding="utf-8")) if self.stored else {}
+        except (OSError, ValueError):
+            return {}
+        return stored["weights"] if isinstance(stored, dict) and stored.get("key") == self.key else {}
+
+    def _write_levels(self) -> None:
+        if self.stored:
+            try:
+                write_file(self.stored, json.dumps({"key": self.key, "weights": self._levels}) + "\n")
+            except FileError:  # a corpus that is read-only: measured anew by the next index
+                self.stored = None
+
+
+def originality_index(corpus: Corpus | str | Path) -> Index:
+    """The index of a corpus's training pieces; the levels of its validation and test pieces are kept in its folder.
+
+    Raises RunError for a folder that is no corpus, EmptyCorpus where no piece to train on has pitches.
+    """
+    corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+    pieces = [corpus.pieces[number] for number in corpus.split("train")]
+    made = Index(
+        corpus.scores("train"),
+        [piece.path for piece in pieces],
+        songs=[piece.song or piece.path for piece in pieces],
+        held_out=corpus.scores("validation") + corpus.scores("test"),
+        stored=corpus.folder / STORED,
+        key=corpus.fingerprint,
+    )
+    if not len(made.lines.pitch):
+        raise EmptyCorpus(f"{corpus.folder}: no pitched music to train on; lines of drums cannot be compared")
+    return made
+
+
+def stretches(score: Score, quarters: int) -> list[Score]:
+    """A score cut at seams into stretches of about so many quarters; a rest of less than half is left out."""
+    seams, size = score.seams(), quarters * score.ticks_per_quarter
+    cuts = np.unique(seams[np.searchsorted(seams, np.arange(0, seams[-1] + size // 2, size)).clip(max=len(seams) - 1)])
+    cut = [score.slice(int(start), int(stop), cut=True) for start, stop in pairwise(cuts)]
+    return [one for one in cut if 2 * one.end >= size] or [score]
+
+
+def level(weights: np.ndarray) -> float:
+    """The 95th percentile, or the 99th of the Gumbel distribution with the same quartiles, whichever is more."""
+    low, middle, high, most = np.percentile(weights, [25, 50, 75, 95])
+    spread = (high - low) / np.log(np.log(4) / np.log(4 / 3))
+    chance = middle + spread * (np.log(np.log(2)) - np.log(-np.log(CHANCE)))
+    return round(float(max(most, chance)), 3)
+
+
+def _spread(weight: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
+    """The mean weight of the figures (F,) that each note stands in, as alignment scores: (count,) integers."""
+    total, number = np.zeros(count), np.zeros(count)
+    for k in range(FIGURE + 1):
+        total[places + k] += weight
+        number[places + k] += 1
+    return np.rint(NOTE * total / np.maximum(number, 1)).astype(int)
+
+
+def _texture(score: Score, source: Score, times: np.ndarray, their_times: np.ndarray, move: int) -> float:
+    """The share of a score's notes, of all lines, that stand at the same place of the source; `times` go together."""
+    mine, theirs = (
+        np.stack([pitched(s)["onset"] / s.ticks_per_quarter, pitched(s)["pitch"]], axis=1) for s in (score, source)
+    )
+    mine = mine[slice(*np.searchsorted(mine[:, 0], [times[0] - SLACK, times[-1] + SLACK]))]
+    theirs = theirs[slice(*np.searchsorted(theirs[:, 0], [their_times[0] - 2 * SLACK, their_times[-1] + 2 * SLACK]))]
+    there = np.interp(mine[:, 0], times, their_times)
+    near = np.abs(there[:, None] - theirs[:, 0]) <= SLACK
+    return float((near & (mine[:, 1:] - move == theirs[:, 1])).any(axis=1).mean())
+
+
+def _bar(score: Score, tick: int) -> int | None:
+    return None if score.free else int(np.searchsorted(score.bars(), tick, side="right"))
+
+
+def _in_bars(score: Score, ticks: Sequence[int]) -> np.ndarray:
+    """Ticks as numbers of bars since the beginning."""
+    lines_of_bars = score.bars()
+    return np.interp(ticks, lines_of_bars, np.arange(len(lines_of_bars)))
+
+
+def _overlap(one: Match, other: Match) -> bool:
+    """Whether more than half of the shorter lies in the other."""
+    both = min(m.take_second + m.seconds for m in (one, other)) - max(one.take_second, other.take_second)
+    return both > min(one.seconds, other.seconds) / 2

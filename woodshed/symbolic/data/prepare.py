@@ -1,0 +1,327 @@
+"""From a folder of MIDI to a corpus: which files, which tokenizer, which split."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ...config import updated
+from ...errors import EmptyCorpus, InputError
+from ...files import seen_from
+from .. import tokenizers
+from ..music.midi import midi_files
+from ..music.score import PARTS, Score
+from ..tokenizers import Tokenizer
+from .corpus import SPLITS, Corpus, Piece, write_corpus
+from .inspect import Chords, InspectSettings, Reason, file_name, inspect, mapped
+from .metadata import Metadata, Performance, find_metadata, read_metadata
+from .report import REASONS, Finding, Report, duration, suits
+from .splits import divide, group_songs, parse_fractions
+from .tasks import DENSITIES, PLAYED_LEVELS
+
+LEFT_OUT = REASONS | {
+    "selection": "not asked for",
+    "free time": "no bars and beats to trust, which this tokenizer needs",
+}
+
+
+@dataclass(frozen=True)
+class PrepareSettings(InspectSettings):
+    """How to make a corpus."""
+
+    tokenizer: str = "auto"
+    """remi, performance, miditok:NAME (or :FOLDER of a model that brings MidiTok's tokenizer.json), or auto: remi where
+    most minutes keep to bars and beats, else performance."""
+    fractions: str = "0.8,0.1,0.1"
+    """Shares of train, validation and test, counted in songs; two numbers leave out test."""
+    seed: int = 0
+    """Another seed divides the songs in another way."""
+    augment: bool = False
+    """Learn the music in 12 keys and 3 tempi (0.9, 1, 1.1), drawn anew with every batch."""
+    chords: Chords = "recognise"
+    """Chords of files that state none: heard in the notes. "file" keeps to what is stated, "none" drops it too."""
+    continue_share: float = 0.05
+    """Share of the training examples that continue a beginning."""
+    accompany_share: float = 0.1
+    """Share that write one part beside the others, where there are several."""
+    fill_share: float = 0.1
+    """Share that fill in some bars; the rest compose from nothing."""
+    metadata: Path | None = None
+    """A table of the files, CSV or JSON as MAESTRO has it; maestro-v*.csv in the folder is found without this."""
+    composer: str | None = None
+    """Only music of composers whose name holds this."""
+    year: str | None = None
+    """Only performances of this year (2009) or of these years (2004-2011)."""
+    only_split: Literal["train", "validation", "test"] | None = None
+    """Only what the table calls train, validation or test; it is then divided anew."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        parse_fractions(self.fractions)
+        parse_years(self.year)
+        for name, share in self.tasks().items():
+            if not 0 <= share <= 1:
+                raise InputError(f"--{name}-share {share}: give a number from 0 to 1")
+        if sum(self.tasks().values()) > 1:
+            raise InputError(f"the shares of the tasks add up to {sum(self.tasks().values()):g}; at most 1")
+        if self.only_split not in (None, *SPLITS):
+            raise InputError(f"--only-split {self.only_split}: choose one of {', '.join(SPLITS)}")
+
+    def tasks(self) -> dict[str, float]:
+        """Shares of the tasks by name."""
+        return {"continue": self.continue_share, "accompany": self.accompany_share, "fill": self.fill_share}
+
+    @property
+    def selects(self) -> bool:
+        return any((self.composer, self.year, self.only_split))
+
+
+def parse_years(text: str | None) -> range | None:
+    """ "2009" or "2004-2011" as a range."""
+    if text is None:
+        return None
+    first, _, last = text.partition("-")
+    if not (first.strip().isdigit() and (last or first).strip().isdigit()) or int(last or first) < int(first):
+        raise InputError(f"--year {text}: give a year (2009) or a range (2004-2011)")
+    return range(int(first), int(last or first) + 1)
+
+
+def prepare(
+    folder: str | Path,
+    out: str | Path,
+    settings: PrepareSettings | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    **changes,
+) -> Corpus:
+    """Make the corpus `out` of the MIDI files in a folder.
+
+    What `inspect` finds usable, the selection asks for and the tokenizer can take goes in; every other file stands in
+    `corpus.skipped` with its reason. Songs are divided, not files: takes of one song come into one split. The same
+    folder and settings give the same corpus. `changes` are fields of PrepareSettings.
+    Raises InputError where `out` exists, EmptyCorpus where nothing is left.
+    """
+    settings, folder, out = updated(PrepareSettings, settings, changes), Path(folder), Path(out)
+    if os.path.exists(out):  # False where nobody may look: then writing it tells why
+        raise InputError(f"--out {out} exists already; choose another folder, or remove it")
+    table = _table(folder, settings)
+    report = inspect(folder, settings, chords=settings.chords, progress=_half(progress, 0))
+    tokenizer, why = choose_tokenizer(report, settings)
+    findings = [_asked_for(finding, table, tokenizer, settings) for finding in report.findings]
+    usable = [finding for finding in findings if not finding.reason]
+    if not usable:
+        raise EmptyCorpus(f"{folder}: {_nothing_left(findings)}")
+    lengths = mapped(partial(_length, tokenizer), [finding.score for finding in usable], _half(progress, 1))
+    names = group_songs(usable, table)
+    known = [table.split(finding.path) if table and not settings.only_split else "" for finding in usable]
+    splits, remarks = divide(names, known, parse_fractions(settings.fractions), settings.seed)
+    weights = [table.weight(finding.path) if table else 1.0 for finding in usable]
+    pieces = [_piece(*row) for row in zip(usable, splits, names, lengths, weights, strict=True)]
+    scores = [finding.score for finding in usable]
+    keys = ("path", "reason", "detail", "digest")
+    skipped = [{key: getattr(finding, key) for key in keys} for finding in findings if finding.reason]
+    facts = _facts(pieces, scores) | {"tokenizer": why, "remarks": remarks, "metadata": _per_split(table, report)}
+    told = {"settings": _saved(settings), "skipped": skipped, "facts": facts | {"source": seen_from(out, folder)}}
+    told["music"] = _music(usable) | {
+        "chords": facts["chords"] > 0 and tokenizer.knows_chords,
+        "prepared": {name: getattr(settings, name) for name in ("hands", "only_part", "keep_grid")},
+    }
+    return write_corpus(out, pieces, scores, tokenizer, **told)
+
+
+def _half(progress: Callable[[int, int], None] | None, half: int) -> Callable[[int, int], None] | None:
+    """Progress of the first or second half of the work."""
+    return progress and (lambda done, total: progress(half * total + done, 2 * total))
+
+
+def _length(tokenizer: Tokenizer, score: Score) -> int:
+    return len(tokenizer.encode(score))
+
+
+# --- what goes in ----------------------------------------------------------------------------------------------
+
+
+def _table(folder: Path, settings: PrepareSettings) -> Metadata | None:
+    path = settings.metadata or find_metadata(folder)
+    if path is None and settings.selects:
+        raise InputError("--composer, --year and --only-split need a table of the files: --metadata FILE")
+    return read_metadata(path) if path else None
+
+
+def choose_tokenizer(report: Report, settings: PrepareSettings) -> tuple[Tokenizer, str]:
+    """The tokenizer asked for, or the one that suits the music; and why."""
+    if settings.tokenizer != "auto":
+        return tokenizers.make(settings.tokenizer), "asked for"
+    name, why = suits(report)
+    return tokenizers.make(name), why
+
+
+def _asked_for(finding: Finding, table: Metadata | None, tokenizer: Tokenizer, settings: PrepareSettings) -> Finding:
+    """The finding, left out where the selection or the tokenizer does not take it."""
+    if finding.reason:
+        return finding
+    wrong = _not_selected(table.of(finding.path), settings) if settings.selects else ""
+    if wrong:
+        return finding.without("selection", wrong)
+    if tokenizer.needs_bars and finding.score.free:
+        return finding.without("free time", finding.facts.grid_reason or "played freely")
+    return finding
+
+
+def _not_selected(row: Performance | None, settings: PrepareSettings) -> str:
+    """Why a row of the table is not asked for; empty where it is."""
+    if row is None:
+        return "not in the table"
+    if settings.composer and _folded(settings.composer) not in _folded(row.composer):
+        return f"composer {row.composer or 'unknown'}"
+    if settings.year and row.year not in parse_years(settings.year):
+        return f"year {row.year or 'unknown'}"
+    return f"split {row.split or 'unknown'}" if settings.only_split not in (None, row.split) else ""
+
+
+def _folded(text: str) -> str:
+    """Without case and accents, so that Dvorak finds Dvořák."""
+    letters = unicodedata.normalize("NFKD", text)
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
+
+
+def _nothing_left(findings: Sequence[Finding]) -> str:
+    counts = Counter(finding.reason for finding in findings)
+    told = "; ".join(f"{count} {reason} ({LEFT_OUT[reason]})" for reason, count in counts.most_common())
+    hints = {"drums": "--only-part drums", "free time": "--tokenizer performance", "part": "another --only-part"}
+    reason = counts.most_common(1)[0][0]
+    way = hints.get(reason, f"--keep {reason}" if reason in Reason.__args__ else "")
+    return f"nothing to learn from in {len(findings)} files: {told}" + (f". Try {way}" if way else "")
+
+
+# --- what is written -------------------------------------------------------------------------------------------
+
+
+def _piece(finding: Finding, split: str, song: str, ids: int, weight: float) -> Piece:
+    facts, score = finding.facts, finding.score
+    beat = {} if score.free else {"bpm": facts.bpm, "metre": facts.metre}
+    return Piece(
+        path=finding.path,
+        split=split,
+        notes=facts.notes,
+        seconds=facts.seconds,
+        ids=ids,
+        bars=facts.bars,
+        ticks_per_quarter=score.ticks_per_quarter,
+        free=score.free,
+        tracks=score.tracks,
+        digest=finding.digest,
+        song=song,
+        weight=weight,
+        **beat,
+    )
+
+
+def _facts(pieces: Sequence[Piece], scores: Sequence[Score]) -> dict:
+    """Sums over a corpus."""
+    parts = Counter(part for piece in pieces for part in {track.part for track in piece.tracks})
+    return {
+        "minutes": round(sum(piece.seconds for piece in pieces) / 60, 3),
+        "notes": sum(piece.notes for piece in pieces),
+        "ids": sum(piece.ids for piece in pieces),
+        "free": sum(piece.free for piece in pieces),
+        "chords": sum(len(score.chords) > 0 for score in scores),
+        "parts": {part: parts[part] for part in PARTS if parts[part]},
+    }
+
+
+def _music(findings: Sequence[Finding]) -> dict:
+    """What is usual in a corpus, for takes that ask for nothing else: head words, and bpm and metre if it has bars."""
+    facts = [finding.facts for finding in findings]
+    played = np.median([fact.velocities for fact in facts]) >= PLAYED_LEVELS
+    density = int(np.searchsorted(DENSITIES, np.median([fact.notes_per_second for fact in facts])))
+    usual = {"head": ["Played" if played else "Notated", f"Density_{density}"]}
+    bound = [fact for fact in facts if not fact.free]
+    if bound:
+        metres = Counter(fact.metre for fact in bound)
+        usual |= {"bpm": round(float(np.median([fact.bpm for fact in bound])), 1), "metre": metres.most_common(1)[0][0]}
+    return usual
+
+
+def _per_split(table: Metadata | None, report: Report) -> dict | None:
+    """Performances, hours and notes of the whole table, before any selection."""
+    if table is None:
+        return None
+    known = {finding.path: finding.facts for finding in report.findings if finding.facts}
+    return table.per_split(
+        {path: facts.notes for path, facts in known.items()}, {path: facts.seconds for path, facts in known.items()}
+    )
+
+
+def _saved(settings: PrepareSettings) -> dict:
+    """The settings as JSON, the shares of the tasks together, and nothing of this machine."""
+    told = dataclasses.asdict(settings)
+    for name in settings.tasks():
+        del told[f"{name}_share"]
+    return told | {
+        "tasks": settings.tasks(),
+        "keep": list(settings.keep),
+        "metadata": settings.metadata and settings.metadata.name,
+    }
+
+
+def corpus_lines(corpus: Corpus) -> Iterator[str]:
+    """What a corpus holds and what was left out, in a few lines."""
+    facts = corpus.facts
+    music = f"{duration(60 * facts['minutes'])}, {facts['notes']:,} notes"
+    yield f"{corpus.folder}: {len(corpus)} pieces, {music}, {facts['ids']:,} {corpus.tokenizer.name} ids"
+    yield f"  {corpus.tokenizer.name}: {facts['tokenizer']}"
+    for name, sums in (facts["metadata"] or {}).items():
+        missing = f", {sums['missing']} of them not in the folder" if sums["missing"] else ""
+        told = f"{sums['performances']} performances, {sums['hours']:.1f} hours, {sums['notes']:,} notes{missing}"
+        yield f"  in the table, {name}: {told}"
+    for split in SPLITS:
+        pieces = [corpus.pieces[index] for index in corpus.split(split)]
+        seconds, notes = sum(piece.seconds for piece in pieces), sum(piece.notes for piece in pieces)
+        songs = len({piece.song for piece in pieces})
+        yield f"  {split:<11}{songs:>6} songs {len(pieces):>6} pieces {seconds / 60:>9.1f} min {notes:>10,} notes"
+    counts = Counter(row["reason"] for row in corpus.skipped)
+    if counts:
+        told = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+        yield f"  left out: {told}; corpus.json names every file"
+    yield from (f"  {remark}" for remark in facts["remarks"])
+
+
+def changed_sources(corpus: Corpus, folder: Path) -> dict[str, list[str]]:
+    """Which files of a folder were "removed", "edited" and "added" since the corpus was made of it.
+
+    Nothing where the folder is gone or holds none of them. Only files younger than the corpus are read.
+    """
+    made = os.path.getmtime(corpus.folder / "corpus.json")
+    digests = {piece.path: piece.digest for piece in corpus.pieces}
+    digests |= {row["path"]: row.get("digest", "") for row in corpus.skipped}
+    paths = {file_name(path, folder): path for path in midi_files(folder)} if folder.is_dir() else {}
+    known = paths.keys() & digests.keys()
+    if not known:
+        return {}
+    young = [name for name in known if max(os.path.getmtime(paths[name]), os.path.getctime(paths[name])) >= made]
+    edited = [name for name in young if hashlib.sha256(paths[name].read_bytes()).hexdigest() != digests[name]]
+    found = {"removed": digests.keys() - known, "edited": edited, "added": paths.keys() - known}
+    return {change: sorted(names) for change, names in found.items() if names}
+
+
+def changes_line(corpus: Corpus) -> str:
+    """How many files of a corpus have changed, and how to take that in; empty where none has."""
+    folder = Path(os.path.normpath(corpus.folder / corpus.facts.get("source", "")))
+    try:
+        changes = changed_sources(corpus, folder)
+    except OSError:
+        return ""
+    told = ", ".join(f"{len(names)} {change}" for change, names in changes.items())
+    way = f"to take that in: woodshed prepare {folder} --out NEW, with its flags"
+    return told and f"{corpus.folder}: files have changed since it was prepared: {told}; {way}"

@@ -1,0 +1,302 @@
+"""Compare: models side by side, each taught the same rows of the same corpus for as long; or runs that are there.
+
+    compare("corpus", "compared", models="lstm,decoder", max_minutes=10) -> Comparison
+
+Every model trains in a process of its own (alone.py) from nothing, with the same seed, rows, order of rows, threads and
+minutes (or steps), in `out`/runs/MODEL-SIZE. A run that has finished is not trained again, one that has not is resumed.
+Then all are asked the same (standing.py): how well they expect the same rows of a split, how fast they play on this
+machine, and how like excerpts of that split their takes are, over the same chords with the same seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ... import __version__
+from ...config import read_fields, updated
+from ...errors import InputError, RunError, WoodshedError
+from ...files import new_folder, write_file, writing
+from ...jobs import free_threads, threads
+from .. import models
+from ..data.corpus import Corpus, open_corpus
+from ..learning.settings import ADAPTER, Progress, TrainSettings, flag, resolve
+from ..playing.excerpts import EvaluateSettings, device_here, refuse_other_tokens, row_length
+from ..playing.takes import Take
+from ..run import FACTS, open_run, read_facts
+from .alone import train_alone
+from .standing import Questions, examined, questions, remarks
+
+PLAN = "compare.json"  # in the folder of a comparison: what its models are trained with
+DEFAULT_MINUTES = 10
+TRAINING = 0.85  # the share of the work, for the progress
+OWN_FLAGS = ("max_minutes", "max_steps", "max_seq_len", "seed", "size")
+REFUSED = (*OWN_FLAGS, *sorted(ADAPTER), "load_in_4bit", "model", "base", "resume", "epochs", "run_name")
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """What to compare: models to train, or runs that are trained already."""
+
+    models: str | None = None
+    """Models to train, such as lstm,decoder; decoder:2m has a size of its own."""
+    runs: tuple[Path, ...] = ()
+    """Finished runs (or base models) to compare instead."""
+    size: str = TrainSettings.size
+    """The size of every model, by its parameters."""
+    max_minutes: float | None = None
+    """Minutes of training for each model (10 by default)."""
+    max_steps: int | None = None
+    """Instead of minutes: the same number of steps, and so of ids, for each model."""
+    max_seq_len: int = TrainSettings.max_seq_len
+    """Ids in a row."""
+    train_args: tuple[str, ...] = ()
+    """Any other setting of woodshed train, for all models, as JSON or name=value: learning_rate=3e-4."""
+    split: str | None = None
+    """The pieces that the models are asked about; by default test, or validation where there is no test."""
+    takes: int = EvaluateSettings.takes
+    """How many takes each plays, to be measured."""
+    bars: int | None = None
+    """How long takes and excerpts are, in bars (32 by default)."""
+    seconds: int | None = None
+    """How long takes and excerpts are where the tokens know no bars (60 by default)."""
+    seed: int = 0
+    """Seeds the weights, the order of the rows and the first take."""
+
+
+class Entry(NamedTuple):
+    """One row of the comparison."""
+
+    name: str
+    folder: Path  # of its run
+    training: dict  # fields of TrainSettings; empty where the run is there already
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found: `facts` for JSON, its rows from the best on; and the first take of each run, by name."""
+
+    facts: dict
+    takes: dict[str, Take] = field(repr=False)
+
+
+def compare(
+    corpus: Corpus | str | Path,
+    out: str | Path,
+    settings: CompareSettings | None = None,
+    *,
+    progress: Callable[[float, str], None] | None = None,
+    say: Callable[[str], None] | None = None,
+    **changes,
+) -> Comparison:
+    """Train models alike in the folder `out` and compare them, or compare runs.
+
+    Settings may be given as keywords; `progress` is called with the share that is done and what is being done, `say`
+    with what is worth a line. A model that cannot be trained loses only its own row, which tells the reason. After
+    Ctrl-C the same call goes on. The page is not written: `compare_page.save` does. Raises InputError for settings
+    that cannot work and where no model could be trained, RunError for runs whose tokens are not the corpus's.
+    """
+    settings = make_settings(settings, changes)
+    corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+    report, say = progress or (lambda share, text: None), say or (lambda text: None)
+    playing = {name: getattr(settings, name) for name in ("takes", "bars", "seconds", "seed")}
+    asked, failed = questions(corpus, settings.split, **playing), {}
+    if settings.runs:
+        entries, plan, begin = named_runs(settings.runs), {"threads": free_threads()}, 0.0
+        for entry in entries:
+            refuse_other_tokens(open_run(entry.folder), corpus)
+    else:
+        (entries, plan), begin = planned(corpus, Path(out), settings), TRAINING
+        failed = _trained(corpus, entries, report, say)
+    sound = [entry for entry in entries if entry.name not in failed]
+    return _compared(corpus, sound, failed, asked, plan, partial(_within, report, start=begin, size=1 - begin))
+
+
+def make_settings(settings: CompareSettings | None, changes: dict) -> CompareSettings:
+    """Settings with changes, checked."""
+    settings = updated(CompareSettings, settings, changes)
+    if bool(settings.models) == bool(settings.runs):
+        found = "both are given" if settings.runs else f"the models are {', '.join(models.names())}"
+        raise InputError(f"give either --models to train or --runs that are trained already; {found}")
+    if settings.max_minutes is not None and settings.max_steps is not None:
+        given = f"--max-minutes {settings.max_minutes:g} and --max-steps {settings.max_steps}"
+        raise InputError(f"{given}: as long for all or as many ids for all; give one of them")
+    if settings.takes < 1:
+        raise InputError(f"--takes {settings.takes}: choose 1 or more")
+    return settings
+
+
+# --- which runs ------------------------------------------------------------------------------------------------
+
+
+def named_runs(folders: tuple[Path, ...]) -> list[Entry]:
+    """Finished runs by the names of their folders, or by their paths where two names are alike."""
+    folders = [Path(folder) for folder in folders]
+    if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
+        raise InputError(f"--runs {' '.join(map(str, folders))}: give two or more, each once")
+    names = [folder.name or str(folder) for folder in folders]
+    names = [folder.as_posix() if names.count(name) > 1 else name for folder, name in zip(folders, names, strict=True)]
+    return [Entry(name, folder, {}) for name, folder in zip(names, folders, strict=True)]
+
+
+def planned(corpus: Corpus, out: Path, settings: CompareSettings) -> tuple[list[Entry], dict]:
+    """The models to train in `out`, with all they are trained with, and what of that they have in common.
+
+    Raises InputError for what no model can be trained with, and for a folder that holds something else.
+    """
+    kinds = [_kind(word.strip(), settings.size) for word in settings.models.split(",") if word.strip()]
+    if len(set(kinds)) < max(2, len(kinds)):
+        raise InputError(f"--models {settings.models}: give two or more, each once")
+    common = _claimed(out, {"corpus": corpus.fingerprint, "training": _common(settings)})
+    runs = [(f"{model}-{size}", {"model": model, "size": size}) for model, size in kinds]
+    return [Entry(name, out / "runs" / name, common | own) for name, own in runs], common
+
+
+def _kind(word: str, size: str) -> tuple[str, str]:
+    """ "decoder:2m" as model and size. Whether the model has that size, its own row will say."""
+    model, _, own = word.partition(":")
+    if model not in models.names():
+        raise InputError(f"--models {word}: unknown model; choose from: {', '.join(models.names())}")
+    if not (own or size).isalnum():
+        raise InputError(f"--models {word}: a size is a word such as {TrainSettings.size}")
+    return model, own or size
+
+
+def _common(settings: CompareSettings) -> dict:
+    """What every model is trained with: fields of TrainSettings, checked."""
+    more = read_fields(settings.train_args, TrainSettings, "--train-args")
+    for name in more.keys() & set(REFUSED):
+        remedy = f"set it with {flag(name)}" if name in OWN_FLAGS else "every model is new, and trained for as long"
+        raise InputError(f"--train-args {name}: {remedy}")
+    several = [name for name, value in asdict(TrainSettings()).items() if isinstance(value, tuple)]
+    more = {name: (v,) if name in several and isinstance(v, str) else v for name, v in more.items()}
+    minutes = settings.max_minutes if settings.max_steps is not None else settings.max_minutes or DEFAULT_MINUTES
+    limits = {"max_minutes": minutes, "max_steps": settings.max_steps}
+    common = {"max_seq_len": settings.max_seq_len, "seed": settings.seed} | limits | more
+    try:
+        resolve(TrainSettings(base=None, **common))
+    except TypeError as error:
+        raise InputError(f"--train-args {' '.join(settings.train_args)}: {error}") from None
+    return {"base": "none", "threads": None} | common
+
+
+def _claimed(out: Path, plan: dict) -> dict:
+    """What the models in `out` are trained with: in a new folder as planned, else as it says there if that is the same.
+
+    Threads are counted once, so that every model has as many, and those that are resumed too.
+    """
+    path, plan = out / PLAN, json.loads(json.dumps(plan))
+    if path.exists():
+        before = _plan_there(out, plan["corpus"])
+        now = plan["training"] | {"threads": plan["training"]["threads"] or before.get("threads")}
+        for name in dict.fromkeys([*now, *before]):
+            if before.get(name) != now.get(name):
+                told = f"with {flag(name)} {before.get(name)}, now it is {now.get(name)}"
+                raise InputError(f"--out {out} holds a comparison {told}; leave it as it was, or choose another folder")
+        return before
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise InputError(f"--out {out} holds something else; choose another folder")
+    plan["training"]["threads"] = plan["training"]["threads"] or free_threads()
+    with new_folder(out):
+        write_file(path, json.dumps({"woodshed": __version__} | plan, indent=1))
+    return plan["training"]
+
+
+def _plan_there(out: Path, corpus: str) -> dict:
+    """What the models of an earlier comparison on this corpus are trained with."""
+    try:
+        there = json.loads((out / PLAN).read_text(encoding="utf-8"))
+        known, training = there["corpus"], dict(there["training"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f"--out {out}: its {PLAN} cannot be read ({error}); choose another folder") from None
+    if known != corpus:
+        raise InputError(f"--out {out} holds a comparison on corpus {known}, this is {corpus}; choose another folder")
+    return training
+
+
+# --- training --------------------------------------------------------------------------------------------------
+
+
+def _trained(corpus: Corpus, entries: list[Entry], report: Callable, say: Callable) -> dict[str, str]:
+    """Train what has not finished, one after another; the reasons of those that failed, by name."""
+    failed = {}
+    for number, entry in enumerate(entries):
+        if _finished(entry.folder):
+            continue
+        with writing(entry.folder):
+            entry.folder.parent.mkdir(exist_ok=True)
+        part = partial(_within, report, start=TRAINING * number / len(entries), size=TRAINING / len(entries))
+        asked = entry.training | {"resume": (entry.folder / FACTS).exists()}
+        errors = entry.folder.with_name(f"{entry.name}.txt")
+        try:
+            train_alone(corpus.folder, entry.folder, asked, report=partial(_tell, entry.name, part, say), errors=errors)
+            if not _finished(entry.folder):
+                raise RunError(entry.folder, "it was stopped before its end; the same command goes on")
+        except RunError as trouble:
+            failed[entry.name] = trouble.reason
+            say(f"{entry.name}: {trouble.reason}")
+        except KeyboardInterrupt:
+            say(f"{entry.name}: stopped; the same command goes on from what is saved")
+            raise
+    return failed
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / FACTS).exists() and bool(read_facts(folder)["finished"])
+
+
+def _tell(name: str, report: Callable, say: Callable, now: Progress) -> None:
+    if now.message:
+        say(f"{name}: {now.message}")
+    elif now.validation:
+        told = ", ".join(f"{value:.3f} {unit.replace('_', ' ')}" for unit, value in now.validation.items())
+        say(f"{name}: step {now.step:,}, validation {told}")
+    else:
+        report(min(now.step / max(now.steps, 1), 1.0), f"{name}  step {now.step:,}  loss {now.loss:.3f}")
+
+
+def _within(report: Callable, share: float, text: str, *, start: float, size: float) -> None:
+    """Tell the progress of a part of the work as that of all of it."""
+    report(start + size * share, text)
+
+
+# --- comparing -------------------------------------------------------------------------------------------------
+
+
+def _compared(
+    corpus: Corpus, entries: list[Entry], failed: dict[str, str], asked: Questions, plan: dict, report: Callable
+) -> Comparison:
+    """Ask every run, and put the best first."""
+    runs = {entry.name: open_run(entry.folder) for entry in entries}
+    length = min(map(row_length, runs.values()), default=1)
+    rows, found, takes = corpus.evaluation_rows(asked.playing.split, length) if runs else [], [], {}
+    for number, (name, run) in enumerate(runs.items()):
+        part = partial(_named, name, partial(_within, report, start=number / len(runs), size=1 / len(runs)))
+        try:
+            with threads(plan["threads"]):
+                row, takes[name] = examined(run, corpus, rows, asked, part)
+        except WoodshedError as trouble:
+            failed[name] = str(trouble)
+        else:
+            found.append({"name": name} | row)
+    if not found:
+        raise InputError("nothing to compare: " + "; ".join(f"{name}: {reason}" for name, reason in failed.items()))
+    found.sort(key=lambda row: row["likelihood"]["nats_per_note"] or np.inf)
+    facts = {"woodshed": __version__, "corpus": corpus.folder.name, "fingerprint": corpus.fingerprint}
+    facts |= {"tokenizer": corpus.tokenizer.name, "max_seq_len": length, "plan": plan, "device": device_here()}
+    facts |= {"split": asked.playing.split, "takes": asked.playing.takes, "seed": asked.playing.seed}
+    facts |= {"unit": "bars" if corpus.tokenizer.needs_bars else "seconds", "length": asked.length}
+    pieces = len({excerpt.piece for excerpt in asked.excerpts})
+    facts |= {"excerpts": len(asked.excerpts), "pieces": pieces, "remarks": remarks(found, asked.playing.split)}
+    report(1.0, "")
+    return Comparison(facts | {"rows": found, "failed": failed}, takes)
+
+
+def _named(name: str, report: Callable, share: float, text: str) -> None:
+    report(share, f"{name}  {text}")

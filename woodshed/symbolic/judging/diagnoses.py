@@ -1,0 +1,366 @@
+"""What can be wrong with a run. Every diagnosis is a function from Evidence to a Diagnosis, or None where all is well.
+
+Losses are judged by the run's own course, takes by the music of the corpus in excerpts as long as they are: how random
+or repetitive music may be is its own affair. Constants are left only for how much of a difference counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+
+from ..data.corpus import IGNORED
+from ..data.inspect import Reason
+from ..data.prepare import LEFT_OUT
+from ..data.report import LITTLE_FILES, LITTLE_MINUTES
+from .evidence import Evidence, values
+
+FEW_STEPS = 20
+STEEP = 0.05  # of the loss, for a doubling of the steps
+RISE = 0.02  # of the best validation
+NOTHING = 0.01  # of a loss: an adapter that lowers it by less has not learned
+SLOW = 1 / 3  # of the usual rate
+IGNORED_SHARE = 1 / 3  # of what real music gains in adherence by its own chords
+FEWEST_TAKES = 3
+MOST_LEFT_OUT = 0.2  # of the files
+# Where takes lie that are too random, seen from real music: -1 below, 1 above. Too repetitive is the other side.
+RANDOM_SIDE = {
+    "recurrence": -1,
+    "repeated_figures": -1,
+    "repeated_bars": -1,
+    "groove_consistency": -1,
+    "scale_consistency": -1,
+    "pitch_class_entropy": 1,
+}
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A command with the flags to use, and what it does."""
+
+    verb: str
+    flags: str
+    why: str
+
+    def line(self, run: str) -> str:
+        out = run if "--resume" in self.flags else "NEW"
+        where = {"train": f"CORPUS --out {out}", "prepare": "FOLDER --out NEW", "inspect": "FOLDER", "generate": run}
+        return f"woodshed {self.verb} {where[self.verb]} {self.flags}".rstrip()
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is wrong: `symptom` has the figure and the yardstick. Severity 3 has stopped the run, 1 is good to know."""
+
+    name: str
+    severity: int
+    symptom: str
+    cause: str
+    remedies: tuple[Remedy, ...]
+
+
+# --- diagnoses of the training -----------------------------------------------------------------------------------
+
+
+def out_of_memory(seen: Evidence) -> Diagnosis | None:
+    if not (events := seen.events("out of memory")):
+        return None
+    asked, length = seen.settings["batch_size"], seen.settings["max_seq_len"]
+    found = re.search(r"memory: (\d+) rows at once", events[-1]["message"])
+    rows = int(found[1]) if found else max(asked >> len(events), 1)
+    together = asked * seen.settings["gradient_accumulation"]
+    remedies = [Remedy("train", f"--batch-size {rows} --gradient-accumulation {together // rows}", "the same steps")]
+    remedies += [Remedy("train", f"--max-seq-len {length // 2}", "rows of half the length need less than half")]
+    if not seen.settings.get("base"):
+        remedies.append(Remedy("train", "--base none --size 2m", "a smaller model"))
+    elif not seen.adapter:
+        remedies.append(Remedy("train", "--adapter lora", "it keeps no optimizer state for the base"))
+    else:
+        remedies.append(Remedy("train", "--load-in-4bit", "the base in a sixth of its memory"))
+    told = f"memory ended {len(events)} times: {rows} rows of {length:,} ids went through at once, {asked} were asked"
+    cause = "what a step keeps for its gradients grows with rows and their length; training went on with fewer rows"
+    return Diagnosis("out of memory", 1 if seen.facts["finished"] else 3, told, cause, tuple(remedies))
+
+
+def diverging(seen: Evidence) -> Diagnosis | None:
+    if not (events := seen.events("rollback")):
+        return None
+    rate, count = seen.settings["learning_rate"], len(events)
+    told = f"the loss jumped {count} times, at last: {events[-1]['message']}"
+    cause = f"the learning rate of {rate:.3g} is too high for this music, or a file in it is broken"
+    remedies = (
+        Remedy("train", f"--learning-rate {rate / 2**count:.2g}", "the rate it went on with"),
+        Remedy("train", "--warmup 0.1", "a longer rise"),
+        Remedy("inspect", "", "what is odd in the files"),
+    )
+    return Diagnosis("diverging", 3 if count > 2 and not seen.facts["finished"] else 2, told, cause, remedies)
+
+
+def stopped(seen: Evidence) -> Diagnosis | None:
+    if seen.facts["finished"] or seen.running or not seen.log:
+        return None
+    last, end = int(seen.steps[-1, 0]) if len(seen.steps) else 0, seen.events("stopped")
+    signal = re.search(r" by (\w+)", end[-1]["message"]) if end else None
+    by = signal[1] if signal else "the user" if end else "something that left no word"
+    if end and end[-1]["step"] >= last:
+        cause = "a signal asked for the end; the rate had not come down yet, so more is to be had"
+        name = "stopped early"
+    else:
+        cause = "the process was killed: by the system when memory ended, by a power cut, or by an error it printed"
+        name, by = "killed", "nothing that was logged"
+    told = f"training ended at step {last:,} of {_planned(seen, last)}, by {by}"
+    return Diagnosis(name, 3, told, cause, (Remedy("train", "--resume", "goes on from the newest checkpoint"),))
+
+
+def _planned(seen: Evidence, last: int) -> str:
+    settings, seconds = seen.settings, seen.log[-1].get("seconds") or seen.facts.get("seconds", 0.0)
+    if settings.get("max_minutes"):
+        return f"a run of {settings['max_minutes']:g} minutes, after {seconds / 60:.1f}"
+    if settings.get("max_steps") or not seen.epoch:
+        return f"{settings.get('max_steps') or 'the run'}"
+    return f"{round(last * settings['epochs'] / seen.epoch):,}"
+
+
+def flat_loss(seen: Evidence) -> Diagnosis | None:
+    """The training loss has not come down from where it began; or it stays at what counting ids would give."""
+    if len(seen.steps) < FEW_STEPS or seen.adapter:
+        return None
+    fresh, rate, usual = not seen.settings.get("base"), seen.settings["learning_rate"], seen.usual_rate
+    (start, _), (end, _), (fell, chance), (late, noise) = seen.loss(0), seen.loss(1), seen.fall(0, 1), seen.fall(0.5, 1)
+    least = max(chance, STEEP * start if fresh else 0)
+    counted = unigram(seen) if fresh and seen.corpus else np.inf
+    if fell > least and (late > noise or end < 0.98 * counted):
+        return None
+    told = f"the training loss went from {start:.3f} to {end:.3f} nats a token in {len(seen.steps):,} steps"
+    told += f"; a fall of {least:.3f} would count" if fell <= least else ""
+    told += f"; counting ids alone gives {counted:.3f}" if np.isfinite(counted) else ""
+    cause = f"the learning rate of {rate:.2g} is too high, or the music has nothing to learn"
+    better = min(rate / 3, usual)
+    if rate < SLOW * usual:
+        cause, better = f"the learning rate of {rate:.2g} is too low; the preset has {usual:g}", usual
+    remedies = (Remedy("train", f"--learning-rate {better:.2g}", ""), Remedy("inspect", "", "is the music sound?"))
+    return Diagnosis("the loss does not fall", 3 if fresh else 2, told, cause, remedies)
+
+
+def unigram(seen: Evidence) -> float:
+    """Nats a token of the shares of ids in 32 training rows: what is known by counting alone."""
+    rows = seen.corpus.training_rows(seen.settings["max_seq_len"], seed=seen.settings["seed"])
+    labels = np.concatenate([rows[index]["labels"] for index in range(32)])
+    share = np.bincount(labels[labels != IGNORED]) / max((labels != IGNORED).sum(), 1)
+    return float(-(share[share > 0] * np.log(share[share > 0])).sum())
+
+
+def slow_adapter(seen: Evidence) -> Diagnosis | None:
+    """Neither the training loss nor validation have moved, and the rate is far below that of the presets."""
+    valid, rate, usual = seen.validations[:, 1], seen.settings["learning_rate"], seen.usual_rate
+    if not seen.adapter or len(seen.steps) < FEW_STEPS or rate >= SLOW * usual:
+        return None
+    (start, _), (end, _), (fell, chance) = seen.loss(0), seen.loss(1), seen.fall(0, 1)
+    fall = 1 - valid.min() / valid[0] if len(valid) > 1 else 0.0
+    if fall > NOTHING or fell > max(chance, NOTHING * start):
+        return None
+    told = f"the training loss went from {start:.3f} to {end:.3f} nats a token in {len(seen.steps):,} steps"
+    told += f", validation fell by {fall:.1%}" if len(valid) > 1 else ""
+    cause = f"a learning rate of {rate:.2g} hardly moves an adapter; the presets have {usual:g}"
+    remedies = (
+        Remedy("train", f"--learning-rate {usual:g}", "adapters want higher rates than whole weights"),
+        Remedy("train", "--adapter none", "all weights instead"),
+    )
+    return Diagnosis("the adapter learns too slowly", 2, f"{told}; less than {NOTHING:.0%} is nothing", cause, remedies)
+
+
+def over_fitting(seen: Evidence) -> Diagnosis | None:
+    """Validation rises again for two evaluations or more, while the training loss still falls."""
+    valid = seen.validations
+    if len(valid) < 3 or (best := int(valid[:, 1].argmin())) > len(valid) - 3:
+        return None
+    (at, low), (last, now) = valid[best], valid[-1]
+    before = seen.steps[seen.steps[:, 0] <= at, 1][-max(len(seen.steps) // 10, 8) :].mean()
+    after, _ = seen.loss(1)
+    if now < (1 + RISE) * low or after >= before:
+        return None
+    told = f"validation was best at step {at:,.0f}, {low:.3f} nats a {seen.unit}, and is {now:.3f} at step {last:,.0f} "
+    told += f"({now / low - 1:.0%} above), while the training loss fell from {before:.3f} to {after:.3f} nats a token"
+    cause = "it learns the pieces by heart; the best checkpoint is what plays, what came after was time lost"
+    remedies = [Remedy("train", f"--max-steps {at:.0f}", "as long as it helped")]
+    if seen.corpus is None or not seen.corpus.settings.get("augment"):
+        remedies.insert(0, Remedy("prepare", "--augment", "12 keys and 3 tempi: 36 times the music"))
+    if seen.settings.get("base"):
+        remedies.append(Remedy("train", "--adapter lora --lora-dropout 0.2", "fewer weights to remember with"))
+    elif seen.base:
+        remedies.append(Remedy("train", f"--base {seen.base}", "begin with what others have written"))
+    return Diagnosis("over-fitting", 2, told, cause, tuple(remedies))
+
+
+def too_short(seen: Evidence) -> Diagnosis | None:
+    """The loss still fell steeply at the end, before the rate came down; or the run had hardly begun."""
+    count, least = len(seen.steps), max(FEW_STEPS, seen.settings["warmup"])
+    remedies = (Remedy("train", seen.longer(), "twice as long"),)
+    if not (seen.facts["finished"] and count):
+        return None
+    if count < least:
+        told = f"{count} step{'s' * (count > 1)}; with fewer than {least:g} the rate has hardly risen"
+        return Diagnosis("too short a training", 2, told, "there was no time to learn anything", remedies)
+    curve, what = _late(seen, seen.validations), f"validation, nats a {seen.unit},"
+    if len(curve) < 2:
+        curve, what = _smoothed(seen), "the training loss, nats a token,"
+    if len(curve) < 2 or over_fitting(seen) or flat_loss(seen):
+        return None
+    steps, level = np.log2(curve[:, 0]), curve[-1, 1]
+    line = np.polyfit(steps, curve[:, 1], 1)
+    if -line[0] < max(STEEP * level, 2 * (curve[:, 1] - np.polyval(line, steps)).std()):
+        return None
+    told = f"{what} still fell by {-line[0]:.3f} ({-line[0] / level:.0%}) for each doubling of the steps, to "
+    told += f"{level:.3f} at step {curve[-1, 0]:,.0f}, before the rate came down; {STEEP:.0%} is steep"
+    cause = "it ended while it was still learning" + (f", after {seen.epoch:.2f} epochs" if seen.epoch < 1 else "")
+    return Diagnosis("too short a training", 1, told, cause, remedies)
+
+
+def _late(seen: Evidence, rows: np.ndarray) -> np.ndarray:
+    """Those rows (step, loss) that are of the second half of the run, at the full rate."""
+    rows = seen.at_full_rate(rows)
+    return rows[rows[:, 0] >= seen.steps[-1, 0] / 2]
+
+
+def _smoothed(seen: Evidence) -> np.ndarray:
+    """The late training losses in means of eight stretches: (8, 2), or none where they are few."""
+    rows = _late(seen, seen.steps[:, :2])
+    return np.array([part.mean(axis=0) for part in np.array_split(rows, 8)]) if len(rows) >= 64 else rows[:0]
+
+
+def little_music(seen: Evidence) -> Diagnosis | None:
+    if seen.corpus is None or not seen.corpus.pieces:
+        return None
+    files, minutes = len(seen.corpus), sum(piece.seconds for piece in seen.corpus.pieces) / 60
+    left_out = Counter(row["reason"] for row in seen.corpus.skipped)
+    if files >= LITTLE_FILES and minutes >= LITTLE_MINUTES:
+        return None
+    told = f"{files} files, {minutes:.0f} minutes; a style wants {LITTLE_FILES} files and {LITTLE_MINUTES:.0f} minutes"
+    cause, remedies = "there is little to learn the style from", []
+    if sum(left_out.values()) > MOST_LEFT_OUT * (files + sum(left_out.values())):
+        reason, count = left_out.most_common(1)[0]
+        cause += f", and {sum(left_out.values())} files were left out, {count} of them for {LEFT_OUT[reason]}"
+        remedies += _back_in(reason)
+    if not seen.corpus.settings.get("augment"):
+        remedies.append(Remedy("prepare", "--augment", "12 keys and 3 tempi: 36 times the music"))
+    if not seen.settings.get("base") and seen.base:
+        remedies.append(Remedy("train", f"--base {seen.base}", "adapt what knows music already"))
+    remedies.append(Remedy("inspect", "", "which files are usable; more of them help most"))
+    return Diagnosis("too little data", 1 if seen.settings.get("base") else 2, told, cause, tuple(remedies))
+
+
+def _back_in(reason: str) -> list[Remedy]:
+    """How files that were left out for a reason come in after all."""
+    if reason == "free time":
+        return [Remedy("prepare", "--tokenizer performance", "takes music without bars")]
+    if reason in get_args(Reason) and "duplicate" not in reason:
+        return [Remedy("prepare", f"--keep {reason}", "takes them all the same")]
+    return []
+
+
+def nothing_to_validate(seen: Evidence) -> Diagnosis | None:
+    if len(seen.validations) or seen.running or len(seen.steps) < FEW_STEPS or not seen.facts["finished"]:
+        return None
+    told = (
+        f"not one evaluation in {len(seen.steps):,} steps; over-fitting cannot be seen, nor the best checkpoint found"
+    )
+    cause = "the corpus has no validation split"
+    return Diagnosis(
+        "nothing to validate with", 1, told, cause, (Remedy("prepare", "--fractions 0.8,0.1,0.1", "a tenth for it"),)
+    )
+
+
+# --- diagnoses of the music --------------------------------------------------------------------------------------
+
+
+def chords_ignored(seen: Evidence) -> Diagnosis | None:
+    """Takes keep to the chords they were asked for hardly better than to those chords in another order."""
+    gains, real = (values(rows, "adherence_gain") for rows in (seen.takes, seen.real))
+    if len(gains) < FEWEST_TAKES or not len(real):
+        return None
+    gain, usual = float(np.median(gains)), float(np.median(real))
+    if usual <= 0 or gain >= IGNORED_SHARE * usual:
+        return None
+    inside, rotated = (np.median(values(seen.takes, f"{name}_adherence")) for name in ("chord", "rotated"))
+    told = (
+        f"{len(gains)} takes are {inside:.2f} in the chord and {rotated:.2f} in rotated chords, a gain of {gain:.2f}; "
+    )
+    told += f"real music gains {usual:.2f}"
+    cause = "the notes before tell the harmony as well, so that a model looks at the chords late"
+    remedies = [Remedy("train", seen.longer(), "it comes with more steps")]
+    if not seen.settings.get("base") and seen.base:
+        remedies.append(Remedy("train", f"--base {seen.base}", "a base that follows its chords"))
+    remedies.append(Remedy("prepare", "--chords recognise", "chords from the notes, if the files' own are wrong"))
+    return Diagnosis("the chords are ignored", 2, told, cause, tuple(remedies))
+
+
+def too_random(seen: Evidence) -> Diagnosis | None:
+    votes = _votes(seen, 1)
+    if not votes:
+        return None
+    heat = _heat(seen)
+    cause = f"at temperature {heat:g} unlikely notes are drawn too often, or it has not learned enough"
+    remedies = (
+        Remedy("generate", f"--temperature {max(0.8 * heat, 0.1):.2g} --top-p 0.9", "safer"),
+        Remedy("train", seen.longer(), "what it does not know it plays at random"),
+    )
+    return Diagnosis("too random", 2, _told(seen, votes), cause, remedies)
+
+
+def too_repetitive(seen: Evidence) -> Diagnosis | None:
+    votes = _votes(seen, -1)
+    if not votes:
+        return None
+    heat = _heat(seen)
+    cause = f"at temperature {heat:g} the likeliest note is taken too often, and it leads back to itself"
+    remedies = [Remedy("generate", f"--temperature {max(1.25 * heat, 1.0):.2g} --top-p 0.98", "wilder")]
+    if seen.corpus is None or not seen.corpus.settings.get("augment"):
+        remedies.append(Remedy("prepare", "--augment", "more music, in all keys"))
+    return Diagnosis("too repetitive", 2, _told(seen, votes), cause, tuple(remedies))
+
+
+def _votes(seen: Evidence, side: int) -> dict[str, tuple[float, float, float]]:
+    """The measures that say so: the takes' median, and the 5th and 95th percentile of real music.
+
+    Nothing where fewer than two say it, or as many say the opposite.
+    """
+    found: dict[int, dict] = {1: {}, -1: {}}
+    for name, way in RANDOM_SIDE.items():
+        takes, real = values(seen.takes, name), values(seen.real, name)
+        if len(takes) < FEWEST_TAKES or not len(real):
+            continue
+        middle, (low, high) = float(np.median(takes)), np.percentile(real, [5, 95]).tolist()
+        if middle < low or middle > high:
+            found[way if middle > high else -way][name] = middle, low, high
+    return found[side] if len(found[side]) >= 2 and len(found[side]) > len(found[-side]) else {}
+
+
+def _heat(seen: Evidence) -> float:
+    return float(np.median(values(seen.takes, "temperature")))
+
+
+def _told(seen: Evidence, votes: dict[str, tuple[float, float, float]]) -> str:
+    some = [
+        f"{name.replace('_', ' ')} {at:.2f} (real {low:.2f} to {high:.2f})" for name, (at, low, high) in votes.items()
+    ]
+    return f"{len(seen.takes)} takes, their median beside {len(seen.real)} excerpts of real music: {', '.join(some)}"
+
+
+DIAGNOSES = (
+    out_of_memory,
+    stopped,
+    diverging,
+    flat_loss,
+    slow_adapter,
+    over_fitting,
+    chords_ignored,
+    too_random,
+    too_repetitive,
+    little_music,
+    too_short,
+    nothing_to_validate,
+)

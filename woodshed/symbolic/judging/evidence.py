@@ -1,0 +1,213 @@
+"""What there is to see of a run: its facts, log and corpus, and measures of its takes beside those of real music."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import RunError
+from ...jobs import claimed
+from .. import bases
+from ..data.corpus import SPLITS, Corpus
+from ..learning.settings import TrainSettings, resolve
+from ..music.chords import pitched
+from ..music.measure import measure
+from ..music.midi import read_midi
+from ..music.score import Score
+from ..playing.excerpts import EvaluateSettings, cut_excerpts, first, play
+from ..playing.generate import generate
+from ..playing.settings import UNAIDED
+from ..playing.takes import Take
+from ..run import Run
+from ..tokenizers import saved_facts
+
+FULL_RATE = 0.95  # of the highest rate: after it has risen and before it falls
+FIGURE = 6  # intervals
+MOST_TAKES, MOST_EXCERPTS = 32, 120
+CHORDS, BARS, SECONDS = "Cmaj7 Am7 Dm7 G7", 16, 32  # of the takes that are played to judge by
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the diagnoses look at. `takes` and `real` are measures of takes and of real excerpts, a dict each."""
+
+    facts: dict
+    log: list[dict]
+    corpus: Corpus | None = None
+    takes: list[dict] = field(default_factory=list)
+    real: list[dict] = field(default_factory=list)
+    running: bool = False
+
+    @cached_property
+    def settings(self) -> dict:
+        return self.facts["settings"]
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """Step, loss and learning rate of every step: (N, 3)."""
+        rows = [(line["step"], line["loss"], line["learning_rate"]) for line in self.log if "loss" in line]
+        return np.array(sorted(rows), dtype=np.float64).reshape(-1, 3)
+
+    @cached_property
+    def unit(self) -> str:
+        found = [line["validation"] for line in self.log if line.get("validation")]
+        return "note" if found and "nats_per_note" in found[0] else "token"
+
+    @cached_property
+    def validations(self) -> np.ndarray:
+        """Step and nats per note (or token) of every evaluation: (M, 2)."""
+        name = f"nats_per_{self.unit}"
+        rows = [(line["step"], line["validation"][name]) for line in self.log if line.get("validation")]
+        return np.array(sorted(rows), dtype=np.float64).reshape(-1, 2)
+
+    def events(self, name: str) -> list[dict]:
+        return [line for line in self.log if line.get("event") == name]
+
+    @cached_property
+    def adapter(self) -> bool:
+        return bool(self.facts.get("adapter"))
+
+    @cached_property
+    def base(self) -> str | None:
+        """The base model of the package that has the run's tokens."""
+        fits = [
+            name for name in bases.names() if saved_facts(bases.FOLDER / name)["fingerprint"] == self.facts["tokenizer"]
+        ]
+        return fits[-1].rpartition("-")[0] if fits else None
+
+    @cached_property
+    def epoch(self) -> float:
+        return max((line["epoch"] for line in self.log if "epoch" in line), default=0.0)
+
+    @cached_property
+    def usual_rate(self) -> float:
+        """What the presets have for a model that is trained like this one."""
+        if not self.settings.get("base"):
+            return resolve(TrainSettings(base=None)).learning_rate
+        kind = self.settings.get("adapter") or ("lora" if self.adapter else "none")
+        return resolve(TrainSettings(base=self.settings["base"], adapter=kind)).learning_rate
+
+    def loss(self, place: float) -> tuple[float, float]:
+        """The mean training loss at the begin (0) to the end (1) of the run, over a tenth of it and 8 steps at least;
+        and its standard error.
+        """
+        losses = self.steps[np.isfinite(self.steps[:, 1]), 1]
+        width = min(max(len(losses) // 10, 8), len(losses))
+        begin = int(place * (len(losses) - width))
+        part = losses[begin : begin + width]
+        return float(part.mean()), float(part.std() / np.sqrt(max(width - 1, 1)))
+
+    def fall(self, begin: float, end: float) -> tuple[float, float]:
+        """How far the training loss fell between two places of the run, and what chance alone may make of that."""
+        (high, before), (low, after) = self.loss(begin), self.loss(end)
+        return high - low, 2 * float(np.hypot(before, after))
+
+    def at_full_rate(self, rows: np.ndarray) -> np.ndarray:
+        """Those rows (step, value) whose step was trained at the full rate."""
+        steps, _, rate = self.steps.T
+        full = steps[rate >= FULL_RATE * rate.max()]
+        return rows[np.isin(rows[:, 0], full)]
+
+    def longer(self) -> str:
+        """The flags that make the run twice as long."""
+        for name in ("max_minutes", "max_steps", "epochs"):
+            if self.settings.get(name):
+                return f"--resume --{name.replace('_', '-')} {2 * self.settings[name]:g}"
+        return "--resume"
+
+
+# --- gathering ---------------------------------------------------------------------------------------------------
+
+
+def is_running(folder: Path) -> bool:
+    """Whether somebody trains into a run's folder now."""
+    try:
+        with claimed(folder):
+            return False
+    except RunError:
+        return True
+
+
+def played_before(folder: Path) -> Iterator[tuple[Score, dict]]:
+    """The newest takes in RUN/takes that were played from nothing, each with its measures and temperature."""
+    files = sorted((folder / "takes").rglob("*.json"), key=os.path.getmtime)
+    for file in files[::-1][:MOST_TAKES]:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        midi = file.with_suffix(".mid")
+        if midi.exists() and not {"prompt", "melody"} & {name for name, value in told["settings"].items() if value}:
+            yield read_midi(midi), _asked(told["measures"], told["temperature"], "chords" in told["settings"])
+
+
+def _asked(measures: dict, temperature: float, charted: bool) -> dict:
+    """What a take says of itself: its temperature and, where chords were asked for, how far it keeps to them."""
+    told = {"temperature": temperature}
+    if charted and None not in (inside := [measures["chord_adherence"], measures["rotated_adherence"]]):
+        told |= dict(zip(("chord_adherence", "rotated_adherence"), inside, strict=True))
+        told["adherence_gain"] = inside[0] - inside[1]
+    return told
+
+
+def play_now(
+    run: Run, corpus: Corpus | None, settings: EvaluateSettings, progress: Callable[[float], None]
+) -> list[tuple[Score, dict]]:
+    """New takes, over the chords of real excerpts where there is a corpus; each with its measures and temperature."""
+    if corpus is not None:
+        length = BARS if run.tokenizer.needs_bars else SECONDS
+        takes = play(run, cut_excerpts(corpus, _split(corpus), length)[0], settings, length, progress=progress)
+    else:
+        chords = CHORDS if run.facts.get("music", {}).get("chords", run.tokenizer.knows_chords) else None
+        asked = {"takes": settings.takes, "temperature": settings.temperature, "seed": settings.seed} | UNAIDED
+        takes = generate(run, chords=chords, bars=BARS, progress=progress, **asked)
+    return [(take.score, _of(take)) for take in takes]
+
+
+def _of(take: Take) -> dict:
+    measures = {name: None if np.isnan(value) else value for name, value in take.measures.items()}
+    return _asked(measures, take.temperature, "chords" in take.settings)
+
+
+def _split(corpus: Corpus) -> str:
+    """The split that real excerpts come from: validation, or what there is."""
+    return next(name for name in ("validation", "test", *SPLITS) if corpus.split(name))
+
+
+def compare(takes: list[tuple[Score, dict]], corpus: Corpus | None) -> tuple[list[dict], list[dict]]:
+    """Measures of takes, and of excerpts of real music that are as long as the middle one of them."""
+    rows = [told for _, told in takes]
+    if not takes or corpus is None:
+        return rows, []
+    tokenizer = corpus.tokenizer
+    whole = [first(score, tokenizer, 1 << 20) for score, _ in takes]
+    length = max(int(np.median([len(score.seams()) - 1 for score in whole])), 2)
+    excerpts = [excerpt.score for excerpt in cut_excerpts(corpus, _split(corpus), length)[0]]
+    chosen = np.unique(np.linspace(0, len(excerpts) - 1, MOST_EXCERPTS).astype(int))
+    ours = [_measured(first(score, tokenizer, length)) for score, _ in takes]
+    return [mine | told for mine, told in zip(ours, rows, strict=True)], [_measured(excerpts[i]) for i in chosen]
+
+
+def _measured(score: Score) -> dict:
+    return measure(score) | {"repeated_figures": repeated_figures(score)}
+
+
+def repeated_figures(score: Score) -> float:
+    """The share of figures that were heard before: 0 to 1. A figure is six intervals on end, notes in the order of
+    their onsets; so transposed figures count, with bars or without.
+    """
+    notes = pitched(score)
+    pitch = notes["pitch"][np.lexsort((notes["pitch"], notes["onset"]))].astype(np.int16)
+    if len(pitch) <= FIGURE:
+        return np.nan
+    figures = np.lib.stride_tricks.sliding_window_view(np.diff(pitch), FIGURE)
+    return 1 - len(np.unique(figures, axis=0)) / len(figures)
+
+
+def values(rows: list[dict], name: str) -> np.ndarray:
+    """One measure of all rows that have it."""
+    found = np.array([row[name] for row in rows if row.get(name) is not None], dtype=np.float64)
+    return found[np.isfinite(found)]

@@ -1,0 +1,1 @@
+"""A run learns: settings, the trainer, adapters, trackers."""

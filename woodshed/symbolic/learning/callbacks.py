@@ -1,0 +1,358 @@
+"""What we hang into the Hugging Face Trainer: the clock and its learning rate, the watch over the loss, the log.
+
+The loop itself is the Trainer's. Imported by train() only, because torch and transformers take seconds to load.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from ...config import read_fields
+from ...errors import FileError, InputError
+from ...log import append_log, draw_loss
+from .muon import Muon, parameter_groups
+from .settings import FLAGS, UNLIMITED, Course, Job, Progress
+from .trackers import tracking
+
+DECAY = 0.2  # the last part of a run, in which the rate falls linearly to 0
+ENDLESS = ("constant", "constant_with_warmup", "inverse_sqrt", "reduce_lr_on_plateau")  # schedules without an end
+SAVE_SECONDS = 600  # at most this much work is lost
+DRAW_SECONDS = 60  # between two pictures of the loss
+WINDOW, MIN_WINDOW = 64, 8  # step losses whose median says what is normal
+JUMP_FACTOR, JUMP = 3, 1.0
+
+
+class Diverged(Exception):
+    """The loss is no longer finite, or jumped far above what it was."""
+
+    def __init__(self, step: int, loss: float, usual: float):
+        self.step = step
+        super().__init__(f"at step {step} the loss was {loss:.3g}, after a median of {usual:.3g}")
+
+
+class Drawn(Dataset):
+    """Rows 0 .. count - 1, over as many epochs as that takes: the whole run is one epoch of the Trainer.
+
+    Drawn in order, so that a resumed run skips to its place without making a row.
+    """
+
+    def __init__(self, rows, count: int):
+        self.rows, self.count = rows, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        return self.rows[index]
+
+
+class Validation:
+    """Nats per token, note and second of music, summed over the batches of one evaluation.
+
+    Only some rows are evaluated; `per` says how many tokens the whole split has to a note and to a second.
+    """
+
+    def __init__(self, per: dict[str, float]):
+        self.per = per
+        self.nats, self.tokens = 0.0, 0
+
+    def __call__(self, batch, compute_result: bool) -> dict[str, float]:
+        count = int((batch.label_ids[:, 1:] != -100).sum())
+        if count:
+            self.nats += float(batch.losses.mean()) * count
+            self.tokens += count
+        if not compute_result:
+            return {}
+        mean = self.nats / max(self.tokens, 1)
+        self.nats, self.tokens = 0.0, 0
+        return {f"nats_per_{unit}": mean * tokens for unit, tokens in self.per.items()}
+
+
+class Pace(TrainerCallback, ExportableState):
+    """How far the run is, in steps and in time; from it follow the rate, the evaluations, the saves and the end."""
+
+    def __init__(self, course: Course, *, steps: int, minutes: float | None, warmup: float, eval_steps: int | None):
+        self.course, self.steps, self.warmup, self.eval_steps = course, steps, warmup, eval_steps
+        self.limit = math.inf if minutes is None else minutes * 60
+        self.began = self.paused = self.saved = self.evaluated = time.monotonic()
+        self.pause = 0.0  # seconds that the last evaluation and save took
+        self.stopped = ""  # the signal that asked for the end
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those before a restart included."""
+        return self.course.seconds + time.monotonic() - self.began
+
+    def done(self, step: int) -> float:
+        """The part of the run that is over, of its steps or of its minutes, whichever is more."""
+        return min(1.0, max(step / self.steps, self.seconds / self.limit))
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, as a share of its peak: a rise, then flat, then a fall to 0."""
+        done = self.done(step)
+        if self.warmup >= 1:
+            rise = (step + 1) / self.warmup
+        else:
+            rise = (done + 1 / self.steps) / self.warmup if self.warmup else 1.0
+        return min(1.0, rise, (1 - done) / DECAY)
+
+    def left(self, step: int, first: int) -> float:
+        """Seconds until the end, from the speed since the step `first` at which this process began."""
+        spent = time.monotonic() - self.began
+        return min((self.steps - step) * spent / max(step - first, 1), max(self.limit - self.seconds, 0.0))
+
+    def stop(self, signal: str) -> None:
+        self.stopped = signal
+
+    def state(self) -> dict:
+        return {"args": {}, "attributes": asdict(replace(self.course, seconds=self.seconds))}
+
+    def due(self, step: int) -> bool:
+        """Whether to evaluate: every `eval_steps`, or every tenth of the run, at most for a tenth of the time."""
+        if self.eval_steps:
+            return step % self.eval_steps == 0
+        tenth = min(self.seconds / max(self.done(step), 1e-9) / 10, SAVE_SECONDS)
+        return time.monotonic() - self.evaluated >= max(tenth, 9 * self.pause)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.began = self.paused = self.saved = self.evaluated = time.monotonic()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.paused = time.monotonic()
+        if self.seconds >= self.limit:
+            control.should_training_stop = control.should_evaluate = control.should_save = True
+        elif self.stopped:
+            control.should_training_stop = control.should_save = True
+        elif not control.should_training_stop:
+            control.should_evaluate = self.due(state.global_step)
+            control.should_save = control.should_evaluate or time.monotonic() - self.saved >= SAVE_SECONDS
+        if args.eval_strategy == "no":
+            control.should_evaluate = False
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        self.evaluated = time.monotonic()
+
+    def on_save(self, args, state, control, **kwargs):
+        self.saved = time.monotonic()
+        self.pause = self.saved - self.paused
+
+
+class Learner(Trainer):
+    """The Trainer, with our learning rate (unless a lr_scheduler_type was asked for), a watch over the loss and
+    evaluations that leave no trace."""
+
+    def __init__(self, *args, pace: Pace, own_rate: bool, muon: bool, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.pace, self.own_rate, self.muon = pace, own_rate, muon
+        self.losses = deque(maxlen=WINDOW)
+        self.step_loss = 0.0
+        self.start = 0  # the step that training goes on from
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs):
+        if resume_from_checkpoint:
+            self.start = int(resume_from_checkpoint.rpartition("-")[2])
+        with tracking(self, self._say):
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _say(self, message: str) -> None:
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, Journal):
+                callback.report(Progress(self.start, message=message))
+
+    def create_optimizer(self, model=None):
+        """Muon, unless --training-args names another optimizer, or what is trained is an adapter."""
+        if self.optimizer is None and self.muon:
+            args = self.args
+            rates = {"lr": args.learning_rate, "betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
+            self.optimizer = Muon(parameter_groups(self.model, args.weight_decay), **rates)
+        return super().create_optimizer(*([] if model is None else [model]))
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        if not self.own_rate or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self.pace.rate)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        """Load them, but keep the rate of these settings: the checkpoint's own would otherwise return with them."""
+        peaks = list(self.lr_scheduler.base_lrs)
+        super()._load_optimizer_and_scheduler(checkpoint)
+        schedule = self.lr_scheduler
+        if checkpoint is None or not isinstance(schedule, LambdaLR):
+            return
+        schedule.base_lrs = peaks
+        schedule._last_lr = [
+            peak * shape(schedule.last_epoch) for peak, shape in zip(peaks, schedule.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(self.optimizer.param_groups, schedule._last_lr, strict=True):
+            group["lr"] = rate
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.step_loss += loss.item()
+        if self.accelerator.sync_gradients:
+            self._watch(self.step_loss)
+            self.step_loss = 0.0
+        return loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        norm = super()._get_grad_norm(model, grad_norm)
+        scaled = getattr(self.accelerator, "scaler", None) is not None  # float16 skips such steps by itself
+        if not scaled and not math.isfinite(norm):  # before the optimizer takes it into the weights
+            raise Diverged(self.state.global_step + 1, float("nan"), float(np.median(self.losses)))
+        return norm
+
+    def _watch(self, loss: float) -> None:
+        usual = float(np.median(self.losses)) if self.losses else loss
+        jumped = len(self.losses) >= MIN_WINDOW and loss > JUMP_FACTOR * usual + JUMP
+        if jumped or not math.isfinite(loss):
+            raise Diverged(self.state.global_step + 1, loss, usual)
+        self.losses.append(loss)
+
+    def _save_checkpoint(self, model, trial):
+        """What Python, safetensors and torch's zip writer each raise on a full disk becomes a FileError."""
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+                raise
+            path = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            raise FileError(path, f"cannot be written: {_refusal(error)}") from None
+
+    def evaluate(self, *args, **kwargs):
+        """Evaluate without drawing from the random numbers of the training, whenever it happens."""
+        with torch.random.fork_rng(devices=[self.args.device] if self.args.device.type == "cuda" else []):
+            return super().evaluate(*args, **kwargs)
+
+
+def _refusal(error: Exception) -> str:
+    """The system's own words in an error of writing; torch does not tell them."""
+    if isinstance(error, RuntimeError):
+        return "not all of it fits on the disk, or the disk fails"
+    return getattr(error, "strerror", None) or str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
+
+
+class Journal(TrainerCallback):
+    """Writes log.jsonl line by line, draws loss.png now and then, and reports the progress."""
+
+    def __init__(self, folder: Path, pace: Pace, report: Callable[[Progress], None], *, ids: int, epoch: float):
+        self.path, self.pace, self.report = folder / "log.jsonl", pace, report
+        self.ids, self.epoch = ids, epoch  # ids in a step, steps in an epoch
+        self.first = 0
+        self.mark: tuple[int, float] = (0, 0.0)  # step and time from which the speed is taken
+        self.drawn = time.monotonic()
+        self.latest = Progress()
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.first = state.global_step
+        self._mark(state)
+
+    def _mark(self, state) -> None:
+        self.mark = state.global_step, time.monotonic()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        state.epoch = state.global_step / self.epoch
+
+    def on_log(self, args, state, control, logs, **kwargs):
+        state.log_history.clear()  # it would be written into every checkpoint; log.jsonl has it
+        if "loss" not in logs:
+            return
+        step, loss, rate = state.global_step, logs["loss"], logs["learning_rate"]
+        speed = self.ids * (step - self.mark[0]) / max(time.monotonic() - self.mark[1], 1e-9)
+        line = {"step": step} | {name: logs[name] for name in ("loss", "learning_rate", "grad_norm", "epoch")}
+        self._write(line | {"ids_per_second": round(speed, 1)})
+        steps = max(step, round(step / max(self.pace.done(step), 1e-9)))
+        self.latest = Progress(step, steps, loss, self.pace.left(step, self.first), rate, speed)
+        self.report(self.latest)
+        self._mark(state)
+
+    def _write(self, line: dict) -> None:
+        append_log(self.path, line | {"seconds": round(self.pace.seconds, 2)})
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        names = [name for name in metrics if name.startswith("eval_nats_per_")]
+        validation = {name.removeprefix("eval_"): metrics[name] for name in names}
+        self._write({"step": state.global_step, "validation": validation})
+        self.report(replace(self.latest, validation=validation))
+        self._mark(state)
+
+    def on_save(self, args, state, control, **kwargs):
+        if time.monotonic() - self.drawn > DRAW_SECONDS:
+            self._draw()
+        self._mark(state)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self._draw()
+
+    def _draw(self) -> None:
+        draw_loss(self.path, self.path.with_name("loss.png"))
+        self.drawn = time.monotonic()
+
+
+def arguments(job: Job, course: Course) -> TrainingArguments:
+    """The TrainingArguments of a job: ours, and over them those of --training-args."""
+    settings = job.settings
+    more = read_fields(settings.training_args, TrainingArguments, "--training-args")
+    for name in more.keys() & FLAGS.keys():
+        raise InputError(f"--training-args {name}: set it with {FLAGS[name]}")
+    schedule = more.get("lr_scheduler_type", "constant")
+    if schedule not in ENDLESS and job.steps == UNLIMITED:
+        told = f"--training-args lr_scheduler_type={schedule} counts steps"
+        raise InputError(f"{told}; add --max-steps or --epochs to --max-minutes")
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    often = "steps" if job.validation else "no"
+    ours = {
+        "output_dir": str(job.out),
+        "max_steps": job.steps,
+        "per_device_train_batch_size": course.batch_size,
+        "per_device_eval_batch_size": course.batch_size,
+        "gradient_accumulation_steps": course.accumulation,
+        "learning_rate": settings.learning_rate * 0.5**course.rollbacks,
+        "warmup_steps": settings.warmup,
+        "seed": settings.seed,
+        "train_sampling_strategy": "sequential",
+        "use_cpu": not (cuda or mps),
+        "bf16": torch.cuda.is_bf16_supported() if cuda else not mps and fast_bf16(),
+        "dataloader_num_workers": min(8, os.cpu_count() or 1) if cuda else 0,  # a row takes milliseconds
+        # Pace decides; the Trainer itself evaluates and saves only at the very end
+        "eval_strategy": often,
+        "save_strategy": "steps",
+        "eval_steps": UNLIMITED,
+        "save_steps": UNLIMITED,
+        "save_total_limit": settings.keep_checkpoints,
+        "metric_for_best_model": "nats_per_note" if "note" in job.per else "nats_per_token",
+        "greater_is_better": False,
+        "batch_eval_metrics": True,
+        "include_for_metrics": ["loss"],
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": settings.tracker,
+        "project": settings.project,
+        "run_name": settings.run_name or job.out.absolute().name,
+        "disable_tqdm": True,
+        "log_level": "error",
+    }
+    try:
+        return TrainingArguments(**ours | more)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"--training-args {' '.join(settings.training_args)}: {error}") from None
+
+
+def fast_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 faster than float32; emulated, it is slower."""
+    return hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("avx512_bf16", False)

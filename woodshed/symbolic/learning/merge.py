@@ -1,0 +1,39 @@
+"""Make an adapter and its base one: a run that needs neither base nor PEFT.
+
+merge("my-style", "my-style-whole") -> Run
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ... import __version__
+from ...errors import InputError, RunError
+from ...files import new_folder, whole, writing
+from ..run import Run, open_run, publish, quiet
+
+
+def merge(run: Run | str | Path, out: str | Path) -> Run:
+    """Write a run with its adapter merged into its base to a new folder, and open it.
+
+    It plays the same, in float32. Takes, log and checkpoints stay with the old run. Raises InputError where `out`
+    exists, RunError for a run without an adapter, or whose base is missing or has changed.
+    """
+    run, out = run if isinstance(run, Run) else open_run(run), Path(out)
+    if not run.facts["adapter"]:
+        raise RunError(run.folder, "it has no adapter to merge; it is whole already")
+    if os.path.lexists(out):
+        raise InputError(f"--out {out} exists already; choose another folder")
+    model = run.model(merge=True)
+    facts = run.facts | {"woodshed": __version__, "base": None, "adapter": False, "parameters": model.num_parameters()}
+    facts["settings"] = facts["settings"] | {"load_in_4bit": False}
+    facts.pop("base_weights")
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    with new_folder(temporary), whole(temporary), writing(out):
+        with quiet():
+            model.save_pretrained(temporary)
+        run.tokenizer.save(temporary)
+        publish(temporary, temporary, facts, model.config)
+        os.replace(temporary, out)
+    return open_run(out)

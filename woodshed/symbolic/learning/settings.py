@@ -1,0 +1,271 @@
+"""How to train: the settings, their presets, what may change when a run goes on, and what one call of train() knows."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ...config import refuse_unknown
+from ...errors import InputError, MissingExtra, RunError
+from ...log import append_log
+
+PRESETS = Path(__file__).with_name("presets")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train. What is None comes from the preset."""
+
+    model: str = "decoder"
+    """The architecture of a new model: decoder (a stock Llama), or another of the models."""
+    size: str = "6m"
+    """The size of a new model, by its parameters."""
+    model_args: tuple[str, ...] = ()
+    """More settings of a new model, as JSON or name=value: hidden_size=256."""
+    base: str | None = "auto"
+    """Start from this: a base model by name (piano), a run, a Hugging Face folder or id. "auto" takes the base model
+    that has the corpus's tokens, "none" (and any setting of a new model) a new one."""
+    preset: str = "auto"
+    """auto (its rate goes by what is trained), quick, balanced, best, or a JSON file of your own with any of these
+    settings; flags win over it."""
+    epochs: float | None = None
+    """Passes over the corpus; without effect where --max-steps is given."""
+    batch_size: int | None = None
+    """Rows that go through the model at once."""
+    learning_rate: float | None = None
+    """The rate after the warm-up; flat until the last fifth of the run, then falling to 0."""
+    adapter: Literal["lora", "ia3", "none"] | None = None
+    """What is trained on a base, which itself stays as it is: lora, or the far smaller ia3. With none all of its
+    weights are trained."""
+    lora_rank: int | None = None
+    """Rank of the LoRA adapter: the more, the more it can learn, and forget."""
+    lora_alpha: float | None = None
+    """Scale of the LoRA adapter; twice the rank where nothing says otherwise."""
+    lora_dropout: float | None = None
+    """Dropout within the LoRA adapter."""
+    lora_args: tuple[str, ...] = ()
+    """Any other field of peft's LoraConfig, as JSON or name=value."""
+    load_in_4bit: bool = False
+    """QLoRA: keep the weights of the base in 4 bits, in a sixth of their memory, while its adapter is trained."""
+    gradient_accumulation: int = 1
+    """Batches that make one step together."""
+    max_seq_len: int = 2048
+    """Ids in a row."""
+    max_steps: int | None = None
+    """Stop after so many steps."""
+    max_minutes: float | None = None
+    """Stop after so many minutes of training, over all restarts together."""
+    warmup: float = 0.02
+    """The part of the run in which the rate rises; 1 or more counts steps."""
+    eval_steps: int | None = None
+    """Validate and save every so many steps; by default every tenth of the run, for a tenth of the time at most."""
+    eval_rows: int = 64
+    """Rows of the validation split to evaluate, always the same."""
+    keep_checkpoints: int = 3
+    """Checkpoints to keep, the best and the last among them."""
+    seed: int = 0
+    """Seeds the weights, the order of the rows and the dropout."""
+    threads: int | None = None
+    """CPU threads; by default as many as there are cores with nothing to do."""
+    tracker: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
+    """Also show settings, curves and sample takes in Weights & Biases (offline, unless the environment says
+    WANDB_MODE=online), Trackio or TensorBoard."""
+    project: str = "woodshed"
+    """The tracker's project."""
+    run_name: str | None = None
+    """The run's name in the tracker; by default that of --out."""
+    training_args: tuple[str, ...] = ()
+    """Any field of Hugging Face's TrainingArguments, as JSON or name=value: weight_decay=0.1."""
+    resume: bool = False
+    """Go on with the run in --out, with its settings."""
+
+
+# What may change when a run goes on: its length, its rate, and what leaves the losses alone.
+LIMITS = ("epochs", "max_steps", "max_minutes")
+TRACKING = {"tracker", "project", "run_name"}
+FREE = {*LIMITS, *TRACKING, "preset", "learning_rate", "warmup", "eval_steps", "keep_checkpoints", "threads", "resume"}
+COUNTS = ("eval_steps", "eval_rows", "keep_checkpoints", "threads")
+LORA = ("lora_rank", "lora_alpha", "lora_dropout")
+ADAPTER = ("adapter", *LORA, "lora_args")
+# TrainingArguments that have a flag of their own.
+FLAGS = {
+    "output_dir": "--out",
+    "per_device_train_batch_size": "--batch-size",
+    "num_train_epochs": "--epochs",
+    "gradient_accumulation_steps": "--gradient-accumulation",
+    "warmup_steps": "--warmup",
+    "save_steps": "--eval-steps",
+    "save_total_limit": "--keep-checkpoints",
+    "report_to": "--tracker",
+    "run_name": "--run-name",
+    "project": "--project",
+    "resume_from_checkpoint": "--resume",
+} | {name: "--" + name.replace("_", "-") for name in ("learning_rate", "max_steps", "eval_steps", "seed")}
+
+
+def resolve(settings: TrainSettings) -> TrainSettings:
+    """Fill from the preset what was not set, and check the values."""
+    given, new = _given(settings), settings.base is None
+    chosen = _preset(settings.preset, new=new, adapter="none" if new else settings.adapter)
+    if "lora_rank" in given:
+        chosen.pop("lora_alpha", None)
+    if given.keys() & LIMITS:
+        chosen = {name: value for name, value in chosen.items() if name not in LIMITS}
+    settings = replace(settings, **chosen | given)
+    if settings.lora_rank and settings.lora_alpha is None:
+        settings = replace(settings, lora_alpha=2 * settings.lora_rank)
+    check(settings)
+    return settings
+
+
+def resumed(given: TrainSettings, saved: dict, out: Path) -> TrainSettings:
+    """The settings of a run that goes on: those saved with it, and what is given now.
+
+    What would change its losses is refused by name. A setting counts as given where it is not the default.
+    """
+    was, now = TrainSettings(**_as_now(saved)), _given(given)
+    if "preset" in now:
+        preset = _preset(given.preset, new=was.base is None, adapter=was.adapter)
+        now = {name: value for name, value in preset.items() if name not in ADAPTER} | now
+    for name in now.keys() - FREE:
+        if now[name] != getattr(was, name):
+            reason = f"{flag(name)} was {getattr(was, name)}, now it is {now[name]}: that would be another run"
+            raise RunError(out, f"{reason}; leave it as it was, or choose another --out")
+    if now.keys() & LIMITS:
+        now = dict.fromkeys(LIMITS) | now
+    settings = replace(was, **now | {"resume": False})
+    check(settings)
+    return settings
+
+
+def asks_for_new(settings: TrainSettings) -> str:
+    """The first setting that only a new model can have; empty where there is none."""
+    given = _given(settings)
+    return next((name for name in ("model", "size", "model_args") if name in given), "")
+
+
+def flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _given(settings: TrainSettings) -> dict:
+    unset = TrainSettings()
+    values = {item.name: getattr(settings, item.name) for item in fields(TrainSettings)}
+    return {name: value for name, value in values.items() if value != getattr(unset, name)}
+
+
+def _tuples(values: dict) -> dict:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _as_now(saved: dict) -> dict:
+    """The settings of a run, also of one from before --adapter, when a rank of 0 said that all weights are trained."""
+    if "adapter" not in saved:
+        saved = saved | ({"adapter": "lora"} if saved["lora_rank"] else {"adapter": "none"} | dict.fromkeys(LORA))
+    return _tuples(saved)
+
+
+def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
+    """The settings of a preset for a `new` model or for a base with an adapter (None: the preset's own)."""
+    shipped = {path.stem: path for path in PRESETS.glob("*.json")}
+    path = shipped.get(name, Path(name))
+    try:
+        own = json.loads(path.read_text(encoding="utf-8"))
+        preset = json.loads(shipped[TrainSettings.preset].read_text(encoding="utf-8")) | own
+    except (OSError, ValueError, TypeError) as error:
+        choice = ", ".join(sorted(shipped))
+        raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
+    refuse_unknown(own, TrainSettings, f"--preset {name}")
+    preset["adapter"] = adapter or preset["adapter"]
+    if preset["adapter"] != "lora":
+        preset = {key: value for key, value in preset.items() if key not in LORA}
+    if isinstance(preset["learning_rate"], dict):
+        preset["learning_rate"] = preset["learning_rate"]["new" if new else preset["adapter"]]
+    return _tuples(preset)
+
+
+def check(settings: TrainSettings) -> None:
+    """An InputError for a value that cannot work, with its flag."""
+    for name in (*LIMITS, "batch_size", "learning_rate", "lora_alpha", "gradient_accumulation", "max_seq_len", *COUNTS):
+        value = getattr(settings, name)
+        if value is not None and not value > 0:
+            raise InputError(f"{flag(name)} {value}: give more than 0")
+    _check_adapter(settings)
+    if settings.base not in (None, "auto") and (new := asks_for_new(settings)):
+        raise InputError(f"{flag(new)} is for a new model; --base {settings.base} brings its own")
+    if settings.tracker != "none" and not importlib.util.find_spec(settings.tracker):
+        raise MissingExtra(settings.tracker, settings.tracker)
+
+
+def _check_adapter(settings: TrainSettings) -> None:
+    new, lora = settings.base is None, settings.adapter == "lora"
+    if new and (given := [name for name in ADAPTER if getattr(settings, name) not in (None, "none", ())]):
+        raise InputError(f"{flag(given[0])}: a new model has nothing to adapt; add --base, or leave it out")
+    if settings.load_in_4bit and settings.adapter == "none":
+        why = "a new model has no weights yet" if new else "weights in 4 bits cannot be trained"
+        raise InputError(f"--load-in-4bit: {why}; train an adapter on a --base, or leave it out")
+    for name in ADAPTER[1:]:
+        if getattr(settings, name) not in (None, ()) and not lora:
+            raise InputError(f"{flag(name)} {getattr(settings, name)}: that is for --adapter lora; leave it out")
+    if lora and not settings.lora_rank > 0:
+        raise InputError(f"--lora-rank {settings.lora_rank}: give 1 or more; --adapter none trains all weights")
+    if lora and not 0 <= settings.lora_dropout < 1:
+        raise InputError(f"--lora-dropout {settings.lora_dropout}: give 0 or more, less than 1")
+    if settings.load_in_4bit and not importlib.util.find_spec("bitsandbytes"):
+        raise MissingExtra("bitsandbytes", "qlora")
+
+
+# --- one call of train() ------------------------------------------------------------------------------------------
+
+UNLIMITED = 2**31  # steps, where only the minutes are limited
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of training, the `validation` after a step, or (`message`) something worth knowing."""
+
+    step: int = 0
+    steps: int = 0  # in all; an estimate where the minutes are limited
+    loss: float = math.nan  # nats per token
+    seconds_left: float = math.nan
+    learning_rate: float = math.nan
+    ids_per_second: float = math.nan
+    validation: dict[str, float] = field(default_factory=dict)  # nats_per_token, nats_per_note, nats_per_second
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a run has come to on its way; every checkpoint keeps it."""
+
+    batch_size: int
+    accumulation: int
+    threads: int
+    rollbacks: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of train(), with all that is decided before the first step."""
+
+    corpus: Any
+    out: Path
+    settings: TrainSettings
+    report: Callable[[Progress], None]
+    facts: dict
+    rows: Any
+    steps: int
+    validation: Any  # rows, or None
+    per: dict[str, float]  # tokens to a token, a note, a second
+
+    def say(self, message: str, **event) -> None:
+        """Tell a message; with step=... and event=..., log it too."""
+        self.report(Progress(event.get("step", 0), self.steps, message=message))
+        if event:
+            append_log(self.out / "log.jsonl", event | {"message": message})

@@ -1,0 +1,345 @@
+"""Train a next-token model on a corpus with the Hugging Face Trainer; the result is a Run.
+
+    train("corpus", "my-style", base="piano", preset="quick", report=print) -> Run
+
+The settings are settings.py, what hangs in the Trainer's loop is callbacks.py; here is what goes on around the loop:
+what is decided before the first step, what happens when the loss jumps or the memory ends, and how a run is closed.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ... import __version__
+from ... import log as logs
+from ...config import read_fields
+from ...errors import EmptyCorpus, FileError, InputError, RunError
+from ...files import new_folder, seen_from, writing
+from ...jobs import claimed, free_threads, stop_on_signals, threads
+from .. import bases
+from .. import run as runs
+from ..data.corpus import open_corpus
+from ..run import Run, checkpoints
+from . import adapters
+from .settings import UNLIMITED, Course, Job, TrainSettings, asks_for_new, resolve, resumed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from .callbacks import Diverged, Learner
+
+MAX_ROLLBACKS = 3
+
+
+def train(
+    corpus,
+    out: str | Path,
+    settings: TrainSettings | None = None,
+    *,
+    report=None,
+    facts: dict | None = None,
+    **keywords,
+) -> Run:
+    """Train on a corpus (or its folder) into the folder `out`, and open the run.
+
+    `keywords` are fields of TrainSettings. `report` is called with a Progress after every step; `facts` (style name,
+    medians of the corpus, ...) go into run.json. Ctrl-C and SIGTERM save a checkpoint and end the run early.
+    Raises InputError for settings that cannot work, RunError for a run or base that does not fit, EmptyCorpus, and
+    FileError where the run cannot be written (a full disk): what is there by then can be resumed.
+    """
+    settings = replace(settings or TrainSettings(), **keywords)
+    if isinstance(corpus, str | os.PathLike):
+        corpus = open_corpus(corpus)
+    job = _job(corpus, Path(out), settings, report=report or (lambda progress: None), facts=facts or {})
+    with _claimed(job.out, resume=settings.resume):
+        return _trained(job)
+
+
+def _trained(job: Job) -> Run:
+    """Attempts, each from the newest checkpoint on, until one comes to the end."""
+    from .callbacks import Diverged
+
+    course = _course(job)
+    while True:
+        began = time.monotonic()
+        try:
+            with threads(course.threads), runs.quiet():
+                return _attempt(job, course)
+        except Diverged as trouble:
+            course = _slower(job, course, trouble)
+        except FileError as trouble:
+            raise _resumable(job, trouble) from None
+        except RuntimeError as trouble:
+            if not _out_of_memory(trouble):
+                raise
+            course = _smaller(job, course)
+        course = replace(course, seconds=course.seconds + time.monotonic() - began)
+        gc.collect()  # the model of the failed attempt
+
+
+# --- before the first step -------------------------------------------------------------------------------------
+
+
+def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> Job:
+    if settings.base != "auto":
+        settings = replace(settings, base=_named_base(settings.base, out))
+    if resume := settings.resume:
+        saved = runs.read_facts(out)
+        settings, facts = _resumed(settings, saved, corpus, out), saved | facts | {"finished": False}
+    else:
+        _refuse_occupied(out)
+        if settings.base == "auto":
+            settings = replace(settings, base=None if asks_for_new(settings) else bases.fitting(corpus.tokenizer))
+        settings = _fitted(resolve(settings), out)
+        facts = _facts(corpus, out, settings) | facts
+    rows = corpus.training_rows(settings.max_seq_len, seed=settings.seed)
+    if not len(rows):
+        raise EmptyCorpus(f"{corpus.folder}: no music to train on; prepare it with more files")
+    steps = _steps(settings, len(rows))
+    if resume:
+        _refuse_finished(out, saved, steps, settings)
+    return Job(corpus, out, settings, report, facts, rows, steps, *_validation(corpus, settings))
+
+
+def _named_base(base: str | None, out: Path) -> str | None:
+    """A local base as a path relative to the run, so that both can move together; one of the package with its version;
+    a Hugging Face id as it is."""
+    if base in (None, "none"):
+        return None
+    if Path(base).is_dir():
+        return seen_from(out, base)
+    ours = bases.find(base)
+    return ours.name if ours else base
+
+
+def _fitted(settings: TrainSettings, out: Path) -> TrainSettings:
+    """Rows no longer than the base takes: shortened where the length is the default, else an InputError."""
+    longest = runs.longest(runs.find_base(settings.base, out)) if settings.base else None
+    if longest is None or settings.max_seq_len <= longest:
+        return settings
+    if settings.max_seq_len != TrainSettings.max_seq_len:
+        raise InputError(f"--max-seq-len {settings.max_seq_len}: the base {settings.base} takes at most {longest}")
+    return replace(settings, max_seq_len=longest)
+
+
+def _steps(settings: TrainSettings, rows: int) -> int:
+    if settings.max_steps or not settings.epochs:
+        return settings.max_steps or UNLIMITED
+    return math.ceil(settings.epochs * rows / (settings.batch_size * settings.gradient_accumulation))
+
+
+def _refuse_occupied(out: Path) -> None:
+    if os.path.isfile(out):
+        raise InputError(f"--out {out} is a file; choose another folder")
+    with writing(out):
+        occupied = out.exists() and any(out.iterdir())
+    if occupied:
+        what = "holds a run already; add --resume" if (out / runs.FACTS).exists() else "is not empty; clear it"
+        raise InputError(f"--out {out} {what}, or choose another folder")
+
+
+@contextmanager
+def _claimed(out: Path, *, resume: bool) -> Iterator[None]:
+    """The folder of the run, ours alone."""
+    with new_folder(out), claimed(out):
+        if not resume:
+            _refuse_occupied(out)  # another training may have been quicker
+        yield
+
+
+def _facts(corpus, out: Path, settings: TrainSettings) -> dict:
+    """What run.json says from the start, so that a run can be resumed from its first step on."""
+    facts = {"woodshed": __version__, "style": Path(corpus.folder).name, "music": corpus.music}
+    facts |= {"corpus": corpus.fingerprint, "corpus_folder": seen_from(out, corpus.folder)}
+    facts |= {"tokenizer": corpus.tokenizer.fingerprint}
+    facts |= {"model": settings.model, "base": settings.base, "adapter": settings.adapter != "none"}
+    if settings.base is not None:
+        base = runs.find_base(settings.base, out)
+        adapters.unknown_ids(base, corpus.tokenizer)
+        facts |= {"model": None, "base_weights": runs.weights_digest(base)}
+    return facts | {"settings": asdict(settings), "finished": False}
+
+
+def _resumed(settings: TrainSettings, facts: dict, corpus, out: Path) -> TrainSettings:
+    if corpus.fingerprint != facts["corpus"]:
+        raise RunError(
+            out, f"it learns from corpus {facts['corpus']}, this is {corpus.fingerprint}; give its own corpus"
+        )
+    settings = resumed(settings, facts["settings"], out)
+    if facts.get("step") and not checkpoints(out):
+        raise RunError(out, "it holds no checkpoint to go on from; train a new run with this one as its --base")
+    if settings.adapter != "none":
+        runs.own_base(out, facts)
+    return settings
+
+
+def _refuse_finished(out: Path, facts: dict, steps: int, settings: TrainSettings) -> None:
+    late = settings.max_minutes is not None and facts.get("seconds", 0) >= settings.max_minutes * 60
+    if facts["finished"] and (facts["step"] >= steps or late):
+        reason = f"it has finished, at step {facts['step']:,}"
+        raise RunError(out, f"{reason}; to go on, give more with --epochs, --max-steps or --max-minutes")
+
+
+def _validation(corpus, settings: TrainSettings) -> tuple[list | None, dict[str, float]]:
+    """Rows spread evenly over the validation split, and how many tokens the whole split has to each unit."""
+    rows = corpus.evaluation_rows("validation", settings.max_seq_len)
+    if not len(rows):
+        return None, {}
+    tokens = sum(int((rows[i]["labels"][1:] != -100).sum()) for i in range(len(rows)))
+    count = min(len(rows), settings.eval_rows)
+    chosen = [rows[i * len(rows) // count] for i in range(count)]
+    units = {"note": rows.notes, "second": rows.seconds}
+    return chosen, {"token": 1.0} | {unit: tokens / total for unit, total in units.items() if total}
+
+
+def _course(job: Job) -> Course:
+    """Where the run stands: at its newest checkpoint, or at the start. Checkpoints that a kill broke are removed."""
+    found = _whole_checkpoints(job.out)
+    settings, threads = job.settings, job.settings.threads
+    if not found:
+        return Course(settings.batch_size, settings.gradient_accumulation, threads or free_threads())
+    state = json.loads((found[max(found)] / "trainer_state.json").read_text(encoding="utf-8"))
+    course = Course(**state["stateful_callbacks"]["Pace"]["attributes"])
+    return replace(course, threads=threads or course.threads)
+
+
+def _whole_checkpoints(out: Path) -> dict[int, Path]:
+    """The checkpoints of a run; what there is of others is removed."""
+    found = checkpoints(out)
+    for path in set(out.glob("checkpoint-*")) - set(found.values()):
+        shutil.rmtree(path)
+    return found
+
+
+# --- one attempt: from the newest checkpoint to the end ---------------------------------------------------------
+
+
+def _attempt(job: Job, course: Course) -> Run:
+    found, learner = checkpoints(job.out), _learner(job, course)
+    runs.write_facts(job.out, job.facts)
+    with writing(job.out):
+        job.corpus.tokenizer.save(job.out)
+    logs.rewind_log(job.out / "log.jsonl", max(found, default=0))
+    with stop_on_signals(learner.pace.stop):
+        learner.train(resume_from_checkpoint=str(found[max(found)]) if found else None)
+    return _finish(job, learner)
+
+
+def _model(job: Job, *, half: bool) -> PreTrainedModel:
+    """The model to train; `half` says that it is trained in bfloat16."""
+    from transformers import set_seed
+
+    from .. import models
+
+    settings, tokenizer = job.settings, job.corpus.tokenizer
+    set_seed(settings.seed)
+    if settings.base is None:
+        more = read_fields(settings.model_args, None, "--model-args")
+        sizes = {"vocab_size": tokenizer.vocab_size, "max_seq_len": settings.max_seq_len}
+        model = models.make(settings.model, size=settings.size, **sizes, **more)
+        models.share_features(model, tokenizer.features)
+        return model
+    base = runs.find_base(settings.base, job.out)
+    model = runs.load_base(base, tokenizer)
+    if settings.adapter == "none":
+        return model
+    return adapters.adapt(model, settings, fresh=adapters.unknown_ids(base, tokenizer), half=half)
+
+
+def _learner(job: Job, course: Course) -> Learner:
+    from torch.utils.data import Subset
+    from transformers import PrinterCallback
+
+    from .callbacks import Drawn, Journal, Learner, Pace, Validation, arguments
+
+    settings, per_step = job.settings, course.batch_size * course.accumulation
+    args = arguments(job, course)
+    model = _model(job, half=args.bf16)
+    if not course.rollbacks:
+        total, trained = adapters.count(model)
+        job.facts.update(parameters=total, trainable=trained)
+        if settings.base:
+            job.say(f"Starting from {settings.base}")
+        job.say(f"Total parameters {total:,} / Trainable parameters {trained:,} ({trained / total:.2%})")
+    asked = read_fields(settings.training_args, None, "--training-args")
+    limits = {"steps": job.steps, "minutes": settings.max_minutes}
+    pace = Pace(course, **limits, warmup=settings.warmup, eval_steps=settings.eval_steps)
+    ids, epoch = per_step * settings.max_seq_len, len(job.rows) / per_step
+    learner = Learner(
+        model=model,
+        args=args,
+        train_dataset=Drawn(job.rows, job.steps * per_step),
+        eval_dataset=job.validation and Subset(job.validation, range(len(job.validation))),
+        compute_metrics=Validation(job.per),
+        callbacks=[Journal(job.out, pace, job.report, ids=ids, epoch=epoch), pace],
+        pace=pace,
+        own_rate="lr_scheduler_type" not in asked,
+        muon="optim" not in asked and settings.adapter == "none",
+    )
+    learner.remove_callback(PrinterCallback)
+    return learner
+
+
+def _finish(job: Job, learner: Learner) -> Run:
+    """Publish the best checkpoint (without validation: the last)."""
+    step, found = learner.state.global_step, checkpoints(job.out)
+    best = learner.state.best_global_step
+    best = best if best in found else max(found)
+    log = logs.read_log(job.out / "log.jsonl")
+    validation = [line["validation"] for line in log if line["step"] == best and "validation" in line]
+    facts = job.facts | {"settings": asdict(job.settings), "step": step, "best_step": best}
+    facts |= {"seconds": round(learner.pace.seconds, 1), "validation": validation[-1] if validation else {}}
+    if stopped := learner.pace.stopped:
+        job.say(f"stopped at step {step:,} by {stopped}, saved; go on with --resume", step=step, event="stopped")
+    return runs.publish(job.out, found[best], facts | {"finished": not stopped}, learner.model.config)
+
+
+# --- when something goes wrong ----------------------------------------------------------------------------------
+
+
+def _slower(job: Job, course: Course, trouble: Diverged) -> Course:
+    """Back to the last checkpoint, at half the rate; after three times of that, an error with advice."""
+    rate = job.settings.learning_rate * 0.5 ** (course.rollbacks + 1)
+    if course.rollbacks == MAX_ROLLBACKS:
+        advice = f"try --learning-rate {rate / 2:.1g}, --warmup 0.1, or look at the corpus with woodshed inspect"
+        raise InputError(f"training diverged {MAX_ROLLBACKS + 1} times: {trouble}; {advice}") from None
+    step = max(checkpoints(job.out), default=0)
+    message = f"{trouble}: back to step {step:,}, on at learning rate {rate:.3g}"
+    job.say(message, step=trouble.step, event="rollback")
+    return replace(course, rollbacks=course.rollbacks + 1)
+
+
+def _resumable(job: Job, trouble: FileError) -> FileError:
+    """What could not be written, and from where --resume goes on."""
+    if not (job.out / runs.FACTS).exists():
+        return trouble
+    step = max(_whole_checkpoints(job.out), default=0)
+    return FileError(trouble.path, f"{trouble.reason}; put that right, then go on from step {step:,} with --resume")
+
+
+def _out_of_memory(trouble: RuntimeError) -> bool:
+    import torch
+
+    return isinstance(trouble, torch.OutOfMemoryError) or "can't allocate memory" in str(trouble)
+
+
+def _smaller(job: Job, course: Course) -> Course:
+    """Half the rows at once (or the next smaller divisor), as many in a step as before."""
+    rows = course.batch_size * course.accumulation
+    if course.batch_size == 1:
+        advice = "try a smaller --max-seq-len, a smaller --size, or --load-in-4bit on a --base"
+        raise InputError(f"out of memory with a single row of {job.settings.max_seq_len} ids; {advice}") from None
+    size = max(size for size in range(1, course.batch_size // 2 + 1) if rows % size == 0)
+    message = f"out of memory: {size} rows at once instead of {course.batch_size}, {rows // size} times a step"
+    job.say(message, step=max(checkpoints(job.out), default=0), event="out of memory")
+    return replace(course, batch_size=size, accumulation=rows // size)

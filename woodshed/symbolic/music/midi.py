@@ -1,0 +1,377 @@
+"""MIDI files in and out, without loss: reading what `write_midi` wrote gives the same Score, to the tick.
+
+Reading goes through `smf.py` and not symusic, because a Score needs what symusic 0.6 leaves out: it drops notes
+without an end, refuses a file for one value out of range, and gives neither channels nor text events. The tests read
+the same files with symusic and mido and compare.
+
+What a Score knows and MIDI has no word for stands in text events, which a DAW shows or ignores: the part of each
+track, free time, and that the markers are chords.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import FileError, InputError
+from ...files import write_file
+from . import smf
+from .chords import Chord, parse_chord, spell
+from .score import CHORD, DEFAULT_USEC, FREE_TICKS, METRE, NOTE, PARTS, PEDAL, TEMPO, Score, Track, array
+from .smf import CONTROL, LYRIC, MARKER, NAME, NOTE_OFF, NOTE_ON, PROGRAM, SET_TEMPO, SIGNATURE, TEXT, Events, Meta
+
+MAX_BYTES = 8 * 2**20
+MAX_NOTES = 500_000
+MAX_TRACKS = 256  # a Score counts them in a byte
+MAX_HOURS = 6
+MAX_QUARTERS = 400_000  # six hours at 1,100 bpm: bounds the number of bars and beats
+MAX_USEC = 2**24 - 1
+
+DRUM_CHANNEL, SUSTAIN = 9, 64
+CHANNELS = tuple(channel for channel in range(16) if channel != DRUM_CHANNEL)
+OFF, ON, CC = 0, 1, 2  # the types in `events`
+MARK = "woodshed: "
+FREE, CHORDS, PART = MARK + "free time", MARK + "chords", MARK + "part "
+
+
+# --- files to scores ------------------------------------------------------------------------------------------
+
+
+def midi_files(folder: str | Path) -> list[Path]:
+    """All .mid and .midi files in a folder and its subfolders, sorted; hidden ones (`._song.mid`) are left out."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileError(folder, "no such folder")
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi"))
+    shown = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path in shown if path.is_file())
+
+
+def read_midi(path: str | Path, warn: Callable[[str], None] | None = None) -> Score:
+    """Read a MIDI file, type 0 or 1: one track for each channel of each MIDI track that has notes.
+
+    A track's program is the one at its first note; channel 10 is drums; its part is "other" unless Woodshed wrote
+    the file. Each pitch of a track sounds once at a time. Chords come from markers, or else from lyrics or text
+    events of which all are chords. SMPTE time becomes free time. Values out of range are clipped, notes without an
+    end are closed at the end of their track: `warn` is told, a line for each. Raises FileError with the reason.
+    """
+    return parse_midi(_load(path), path=path, warn=warn)
+
+
+def parse_midi(data: bytes, *, path: str | Path = "<bytes>", warn: Callable[[str], None] | None = None) -> Score:
+    """The Score in the bytes of a MIDI file, as `read_midi`; `path` is only for messages."""
+    try:
+        events = smf.decode(data)
+        score, hanging = _score(events)
+    except ValueError as error:
+        raise FileError(path, str(error)) from None
+    slips, more = events.slips, len(events.slips) - 1
+    lines = [slips[0] + (f" (and {more} more)" if more else "")] if slips else []
+    if hanging:
+        lines.append(f"{hanging} {'note has' if hanging == 1 else 'notes have'} no end, closed at the end of the track")
+    for line in lines if warn else ():
+        warn(line)
+    return score
+
+
+def read_texts(path: str | Path) -> list[str]:
+    """The text events of a MIDI file in order: the `texts` of `write_midi`, without the marks Woodshed adds."""
+    data = _load(path)
+    try:
+        metas = smf.decode(data).metas
+    except ValueError as error:
+        raise FileError(path, str(error)) from None
+    texts = [meta.text for meta in metas if meta.kind == TEXT]
+    return [text for text in texts if text and not text.startswith(MARK)]
+
+
+def _load(path: str | Path) -> bytes:
+    path = Path(path)
+    if not path.is_file():
+        raise FileError(path, "not a file" if path.exists() else "no such file")
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise FileError(path, f"{size / 2**20:.1f} MiB; a MIDI file may have {MAX_BYTES // 2**20}")
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(path, error.strerror or str(error)) from None
+
+
+def _score(events: Events) -> tuple[Score, int]:
+    """Events to a Score, and how many notes had to be closed at the end of their track."""
+    notes, owners, hanging = _notes(events)
+    keys = np.flatnonzero(np.bincount(owners))
+    if len(keys) > MAX_TRACKS:
+        raise ValueError(f"{len(keys)} tracks with notes; at most {MAX_TRACKS}")
+    notes["track"] = np.searchsorted(keys, owners)
+    seconds = bool(events.division & 0x8000)
+    ticks_per_quarter, tempos = _smpte(events.division) if seconds else (events.division, _tempos(events.metas))
+    marks = {meta.text for meta in events.metas if meta.kind == TEXT and meta.data.startswith(MARK.encode())}
+    score = Score(
+        notes=notes,
+        pedals=_pedals(events, keys),
+        tempos=tempos,
+        metres=_metres(events.metas),
+        chords=_chords(events.metas, ours=CHORDS in marks),
+        tracks=_tracks(events, keys),
+        ticks_per_quarter=ticks_per_quarter,
+    ).without_overlaps()
+    _check_length(score)
+    if FREE in marks and ticks_per_quarter == FREE_TICKS and score.tempos.tolist() == [(0, DEFAULT_USEC)]:
+        return score.replace(free=True), hanging
+    return (score.freed() if seconds or FREE in marks else score), hanging
+
+
+def _check_length(score: Score) -> None:
+    hours = float(score.seconds(score.end)) / 3600
+    if hours > MAX_HOURS:
+        raise ValueError(f"lasts {hours:.1f} hours; at most {MAX_HOURS}")
+    if score.end > MAX_QUARTERS * score.ticks_per_quarter:
+        raise ValueError(f"{score.end // score.ticks_per_quarter} quarter notes long; at most {MAX_QUARTERS}")
+
+
+def _notes(events: Events) -> tuple[np.ndarray, np.ndarray, int]:
+    """Note rows, their keys, and how many had no end: each note-off ends the earliest note of its pitch that sounds."""
+    at = np.flatnonzero((events.kind == NOTE_ON) | (events.kind == NOTE_OFF))
+    voice = events.key[at] * 128 + events.data[at, 0]
+    small = np.min_scalar_type(voice.max(initial=0))  # 16 bits sort several times as fast as 64
+    order = np.argsort(voice.astype(small), kind="stable")
+    at, voice = at[order], voice[order]
+    voice = np.cumsum(np.diff(voice, prepend=voice[:1]) > 0)
+    starts = (events.kind[at] == NOTE_ON) & (events.data[at, 1] > 0)
+    if np.count_nonzero(starts) > MAX_NOTES:
+        raise ValueError(f"{np.count_nonzero(starts)} notes; at most {MAX_NOTES}")
+    ends_a_note = ~starts & ~_stray(starts, voice)
+    on, off = at[starts], at[ends_a_note]
+    ons, offs = (np.bincount(voice[which], minlength=len(at) + 1) for which in (starts, ends_a_note))
+    mine = voice[starts]
+    rank = np.arange(len(on)) - (np.cumsum(ons) - ons)[mine]
+    ended = rank < offs[mine]
+    until = np.full(len(events.tick), -2)  # -2 is no note, -1 a note without an end
+    until[on] = -1
+    until[on[ended]] = events.tick[off[(np.cumsum(offs) - offs)[mine][ended] + rank[ended]]]
+    on = np.flatnonzero(until > -2)  # in the order of the file
+    onset, end, key = events.tick[on], until[on], events.key[on]
+    end = np.where(end < 0, events.ends[key // 16], end)
+    notes = np.empty(len(on), NOTE)
+    notes["onset"], notes["duration"] = onset, np.maximum(end - onset, 1)
+    notes["pitch"], notes["velocity"] = events.data[on, 0], events.data[on, 1]
+    return notes, key, len(on) - int(np.count_nonzero(ended))
+
+
+def _stray(starts: np.ndarray, voice: np.ndarray) -> np.ndarray:
+    """Which note-offs find no note sounding; `voice` counts 0, 1, 2 ... and is sorted."""
+    step = np.where(starts, 1, -1)
+    total = np.cumsum(step)
+    first = np.append(True, np.diff(voice) > 0)[: len(voice)]
+    zero = -voice * (len(voice) + 1)  # each voice starts below the last one's lowest: one running minimum does for all
+    sounding = total - (total - step)[first][voice] + zero
+    lowest = np.minimum.accumulate(np.minimum(sounding, zero))
+    return sounding < np.minimum(np.append(0, lowest[:-1])[: len(voice)], zero)
+
+
+def _tracks(events: Events, keys: np.ndarray) -> tuple[Track, ...]:
+    """A track for each key: name and part of its MIDI track, program of its channel at the first note."""
+    names = {meta.track: meta.text for meta in reversed(events.metas) if meta.kind == NAME}
+    parts = _parts(events.metas)
+    sounding = (events.kind == NOTE_ON) & (events.data[:, 1] > 0)
+    changes = np.flatnonzero(events.kind == PROGRAM)
+    tracks = []
+    for key in keys.tolist():
+        first = np.argmax(sounding & (events.key == key)) if len(changes) else 0
+        mine = changes[(events.key[changes] == key) & (changes < first)]
+        program = int(events.data[mine[-1], 0]) if len(mine) else 0
+        name, part = names.get(key // 16, ""), parts.get(key // 16, "other")
+        tracks.append(Track(name, program, key % 16 == DRUM_CHANNEL, part))
+    return tuple(tracks)
+
+
+def _parts(metas: list[Meta]) -> dict[int, str]:
+    """The part Woodshed noted for each MIDI track. Several in one track (a DAW merged them) say nothing."""
+    noted: dict[int, set[str]] = {}
+    for meta in metas:
+        if meta.kind == TEXT and meta.data.startswith(PART.encode()):
+            noted.setdefault(meta.track, set()).add(meta.text.removeprefix(PART))
+    return {track: parts.pop() for track, parts in noted.items() if len(parts) == 1 and parts <= set(PARTS)}
+
+
+def _pedals(events: Events, keys: np.ndarray) -> np.ndarray:
+    """Controller 64 of the tracks that have notes; from a track without, it goes to all of that channel.
+
+    A value that only repeats the one before is left out.
+    """
+    at = np.flatnonzero((events.kind == CONTROL) & (events.data[:, 0] == SUSTAIN))
+    if not len(at):
+        return array((), PEDAL)
+    source, keys = events.key[at], keys.tolist()
+    pairs = [(track, source == key) for track, key in enumerate(keys)]
+    for orphan in set(np.flatnonzero(np.bincount(source)).tolist()) - set(keys):
+        pairs += [(track, source == orphan) for track, key in enumerate(keys) if key % 16 == orphan % 16]
+    mine = np.concatenate([at[:0], *(at[which] for _, which in pairs)])
+    pedals = np.empty(len(mine), PEDAL)
+    pedals["tick"], pedals["value"] = events.tick[mine], events.data[mine, 1]
+    pedals["track"] = np.repeat([track for track, _ in pairs], [np.count_nonzero(which) for _, which in pairs])
+    pedals = pedals.take(np.argsort((pedals["track"].astype(np.int64) << 32) + pedals["tick"], kind="stable"))
+    repeats = (pedals["track"][1:] == pedals["track"][:-1]) & (pedals["value"][1:] == pedals["value"][:-1])
+    return pedals.compress(np.append(True, ~repeats)[: len(pedals)])
+
+
+def _tempos(metas: list[Meta]) -> np.ndarray:
+    found = [(meta.tick, int.from_bytes(meta.data, "big")) for meta in metas if meta.kind == SET_TEMPO]
+    return array([(tick, usec) for tick, usec in found if 0 < usec <= MAX_USEC], TEMPO)
+
+
+def _metres(metas: list[Meta]) -> np.ndarray:
+    found = [(meta.tick, *meta.data[:2]) for meta in metas if meta.kind == SIGNATURE and len(meta.data) >= 2]
+    return array([(tick, top, 1 << power) for tick, top, power in found if top and power < 8], METRE)
+
+
+def _smpte(division: int) -> tuple[int, list[tuple[int, int]]]:
+    """Frames a second and ticks a frame as ticks a quarter of one second; 29 stands for 30 drop-frame, 29.97."""
+    frames, ticks = 256 - (division >> 8), division & 255
+    if frames not in (24, 25, 29, 30) or not ticks:
+        raise ValueError(f"SMPTE time of {frames} frames a second and {ticks} ticks a frame")
+    return (30 * ticks, [(0, 1_001_000)]) if frames == 29 else (frames * ticks, [(0, 1_000_000)])
+
+
+# --- chords in markers and texts ------------------------------------------------------------------------------
+
+
+def _chords(metas: list[Meta], ours: bool) -> np.ndarray:
+    """The chords of a file: markers, of which some may be section names; else lyrics or texts that are all chords."""
+    markers = [(meta.tick, _chord(meta.text)) for meta in metas if meta.kind == MARKER]
+    if ours or _is_chart([meta for meta in metas if meta.kind == MARKER], share=0.5):
+        return array([(tick, *chord) for tick, chord in markers if chord], CHORD)
+    lines = sorted((meta for meta in metas if meta.kind in (TEXT, LYRIC)), key=lambda meta: (meta.track, meta.kind))
+    for _, line in groupby(lines, key=lambda meta: (meta.track, meta.kind)):
+        line = list(line)
+        if _is_chart(line, share=1.0):
+            return array([(meta.tick, *_chord(meta.text)) for meta in line], CHORD)
+    return array((), CHORD)
+
+
+def _is_chart(metas: list[Meta], share: float) -> bool:
+    """Whether at least two, and this share, of the texts are chords, and not rehearsal letters (A, B, C in turn)."""
+    chords = [meta.text.strip() for meta in metas if _chord(meta.text)]
+    real = [text for text in chords if _chord(text).root >= 0]
+    letters = "".join(dict.fromkeys(real))
+    return len(real) > 1 and len(chords) >= share * len(metas) and not "ABCDEFG".startswith(letters)
+
+
+@lru_cache(maxsize=4096)
+def _chord(text: str) -> Chord | None:
+    try:
+        return parse_chord(text)
+    except InputError:
+        return None
+
+
+# --- scores to files ------------------------------------------------------------------------------------------
+
+
+def write_midi(score: Score, path: str | Path, texts: Iterable[str] = ()) -> None:
+    """Write a Score as a type 1 MIDI file that opens well in any DAW.
+
+    First a conductor track with tempo, metre, chords as markers and `texts` (seed, settings) as text events, then a
+    MIDI track for each track: drums on channel 10, the others on the other channels by turns. The file appears only
+    when it is whole. Raises InputError for what MIDI cannot hold and FileError where the disk refuses.
+    """
+    write_file(path, encode(score, texts))
+
+
+def encode(score: Score, texts: Iterable[str] = ()) -> bytes:
+    """The bytes of the MIDI file that `write_midi` writes."""
+    _check(score)
+    tracks, melodic = [_conductor(score, texts)], 0
+    for number, track in enumerate(score.tracks):
+        channel = DRUM_CHANNEL if track.drums else CHANNELS[melodic % len(CHANNELS)]
+        melodic += not track.drums
+        tracks.append(_voice(score, number, channel))
+    return smf.encode(score.ticks_per_quarter, tracks, end=_close(score))
+
+
+def _close(score: Score) -> int:
+    """Where the tracks of a file end: the bar line after all that is in them, so that a DAW loops whole bars."""
+    starts = [
+        int(rows["tick"][-1]) + 1 for rows in (score.pedals, score.tempos, score.metres, score.chords) if len(rows)
+    ]
+    last = max([score.end, *starts])
+    return last if score.free else min(int(score.bars(last)[-1]), smf.MAX_TICK)
+
+
+def _check(score: Score) -> None:
+    """Refuse what the bytes of MIDI cannot say."""
+    notes, pedals, metres = score.notes, score.pedals, score.metres
+    powers = 1 << np.arange(8)
+    ranges = [
+        ("ticks a quarter note", score.ticks_per_quarter, 1, 2**15 - 1),
+        ("program", [track.program for track in score.tracks], 0, 127),
+        ("pitch", notes["pitch"], 0, 127),
+        ("velocity", notes["velocity"], 1, 127),
+        ("onset", notes["onset"], 0, smf.MAX_TICK),
+        ("duration", notes["duration"], 1, smf.MAX_TICK),
+        ("note end", notes["onset"].astype(np.int64) + notes["duration"], 0, smf.MAX_TICK),
+        ("pedal", pedals["value"], 0, 127),
+        ("microseconds a quarter note", score.tempos["usec"], 1, MAX_USEC),
+        ("beats a bar", metres["numerator"], 1, 255),
+    ]
+    for name, values, low, high in ranges:
+        for value in np.atleast_1d(values)[(np.atleast_1d(values) < low) | (np.atleast_1d(values) > high)][:1]:
+            raise InputError(f"{name} {value} cannot be written as MIDI; it goes from {low} to {high}")
+    for value in metres["denominator"][~np.isin(metres["denominator"], powers)][:1]:
+        raise InputError(f"a metre over {value} cannot be written as MIDI; choose from 1, 2, 4, 8 ... 128")
+
+
+def _conductor(score: Score, texts: Iterable[str]) -> list[tuple[int, bytes]]:
+    """Texts, metre, tempo and chords as events with their ticks."""
+    marks = [FREE] * score.free + [CHORDS] * bool(len(score.chords))
+    events = [(0, smf.meta_event(TEXT, text)) for text in (*texts, *marks)]
+    for tick, top, bottom in score.metres.tolist():
+        events.append((tick, smf.meta_event(SIGNATURE, bytes([top, bottom.bit_length() - 1, 24, 8]))))
+    events += [(tick, smf.meta_event(SET_TEMPO, usec.to_bytes(3, "big"))) for tick, usec in score.tempos.tolist()]
+    events += [(tick, smf.meta_event(MARKER, spell(*chord))) for tick, *chord in score.chords.tolist()]
+    return sorted(events, key=lambda event: event[0])
+
+
+def _voice(score: Score, number: int, channel: int) -> list[tuple[int, bytes]]:
+    """One track: name, part, program, then notes and pedal; at one tick ends come before pedal before starts."""
+    track = score.tracks[number]
+    notes, pedals = (rows[rows["track"] == number] for rows in (score.notes, score.pedals))
+    head = [bytes([0xC0 | channel, track.program])]
+    if track.part != "other":
+        head.insert(0, smf.meta_event(TEXT, PART + track.part))
+    if track.name:
+        head.insert(0, smf.meta_event(NAME, track.name))
+    count, pitch = len(notes), notes["pitch"]
+    ticks = np.concatenate([notes["onset"] + notes["duration"], pedals["tick"], notes["onset"]])
+    status = np.repeat(np.array([0x80, 0xB0, 0x90]) | channel, [count, len(pedals), count])
+    first = np.concatenate([pitch, np.full(len(pedals), SUSTAIN), pitch])
+    second = np.concatenate([np.full(count, 64), pedals["value"], notes["velocity"]])
+    rows = np.stack([status, first, second], axis=1).astype(np.uint8)
+    order = np.argsort(ticks, kind="stable")
+    return [(0, event) for event in head] + list(zip(ticks[order].tolist(), map(bytes, rows[order]), strict=True))
+
+
+# --- events ---------------------------------------------------------------------------------------------------
+
+
+def events(score: Score) -> np.ndarray:
+    """A score as a stream of events: float64 (n, 4) of time in seconds, type ON 1, OFF 0 or CC 2, and two values.
+
+    ON and OFF have pitch and velocity (0 for OFF), CC has 64 and 127 or 0: pedal down, at any value above 0, or up.
+    Sorted by time; at one time OFF before CC before ON. All tracks together.
+    """
+    notes, pedals = score.notes, score.pedals
+    ticks = np.concatenate([notes["onset"] + notes["duration"], pedals["tick"], notes["onset"]])
+    columns = [
+        score.seconds(ticks),
+        np.repeat([OFF, CC, ON], [len(notes), len(pedals), len(notes)]),
+        np.concatenate([notes["pitch"], np.full(len(pedals), SUSTAIN), notes["pitch"]]),
+        np.concatenate([np.zeros(len(notes)), np.where(pedals["value"] > 0, 127, 0), notes["velocity"]]),
+    ]
+    return np.stack(columns, axis=1).astype(np.float64)[np.argsort(ticks, kind="stable")]

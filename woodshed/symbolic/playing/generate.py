@@ -1,0 +1,47 @@
+"""Play: a run, and chords, a prompt or nothing, become takes. A prompt is music plus the region of it to write.
+
+generate(run, chords="Cmaj7 Am7 | Dm7 G7", bars=8)         over chords
+generate(run, prompt="song.mid", bars=8)                   eight bars after the end
+generate(run, prompt="song.mid", bars="9-12")              bars 9 to 12 anew, all else as it was
+generate(run, prompt="song.mid", parts="bass")             a part anew, to all the others
+generate(run, prompt="tune.mid", melody="auto")            an accompaniment to a melody
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..run import Run, open_run
+from .perform import perform
+from .settings import ComposeSettings, make_settings
+from .takes import Take
+
+
+def generate(
+    run: Run | str | Path,
+    settings: ComposeSettings | None = None,
+    *,
+    progress: Callable[[float], None] | None = None,
+    **changes,
+) -> list[Take]:
+    """Play takes and return them; `Take.save` writes one.
+
+    `run` is a Run or its folder; settings may be given as keywords: `generate("my-style", chords="Dm7 G7 Cmaj7",
+    bars=8, takes=3, seed=1)`. With `keep` only so many are returned, best first. `progress` is called with the share
+    that is done, 0 to 1.
+
+    Inside a prompt all events outside the region stay as they are, in the prompt's own ticks, and so do notes that
+    sound into it; tempo map, metre, tracks and programs are the prompt's.
+
+    Raises InputError for chords, a metre, a length or a region that cannot be played, FileError for a prompt that
+    cannot be read and RunError for a folder that is no run.
+    """
+    settings = make_settings(settings, changes)
+    run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
+    takes = perform(run, settings, progress=progress)
+    if settings.keep is None:
+        return takes
+    from .rank import rank
+
+    return [ranked.take for ranked in rank(run, takes, keep=settings.keep)]

@@ -1,0 +1,189 @@
+"""A guard that notices, at every bar line, when a take has run aground, and takes it back to where it was sound.
+
+Four things are noticed: a loop (two bars or less, again and again, note for note), a stuck key, silence, and runaway
+density. Each limit is beyond what real music does: together they fire in under 2% of real pieces
+(benchmarks/guard.py). Ids are never penalised for coming again; music repeats itself.
+
+    Guard().step_back(stream) -> True where the stream has fallen back to an earlier bar line, a little warmer
+    notice(notes, times, seconds) -> Fault or None            the detector alone, on any notes and bar lines
+    faults(score) -> the bars of a Score at which it fires
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..music.chords import pitched
+from ..music.score import PARTS, Score
+from ..tokenizers import NoteGrammar
+
+if TYPE_CHECKING:
+    from .decode import Stream
+
+# All limits but that of density are in bars and in seconds: both have to be passed.
+LOOP_TIMES, LOOP_PERIOD, LOOP_BARS, LOOP_SECONDS = 4, 2, 4, 8  # so often, a period of so many bars at the most
+LOOP_TIMING = 0.03  # seconds by which the notes of a loop may come early or late
+STUCK_BARS, STUCK_SECONDS = 8, 24  # one key held, or struck anew the moment it ends, no more than once a bar
+SILENT_BARS, SILENT_SECONDS = 4, 10  # without an onset
+DENSEST, DENSE_SECONDS = 56, 2  # notes a second, over at least so many seconds
+REACH = 800  # notes that are looked back upon
+DRUMS = PARTS.index("drums")
+WARMER = 0.15  # temperature added with every step back
+
+
+class Fault(NamedTuple):
+    """What is wrong, and the step since when."""
+
+    name: str
+    since: int
+
+
+def notice(notes: np.ndarray, times: np.ndarray, seconds: np.ndarray) -> Fault | None:
+    """What is wrong with music at the last of its bar lines, if anything.
+
+    `notes` are rows (N, 3) of onset, end and pitch, up to that line; an end of -1 is still to come. `times` (B,) are
+    bar lines from the first on, `seconds` (B,) the same in seconds. Notes and lines are in the same steps.
+    """
+    order = np.lexsort((notes[:, 2], notes[:, 0]))[-REACH:]
+    onset, end, pitch = notes[order].T.astype(np.int64)
+    heard = _Heard(onset, np.where(end < 0, times[-1], end), pitch, times, seconds)
+    for look in (_silent, _dense, _stuck, _looped):
+        since = look(heard)
+        if since is not None:
+            return Fault(look.__name__[1:], int(since))
+    return None
+
+
+class _Heard(NamedTuple):
+    """Notes in order of onset, and the bar lines up to now."""
+
+    onset: np.ndarray
+    end: np.ndarray
+    pitch: np.ndarray
+    times: np.ndarray
+    seconds: np.ndarray
+
+    def measured(self, steps) -> tuple[np.ndarray, np.ndarray]:
+        """Steps as bars and as seconds from the first bar line."""
+        bars = np.interp(steps, self.times, np.arange(len(self.times)))
+        return bars, np.interp(steps, self.times, self.seconds)
+
+    def lasting(self, since, until) -> tuple[np.ndarray, np.ndarray]:
+        """How many bars and seconds there are between two steps."""
+        (first, begun), (last, ended) = self.measured(since), self.measured(until)
+        return last - first, ended - begun
+
+
+def _silent(heard: _Heard) -> int | None:
+    since = heard.onset[-1] if len(heard.onset) else heard.times[0]
+    bars, seconds = heard.lasting(since, heard.times[-1])
+    return since if bars >= SILENT_BARS and seconds >= SILENT_SECONDS else None
+
+
+def _dense(heard: _Heard) -> int | None:
+    first = max(int(np.searchsorted(heard.seconds, heard.seconds[-1] - DENSE_SECONDS, side="right")) - 1, 0)
+    count = len(heard.onset) - int(np.searchsorted(heard.onset, heard.times[first]))
+    lasting = max(heard.seconds[-1] - heard.seconds[first], DENSE_SECONDS)
+    return heard.times[first] if count > DENSEST * lasting else None
+
+
+def _stuck(heard: _Heard) -> int | None:
+    bar = np.diff(heard.times[-2:]).max(initial=1)
+    for pitch in np.unique(heard.pitch[heard.end >= heard.times[-1] - bar / 16]):
+        mine = heard.pitch == pitch
+        onset, end = heard.onset[mine], heard.end[mine]
+        joined = (onset[1:] - end[:-1] <= bar / 16) & (np.diff(onset) >= 0.9 * bar)
+        first = int(np.flatnonzero(~joined)[-1]) + 1 if not joined.all() else 0
+        bars, seconds = heard.lasting(onset[first], min(end[-1], heard.times[-1]))
+        if bars >= STUCK_BARS and seconds >= STUCK_SECONDS:
+            return onset[first]
+    return None
+
+
+def _looped(heard: _Heard) -> int | None:
+    bars, seconds = heard.measured(heard.onset)
+    pitch, count = heard.pitch, len(heard.pitch)
+    lags = np.arange(1, count // LOOP_TIMES + 1)
+    lags = lags[(pitch[count - 1 - lags] == pitch[-1:]) & (bars[-1:] - bars[count - 1 - lags] <= LOOP_PERIOD + 0.01)]
+    between = np.diff(seconds, prepend=seconds[:1])
+    for lag in lags.tolist():
+        same = (pitch[lag:] == pitch[:-lag]) & (np.abs(between[lag:] - between[:-lag]) <= LOOP_TIMING)
+        run = int(same[::-1].argmin()) if not same.all() else len(same)
+        first = count - run - lag
+        long = bars[-1] - bars[first] >= LOOP_BARS and seconds[-1] - seconds[first] >= LOOP_SECONDS
+        if run >= (LOOP_TIMES - 1) * lag and long:
+            return heard.onset[first + lag]
+    return None
+
+
+@dataclass
+class Guard:
+    """Watches over one take, and steps it back at most `most` times. `happened` tells each time: what was noticed at
+    which bar (counted from 0, of the bars written), the bar it went back to (None when it was let go on), and how much
+    was added to the temperature up to where it was noticed.
+    """
+
+    most: int = 4
+    happened: list[dict] = field(default_factory=list)
+    seen: tuple[int, int] = (0, 0)  # lines and notes there were at the last look
+    until: int = -1  # the step up to which the take stays warmer
+    again: int = 0  # steps back without having come past that
+
+    def step_back(self, stream: Stream) -> bool:
+        """Look at a take that has come to a bar line, or is too busy to reach it; True where it has gone back."""
+        grammar = stream.grammar
+        if not isinstance(grammar, NoteGrammar) or not self._is_due(grammar):
+            return False
+        times = [*grammar.times, grammar.end] if grammar.done else list(grammar.times)
+        if len(grammar.lines) == self.seen[0] and not grammar.done:
+            times.append(grammar.now + 1)
+        self.seen = len(grammar.lines), len(grammar.notes)
+        rows = np.array(grammar.notes[-REACH:], dtype=np.int64).reshape(-1, 4)
+        heard, lines = rows[rows[:, 3] != DRUMS, :3], np.array(times)
+        judged = len(times) > 1 and (len(heard) > 0 or not len(rows))  # drums may loop, and be alone
+        fault = notice(heard, lines, grammar.seconds(lines)) if judged else None
+        if fault is None:
+            if times[-1] >= self.until:
+                stream.warmer, self.again = 0.0, 0
+            return False
+        return self._act(stream, fault, times)
+
+    def _is_due(self, grammar: NoteGrammar) -> bool:
+        lines, notes = self.seen
+        busy = len(grammar.notes) - notes > DENSEST * DENSE_SECONDS
+        return len(self.happened) <= self.most and (len(grammar.lines) > lines or busy or grammar.done)
+
+    def _act(self, stream: Stream, fault: Fault, times: list[int]) -> bool:
+        told = {"noticed": fault.name, "bar": len(times) - 2, "back_to": None, "warmer": 0.0}
+        self.happened.append(told)
+        if len(self.happened) > self.most:
+            stream.warmer = 0.0
+            return False
+        self.again += 1
+        begun = int(np.searchsorted(times[:-1], fault.since, side="right"))
+        back = max(begun - self.again, 0)  # each time it fails it goes back a bar more
+        stream.warmer = told["warmer"] = round(WARMER * self.again, 2)
+        told["back_to"], self.until = back, max(self.until, times[-1])
+        stream.rewind(stream.grammar.lines[back])
+        self.seen = len(stream.grammar.lines), len(stream.grammar.notes)
+        return True
+
+
+def faults(score: Score) -> dict[int, str]:
+    """The bars of a Score (in free time every two seconds) at whose ends the guard would fire, and why.
+
+    Bars are counted from the one in which the music sets in.
+    """
+    notes, lines = pitched(score), score.bars()
+    onsets = notes["onset"].astype(np.int64)
+    lines = lines[max(int(np.searchsorted(lines, onsets[:1].sum(), side="right")) - 1, 0) :]
+    seconds = score.seconds(lines)
+    rows, found = np.stack([onsets, onsets + notes["duration"], notes["pitch"]], axis=1), {}
+    for bar in range(1, len(lines)):
+        fault = notice(rows[: np.searchsorted(onsets, lines[bar])], lines[: bar + 1], seconds[: bar + 1])
+        if fault:
+            found[bar - 1] = fault.name
+    return found

@@ -1,0 +1,170 @@
+"""Notes held to the chords while they are written: what chord and clock ask of the next id.
+
+Three rules, where the plan has chords:
+
+- On a strong beat (measure.strong_beats) only tones of its chord are struck, all that the chord names; and what rings
+  on from before it belongs to the chord too, or ends there.
+- Where the chord changes, its root (or the bass after the slash) is the lowest note of all that sound.
+- Everything else is free: notes in passing keep the music alive.
+
+"strict" forbids what breaks a rule, "guided" makes it less likely. Where a rule has another id to offer, that one
+inherits the probability: a note that would ring too long ends on the beat, and a moment that would pass without its
+bass gets it. So the model is not left to choose among ids it never meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...errors import InputError
+from ..music.chords import TONES, merged
+from ..music.measure import NEAR, strong_beats
+from ..music.score import PARTS
+from ..tokenizers import Grammar, NoteGrammar, Plan
+
+MODES = ("free", "guided", "strict")
+BIAS = 1.0  # nats by which guided harmony makes a wrong note less likely
+CARRIERS = np.isin(PARTS, ("bass", "accompaniment", "left", "other"))  # the parts that may have the bass
+DRUMS = PARTS.index("drums")
+INNER = 33  # below this pitch (A1) only the bass is struck at a change, so that there is always room for it beneath
+AHEAD = 128  # strong beats that a note may ring over
+PITCHES = np.arange(128)
+
+Rule = tuple[np.ndarray, np.ndarray | None]  # ids that break it, and those that have their probability instead
+
+
+class Harmony:
+    """The chords of a plan as rules for the ids of one tokenizer. It keeps no state: all of it is in the grammar."""
+
+    def __init__(self, plan: Plan, grammar: Grammar, mode: str = "strict"):
+        if mode not in MODES:
+            raise InputError(f"--harmony {mode!r}: choose from {', '.join(MODES)}")
+        if mode != "free" and not isinstance(grammar, NoteGrammar):
+            raise InputError(f"--harmony {mode}: these tokens have no chords; use a run of remi or performance tokens")
+        self.kept = {"free": 1.0, "guided": float(np.exp(-BIAS)), "strict": 0.0}[mode]
+        score = plan.laid_out
+        beats, held = strong_beats(score, score.chords, plan.end)
+        here = beats >= plan.start if self.kept < 1 else np.zeros(len(beats), dtype=bool)
+        beats, held, near = beats[here], held[here], NEAR * score.ticks_per_quarter
+        if len(beats):
+            self.low, self.step, self.high = (grammar.steps(beats + by) for by in (-near, 0, near))
+        else:
+            self.low = self.step = self.high = np.zeros(0, dtype=np.int64)
+        self.change = np.isin(beats, merged(score.chords)["tick"]) & (held["root"] >= 0)
+        self.bass = held["bass"].astype(np.int64)
+        self.fits = _fitting(held, self.change)
+        self.carriers = CARRIERS & grammar.parts if isinstance(grammar, NoteGrammar) else CARRIERS
+
+    def __call__(self, grammar: NoteGrammar, logits: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and mask (V,) of the next id, as the rules leave them. Never is nothing left."""
+        for wrong, instead in self._rules(grammar, allowed) if len(self.step) else ():
+            logits, allowed = self._weighed(logits, allowed, allowed & wrong, instead)
+        return logits, allowed
+
+    def _weighed(
+        self, logits: np.ndarray, allowed: np.ndarray, wrong: np.ndarray, instead: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One rule applied; a rule that would leave nothing, or that has no heirs to name, is let go."""
+        right = allowed & ~wrong
+        heirs = right if instead is None else right & instead
+        if not wrong.any() or not heirs.any():
+            return logits, allowed
+        logits = logits.astype(np.float64)
+        if instead is not None:
+            own, freed = np.logaddexp.reduce(logits[heirs]), np.logaddexp.reduce(logits[wrong]) + np.log1p(-self.kept)
+            logits[heirs] += np.logaddexp(own, freed) - own
+        if self.kept:
+            logits[wrong] += np.log(self.kept)
+            return logits, allowed
+        return logits, right
+
+    def _rules(self, grammar: NoteGrammar, allowed: np.ndarray) -> Iterator[Rule]:
+        yield from self._ringing(grammar)
+        now, striking = grammar.now, slice(grammar.keys, grammar.keys + 128)
+        beat = int(np.searchsorted(self.low, now, side="right")) - 1
+        if beat < 0:
+            return
+        if now <= self.high[beat] and grammar.part != DRUMS and allowed[striking].any():
+            yield _ids(allowed, striking, ~self.fits[beat]), None
+        changes = np.flatnonzero(self.change[: beat + 1])
+        if len(changes) and self.carriers.any():
+            yield from self._bass(grammar, allowed, int(changes[-1]))
+
+    def _ringing(self, grammar: NoteGrammar) -> Iterator[Rule]:
+        """What rings belongs to the chord of every strong beat it sounds over, or ends there."""
+        pitches = [pitch for _, _, pitch, part in grammar.ringing if part != DRUMS]
+        if not pitches:
+            return
+        side = "right" if grammar.releases is None else "left"
+        first = int(np.searchsorted(self.step, grammar.now, side=side))
+        clash = ~self.fits[first : first + AHEAD, pitches]
+        if not clash.any():
+            return
+        beat = int(clash.any(axis=1).argmax())
+        if self.step[first + beat] > grammar.now:
+            yield grammar.late(int(self.step[first + beat]))
+            return
+        ends = np.zeros(len(grammar.leaves), dtype=bool)
+        ends[[grammar.releases + pitch for pitch, clashes in zip(pitches, clash[beat], strict=True) if clashes]] = True
+        yield ~ends, ends
+
+    def _bass(self, grammar: NoteGrammar, allowed: np.ndarray, beat: int) -> Iterator[Rule]:
+        """The lowest note at the change is the bass; the moment is not left without it."""
+        now, bass, striking = grammar.now, int(self.bass[beat]), slice(grammar.keys, grammar.keys + 128)
+        before, struck = self._sounding(grammar, beat)
+        if now < self.step[beat] or now > self._until(now, before, struck, beat):
+            return
+        lowest = min(before + [pitch for _, pitch in struck], default=128)
+        deeper, part = (lowest > PITCHES) & (bass == PITCHES % 12), PARTS[grammar.part]
+        if lowest < 128 and lowest % 12 == bass:
+            yield _ids(allowed, striking, (lowest > PITCHES) & ~deeper & (part != "drums")), None
+            if grammar.releases is not None and lowest in before:  # it stays until the moment is over
+                yield _ids(allowed, slice(grammar.releases, grammar.releases + 128), lowest == PITCHES), None
+            return
+        if part != "drums":
+            leading = part in grammar.leads and PITCHES >= INNER
+            yield _ids(allowed, striking, ~(leading | (deeper & self.carriers[grammar.part]))), None
+        words = slice(grammar.part_words, grammar.part_words + len(PARTS))
+        fit = self.carriers | np.isin(PARTS, (*grammar.leads, "drums"))
+        yield _ids(allowed, words, ~fit), None
+        if lowest < 128:
+            paying = _ids(allowed, words, self.carriers)
+            paying[striking] = deeper & self.carriers[grammar.part]
+            yield grammar.leaves, paying if (paying & allowed).any() else ~grammar.leaves
+
+    def _sounding(self, grammar: NoteGrammar, beat: int) -> tuple[list[int], list[tuple[int, int]]]:
+        """The pitches that ring on from before a change, and the onsets and pitches of what was struck since."""
+        low, high, struck = self.low[beat], self.high[beat], []
+        for onset, _, pitch, part in reversed(grammar.notes):
+            if onset < low:
+                break
+            if part != DRUMS:
+                struck.append((onset, pitch))
+        before = [
+            pitch
+            for onset, end, pitch, part in grammar.held
+            if onset < low and (end < 0 or end > high) and part != DRUMS
+        ]
+        return before, struck
+
+    def _until(self, now: int, before: list, struck: list, beat: int) -> int:
+        """The last step of the moment at which a change gets its bass: about the change, or where music sets in."""
+        step, high = int(self.step[beat]), int(self.high[beat])
+        first = min((onset for onset, _ in struck), default=now)
+        return high if before or first <= high else first + high - step
+
+
+def _ids(like: np.ndarray, where: slice, mask: np.ndarray) -> np.ndarray:
+    """A mask of all ids that is `mask` in a slice and False elsewhere."""
+    ids = np.zeros(len(like), dtype=bool)
+    ids[where] = mask
+    return ids
+
+
+def _fitting(chords: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """(B, 128) bool: the pitches that may sound on strong beats with these chords; all of them without a chord."""
+    root, bass = (chords[name].astype(np.int64)[:, None] for name in ("root", "bass"))
+    tones = TONES[chords["quality"][:, None], (PITCHES - root) % 12] | (bass == PITCHES % 12) | (root < 0)
+    return tones & (~change[:, None] | (PITCHES >= INNER) | (bass == PITCHES % 12))

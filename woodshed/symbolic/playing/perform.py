@@ -1,0 +1,227 @@
+"""One performance: the stage is set, a stream is written for each take, and takes are made of them.
+
+To choose among them is generate.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..data import tasks
+from ..data.corpus import find_corpus
+from ..data.originality import Index, originality_index
+from ..data.tasks import Region
+from ..music.measure import (
+    adherence_per_bar,
+    bass_adherence,
+    chord_adherence,
+    recurrence_per_bar,
+    rotated_adherence,
+    strong_beat_adherence,
+)
+from ..music.score import Score
+from ..run import Run, open_run
+from ..tokenizers import Tokenizer
+from .decode import Sampling, Stream, decode
+from .guard import Guard
+from .harmony import Harmony
+from .placing import finish, joined, reached, written
+from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
+from .stage import Stage, bar_lines, but_the_last_bar, closing, fitted, set_stage
+from .takes import Take
+
+TRIES = 8  # to write a take that has a note
+PROMPT_SHARE = 0.5  # the most of a context that a prompt takes
+
+
+def perform(
+    run: Run | str | Path,
+    settings: ComposeSettings | None = None,
+    *,
+    progress: Callable[[float], None] | None = None,
+    **changes,
+) -> list[Take]:
+    """As many takes as the settings ask for, in the order of their seeds; arguments and errors are as in generate."""
+    from .step import make_step
+
+    settings = make_settings(settings, changes)
+    run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
+    stage = set_stage(run, settings)
+    step = make_step(run.model(merge=True))
+    closes = _closes(run, settings, stage)
+    first = but_the_last_bar(stage) if closes else stage
+    share = (first.region.end - first.region.start) / (stage.region.end - stage.region.start)
+    streams = _play(step, run, settings, [first] * settings.takes, _reporter(progress, 0, share))
+    played, music = [[stream] for stream in streams], [_music(run, first, stream) for stream in streams]
+    if closes:
+        last = [closing(stage, before) for before in music]
+        ends = _play(step, run, settings, last, _reporter(progress, share, 1), after=streams)
+        played = [[*before, end] for before, end in zip(played, ends, strict=True)]
+        music = [joined(a, _music(run, b, end)) for a, b, end in zip(music, last, ends, strict=True)]
+    known = _learned(run) if settings.originality else None
+    engine = type(step).__name__
+    return [_take(run, settings, stage, *take, engine=engine, known=known) for take in zip(played, music, strict=True)]
+
+
+def _learned(run: Run) -> Index | None:
+    """The pieces that a run has learned, where they can be found."""
+    corpus = find_corpus(run.folder, run.facts)
+    return originality_index(corpus) if corpus and corpus.split("train") else None
+
+
+def _closes(run: Run, settings: GenerateSettings, stage: Stage) -> bool:
+    """Whether the last bar is to be the tonic's. Chords asked for have their own end; one bar has no key before it."""
+    knows = run.facts.get("music", {}).get("chords", run.tokenizer.knows_chords)
+    free = knows and not stage.binding and stage.last is not None and settings.max_length is None
+    return settings.ending and free and len(bar_lines(stage.score, stage.region.start, stage.region.end)) > 2
+
+
+def _play(step, run: Run, settings: GenerateSettings, stages: list[Stage], report, after=()) -> list[Stream]:
+    """One stream a take, written to its end; `after` are those that the takes go on from.
+
+    A take without a single note is drawn again, a few times: its seed still tells all of it.
+    """
+    context = min(step.max_seq_len, run.facts.get("settings", {}).get("max_seq_len") or step.max_seq_len)
+    streams = _streams(run, settings, stages, context, after)
+    decode(step, streams, context=context, max_length=settings.max_length, progress=report)
+    for attempt in range(1, TRIES):
+        silent = [n for n, stream in enumerate(streams) if not len(_music(run, stages[n], stream).notes)]
+        if not silent:
+            break
+        anew = _streams(run, settings, stages, context, after)
+        for number in silent:
+            streams[number] = anew[number]
+            streams[number].rng = np.random.default_rng([anew[number].seed, attempt])
+        decode(step, [streams[number] for number in silent], context=context, max_length=settings.max_length)
+    return streams
+
+
+def _streams(run: Run, settings: GenerateSettings, stages: list[Stage], context: int, after=()) -> list[Stream]:
+    """One stream a take, ready for decode; its random numbers go on from those of `after`."""
+    streams = []
+    for number, temperature in enumerate(temperatures(settings.temperature, settings.takes)):
+        stage, tokenizer = stages[number], run.tokenizer
+        score, region = fitted(tokenizer, stage.score, stage.region, int(context * PROMPT_SHARE))
+        last = None if stage.last is None else stage.last - stage.region.start + region.start
+        plan = tasks.plan(score, region, last=last, ring=False, chords=stage.binding)
+        grammar = tokenizer.grammar(plan)
+        harmony = Harmony(plan, grammar, settings.harmony) if stage.binding and settings.harmony != "free" else None
+        sampling = Sampling(temperature, settings.top_k, settings.top_p, settings.min_p)
+        prompts = _prompts(tokenizer, stage, score, region, last)
+        guard = Guard() if settings.guard else None
+        streams.append(Stream(*prompts, grammar, sampling, settings.seed + number, harmony, guard))
+    for stream, before in zip(streams, after, strict=False):
+        stream.rng = before.rng
+    return streams
+
+
+def _prompts(tokenizer: Tokenizer, stage: Stage, score: Score, region: Region, last: int | None) -> list[list[int]]:
+    """What stands before the region, and what of it a moved window keeps: nothing of the music before it."""
+    end = None if (score.notes["onset"] >= region.end).any() else region.end
+    prompt = tasks.prompt(tokenizer, score, region, head=stage.head, last=last, end=end)
+    after = score.slice(region.start, max(score.end, region.end) + 1)
+    rest = Region(0, region.end - region.start, region.parts)
+    prefix = tasks.prompt(tokenizer, after, rest, head=stage.head, end=end and rest.end)
+    return [prompt.tolist(), prefix.tolist()]
+
+
+def _music(run: Run, stage: Stage, stream: Stream) -> Score:
+    """What a stream has written, in the ticks of its stage."""
+    return written(stage, run.tokenizer.decode_body(np.array(stream.ids)))
+
+
+def _take(
+    run: Run,
+    settings: GenerateSettings,
+    stage: Stage,
+    streams: list[Stream],
+    music: Score,
+    *,
+    engine: str,
+    known: Index | None,
+) -> Take:
+    """One take from its streams, one after another, and the music that they have written."""
+    stage = stage if streams[-1].cut is None else reached(stage, music)
+    score, own = finish(stage, music, pedalled=run.tokenizer.settings.get("pedal") == "events")
+    sampled = max(sum(stream.sampled for stream in streams), 1)
+    measures = _measures(stage, music) | {
+        "legal_probability": sum(stream.legal for stream in streams) / sampled,
+        "nats_per_id": -sum(stream.log_likelihood for stream in streams) / sampled,
+    }
+    seed, temperature = streams[0].seed, streams[0].sampling.temperature
+    return Take(
+        score=score,
+        notes=len(own.notes),
+        seed=seed,
+        temperature=temperature,
+        settings=_again(settings, stage, seed, temperature),
+        run=run.folder.name,
+        engine=engine,
+        measures=measures,
+        adherence_per_bar=_per_bar(stage, music, adherence_per_bar(music, _holding(stage, music))),
+        guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),
+        originality=known.report(music) if known else None,
+        chart=stage.chart,
+        remarks=_remarks(stage, music),
+        alone={"-".join(stage.region.parts): own} if settings.melody else {},
+    )
+
+
+def _remarks(stage: Stage, music: Score) -> tuple[str, ...]:
+    """What a musician should know of how a take was made."""
+    silent = "" if len(music.notes) else f"nothing was written, in {TRIES} attempts; try a higher temperature"
+    return tuple(remark for remark in (stage.prompt.remark, silent) if remark)
+
+
+def _measures(stage: Stage, music: Score) -> dict[str, float]:
+    """What can be counted in the music that was written: among the rest of the stage where that matters."""
+    recurrence = [] if music.free else _per_bar(stage, music, recurrence_per_bar(stage.score.merge(music)))
+    told = [value for value in recurrence if value is not None]
+    return {
+        "chord_adherence": chord_adherence(music),
+        "rotated_adherence": rotated_adherence(music),
+        "strong_beat_adherence": strong_beat_adherence(music, _holding(stage, music)),
+        "bass_adherence": bass_adherence(music, _holding(stage, music)),
+        "recurrence": float(np.mean(told)) if told else np.nan,
+    }
+
+
+def _holding(stage: Stage, music: Score) -> np.ndarray:
+    """The chords that hold in what was written: those asked for, with all that they name, or else the take's own."""
+    return stage.score.chords if stage.binding else music.chords
+
+
+def _per_bar(stage: Stage, music: Score, values: np.ndarray) -> tuple[float | None, ...]:
+    """Those of the bars that were written, None where there is nothing to tell."""
+    lines = stage.score.merge(music).bars(stage.region.end)
+    first, last = np.searchsorted(lines, [stage.region.start, stage.region.end])
+    return tuple(None if np.isnan(value) else round(float(value), 4) for value in values[first:last])
+
+
+def _again(settings: GenerateSettings, stage: Stage, seed: int, temperature: float) -> dict:
+    """Keywords of `generate` that make one take again; a prompt that is a Score is not among them."""
+    asked = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    asked |= {"takes": 1, "keep": None, "seed": seed, "temperature": f"{temperature:g}"}
+    if settings.melody:
+        asked["chords"] = stage.chart or None
+    if isinstance(settings.prompt, Path):
+        asked["prompt"] = str(settings.prompt)
+    return {name: value for name, value in asked.items() if value is not None and not isinstance(value, Score)}
+
+
+def _reporter(progress: Callable[[float], None] | None, start: float, end: float):
+    """A callback for decode that tells the slowest take's share, from `start` to `end`, now and then."""
+
+    done = 0.0  # the guard may step back; a progress bar does not
+
+    def report(count: int, streams: Sequence[Stream]) -> None:
+        nonlocal done
+        if count % 16 == 0:
+            done = max(done, min(stream.grammar.share for stream in streams))
+            progress(start + (end - start) * done)
+
+    return report if progress else None

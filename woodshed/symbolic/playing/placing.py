@@ -1,0 +1,182 @@
+"""What was written goes into the file: notes to the tracks of their parts, and nothing that was there gives way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..data.tasks import Region
+from ..music.chords import merged
+from ..music.parts import only_tracks
+from ..music.score import Score, Track
+from ..tokenizers import part_index, part_tracks
+from .prompts import HANDS, Prompt
+from .stage import Stage, bar_lines, spliced
+
+
+def written(stage: Stage, music: Score) -> Score:
+    """What a run has written, from tick 0 on, as a Score in the ticks of the stage's: the region's music alone.
+
+    Its chords are those that hold in the region: the stage's own, or those that the run has played.
+    """
+    start, end = stage.region.start, stage.region.end
+    move = _mover(music, stage.score, start)
+    notes, pedals, chords = music.notes.copy(), music.pedals.copy(), music.chords.copy()
+    ends = np.minimum(move(music.notes["onset"].astype(np.int64) + music.notes["duration"]), end)
+    notes["onset"] = np.minimum(move(music.notes["onset"]), end - 1)
+    notes["duration"] = np.maximum(ends - notes["onset"], 1)
+    pedals["tick"], chords["tick"] = np.minimum(move(pedals["tick"]), end - 1), move(chords["tick"])
+    chords = stage.score.chords if stage.binding else chords
+    chords = chords[(chords["tick"] >= start) & (chords["tick"] < end)]
+    tracks = music.tracks
+    if stage.region.parts:  # whatever the run calls it, it was asked for these parts
+        first = stage.region.parts[0]
+        tracks = [track if track.part in stage.region.parts else Track(first, part=first) for track in tracks]
+    return _by_part(stage.score.replace(notes=notes, pedals=pedals, chords=chords, tracks=tracks))
+
+
+def _by_part(score: Score) -> Score:
+    """The same notes with a track for each part, and the pedal on the first."""
+    tracks, track = part_tracks(part_index(score))
+    notes = score.notes.copy()
+    notes["track"] = track
+    return score.replace(notes=notes, tracks=tracks)
+
+
+def joined(one: Score, other: Score) -> Score:
+    """Two stretches that were `written` on the same stage, one after the other, as one; a track for each part."""
+    pedals = np.concatenate([one.pedals, other.pedals])
+    chords = merged(np.concatenate([one.chords, other.chords]))
+    return _by_part(one.merge(other).replace(pedals=pedals, chords=chords))
+
+
+def reached(stage: Stage, music: Score) -> Stage:
+    """The stage with its region ended at the first bar line after music that was `written` and came to no end."""
+    lines = bar_lines(stage.score, stage.region.start, stage.region.end)
+    stop = int(lines[np.clip(np.searchsorted(lines, music.end), 1, len(lines) - 1)])
+    score = stage.score.replace(chords=stage.score.chords[stage.score.chords["tick"] < stop])
+    return replace(stage, score=score, region=Region(stage.region.start, stop, stage.region.parts))
+
+
+def _mover(music: Score, score: Score, start: int):
+    """From ticks of `music`, which begins at 0, to ticks of a score from `start` on."""
+    if music.free == score.free:
+        factor = score.ticks_per_quarter / music.ticks_per_quarter
+        return lambda ticks: np.rint(ticks * factor).astype(np.int64) + start
+    origin = float(score.seconds(start))
+    return lambda ticks: score.ticks(origin + music.seconds(ticks))
+
+
+def finish(stage: Stage, music: Score, *, pedalled: bool) -> tuple[Score, Score]:
+    """What was `written` put into what stays of the file, and the same music by itself.
+
+    Outside of the region all notes, pedals, tempi and metres are those of the file. `pedalled` says that the run
+    plays the pedal; otherwise that of the file stays in the region as well.
+    """
+    homes = stage.tracks or (stage.prompt.seen if stage.region.parts is None else ())
+    new = place(stage.prompt, music, stage.file, homes, grow=not stage.tracks)
+    notes = np.concatenate([stage.file.notes, new.notes])
+    pedals = _pedals(stage, music, new, pedalled)
+    whole = stage.file.replace(notes=notes, pedals=pedals, chords=_chords(stage, music), tracks=new.tracks)
+    sounding = np.unique(new.notes["track"]).tolist()
+    return whole, only_tracks(whole.replace(notes=new.notes), sounding)
+
+
+def _chords(stage: Stage, music: Score) -> np.ndarray:
+    """The chords of the file, with those of the region."""
+    if not stage.charted:
+        return stage.file.chords
+    region = stage.region
+    chords = spliced(stage.score.chords, music.chords, region.start, region.end, resume=stage.followed)
+    chords["tick"] = np.maximum(stage.prompt.to_file(chords["tick"]), 0)
+    return chords
+
+
+def _pedals(stage: Stage, music: Score, new: Score, pedalled: bool) -> np.ndarray:
+    """The file's pedal, with that of the region on every track that plays in it.
+
+    It is up where the region begins, and where the region ends it is again what it was in the file.
+    """
+    rows, beyond = stage.file.pedals, stage.extends
+    if not (pedalled or beyond):
+        return rows
+    start, end = (int(stage.prompt.to_file(tick)) for tick in (stage.region.start, stage.region.end))
+    inside = np.isin(rows["track"], stage.tracks) & (rows["tick"] >= start) & (rows["tick"] < end)
+    found = [rows[~inside]]
+    playing = np.unique(new.notes["track"]).tolist()
+    for track in sorted({*playing, *stage.tracks, *(np.unique(rows["track"]).tolist() if beyond else ())}):
+        theirs = rows[rows["track"] == track]
+        ours = music.pedals.copy() if track in playing else music.pedals[:0].copy()
+        ours["tick"], ours["track"] = stage.prompt.to_file(ours["tick"]), track
+        down = _value(theirs[theirs["tick"] < start])
+        first = [(start, 0, track)] if down and not (len(ours) and ours["tick"][0] == start) else []
+        later = _value(theirs[theirs["tick"] < end])
+        last = [(end - 1, later, track)] if not beyond and track in stage.tracks and later != _value(ours) else []
+        found += [np.array(extra, dtype=rows.dtype) for extra in (first, last) if extra] + [ours]
+    return np.concatenate(found)
+
+
+def _value(pedals: np.ndarray) -> int:
+    return int(pedals["value"][-1]) if len(pedals) else 0
+
+
+def place(prompt: Prompt, music: Score, kept: Score, tracks: Sequence[int], *, grow: bool) -> Score:
+    """The notes of `music`, in ticks of the prompt's score, as a Score of their own in the ticks of its file.
+
+    Its first tracks are the file's. Notes join those of `tracks` that play their part: of two hands the nearer, of
+    others the one with most notes. What finds none gets a track of its own, or without `grow` joins the one with most
+    notes. Of `kept`, what stays of the file, nothing has to give way: a note begins where a kept note of its key ends,
+    and ends where the next one begins.
+    """
+    notes, homes = music.notes.copy(), list(prompt.file.tracks)
+    ends = prompt.to_file(notes["onset"].astype(np.int64) + notes["duration"])
+    notes["onset"] = prompt.to_file(notes["onset"])
+    notes["duration"] = np.maximum(ends - notes["onset"], 1)
+    for number, track in enumerate(music.tracks):
+        mine = music.notes["track"] == number
+        fitting = [t for t in tracks if t in prompt.tracks_of([track.part])] or ([] if grow else list(tracks))
+        if fitting:
+            notes["track"][mine] = _chosen(prompt.file, fitting, notes["pitch"][mine])
+        elif mine.any():
+            notes["track"][mine] = len(homes)
+            homes.append(track)
+    notes = _beside(notes[notes["onset"] >= 0], kept.notes, slack=prompt.file.ticks_per_quarter // 4)
+    return prompt.file.replace(notes=notes, pedals=(), chords=(), tracks=homes).without_overlaps()
+
+
+def _chosen(file: Score, tracks: list[int], pitch: np.ndarray) -> np.ndarray:
+    """The track of each pitch: of a left and a right hand the nearer, else the one with most notes."""
+    theirs = [file.notes["pitch"][file.notes["track"] == track].astype(float) for track in tracks]
+    if sorted(file.tracks[track].part for track in tracks) == list(HANDS):
+        middle = np.array([np.median(pitches) for pitches in theirs])
+        return np.array(tracks)[np.abs(pitch[:, None] - middle).argmin(axis=1)]
+    return np.full(len(pitch), tracks[int(np.argmax([len(pitches) for pitches in theirs]))])
+
+
+def _beside(notes: np.ndarray, kept: np.ndarray, slack: int) -> np.ndarray:
+    """Notes that leave kept notes of their track and pitch as they are, by their own onsets and lengths.
+
+    A note that would begin while a kept one sounds begins at its end, if that comes within `slack`; else it is dropped.
+    """
+
+    def voice(rows):
+        return rows["track"].astype(np.int64) * 128 + rows["pitch"] << 32
+
+    kept = kept[np.argsort(voice(kept) + kept["onset"], kind="stable")]
+    place = voice(kept) + kept["onset"]
+    ends = kept["onset"].astype(np.int64) + kept["duration"]
+    onset, end = notes["onset"].astype(np.int64), notes["onset"].astype(np.int64) + notes["duration"]
+    if not len(kept):
+        return notes
+    before = np.searchsorted(place, voice(notes) + onset, side="right") - 1
+    held = (before >= 0) & (voice(kept)[before] == voice(notes))
+    begin = np.where(held, np.maximum(onset, ends[before]), onset)
+    after = np.minimum(before + 1, len(kept) - 1)
+    follows = (before + 1 < len(kept)) & (voice(kept)[after] == voice(notes))
+    end = np.where(follows, np.minimum(end, kept["onset"][after]), end)
+    fits = (begin - onset <= slack) & (begin < end)
+    notes = notes.copy()
+    notes["onset"], notes["duration"] = begin, np.maximum(end - begin, 1)
+    return notes[fits]

@@ -1,0 +1,289 @@
+"""Rank takes: best first, and no two that are nearly the same on top.
+
+    for ranked in rank("my-style", "my-style/takes/001"):
+        print(ranked.take, ranked)      # take-3.mid 0.91 keeps to the chords .93, figures return .31; a little dense
+
+Everything is compared with excerpts of the musician's own pieces, as `critic.py` stored them. In each measure a take is
+as far off as it lies outside the middle two thirds of the excerpts, in half-widths of these: 0 inside, never more than
+5. Too much is as bad as too little (a model is sure of loops and surprised by chance), but nothing can be too well in
+its chords or too typical. Measures come together in six CRITERIA, each the mean of its measures, and the score is
+
+    exp(-mean over the criteria that apply)          1: like the musician's own pieces in everything; 0: no notes
+
+Then takes are chosen one after another by score * (1 - 0.5 * the closest overlap with those chosen before), in the way
+of maximal marginal relevance (Carbonell and Goldstein 1998, "The use of MMR, diversity-based reranking").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import FileError, InputError, RunError
+from ...jobs import free_threads, threads
+from ..data.corpus import Corpus, find_corpus, open_corpus
+from ..data.originality import Index
+from ..music.chords import pitched
+from ..music.measure import measure
+from ..music.midi import midi_files, read_midi
+from ..music.parts import assign_parts
+from ..music.score import Score
+from ..run import Run, open_run
+from .critic import FILE, LOGIT, NATS, Critic, Listener, keep_critic, open_critic, sigmoid, windows
+from .takes import Take
+
+CRITERIA = {
+    "likelihood": (NATS,),
+    "chords": ("chord_adherence", "strong_beat_adherence", "bass_adherence"),
+    "repetition": ("recurrence", "repeated_bars", "self_similarity_1", "self_similarity_2", "self_similarity_4"),
+    "statistics": (
+        *("notes_per_bar", "notes_per_second", "polyphony", "pitch_range"),
+        *("pitch_class_entropy", "scale_consistency", "groove_consistency", "empty_bars"),
+    ),
+    "style": (LOGIT,),
+}
+ORIGINALITY = "originality"
+UPWARD = {*CRITERIA["chords"], *CRITERIA["style"]}  # never too much of these
+FARTHEST = 5.0
+MIDDLE = (100 / 6, 50, 500 / 6)  # percentiles
+LIKENESS = 0.5  # the share that a take equal to one chosen before loses
+NEARLY = 0.5  # overlap from which it is told
+FREE_GRID, GRID = 0.1, 1 / 12  # what counts as the same moment: seconds, quarters
+WORDS = {
+    NATS: ("predictable", "erratic"),
+    "chord_adherence": ("off its chords", ""),
+    "strong_beat_adherence": ("off its chords on strong beats", ""),
+    "bass_adherence": ("bass off the roots", ""),
+    "recurrence": ("hardly a figure returns", "repetitive"),
+    "repeated_bars": ("no bar repeated", "stuck in one bar"),
+    "self_similarity_1": ("every bar different", "repetitive"),
+    "self_similarity_2": ("restless", "repetitive"),
+    "self_similarity_4": ("no period of four bars", "repetitive"),
+    "notes_per_bar": ("sparse", "dense"),
+    "notes_per_second": ("slow", "busy"),
+    "polyphony": ("thin", "thick"),
+    "pitch_range": ("narrow in range", "wide in range"),
+    "pitch_class_entropy": ("poor in pitches", "chromatic"),
+    "scale_consistency": ("outside any scale", "strictly in its scale"),
+    "groove_consistency": ("uneven in rhythm", "stiff in rhythm"),
+    "empty_bars": ("without rests", "full of gaps"),
+    LOGIT: ("unlike your pieces", ""),
+}
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A take with its score, 0 to 1, and why: in a musician's words, and in numbers."""
+
+    take: Take | Score | Path
+    score: float
+    reasons: str
+    off: dict[str, float] = field(repr=False)  # by criterion, how far outside the musician's own: 0 to 5
+    measures: dict[str, float] = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.score:.2f} {self.reasons}"
+
+
+def rank(
+    run: Run | str | Path,
+    takes: str | Path | Sequence[Take | Score | str | Path],
+    *,
+    corpus: Corpus | str | Path | None = None,
+    critic: Critic | None = None,
+    index: Index | None = None,
+    keep: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> list[Ranked]:
+    """Takes, scores or MIDI files (or all of a folder), best first; the best `keep` of them.
+
+    Bars of files are those that the files state. The run's critic is made, and kept in its folder, where it has none
+    or `corpus` is another than it was made from; or give a `critic`. With an originality `index` of the corpus, a take
+    that repeats more of it than the musician does goes down.
+
+    Raises InputError where there is nothing to rank, RunError for a run without a critic and no corpus to make it from
+    or a corpus of other tokens, FileError for what cannot be read.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    takes = midi_files(takes) if isinstance(takes, str | Path) else list(takes)
+    if not takes:
+        raise InputError("no takes to rank; give a folder that holds .mid files")
+    if keep is not None and keep < 1:
+        raise InputError(f"--keep {keep}: choose 1 or more")
+    scores = [_score(take) for take in takes]
+    if run.tokenizer.needs_bars:
+        _refuse_free(takes, scores)
+    told = progress or (lambda share: None)
+    critic = critic or critic_of(run, corpus, progress=lambda share: told(share / 2))
+    with threads(free_threads()):
+        listener, found = Listener(run), []
+        for number, score in enumerate(scores):
+            found.append(_measured(listener, critic, score))
+            told((1 + (number + 1) / len(scores)) / 2)
+    ranked = [
+        _judged(take, critic, measures, _flagged(index, score))
+        for take, score, measures in zip(takes, scores, found, strict=True)
+    ]
+    return _diverse(ranked, scores)[:keep]
+
+
+def critic_of(run: Run, corpus: Corpus | str | Path | None = None, **options) -> Critic:
+    """The critic of a run; made and kept there where it has none, or one of another corpus than is given.
+
+    Raises a RunError where there is none and no corpus to make it from.
+    """
+    corpus = open_corpus(corpus) if isinstance(corpus, str | Path) else corpus
+    critic = open_critic(run)
+    if critic is None and corpus is None:
+        corpus = find_corpus(run.folder, run.facts)
+    if corpus is not None and (critic is None or critic.facts["corpus"] != corpus.fingerprint):
+        return keep_critic(run, corpus, **options)
+    if critic is None:
+        reason = f"it has no {FILE.as_posix()} that tells the musician's pieces, and its corpus is not where it was"
+        raise RunError(run.folder, f"{reason}; make it with: woodshed rank RUN DIR --corpus CORPUS")
+    return critic
+
+
+def _score(take: Take | Score | str | Path) -> Score:
+    if isinstance(take, Take | Score):
+        return take if isinstance(take, Score) else take.score
+    return assign_parts(read_midi(take))
+
+
+def _refuse_free(takes: Sequence, scores: list[Score]) -> None:
+    for take, score in zip(takes, scores, strict=True):
+        if score.free:
+            name = take if isinstance(take, str | Path) else "a take"
+            raise FileError(name, "it is in free time, and this run needs bars; rank it with a run of played music")
+
+
+# --- how far off a take is -------------------------------------------------------------------------------------
+
+
+def _measured(listener: Listener, critic: Critic, score: Score) -> dict[str, float]:
+    """Every measure of a score, the mean over its excerpts; nothing for silence."""
+    parts = windows([score], listener.tokenizer, critic.length)
+    if not parts:
+        return {}
+    hidden, nats = listener.hear(parts)
+    rows = [measure(part) for part in parts]
+    found = {name: _mean([row[name] for row in rows]) for name in rows[0]}
+    found[NATS] = _mean(nats)
+    if critic.judges:
+        found[LOGIT] = _mean(critic.classifier.logits(hidden))
+    return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [float(value) for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def distances(critic: Critic, measures: dict[str, float]) -> dict[str, float]:
+    """How far each measure lies outside the middle two thirds of the excerpts, in half-widths of these.
+
+    From -5, below, over 0, inside, to 5. A measure that no excerpt has, or the take has not, is left out. Since most
+    excerpts may be alike, a half-width is at least half a standard deviation, and a twentieth of the median.
+    """
+    found = {}
+    for name, value in measures.items():
+        known = critic.excerpts[:, critic.facts["names"].index(name)]
+        known = known[np.isfinite(known)].astype(np.float64)
+        if len(known):
+            low, middle, high = np.percentile(known, MIDDLE)
+            width = max((high - low) / 2, known.std() / 2, abs(middle) / 20, 1e-3)
+            off = min(value - low, 0) + max(value - high, 0) * (name not in UPWARD)
+            found[name] = float(np.clip(off / width, -FARTHEST, FARTHEST))
+    return found
+
+
+def _flagged(index: Index | None, score: Score) -> bool | None:
+    return index.report(score).flagged if index and len(pitched(score)) else None
+
+
+def _judged(take, critic: Critic, measures: dict[str, float], flagged: bool | None) -> Ranked:
+    """Its score and reasons; `flagged` says whether it repeats too much of the corpus, None where nobody looked."""
+    if not measures:
+        return Ranked(take, 0.0, "silent", {}, {})
+    far = distances(critic, measures)
+    groups = {name: [abs(far[one]) for one in members if one in far] for name, members in CRITERIA.items()}
+    off = {name: float(np.mean(group)) for name, group in groups.items() if group}
+    if flagged is not None:
+        off[ORIGINALITY] = FARTHEST * flagged
+    score = math.exp(-float(np.mean([*off.values()])))
+    return Ranked(take, score, _reasons(measures, far, flagged), off, measures)
+
+
+def _reasons(measures: dict[str, float], far: dict[str, float], flagged: bool | None) -> str:
+    """What it is like, then what is odd about it, the oddest first."""
+    typical = {"typical": float(sigmoid(measures[LOGIT]))} if LOGIT in measures else {}
+    abouts = {
+        "chord_adherence": "keeps to the chords",
+        "recurrence": "figures return",
+        "typical": "typical of your pieces",
+    }
+    known = {name: value for name, value in (measures | typical).items() if name in abouts}
+    good = [abouts[name] + f" {known[name]:.2f}".replace(" 0", " ") for name in abouts if name in known]
+    odd = [_odd(name, off) for name, off in sorted(far.items(), key=lambda item: -abs(item[1])) if abs(off) >= 0.5]
+    odd = [*["copies a training piece"] * bool(flagged), *dict.fromkeys(word for word in odd if word)][:3]
+    return "; ".join([", ".join(good) or "no chords, no bars", *[", ".join(odd)] * bool(odd)])
+
+
+def _odd(name: str, off: float) -> str:
+    if name not in WORDS:
+        return ""
+    word = WORDS[name][off > 0]
+    return f"a little {word}" if word and abs(off) < 1.5 else word
+
+
+# --- diversity -------------------------------------------------------------------------------------------------
+
+
+def _diverse(ranked: list[Ranked], scores: list[Score]) -> list[Ranked]:
+    """By score, discounted by what a take has in common with those before it; equal ones in an order of their own."""
+    rolls = [_roll(score) for score in scores]
+    names = [str(one.take) if isinstance(one.take, str | Path) else "" for one in ranked]
+    order = sorted(range(len(ranked)), key=lambda n: (-ranked[n].score, rolls[n].tobytes(), names[n]))
+    left, chosen, closest = order, [], dict.fromkeys(order, (0.0, 0))
+    while left:
+        best = max(left, key=lambda n: ranked[n].score * (1 - LIKENESS * closest[n][0]))
+        left = [n for n in left if n != best]
+        near, other = closest[best]
+        told = f", nearly the same as number {-other}" if near >= NEARLY else ""
+        chosen.append(replace(ranked[best], reasons=ranked[best].reasons + told))
+        for n in left:
+            closest[n] = max(closest[n], (_overlap(rolls[best], rolls[n]), -len(chosen)))
+    return chosen
+
+
+def overlap(one: Score, other: Score) -> float:
+    """How much two scores have in common in the best transposition: the Jaccard overlap, 0 to 1, of their (moment,
+    pitch), moments being twelfths of a quarter, in free time tenths of a second.
+    """
+    return _overlap(_roll(one), _roll(other))
+
+
+def _roll(score: Score) -> np.ndarray:
+    """Which pitches begin at which moment: (moments, 128) of 0 and 1."""
+    notes = pitched(score)
+    onsets = (
+        score.seconds(notes["onset"]) / FREE_GRID if score.free else notes["onset"] / score.ticks_per_quarter / GRID
+    )
+    moments = np.rint(onsets).astype(int)
+    roll = np.zeros((moments.max(initial=-1) + 1, 128), dtype=np.float32)
+    roll[moments, notes["pitch"]] = 1
+    return roll
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> float:
+    total, long = one.sum() + other.sum(), min(len(one), len(other))
+    if not total:
+        return 1.0
+    together = one[:long].T @ other[:long]  # how often each pitch meets each
+    moves = np.arange(128) - np.arange(128)[:, None] + 127
+    both = np.bincount(moves.ravel(), together.ravel()).max()
+    return float(both / (total - both))

@@ -1,0 +1,178 @@
+"""What can be asked of the verbs that play, and what cannot."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ...config import updated
+from ...errors import InputError
+from ..music.score import Score
+
+MOST_BARS = 2000
+MOST_SECONDS = 3600
+UNAIDED = {"harmony": "free", "guard": False, "originality": False}  # a model by itself, where it is to be judged
+
+
+@dataclass(frozen=True)
+class TakeSettings:
+    """How many takes, and how they are drawn: what every verb that plays has in common."""
+
+    takes: int = 5
+    """How many to play."""
+    temperature: str = "0.8:1.2"
+    """One temperature for all takes, or a range over them: 0.8 is safe, 1.2 is wild."""
+    top_p: float = 0.95
+    """Draw only among the likeliest ids that together have this probability."""
+    top_k: int = 0
+    """Draw only among the k likeliest ids; 0 for all."""
+    min_p: float = 0.0
+    """Draw only among ids at least this share as likely as the likeliest."""
+    harmony: Literal["free", "guided", "strict"] = "guided"
+    """How chords are kept on strong beats and in the bass: as the model likes, with a soft bias, or strictly."""
+    guard: bool = True
+    """Step back to an earlier bar line and draw again where a take loops, sticks, falls silent or runs wild."""
+    originality: bool = True
+    """Look what each take repeats of the pieces that the run has learned."""
+    keep: int | None = None
+    """Hand over only so many of the takes, the best first, as woodshed rank tells them."""
+    seed: int | None = None
+    """The first take's seed; the others count on from it. By default a new one; every take stores its own."""
+    checkpoint: int | None = None
+    """Play one of the run's checkpoints instead of the best."""
+
+
+@dataclass(frozen=True)
+class LengthSettings:
+    """Over what to play, and how long."""
+
+    chords: str | None = None
+    """Chords such as "Cmaj7 Am7 | Dm7 G7", repeated to the length asked; without any | one chord a bar."""
+    bars: int | None = None
+    """How many bars to write (16 by default, or once through longer chords)."""
+    seconds: float | None = None
+    """How many seconds to write, up to the next bar line."""
+    max_length: int | None = None
+    """Stop after at most so many ids, at a bar line."""
+    bpm: float | None = None
+    """Tempo in quarters a minute; by default the prompt's, or that of the music the run has learned."""
+    metre: str | None = None
+    """Time signature such as 4/4, 3/4 or 6/8; by default the prompt's, or that of the music the run has learned."""
+    ending: bool = False
+    """Let the model know how much is left, so that it comes to an end."""
+
+
+@dataclass(frozen=True)
+class ComposeSettings(TakeSettings, LengthSettings):
+    """What to play, how long, and how it is drawn."""
+
+
+@dataclass(frozen=True)
+class GenerateSettings(ComposeSettings):
+    """All that can be asked: without a prompt music of its own, after it, or inside it."""
+
+    bars: int | str | None = None
+    """How many bars to write, after a prompt if there is one; or which of the prompt's: "9-12"."""
+    seconds: float | str | None = None
+    """How many seconds to write; or which of the prompt's: "20-26"."""
+    prompt: Score | Path | str | None = None
+    """Music to go on from, or inside which to write: a MIDI file or a Score."""
+    parts: tuple[str, ...] | str | None = None
+    """Which parts of the prompt to write; all others stay. By default all parts."""
+    melody: str | None = None
+    """The prompt's track that is kept as the melody, alone, to be accompanied: its name or number, or "auto"."""
+    keep_grid: bool = False
+    """Believe the bars and beats of the prompt instead of checking them."""
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """The first and the last bar, or the seconds, of a region inside the prompt; None where it is not told."""
+        told = [text for text in (self.bars, self.seconds) if isinstance(text, str)]
+        return parse_span(told[0]) if told else None
+
+
+def make_settings(settings: ComposeSettings | None, changes: dict) -> GenerateSettings:
+    """Settings with changes, every value checked; numbers that came as text are numbers, and there is a seed."""
+    if settings is not None and not isinstance(settings, GenerateSettings):
+        settings = GenerateSettings(**dataclasses.asdict(settings))
+    settings = updated(GenerateSettings, settings, changes)
+    for name, number in (("bars", int), ("seconds", float)):
+        settings = dataclasses.replace(settings, **{name: _number(getattr(settings, name), number)})
+    if isinstance(settings.parts, str):
+        settings = dataclasses.replace(settings, parts=tuple(re.split(r"[\s,]+", settings.parts.strip())))
+    if settings.seed is None:
+        settings = dataclasses.replace(settings, seed=int(np.random.SeedSequence().entropy % 2**31))
+    _refuse_odd_numbers(settings)
+    _refuse_odd_regions(settings)
+    return settings
+
+
+def _number(value, kind: type):
+    try:
+        return kind(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _refuse_odd_numbers(settings: GenerateSettings) -> None:
+    bars, seconds = settings.bars, settings.seconds
+    if settings.takes < 1:
+        raise InputError(f"--takes {settings.takes}: choose 1 or more")
+    if settings.keep is not None and not 1 <= settings.keep <= settings.takes:
+        raise InputError(f"--keep {settings.keep}: choose 1 to {settings.takes}, as many as --takes says")
+    if isinstance(bars, int) and not 1 <= bars <= MOST_BARS:
+        raise InputError(f"--bars {bars}: choose 1 to {MOST_BARS}")
+    if isinstance(seconds, int | float) and not 0 < seconds <= MOST_SECONDS:
+        raise InputError(f"--seconds {seconds:g}: choose more than 0, at most {MOST_SECONDS}")
+    if bars is not None and seconds is not None:
+        raise InputError(f"--bars {bars} and --seconds {seconds} both say how long; give one of them")
+    if settings.max_length is not None and settings.max_length < 1:
+        raise InputError(f"--max-length {settings.max_length}: choose 1 or more")
+    if settings.seed is not None and settings.seed < 0:
+        raise InputError(f"--seed {settings.seed}: choose 0 or more")
+    if settings.bpm is not None and not 10 <= settings.bpm <= 500:
+        raise InputError(f"--bpm {settings.bpm:g}: choose 10 to 500")
+
+
+def _refuse_odd_regions(settings: GenerateSettings) -> None:
+    """Spans that are none, and what has no meaning without or inside a prompt."""
+    if isinstance(settings.bars, str):
+        first, last = parse_span(settings.bars) or (0, 0)
+        if not (1 <= first <= last and first % 1 == last % 1 == 0):
+            raise InputError(f"--bars {settings.bars}: write the first and the last bar, from 1 on, such as 9-12")
+    if isinstance(settings.seconds, str):
+        first, last = parse_span(settings.seconds) or (0, 0)
+        if not first < last:
+            raise InputError(f"--seconds {settings.seconds}: write from when to when, such as 20-26")
+    if settings.parts is not None and not (settings.parts and all(settings.parts)):
+        raise InputError("--parts: name at least one part, such as melody")
+    inside = settings.span is not None or settings.parts is not None or settings.melody is not None
+    if inside and settings.prompt is None:
+        raise InputError("a region, parts or a melody belong to a prompt; give a MIDI file or a Score")
+    if inside and settings.span is None and (settings.bars, settings.seconds) != (None, None):
+        raise InputError(f"--bars {settings.bars}: of a prompt's parts, say which bars are to be written, such as 9-12")
+    for name in ("bpm", "metre", "max_length"):
+        if inside and getattr(settings, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')}: what is written inside a prompt keeps to the prompt")
+
+
+def parse_span(text: str) -> tuple[float, float] | None:
+    """ "9-12" as (9.0, 12.0); None for what is no such thing."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*[-–]\s*(\d+(?:\.\d+)?)\s*", text)
+    return (float(match[1]), float(match[2])) if match else None
+
+
+def temperatures(text: str, takes: int) -> list[float]:
+    """ "0.8:1.2" as evenly spaced temperatures for so many takes; one number stands for all."""
+    try:
+        values = [float(part) for part in str(text).split(":")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2) or not np.isfinite(values).all():
+        raise InputError(f"--temperature {text!r}: give one number (1.0) or a range over the takes (0.8:1.2)")
+    return [round(float(value), 4) for value in np.linspace(values[0], values[-1], takes)]

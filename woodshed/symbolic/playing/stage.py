@@ -1,0 +1,364 @@
+"""The stage: what is there before the model plays, and the region that it is to write.
+
+Every wish is a region of a prompt, with chords that hold in it or not:
+
+    nothing given                      an empty file, and a region of so many bars
+    a file, and how much               the bars after its end                           (extend)
+    a file, and which bars or seconds  those, in all parts or in some                   (fill)
+    a file, and parts                  all of it, in these parts                        (accompany)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+
+from ...errors import InputError
+from ..data.tasks import Region, describe
+from ..music.chords import (
+    NO_CHORD,
+    QUALITY_NAMES,
+    Bar,
+    Chord,
+    estimate_key,
+    lay_out,
+    merged,
+    parse_progression,
+    recognise,
+    spell,
+)
+from ..music.harmonise import harmonise
+from ..music.score import Score
+from ..run import Run
+from ..tokenizers import Tokenizer
+from .prompts import Prompt, read_prompt
+from .settings import MOST_BARS, GenerateSettings
+
+TICKS = 480  # a quarter in takes without a prompt
+DEFAULT_BARS = 16
+KEY_BARS = 16  # before the end, which tell the key
+ACCOMPANIMENT = ("accompaniment",)  # what is written to a melody
+CHART_SLOTS = (1, 2, 3, 4, 6, 8, 12, 16, 24)  # in how many equal shares a chart may divide a bar
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A prompt without what is to be written, with its chords laid out, and the region that is to be written."""
+
+    prompt: Prompt
+    file: Score  # what stays of the prompt's file
+    score: Score  # what stays of it as the run sees it, tempo, metre and chords of the region with it
+    region: Region  # in ticks of `score`
+    tracks: tuple[int, ...] = ()  # of the file, whose notes are written anew
+    binding: bool = True  # whether the score's chords hold in the region; otherwise the model plays its own
+    charted: bool = True  # whether the chords are others than the file states
+    last: int | None = None  # the tick to count down to, where the music comes to its end
+    head: tuple[str, ...] = ()  # words that tell the run what music it is
+
+    @cached_property
+    def followed(self) -> bool:
+        """Whether music comes after the region."""
+        return bool((self.score.notes["onset"] >= self.region.end).any())
+
+    @property
+    def extends(self) -> bool:
+        """Whether the region lies after the prompt, or there is none."""
+        return not self.tracks and not self.region.parts
+
+    @property
+    def chart(self) -> str:
+        """The chords of the region as `--chords` takes them; empty where none hold."""
+        if not (self.binding and len(self.score.chords)):
+            return ""
+        return chart(self.score.chords, bar_lines(self.score, self.region.start, self.region.end))
+
+
+def set_stage(run: Run, settings: GenerateSettings) -> Stage:
+    """What the settings ask of a run as a Stage. Raises InputError and FileError for what cannot be."""
+    learned = run.facts.get("music", {})
+    knows = learned.get("chords", run.tokenizer.knows_chords)
+    if settings.chords is not None and not knows:
+        raise InputError(f"--chords: {run.folder} has learned no chords; prepare with chords in remi or performance")
+    if settings.prompt is None:
+        return _empty(settings, learned)
+    prompt = read_prompt(
+        settings.prompt,
+        learned.get("prepared", {}),
+        parts=settings.parts,
+        melody=settings.melody,
+        keep_grid=settings.keep_grid,
+    )
+    name = "the Score" if isinstance(settings.prompt, Score) else settings.prompt
+    if prompt.score.free and run.tokenizer.needs_bars:
+        reason = "it is played freely and this run needs bars; believe its bars with --keep-grid, or use another run"
+        raise InputError(f"{name}: {reason}")
+    if not knows:
+        prompt = replace(prompt, score=prompt.score.replace(chords=()))
+    if settings.span is None and not settings.parts and not settings.melody:
+        return _after(prompt, settings, knows)
+    return _inside(prompt, settings, run.tokenizer, learned, knows)
+
+
+def _empty(settings: GenerateSettings, learned: dict) -> Stage:
+    """Nothing but tempo, metre and chords."""
+    bpm = settings.bpm or learned.get("bpm", 120)
+    metre = parse_metre(learned.get("metre", "4/4") if settings.metre is None else settings.metre)
+    score = Score(tempos=[(0, round(6e7 / bpm))], metres=[(0, *metre)], tracks=(), ticks_per_quarter=TICKS)
+    end, chords = _length(settings, score, 0)
+    staged, head = score.replace(chords=chords), tuple(learned.get("head", ()))
+    told = dict(binding=settings.chords is not None, last=end if settings.ending else None, head=head)
+    return Stage(Prompt(score, staged), score, staged, Region(0, end), **told)
+
+
+def _after(prompt: Prompt, settings: GenerateSettings, knows: bool) -> Stage:
+    """The bars after a prompt."""
+    score = prompt.score
+    if knows and not len(score.chords):
+        score = score.replace(chords=recognise(score))
+    slack = score.ticks_per_quarter // 4  # a last note may ring a little past the bar line
+    end, last = prompt.to_score([prompt.file.end, prompt.file.notes["onset"].max()])
+    start = int(score.seams(max(int(end) - slack, int(last) + 1))[-1])
+    file = _ended(prompt.file, int(prompt.to_file(start)), settings, barred=not score.free)
+    score = _ended(score, start, settings, barred=not score.free)
+    end, chords = _length(settings, score, start)
+    score = score.replace(chords=np.concatenate([score.chords, chords]))
+    told = dict(binding=settings.chords is not None, last=end if settings.ending else None)
+    return Stage(prompt, file, score, Region(start, end), head=tuple(describe(prompt.score)), **told)
+
+
+def _ended(score: Score, start: int, settings: GenerateSettings, *, barred: bool) -> Score:
+    """A score that says nothing from `start` on but, where there are bars, the tempo and metre asked for."""
+    score = score.replace(
+        pedals=score.pedals[score.pedals["tick"] < start], chords=score.chords[score.chords["tick"] < start]
+    )
+    if not barred:
+        return score
+    tempos, metres = (rows[rows["tick"] <= start].tolist() for rows in (score.tempos, score.metres))
+    tempos += [(start, round(6e7 / settings.bpm))] if settings.bpm is not None else []
+    metres += [(start, *parse_metre(settings.metre))] if settings.metre is not None else []
+    return score.replace(tempos=tempos, metres=metres)
+
+
+def _inside(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer, learned: dict, knows: bool) -> Stage:
+    """Some bars or seconds of a prompt, or all of it, in all parts or in some."""
+    tracks = _written_tracks(prompt, settings)
+    start, end = _span(prompt, settings, tokenizer)
+    # on a grid a note played a little early belongs to the bar on whose line it is heard
+    slack = prompt.score.ticks_per_quarter // (2 * tokenizer.steps) if tokenizer.needs_bars else 0
+    file, score = prompt.without(tracks, start - slack, end - slack)
+    region = Region(start, end, _run_parts(prompt, settings, tracks))
+    followed = bool((score.notes["onset"] >= end).any())
+    head = [*learned.get("head", ()), *describe(score)[2:]] if settings.melody else describe(score)
+    told = dict(last=None if followed else end, head=tuple(head))
+    if not knows:
+        return Stage(prompt, file, score, region, tuple(tracks), binding=False, charted=False, **told)
+    stated, asked = len(score.chords) > 0, settings.chords is not None
+    if not stated:
+        chords = harmonised(prompt.score) if settings.melody else recognise(prompt.score)
+        score = score.replace(chords=chords)
+    if asked or settings.melody:
+        lines = bar_lines(score, start, end)
+        bars = parse_progression(settings.chords) if asked else chart_bars(score.chords, lines)
+        score = score.replace(chords=spliced(score.chords, lay_out(bars, lines), start, end, resume=followed))
+    binding = asked or stated or bool(region.given(score))
+    charted = asked or not stated or settings.melody is not None
+    return Stage(prompt, file, score, region, tuple(tracks), binding=binding, charted=charted, **told)
+
+
+def harmonised(melody: Score) -> np.ndarray:
+    """The chords that fit to a melody: CHORD rows. Bars of rest before it are an introduction over its first chord."""
+    # in free time there are no bars to harmonise
+    chords = recognise(melody) if melody.free else harmonise(melody, keep_grid=True)
+    if len(chords) > 1 and chords["root"][0] < 0 and chords["tick"][1] >= bar_lines(melody, 0, melody.end)[1]:
+        chords = chords[1:].copy()
+        chords["tick"][0] = 0
+    return chords
+
+
+def _run_parts(prompt: Prompt, settings: GenerateSettings, tracks: list[int]) -> tuple[str, ...] | None:
+    """The parts that are written, in the run's words; None for all of them."""
+    if settings.melody:
+        return settings.parts or ACCOMPANIMENT
+    if settings.parts is None:
+        return None
+    known = zip(prompt.seen, prompt.score.tracks, strict=True)
+    return tuple(dict.fromkeys(track.part for number, track in known if number in tracks))
+
+
+def _written_tracks(prompt: Prompt, settings: GenerateSettings) -> list[int]:
+    """The file's tracks that are written anew: those of the parts asked for, of an accompaniment none."""
+    if settings.melody:
+        return []
+    for part in settings.parts or ():
+        if not prompt.tracks_of([part]):
+            raise InputError(f"--parts {part}: the file has no such part; choose from: {', '.join(prompt.parts())}")
+    return prompt.tracks_of(settings.parts)
+
+
+def _span(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer) -> tuple[int, int]:
+    """First and last tick of the region inside a prompt, in ticks of its score."""
+    score, span = prompt.score, settings.span
+    lines = score.seams(int(prompt.to_score(prompt.file.end)))  # drums, which are not seen, count
+    if span is None:
+        return 0, int(lines[-1])
+    first, last = span
+    if isinstance(settings.bars, str):
+        if score.free:
+            raise InputError(f"--bars {settings.bars}: the file is played freely and has no bars; give --seconds")
+        if last > len(lines) - 1:
+            raise InputError(f"--bars {settings.bars}: the file has {len(lines) - 1} bars; extend writes more")
+        return int(lines[int(first) - 1]), int(lines[int(last)])
+    length = float(prompt.file.seconds(prompt.file.end))
+    if first >= length or last > length + 1:
+        raise InputError(f"--seconds {settings.seconds}: the file lasts {length:.1f} s; extend writes more")
+    start, end = (int(prompt.to_score(prompt.file.ticks(second))) for second in span)
+    if tokenizer.needs_bars:
+        start = int(lines[max(np.searchsorted(lines, start, side="right") - 1, 0)])
+        end = int(lines[min(np.searchsorted(lines, end), len(lines) - 1)])
+    return start, max(end, start + 1)
+
+
+def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[int, np.ndarray]:
+    """Where a region that begins at `start`, after all else, ends, and the chords asked for in it."""
+    progression = parse_progression(settings.chords) if settings.chords is not None else []
+    bar = bar_ticks(score, settings.bpm, settings.metre)
+    if settings.bars is not None:
+        count = int(settings.bars)
+    elif settings.seconds is not None:
+        ticks = settings.seconds * 1e6 * score.ticks_per_quarter / int(score.tempos["usec"][-1])
+        count = max(1, int(np.ceil(ticks / bar - 1e-9)))
+    elif settings.max_length is not None:
+        count = min(MOST_BARS, settings.max_length)
+    else:
+        count = max(DEFAULT_BARS, len(progression))
+    lines = start + bar * np.arange(count + 1)
+    return int(lines[-1]), lay_out(progression, lines) if progression else score.chords[:0]
+
+
+def parse_metre(text: str) -> tuple[int, int]:
+    """ "6/8" as (6, 8)."""
+    above, _, below = text.partition("/")
+    if above.isdigit() and below.isdigit() and 1 <= int(above) <= 15 and int(below) in (2, 4, 8, 16):
+        return int(above), int(below)
+    raise InputError(f"--metre {text!r}: write beats over 2, 4, 8 or 16, such as 4/4, 3/4 or 6/8")
+
+
+def bar_ticks(score: Score, bpm: float | None = None, metre: str | None = None) -> int:
+    """A bar at the end of a score; in free time one of that tempo and metre, by default two seconds."""
+    _, numerator, denominator = score.metres[-1].tolist()
+    if score.free and metre is not None:
+        numerator, denominator = parse_metre(metre)
+    faster = (bpm or 120) / 120 if score.free else 1
+    return round(score.ticks_per_quarter * 4 * numerator / denominator / faster)
+
+
+# --- chords ----------------------------------------------------------------------------------------------------
+
+
+def bar_lines(score: Score, start: int, end: int) -> np.ndarray:
+    """Bar lines from `start` to `end`, both of them included; in free time one every two seconds."""
+    lines = np.arange(start, end, bar_ticks(score)) if score.free else score.bars(end)
+    return np.concatenate([[start], lines[(lines > start) & (lines < end)], [end]]).astype(np.int64)
+
+
+def chart(chords: np.ndarray, lines: np.ndarray) -> str:
+    """Chords (CHORD rows) over bar lines as a musician writes them, `| C | Am7 / D7 / |`: `chart_bars` as text.
+
+    `parse_progression` reads it back to the same chords at the same places.
+    """
+    cells = []
+    for bar in chart_bars(chords, lines):
+        slots = int(np.lcm.reduce([share.denominator for _, share in bar]))
+        holds = (
+            [0] * len(bar) if len({share for _, share in bar}) == 1 else [int(share * slots) - 1 for _, share in bar]
+        )
+        cells.append(" ".join(spell(*chord) + " /" * hold for (chord, _), hold in zip(bar, holds, strict=True)))
+    return "| " + " | ".join(cells) + " |"
+
+
+def chart_bars(chords: np.ndarray, lines: np.ndarray) -> list[Bar]:
+    """Chords over bar lines as bars of (chord, share), as `parse_progression` gives them.
+
+    Each bar is divided into the fewest equal shares (CHART_SLOTS) on which its changes lie, or the most there are.
+    """
+    bars = []
+    for start, end in pairwise(lines.tolist()):
+        held = chords[chords["tick"] <= start][-1:]
+        inner = chords[(chords["tick"] > start) & (chords["tick"] < end)]
+        first = Chord(*held[0].tolist()[1:]) if len(held) else Chord(*NO_CHORD)
+        shares = (inner["tick"] - start) / (end - start)
+        off = (np.abs(shares * n - np.rint(shares * n)).max(initial=0) for n in CHART_SLOTS)
+        slots = next((n for n, most in zip(CHART_SLOTS, off, strict=True) if most < 1e-3 * n), CHART_SLOTS[-1])
+        places = dict(zip(np.rint(shares * slots).astype(int).tolist(), inner.tolist(), strict=True))
+        changes = {0: first} | {at: Chord(*row[1:]) for at, row in places.items() if at < slots}
+        lengths = np.diff([*changes, slots]).tolist()
+        bars.append([(chord, Fraction(n, slots)) for chord, n in zip(changes.values(), lengths, strict=True)])
+    return bars
+
+
+def spliced(chords: np.ndarray, inner: np.ndarray, start: int, end: int, *, resume: bool) -> np.ndarray:
+    """Chords with others in [start, end); where music goes on (`resume`) what holds at `end` is stated there again."""
+    held = chords[chords["tick"] <= end][-1:].copy()
+    held["tick"] = end
+    rows = [chords[chords["tick"] < start], inner]
+    return merged(np.concatenate(rows + [held, chords[chords["tick"] > end]] * resume))
+
+
+# --- an ending -------------------------------------------------------------------------------------------------
+
+
+def but_the_last_bar(stage: Stage) -> Stage:
+    """The stage without the last bar of its region, which is written when the key is known."""
+    lines = bar_lines(stage.score, stage.region.start, stage.region.end)
+    return replace(stage, region=Region(stage.region.start, int(lines[-2]), stage.region.parts))
+
+
+def closing(stage: Stage, music: Score) -> Stage:
+    """The last bar of a stage: over the tonic of the key in which the music, all of it before that bar, has ended."""
+    lines = bar_lines(stage.score, stage.region.start, stage.region.end)
+    start, score = int(lines[-2]), stage.score.merge(music)
+    heard = score.slice(max(0, start - KEY_BARS * (stage.region.end - start)), start)
+    tonic, mode, _ = estimate_key(heard)
+    quality = QUALITY_NAMES.index("maj" if mode == "major" else "min")
+    chord = np.array([(start, tonic, quality, tonic)], dtype=score.chords.dtype)
+    chords = spliced(stage.score.chords, music.chords, stage.region.start, start, resume=False)
+    score = score.replace(chords=np.concatenate([chords, chord]))
+    return replace(stage, score=score, region=Region(start, stage.region.end, stage.region.parts), binding=True)
+
+
+# --- what fits into a context ----------------------------------------------------------------------------------
+
+
+def fitted(tokenizer: Tokenizer, score: Score, region: Region, room: int) -> tuple[Score, Region]:
+    """The stage with only so many bars around the region as fit into `room` ids: half of it before, half after it,
+    or what the other side leaves. A bar that does not fit is left out with all that lies beyond it.
+    """
+    lines = score.seams(max(score.end, region.end)).tolist()
+    followed = bool((score.notes["onset"] >= region.end).any())
+    before = [line for line in reversed(lines) if line < region.start]
+    after = [line for line in lines if line > region.end] if followed else []
+
+    def size(one: int, other: int) -> int:
+        return len(tokenizer.body(score, min(one, other), max(one, other), whole=False).ids)
+
+    _, used = _reach(after, region.end, room // 2, size)
+    first, used = _reach(before, region.start, room - used, size)
+    stop, _ = _reach(after, region.end, room - used, size)
+    moved = Region(region.start - first, region.end - first, region.parts)
+    return score.slice(first, stop if followed else max(region.end, score.end + 1)), moved
+
+
+def _reach(lines: Iterable[int], near: int, room: int, size: Callable[[int, int], int]) -> tuple[int, int]:
+    """The farthest of the lines so that all between fits into the room, and how much of it is used."""
+    used = 0
+    for far in lines:
+        more = size(near, far)
+        if used + more > room:
+            break
+        near, used = far, used + more
+    return near, used

@@ -1,0 +1,108 @@
+"""A take: one generated piece with its seed, settings and measures, and the files it is written to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ... import __version__
+from ...errors import FileError
+from ...files import write_file
+from ..data.originality import Report
+from ..music.midi import write_midi
+from ..music.score import Score
+from .naming import stem as name
+
+MEASURED = ("measures", "adherence_per_bar", "originality")  # facts that stand in the .json alone
+
+
+@dataclass(frozen=True)
+class Take:
+    """One generated piece, with all that is needed to make it again."""
+
+    score: Score
+    notes: int  # that were written; those of a prompt do not count
+    seed: int
+    temperature: float
+    settings: dict = field(repr=False)  # keywords of `generate` that make this very take
+    run: str = ""
+    engine: str = ""
+    measures: dict = field(default_factory=dict)
+    adherence_per_bar: tuple[float | None, ...] = ()  # of the bars written; None where no chord or note is
+    guarded: tuple[dict, ...] = ()  # what the guard noticed on the way, and where it stepped back to
+    chart: str = ""  # the chords that held in what was written, as `chords` takes them
+    originality: Report | None = None  # what it repeats of the pieces that the run has learned, where these are found
+    remarks: tuple[str, ...] = ()  # what a musician should know of how it was made
+    alone: dict[str, Score] = field(default_factory=dict, repr=False)  # what has a file of its own, by its name
+
+    def facts(self) -> dict:
+        """What stands in the take's .json and, as text events, in its .mid."""
+        facts = {name: getattr(self, name) for name in ("seed", "temperature", "run", "engine", "notes")}
+        facts |= {"woodshed": __version__, "settings": self.settings, "chart": self.chart, "remarks": self.remarks}
+        facts |= {"originality": self.originality and self.originality.facts()}
+        facts |= {"adherence_per_bar": self.adherence_per_bar, "guarded": self.guarded}
+        return facts | {"measures": {k: None if np.isnan(v) else round(v, 4) for k, v in self.measures.items()}}
+
+    def stem(self, number: int = 1) -> str:
+        """The name of its files: `piano-1_Cmaj7-Am7_120bpm_seed7_take-1`."""
+        bpm = None if self.score.free else 60e6 / self.score.tempos["usec"][0]
+        return name(self.run, self.chart, seed=self.seed, number=number, bpm=bpm)
+
+    def save(self, stem: str | Path, *, sound: bool = True, picture: bool = True) -> list[Path]:
+        """Write `stem`.mid, .wav, .png and .json, and what is `alone` as `stem`-name.mid.
+
+        Nothing that exists is overwritten: a FileError.
+        """
+        stem = Path(stem)
+        music = {stem.with_name(f"{stem.name}.mid"): self.score}
+        music |= {stem.with_name(f"{stem.name}-{name}.mid"): score for name, score in self.alone.items()}
+        facts = stem.with_name(f"{stem.name}.json")
+        for path in (*music, facts, *_shown(stem)):
+            if path.exists():
+                raise FileError(path, "it exists already; choose another name")
+        told = {name: value for name, value in self.facts().items() if name not in MEASURED}
+        texts = [f"woodshed {name}: {json.dumps(value)}" for name, value in told.items()]
+        for path, score in music.items():
+            write_midi(score, path, texts=texts)
+        write_file(facts, json.dumps(self.facts(), indent=1, ensure_ascii=False))
+        return [*music, facts, *self.show(stem, sound=sound, picture=picture)]
+
+    def show(
+        self, stem: str | Path, *, sound: bool = True, picture: bool = True, soundfont: Path | None = None
+    ) -> list[Path]:
+        """Write how it sounds, `stem`.wav, by a soundfont where one is given, and looks, `stem`.png."""
+        wav, png = _shown(Path(stem))
+        if sound:
+            from ..music.render import render
+            from ..music.sound import write_wav
+
+            write_wav(wav, render(self.score, soundfont))
+        if picture:
+            from ..music.roll import draw_roll
+
+            draw_roll(self.score, png, title=f"{self.run} seed {self.seed} temperature {self.temperature:g}")
+        return [wav] * sound + [png] * picture
+
+
+def _shown(stem: Path) -> list[Path]:
+    return [stem.with_name(f"{stem.name}.{kind}") for kind in ("wav", "png")]
+
+
+def save_takes(takes: list[Take], folder: Path, soundfont: Path | None = None) -> Iterator[tuple[Take, list[Path]]]:
+    """Write takes under names that end in `take-1`, `take-2`, ... and yield each with its files.
+
+    The music of all of them comes before sounds and pictures, which need a thousand times its room.
+    """
+    stems = [Path(folder) / take.stem(number) for number, take in enumerate(takes, 1)]
+    try:
+        music = [take.save(stem, sound=False, picture=False) for take, stem in zip(takes, stems, strict=True)]
+        for take, stem, paths in zip(takes, stems, music, strict=True):
+            yield take, paths + take.show(stem, soundfont=soundfont)
+    except FileError as error:
+        kept = sum(stem.with_name(f"{stem.name}.mid").exists() for stem in stems)
+        told = f"; kept: the music (.mid) of {kept} of {len(takes)} takes"
+        raise FileError(error.path, error.reason + told) from None
