@@ -17,7 +17,7 @@ import torch
 from woodshed.symbolic import models
 from woodshed.symbolic.music.score import Score
 from woodshed.symbolic.playing.decode import Sampling, Stream, decode
-from woodshed.symbolic.playing.step import make_step
+from woodshed.symbolic.playing.engines import make_step
 from woodshed.symbolic.tokenizers import BOS, Plan, make
 
 PROMPT = 64

@@ -31,9 +31,9 @@ from woodshed.symbolic.music.measure import (
 )
 from woodshed.symbolic.music.score import Score
 from woodshed.symbolic.playing.decode import Sampling, Stream, decode
+from woodshed.symbolic.playing.engines import make_step
 from woodshed.symbolic.playing.guard import Guard
 from woodshed.symbolic.playing.harmony import MODES, Harmony
-from woodshed.symbolic.playing.step import make_step
 from woodshed.symbolic.run import Run, open_run
 
 PROGRESSIONS = {

@@ -17,7 +17,7 @@ from woodshed.symbolic.learning.merge import merge
 from woodshed.symbolic.learning.settings import TrainSettings, resolve, resumed
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.models._layers import attach, linear_layers, quantise, round_to_4bit
-from woodshed.symbolic.playing.step import LlamaStep, make_step
+from woodshed.symbolic.playing.engines import LlamaStep, make_step
 from woodshed.symbolic.run import open_run, quiet
 
 WIDTH, IDS = 64, 80

@@ -10,8 +10,8 @@ from woodshed.errors import InputError, RunError
 from woodshed.symbolic import bases
 from woodshed.symbolic.data.prepare import prepare
 from woodshed.symbolic.learning.train import train
+from woodshed.symbolic.playing.engines import LlamaStep, make_step
 from woodshed.symbolic.playing.generate import generate
-from woodshed.symbolic.playing.step import LlamaStep, make_step
 from woodshed.symbolic.run import load_model, open_run, quiet
 from woodshed.symbolic.tokenizers import make, open_tokenizer
 

@@ -198,6 +198,23 @@ def test_out_of_memory(tmp_path, monkeypatch):
     assert (same.batch_size, same.gradient_accumulation) == (1, 4) and found.severity == 1
 
 
+def test_out_of_memory_with_a_single_row(tmp_path, monkeypatch):
+    from woodshed.symbolic.learning.callbacks import Learner
+
+    def never(self, model, inputs, num_items_in_batch=None):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes")
+
+    monkeypatch.setattr(Learner, "training_step", never)
+    with pytest.raises(InputError, match="out of memory with a single row of 64 ids"):
+        train(ToyCorpus(), tmp_path / "run", max_steps=3, **TINY)
+    found = diagnose(tmp_path / "run")
+    assert {diagnosis.name for diagnosis in found.diagnoses} >= {"out of memory", "failed"}
+    memory = named(found, "out of memory")
+    assert memory.symptom == "memory ended with a single row of 64 ids" and memory.severity == 3
+    assert parsed(memory.remedies[0]).max_seq_len == 32
+    assert "with an error: out of memory with a single row" in named(found, "failed").symptom
+
+
 def test_stopped_by_a_signal_and_killed(healthy, tmp_path):
     def stop(progress):
         if progress.step == 22 and not progress.message:

@@ -12,8 +12,9 @@ from woodshed.errors import InputError
 from woodshed.symbolic import models
 from woodshed.symbolic.models import _attention, decoder
 from woodshed.symbolic.models._attention import attention_for, chunked_attention
-from woodshed.symbolic.playing import step as step_module
-from woodshed.symbolic.playing.step import HubStep, LlamaStep, make_step
+from woodshed.symbolic.playing import engines
+from woodshed.symbolic.playing.engines import ACTIVATIONS, LlamaStep, LSTMStep, RelativeStep, make_step
+from woodshed.symbolic.playing.step import HubStep
 
 VOCAB = 50
 each = pytest.mark.parametrize("name", models.names())
@@ -351,7 +352,7 @@ def test_stepping_equals_the_full_forward(model, step):
 
 @every_step
 def test_rows_of_a_batch_equal_rows_alone(monkeypatch, model, step):
-    monkeypatch.setattr(step_module, "PREFILL", 16)
+    monkeypatch.setattr(engines, "PREFILL", 16)
     lengths, ids = [60, 1, 40], random_ids(3, 80).tolist()
     expected = [full(model, row) for row in ids]
     got = step.start([row[:n] for row, n in zip(ids, lengths, strict=True)])
@@ -377,6 +378,18 @@ def test_start_forgets_and_bounds_are_told(model, step):
     step.start([random_ids(300).tolist()])
     with pytest.raises(InputError, match="301 ids in a context of 300"):
         step(np.array([3]))
+
+
+def test_every_model_has_an_engine_of_its_own():
+    engines = {name: type(make_step(make(name))) for name in models.names()}
+    relative = dict.fromkeys(("music_transformer", "music_gpt2"), RelativeStep)
+    assert engines == {"decoder": LlamaStep, "lstm": LSTMStep} | relative
+
+
+def test_an_activation_without_an_engine_goes_to_the_hub_step():
+    model, ids = make("music_gpt2", hidden_act="silu"), random_ids(20).tolist()
+    assert "silu" not in ACTIVATIONS and isinstance(make_step(model), HubStep)
+    np.testing.assert_allclose(make_step(model).start([ids])[0], full(model, ids)[-1], atol=1e-4)
 
 
 def test_llama_step_knows_grouped_heads():

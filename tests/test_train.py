@@ -205,7 +205,7 @@ def stop_at(step):
     """A report that presses Ctrl-C after a step; the run ends with the next."""
 
     def report(progress):
-        if progress.step == step and not progress.message:
+        if progress.step == step and not progress.message and not progress.validation:
             signal.raise_signal(signal.SIGINT)
 
     return report
@@ -392,7 +392,7 @@ def test_a_jump_in_loss_rolls_back_and_halves_the_rate(tmp_path, rates):
 def test_a_loss_that_jumps_again_and_again_ends_with_advice(tmp_path, rates):
     with pytest.raises(InputError, match=r"diverged 4 times: at step 49 .* try --learning-rate"):
         train(Poisoned(math.inf), tmp_path, **ROLL)
-    assert events_of(tmp_path) == ["rollback"] * 3
+    assert events_of(tmp_path) == ["rollback"] * 3 + ["failed"]
     assert [rate for step, rate in rates if step == 41] == pytest.approx([2e-2, 1e-2, 5e-3, 2.5e-3])
 
 
@@ -453,12 +453,12 @@ def test_the_rate_follows_the_minutes_in_the_same_shape():
 
 
 def test_minutes_end_a_run_and_a_resumed_run_knows_what_is_left(tmp_path):
-    settings = {**TINY, "max_minutes": 0.02}
+    settings = {**TINY, "max_minutes": 0.05}
     began = time.monotonic()
     run = train(ToyCorpus(), tmp_path, report=stop_at(3), **settings)
     assert not run.facts["finished"] and run.facts["step"] == 4
     run = train(ToyCorpus(), tmp_path, resume=True)
-    assert run.facts["finished"] and 1.2 <= run.facts["seconds"] <= time.monotonic() - began
+    assert run.facts["finished"] and 3 <= run.facts["seconds"] <= time.monotonic() - began
     seconds, learned = steps_of(run.folder, "seconds"), steps_of(run.folder, "learning_rate")
     assert all(np.diff(list(seconds.values())) >= 0)
     assert min(learned.values()) < 0.3 * max(learned.values())

@@ -67,11 +67,13 @@ class Diagnosis:
 
 
 def out_of_memory(seen: Evidence) -> Diagnosis | None:
-    if not (events := seen.events("out of memory")):
+    events = seen.events("out of memory")
+    events += [event for event in seen.events("failed") if event["message"].startswith("out of memory")]
+    if not events:
         return None
     asked, length = seen.settings["batch_size"], seen.settings["max_seq_len"]
     found = re.search(r"memory: (\d+) rows at once", events[-1]["message"])
-    rows = int(found[1]) if found else max(asked >> len(events), 1)
+    rows = int(found[1]) if found else 1
     together = asked * seen.settings["gradient_accumulation"]
     remedies = [Remedy("train", f"--batch-size {rows} --gradient-accumulation {together // rows}", "the same steps")]
     remedies += [Remedy("train", f"--max-seq-len {length // 2}", "rows of half the length need less than half")]
@@ -83,6 +85,9 @@ def out_of_memory(seen: Evidence) -> Diagnosis | None:
         remedies.append(Remedy("train", "--load-in-4bit", "the base in a sixth of its memory"))
     told = f"memory ended {len(events)} times: {rows} rows of {length:,} ids went through at once, {asked} were asked"
     cause = "what a step keeps for its gradients grows with rows and their length; training went on with fewer rows"
+    if not found:
+        told, remedies = f"memory ended with a single row of {length:,} ids", remedies[1:]
+        cause = "what a step keeps for its gradients grows with the length of the row and the size of the model"
     return Diagnosis("out of memory", 1 if seen.facts["finished"] else 3, told, cause, tuple(remedies))
 
 
@@ -104,6 +109,11 @@ def stopped(seen: Evidence) -> Diagnosis | None:
     if seen.facts["finished"] or seen.running or not seen.log:
         return None
     last, end = int(seen.steps[-1, 0]) if len(seen.steps) else 0, seen.events("stopped")
+    goes_on = "goes on from the newest checkpoint"
+    if seen.log[-1].get("event") == "failed":
+        told = f"training ended at step {last:,} of {_planned(seen, last)}, with an error: {seen.log[-1]['message']}"
+        remedy = Remedy("train", "--resume", f"{goes_on}, once that is put right")
+        return Diagnosis("failed", 3, told, "the error says it", (remedy,))
     signal = re.search(r" by (\w+)", end[-1]["message"]) if end else None
     by = signal[1] if signal else "the user" if end else "something that left no word"
     if end and end[-1]["step"] >= last:
@@ -113,7 +123,7 @@ def stopped(seen: Evidence) -> Diagnosis | None:
         cause = "the process was killed: by the system when memory ended, by a power cut, or by an error it printed"
         name, by = "killed", "nothing that was logged"
     told = f"training ended at step {last:,} of {_planned(seen, last)}, by {by}"
-    return Diagnosis(name, 3, told, cause, (Remedy("train", "--resume", "goes on from the newest checkpoint"),))
+    return Diagnosis(name, 3, told, cause, (Remedy("train", "--resume", goes_on),))
 
 
 def _planned(seen: Evidence, last: int) -> str:

@@ -79,7 +79,7 @@ def playing_speed(run: Run, seed: int) -> dict:
 
     The first ids do not count: there the engine warms up.
     """
-    from ..playing.step import make_step
+    from ..playing.engines import make_step
 
     tokenizer = run.tokenizer
     score = Score(tempos=[(0, 500_000)], metres=[(0, 4, 4)], ticks_per_quarter=480)

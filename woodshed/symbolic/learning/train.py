@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from ... import __version__
 from ... import log as logs
 from ...config import read_fields
-from ...errors import EmptyCorpus, FileError, InputError, RunError
+from ...errors import EmptyCorpus, FileError, InputError, RunError, WoodshedError
 from ...files import new_folder, seen_from, writing
 from ...jobs import claimed, free_threads, stop_on_signals, threads
 from .. import bases
@@ -61,7 +61,7 @@ def train(
     if isinstance(corpus, str | os.PathLike):
         corpus = open_corpus(corpus)
     job = _job(corpus, Path(out), settings, report=report or (lambda progress: None), facts=facts or {})
-    with _claimed(job.out, resume=settings.resume):
+    with _claimed(job.out, resume=settings.resume), _failures_logged(job):
         return _trained(job)
 
 
@@ -219,6 +219,19 @@ def _whole_checkpoints(out: Path) -> dict[int, Path]:
     for path in set(out.glob("checkpoint-*")) - set(found.values()):
         shutil.rmtree(path)
     return found
+
+
+@contextmanager
+def _failures_logged(job: Job) -> Iterator[None]:
+    """What ends the training with an error is in its log too, where the disk still takes it."""
+    try:
+        yield
+    except WoodshedError as error:
+        if (log := job.out / "log.jsonl").exists():
+            with suppress(FileError):
+                step = max(checkpoints(job.out), default=0)
+                logs.append_log(log, {"step": step, "event": "failed", "message": str(error)})
+        raise
 
 
 # --- one attempt: from the newest checkpoint to the end ---------------------------------------------------------

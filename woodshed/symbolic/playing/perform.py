@@ -46,7 +46,7 @@ def perform(
     **changes,
 ) -> list[Take]:
     """As many takes as the settings ask for, in the order of their seeds; arguments and errors are as in generate."""
-    from .step import make_step
+    from .engines import make_step
 
     settings = make_settings(settings, changes)
     run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
