@@ -11,6 +11,7 @@ import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args, get_type_hints
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
@@ -27,7 +28,7 @@ from woodshed.symbolic.playing.rank import rank
 from woodshed.symbolic.run import open_run
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
-ASKED = dict(chords=CHORDS, cold=0.8, hot=1.2, bars=2, bpm=None, takes=2, seed="3", ending=False)
+ASKED = dict(chords=CHORDS, cold=0.8, hot=1.2, bars=2, bpm=None, takes=2, seed="3", ending=False, harmony="strict")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DEADLINE = 60
 
@@ -67,8 +68,9 @@ class Found(HTMLParser):
 
 def test_what_is_left_empty_is_left_to_the_run():
     assert settings_of(**ASKED) == demo_page.ComposeSettings(
-        chords=CHORDS, bars=2, takes=2, seed=3, temperature="0.8:1.2"
+        chords=CHORDS, bars=2, takes=2, seed=3, temperature="0.8:1.2", harmony="strict"
     )
+    assert set(demo_page.HARMONY) == set(get_args(get_type_hints(demo_page.ComposeSettings)["harmony"]))
     empty = settings_of(**ASKED | dict(chords="  ", bars=None, seed=" "))
     assert (empty.chords, empty.bars, empty.seed) == (None, None, None)
     with pytest.raises(InputError, match="seed '-1'"):

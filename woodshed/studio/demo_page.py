@@ -28,6 +28,7 @@ from ..symbolic.run import Run, open_run
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
 MOST_TAKES = 16
+HARMONY = {"free": "a wish", "guided": "a guide", "strict": "the law"}
 NOTICE = 30  # seconds that it stays
 PLAYING, JUDGING = 0.85, 0.05  # shares of the time: writing notes, ranking; the rest is sound and pictures
 READABLE = {  # contrasts of 4.5 and more, which Gradio's own greys and buttons do not reach
@@ -196,6 +197,13 @@ def _form(gradio, run: Run) -> dict:
         )
         form["bpm"] = gradio.Number(music.get("bpm", 120), label="Tempo (bpm)", minimum=10, maximum=500, min_width=120)
     form["ending"] = gradio.Checkbox(usual.ending, label="Ending", info="Come to a close in the last bar.")
+    form["harmony"] = gradio.Radio(
+        [(name, value) for value, name in HARMONY.items()],
+        value=usual.harmony,
+        label="Your chords are",
+        info="How closely the notes keep to them. Without chords it changes nothing.",
+        visible=knows,
+    )
     form["takes"] = gradio.Slider(1, MOST_TAKES, usual.takes, step=1, label="Takes")
     form["cold"] = gradio.Slider(value=float(cold), label="Temperature of the first take", info="Low is safe.", **heat)
     form["hot"] = gradio.Slider(value=float(hot), label="Temperature of the last take", info="High is wild.", **heat)
@@ -279,4 +287,6 @@ def figures(take: Take) -> list[str]:
         words.append(f"{percent(inside)} of the sound is in its chords ({percent(chance)} would be chance)")
     if not math.isnan(again):
         words.append(f"on average a bar is {percent(again)} like an earlier one")
+    if take.originality:
+        words.append(str(take.originality))
     return words
