@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
+from typing import get_args, get_type_hints
 from urllib.parse import quote
 
 from ..errors import InputError, MissingExtra, WoodshedError
@@ -28,7 +29,7 @@ from ..symbolic.run import Run, open_run
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
 MOST_TAKES = 16
-HARMONY = {"free": "a wish", "guided": "a guide", "strict": "the law"}
+HARMONY = get_args(get_type_hints(ComposeSettings)["harmony"])
 NOTICE = 30  # seconds that it stays
 PLAYING, JUDGING = 0.85, 0.05  # shares of the time: writing notes, ranking; the rest is sound and pictures
 READABLE = {  # contrasts of 4.5 and more, which Gradio's own greys and buttons do not reach
@@ -198,10 +199,10 @@ def _form(gradio, run: Run) -> dict:
         form["bpm"] = gradio.Number(music.get("bpm", 120), label="Tempo (bpm)", minimum=10, maximum=500, min_width=120)
     form["ending"] = gradio.Checkbox(usual.ending, label="Ending", info="Come to a close in the last bar.")
     form["harmony"] = gradio.Radio(
-        [(name, value) for value, name in HARMONY.items()],
+        list(HARMONY),
         value=usual.harmony,
-        label="Your chords are",
-        info="How closely the notes keep to them. Without chords it changes nothing.",
+        label="Harmony",
+        info="How closely the notes keep to your chords.",
         visible=knows,
     )
     form["takes"] = gradio.Slider(1, MOST_TAKES, usual.takes, step=1, label="Takes")
