@@ -21,6 +21,7 @@ COLOURS = dict(zip(PARTS, ("#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#0072B2"
 BARS_PER_ROW, SECONDS_PER_ROW = 16, 30
 MAX_ROWS = 6
 WIDTH = 14.0  # inches
+LARGEST, SMALLEST = 9, 5.5  # points of a chord's name
 DPI = 110
 BLACK_KEYS = (1, 3, 6, 8, 10)
 BENEATH = ("drums", "accompaniment", "left", "other", "right", "bass", "melody")  # what is drawn first, what on top
@@ -155,22 +156,29 @@ def _draw_notes(axes: Axes, score: Score) -> None:
 def _draw_chords(axes: Axes, score: Score) -> None:
     """The names of the chords above a row, in grey the one that holds on from the row before.
 
-    A name that would run into the one before is left out.
+    Where chords follow each other quickly the row's names are smaller; one that still runs into the one before is left
+    out.
     """
     start, stop = axes.get_xlim()
-    width = (stop - start) / (WIDTH * 13)  # of a letter
     position, free = _position(score, score.chords["tick"]), start
     _, top = axes.get_ylim()
-    held = np.searchsorted(position, start, side="right") - 1
-    for number, (at, (_, *chord)) in enumerate(zip(position, score.chords.tolist(), strict=True)):
-        again = number == held and at < start
-        at = start if again else at
-        name, here = spell(*chord), {"color": "#999999" if again else "#222222", "parse_math": False}
-        if again and number + 1 < len(position) and position[number + 1] < start + (len(name) + 1) * width:
+    first = max(int(np.searchsorted(position, start, side="right")) - 1, 0)
+    row = range(first, int(np.searchsorted(position, stop)))
+    names = [spell(*chord.tolist()[1:]) for chord in score.chords[row.start : row.stop]]
+    at = np.maximum(position[row.start : row.stop], start)
+    letters = np.array([len(name) + 1 for name in names], dtype=float)
+    width = (stop - start) / (WIDTH * 11)  # of a letter
+    held = int(len(row) > 0 and position[first] < start)
+    tightest = (np.diff(at) / letters[:-1] / width)[held:].min(initial=1)
+    size = float(np.clip(tightest, SMALLEST / LARGEST, 1))
+    for number, name, here, room in zip(row, names, at, letters * width * size, strict=True):
+        again = bool(position[number] < start)
+        if again and number + 1 < len(position) and position[number + 1] < start + room:
             continue  # the next chord needs the place
-        if free <= at < stop:
-            axes.text(at, top + 0.4, name, fontsize=9, weight="bold", va="bottom", **here)
-            free = at + (len(name) + 1) * width
+        if free <= here:
+            look = {"color": "#999999" if again else "#222222", "weight": "bold", "va": "bottom", "parse_math": False}
+            axes.text(here, top + 0.4, name, fontsize=LARGEST * size, **look)
+            free = here + room
 
 
 def _draw_heading(figure: Figure, score: Score, title: str, total: float) -> None:
