@@ -9,7 +9,6 @@ libsndfile reads and writes wav, flac, ogg, opus and mp3; m4a and other files go
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -33,7 +32,9 @@ except (ImportError, OSError):  # soundfile raises an OSError where it finds no 
 READ = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 BY_FFMPEG = (".m4a", ".aac", ".wma", ".mp4")
 WRITTEN = (".wav", ".flac", ".ogg", ".mp3")
+WRITE_FRAMES = 1 << 16
 BLOCK = 30.0  # seconds of a long file that are in memory at once
+NO_SOUND = "it holds no sound (0 seconds); record it again, or leave it out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ class Audio:
 
     def cut(self, start: float, end: float | None = None) -> Audio:
         """What sounds from `start` to `end`, in seconds."""
-        first, last = (None if at is None else round(at * self.sample_rate) for at in (start, end))
+        first, last = (None if at is None else max(round(at * self.sample_rate), 0) for at in (start, end))
         return replace(self, samples=self.samples[first:last])
 
     def levelled(self, target: float, *, ceiling: float = -1.0) -> Audio:
@@ -90,12 +91,28 @@ class Facts:
     channels: int
 
 
+@dataclass(frozen=True)
+class Heard(Facts):
+    """What a sound file holds when it is read to its end."""
+
+    promised: float
+    """Seconds that the header promises."""
+    loudness: float
+    """LUFS; -inf for silence."""
+
+
 def audio_files(folder: str | Path) -> list[Path]:
     """All sound files in a folder and the folders within it, sorted. An InputError where there is no such folder."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give one that holds {', '.join(READ)} files")
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in READ + BY_FFMPEG and path.is_file())
+    return [path for path in visible_files(folder) if path.suffix.lower() in READ + BY_FFMPEG]
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """All files in a folder and the folders within it, sorted, but hidden ones: macOS writes a ._song.mp3."""
+    found = [path for path in folder.rglob("*") if not any(part[0] == "." for part in path.relative_to(folder).parts)]
+    return sorted(path for path in found if path.is_file())
 
 
 def probe(path: str | Path) -> Facts:
@@ -114,12 +131,15 @@ def read_audio(
 ) -> Audio:
     """Read a file, or `seconds` of it from `start` on; by default with its own sample rate and channels.
 
-    A damaged file gives what can be read of it. Raises FileError where that is nothing, or no sound (NaN).
+    A file that was cut short gives what there is of it. Raises FileError where it is damaged or holds no sound.
     """
-    with _opened(Path(path)) as file:
-        file.seek(min(round(start * file.samplerate), file.frames))
+    path = Path(path)
+    with _opened(path) as file:
+        first = min(round(start * file.samplerate), file.frames)
         frames = -1 if seconds is None else round(seconds * file.samplerate)
-        audio = Audio(_read(file, Path(path), frames), file.samplerate)
+        audio = Audio(_read(file, path, frames, first=first), file.samplerate)
+        if not len(audio.samples) and frames and first < file.frames:
+            raise FileError(path, NO_SOUND)
     audio = audio if channels is None else audio.with_channels(channels)
     return audio if sample_rate is None else audio.resampled(sample_rate)
 
@@ -133,24 +153,28 @@ def stream(
     """
     path = Path(path)
     with _opened(path) as file:
-        rate, channels = sample_rate or file.samplerate, channels or file.channels
-        resampler = soxr.ResampleStream(file.samplerate, rate, channels, dtype="float32")
-        frames = max(round(seconds * file.samplerate), 1)
-        piece = _read(file, path, frames)
-        while len(piece):
-            after = _read(file, path, frames)
-            piece = _with_channels(piece, channels)
-            if rate != file.samplerate:
-                piece = resampler.resample_chunk(piece, last=not len(after))
-            yield Audio(piece, rate)
-            piece = after
+        yield from _pieces(file, path, sample_rate or file.samplerate, channels or file.channels, seconds)
+
+
+def listen(path: str | Path) -> Heard:
+    """Length and loudness of a file that is read to its end, piece by piece. A FileError where it is no sound."""
+    path, frames = Path(path), 0
+    with _opened(path) as file:
+
+        def samples() -> Iterator[np.ndarray]:
+            nonlocal frames
+            for piece in _pieces(file, path, file.samplerate, file.channels, BLOCK):
+                frames += len(piece.samples)
+                yield piece.samples
+
+        loud = loudness(samples(), file.samplerate)
+        rate = file.samplerate
+        return Heard(frames / rate, rate, file.channels, promised=file.frames / rate, loudness=loud)
 
 
 def loudness_of(path: str | Path) -> float:
     """The loudness of a whole file in LUFS, read piece by piece; -inf for silence."""
-    pieces = stream(path)
-    first = next(pieces)
-    return loudness((piece.samples for piece in itertools.chain([first], pieces)), first.sample_rate)
+    return listen(path).loudness
 
 
 def write_audio(path: str | Path, audio: Audio) -> None:
@@ -164,9 +188,11 @@ def write_audio(path: str | Path, audio: Audio) -> None:
     kind = path.suffix[1:].upper()
     with replacing(path) as temporary:
         try:
-            soundfile.write(temporary, np.clip(audio.samples, -1, 1), audio.sample_rate, format=kind)
+            with soundfile.SoundFile(temporary, "w", audio.sample_rate, audio.channels, format=kind) as file:
+                for first in range(0, len(audio.samples), WRITE_FRAMES):  # at once, minutes of ogg overflow the stack
+                    file.write(np.clip(audio.samples[first : first + WRITE_FRAMES], -1, 1))
         except soundfile.LibsndfileError as error:
-            raise OSError(error.error_string) from None
+            raise OSError(_told(error)) from None
 
 
 # --- reading ---------------------------------------------------------------------------------------------------
@@ -179,12 +205,23 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         try:
             file = soundfile.SoundFile(source)
         except (soundfile.LibsndfileError, OSError) as error:
-            reason = "there is no such file" if not path.exists() else getattr(error, "error_string", error)
-            raise FileError(path, f"cannot be read as sound: {reason}") from None
+            raise FileError(path, f"cannot be read as sound: {_reason(path, error)}") from None
         with file:
             if not file.frames:
-                raise FileError(path, "it holds no sound (0 seconds); record it again, or leave it out")
+                raise FileError(path, NO_SOUND)
             yield file
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a file could not be opened. For an mp3 without a frame libsndfile says that there is no such file."""
+    if not path.exists():
+        return "there is no such file"
+    reason = _told(error)
+    return "nothing in it can be decoded" if "does not exist" in reason else reason
+
+
+def _told(error: Exception) -> str:
+    return getattr(error, "error_string", str(error)).removeprefix("Error : ").rstrip(".")
 
 
 @contextmanager
@@ -197,20 +234,40 @@ def _readable(path: Path) -> Iterator[Path]:
         raise FileError(path, f"{path.suffix} files need ffmpeg, which is not installed; or convert it to wav")
     with TemporaryDirectory() as folder:
         made = Path(folder) / "sound.wav"
-        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-vn", "-c:a", "pcm_f32le", str(made)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", f"file:{path}", "-vn", "-c:a", "pcm_f32le"]
+        done = subprocess.run(
+            [*command, "-rf64", "auto", str(made)], capture_output=True, text=True, errors="replace", check=False
+        )
         if done.returncode:
             reason = done.stderr.strip().splitlines() or ["it gives no reason"]
             raise FileError(path, f"ffmpeg cannot read it: {reason[-1]}")
         yield made
 
 
-def _read(file: soundfile.SoundFile, path: Path, frames: int) -> np.ndarray:
-    """The next frames, (frames, channels); fewer where the file ends or is damaged."""
+def _pieces(file: soundfile.SoundFile, path: Path, rate: int, channels: int, seconds: float) -> Iterator[Audio]:
+    """An open file piece by piece, at `rate` and with `channels`."""
+    resampler = soxr.ResampleStream(file.samplerate, rate, channels, dtype="float32")
+    frames = max(round(seconds * file.samplerate), 1)
+    piece = _read(file, path, frames)
+    if not len(piece):
+        raise FileError(path, NO_SOUND)
+    while len(piece):
+        after = _read(file, path, frames)
+        piece = _with_channels(piece, channels)
+        if rate != file.samplerate:
+            piece = resampler.resample_chunk(piece, last=not len(after))
+        yield Audio(piece, rate)
+        piece = after
+
+
+def _read(file: soundfile.SoundFile, path: Path, frames: int, *, first: int = 0) -> np.ndarray:
+    """The next frames, (frames, channels), or those from `first` on; fewer where the file ends."""
     try:
+        if first:
+            file.seek(first)
         samples = file.read(frames, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise FileError(path, f"cannot be read as sound: {error.error_string}") from None
+        raise FileError(path, f"it is damaged ({_told(error)}); export it again, or leave it out") from None
     if not np.isfinite(samples).all():
         raise FileError(path, "it holds samples that are no numbers (NaN); write it again from your DAW")
     return samples

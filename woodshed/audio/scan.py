@@ -1,0 +1,271 @@
+"""A look at a folder of recordings before anything is learned: what is readable, what is labelled, what is missing.
+
+    report = scan("my-songs", out="my-songs/dataset.json", custom_tag="mystyle")
+
+Every file is in the report, and one that is left out says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, Literal
+
+from ..config import updated
+from ..errors import EmptyCorpus, FileError, InputError
+from ..files import seen_from
+from ..page import counted
+from .dataset import Dataset, Metadata, Sample, TagPosition, load_dataset
+from .sidecars import collect, shown
+from .wave import BY_FFMPEG, READ, audio_files, listen
+
+SHOWN = 60  # letters of a caption in the table
+EXAMPLES = 3  # recordings named where none is usable
+CUT_SHORT = 1.0  # seconds that a file may end before its header says so
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """What the dataset says of all its samples. Nothing: as it says already, or the default."""
+
+    name: str | None = None
+    """The dataset's name; by default the folder's."""
+    custom_tag: str | None = None
+    """The trigger: a word that stands in every prompt, and later calls the style."""
+    tag_position: TagPosition | None = None
+    """Where it stands: before the caption (the default), after it, or in its place."""
+    all_instrumental: bool | None = None
+    """Whether recordings without lyrics have no singing (default: True). One with lyrics is never instrumental."""
+    genre_ratio: int | None = None
+    """Percent of the samples that are learned by their genre instead of their caption (default: 0)."""
+    believe: Literal["dataset", "sidecars"] = "dataset"
+    """Which counts where a dataset that is there already and the files beside the recordings say different things."""
+    absolute_paths: bool = False
+    """Write where recordings lie from the root on, for ACE-Step's own tool; by default as seen from the dataset."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file of the folder, and its sample; or the reason why it has none."""
+
+    path: str
+    seconds: float = 0.0
+    sample_rate: int = 0
+    channels: int = 0
+    loudness: float = -math.inf
+    reason: str = ""
+    remark: str = ""
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What scan() found."""
+
+    folder: Path
+    recordings: tuple[Recording, ...]
+    remarks: tuple[str, ...]
+    """Lines on what was left out, contradicts itself, or belongs to no recording."""
+    dataset: Dataset
+    added: int
+    """Samples that the dataset did not have before."""
+
+    @property
+    def usable(self) -> list[Recording]:
+        return [recording for recording in self.recordings if not recording.reason]
+
+    @property
+    def left_out(self) -> list[Recording]:
+        return [recording for recording in self.recordings if recording.reason]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the loudness of silence is null."""
+        rows = [vars(item) | {"sample": item.sample and item.sample.as_dict()} for item in self.recordings]
+        for row in rows:
+            row["loudness"] = row["loudness"] if math.isfinite(row["loudness"]) else None
+        return {"folder": str(self.folder), "added": self.added, "remarks": list(self.remarks), "recordings": rows}
+
+
+def scan(
+    folder: str | Path,
+    settings: ScanSettings | None = None,
+    *,
+    out: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **changes,
+) -> Report:
+    """Listen to every recording in a folder, gather the labels that lie beside them, and write a dataset to `out`.
+
+    A dataset that is there already gets what is new; what stands in it stays (or see `believe`). `progress` is told
+    how many files are done, of how many. `changes` are fields of ScanSettings.
+    Raises InputError without the folder, EmptyCorpus without a usable recording in it, FileError where `out` is
+    something else or cannot be written.
+    """
+    folder, settings = Path(folder), updated(ScanSettings, settings, changes)
+    paths = audio_files(folder)
+    if not paths:
+        raise EmptyCorpus(f"{folder}: no recordings ({', '.join(READ + BY_FFMPEG)}) in it or below it")
+    dataset = _opened(folder, settings, Path(out) if out else None)
+    heard: dict[Path, Recording] = {}
+    for path in paths:
+        heard[path] = _heard(folder, path)
+        if progress:
+            progress(len(heard), len(paths))
+    if all(recording.reason for recording in heard.values()):
+        raise EmptyCorpus(f"{folder}: none of its recordings can be used: {_reasons(heard.values())}")
+    labels = collect(folder, paths)
+    remarks = labels.remarks + _missing(dataset)
+    before = len(dataset.samples)
+    known = {sample.path_in(dataset.folder).resolve(): sample for sample in dataset.samples}
+    for path, recording in heard.items():
+        if not recording.reason:
+            sample = known.get(path.resolve()) or _added(dataset, path, settings)
+            known[path.resolve()] = sample
+            if kept := _label(sample, labels.found[path], settings):
+                remarks.append(f"{recording.path}: kept the dataset's {kept}; its sidecars differ (--believe sidecars)")
+            sample.duration = sample.duration or max(round(recording.seconds), 1)
+            heard[path] = dataclasses.replace(recording, sample=sample)
+    if out:
+        dataset.save(out)
+    return Report(folder, tuple(heard.values()), tuple(remarks), dataset, len(dataset.samples) - before)
+
+
+# --- the dataset -----------------------------------------------------------------------------------------------
+
+
+def _opened(folder: Path, settings: ScanSettings, out: Path | None) -> Dataset:
+    """The dataset that is there, or a new one, with what the settings say of all samples."""
+    if out and not out.absolute().parent.is_dir():
+        raise InputError(f"--out {out}: choose a file in a folder that exists")
+    if out and out.exists():
+        dataset = load_dataset(out)
+    else:
+        dataset = Dataset((out or folder / "dataset.json").absolute().parent, Metadata(name=folder.resolve().name))
+    names = {item.name for item in dataclasses.fields(Metadata)}
+    given = {name: value for name, value in vars(settings).items() if name in names and value is not None}
+    before, now = dataset.metadata, dataclasses.replace(dataset.metadata, **given)
+    for sample in dataset.samples:
+        if sample.custom_tag == before.custom_tag:
+            sample.custom_tag = now.custom_tag
+        if sample.is_instrumental == before.all_instrumental and not sample.has_lyrics:
+            sample.is_instrumental = now.all_instrumental
+    dataset.metadata = now
+    return dataset
+
+
+def _added(dataset: Dataset, path: Path, settings: ScanSettings) -> Sample:
+    """A new sample, with an id that no other has."""
+    where = str(path.resolve()) if settings.absolute_paths else seen_from(dataset.folder, path)
+    sample = Sample(audio_path=where, custom_tag=dataset.metadata.custom_tag)
+    sample.is_instrumental = dataset.metadata.all_instrumental
+    taken = {other.id for other in dataset.samples}
+    while sample.id in taken:
+        sample.id = hashlib.sha256(sample.id.encode()).hexdigest()[:8]
+    dataset.samples.append(sample)
+    return sample
+
+
+def _label(sample: Sample, labels: dict[str, Any], settings: ScanSettings) -> str:
+    """Take labels where the sample has none; answers the names of those that say something else and were not taken."""
+    blank, kept = Sample(), []
+    for name, value in labels.items():
+        there = getattr(sample, name)
+        if there == getattr(blank, name) or settings.believe == "sidecars":
+            setattr(sample, name, value)
+            sample.is_instrumental = sample.is_instrumental and not sample.has_lyrics
+        elif there != value and name != "raw_lyrics":
+            kept.append(name)
+    sample.labeled = sample.labeled or bool(sample.caption)
+    return ", ".join(kept)
+
+
+def _missing(dataset: Dataset) -> list[str]:
+    gone = [sample for sample in dataset.samples if not sample.path_in(dataset.folder).exists()]
+    return [f"{sample.audio_path}: in the dataset, but there is no such file" for sample in gone]
+
+
+# --- the recordings --------------------------------------------------------------------------------------------
+
+
+def _heard(folder: Path, path: Path) -> Recording:
+    name = shown(path.relative_to(folder).as_posix())
+    if shown(str(path)) != str(path):
+        return Recording(name, reason="its name is not UTF-8; rename it")
+    try:
+        heard = listen(path)
+    except FileError as error:
+        return Recording(name, reason=error.reason)
+    reason = "" if math.isfinite(heard.loudness) else "silent: record it again, or leave it out"
+    short = f"ends after {clock(heard.seconds)} of {clock(heard.promised)}: cut short?"
+    remark = short if heard.promised - heard.seconds > CUT_SHORT else ""
+    return Recording(name, heard.seconds, heard.sample_rate, heard.channels, heard.loudness, reason, remark)
+
+
+def _reasons(recordings: Iterable[Recording]) -> str:
+    told = [f"{recording.path}: {recording.reason}" for recording in recordings]
+    return "; ".join(told[:EXAMPLES]) + ("; ..." if len(told) > EXAMPLES else "")
+
+
+# --- on the screen ---------------------------------------------------------------------------------------------
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, and hours where there are some."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
+
+
+def table(report: Report):
+    """The usable recordings and their labels, for a rich console."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    rows.add_column("file", overflow="fold")
+    for name in ("duration", "loudness"):
+        rows.add_column(name, justify="right", no_wrap=True)
+    for name in ("lyrics", "labelled", "bpm", "key"):
+        rows.add_column(name, no_wrap=True)
+    rows.add_column("caption")
+    for recording in report.usable:
+        rows.add_row(*map(Text, _cells(recording)))
+    return rows
+
+
+def told(report: Report) -> list[str]:
+    """What stands below the table: what was left out and why, remarks, a line on all of them, what to do next."""
+    lines = [f"left out: {recording.path}: {recording.reason}" for recording in report.left_out]
+    lines += [f"{recording.path}: {recording.remark}" for recording in report.recordings if recording.remark]
+    lines = ["", *lines, *report.remarks] if lines or report.remarks else []
+    return [*lines, "", _summary(report), _next(report)]
+
+
+def _cells(recording: Recording) -> list[str]:
+    sample = recording.sample
+    ticks = ["yes" if tick else "-" for tick in (sample.has_lyrics, sample.labeled)]
+    facts = [clock(recording.seconds), f"{recording.loudness:.1f}", *ticks, str(sample.bpm or "-")]
+    return [recording.path, *facts, sample.keyscale or "-", shorten(sample.caption, SHOWN, placeholder="...") or "-"]
+
+
+def _summary(report: Report) -> str:
+    usable, total = report.usable, len(report.recordings)
+    levels = [recording.loudness for recording in usable]
+    length = clock(sum(recording.seconds for recording in usable))
+    spread = f"from {min(levels):.1f} to {max(levels):.1f} LUFS"
+    return f"{len(usable)} of {counted(total, 'recording')} can be learned from: {length}, {spread}"
+
+
+def _next(report: Report) -> str:
+    """What is still missing, and the command that brings it."""
+    samples = report.dataset.samples
+    blanks = {"caption": "caption", "bpm": "bpm", "key": "keyscale"}
+    lacking = {what: sum(not getattr(sample, name) for sample in samples) for what, name in blanks.items()}
+    lacking = [f"{count} without {what}" for what, count in lacking.items() if count]
+    if lacking:
+        return f"Next: woodshed audio annotate ({', '.join(lacking)})"
+    return "Next: woodshed audio ace prepare; all have caption, bpm and key"

@@ -1,0 +1,31 @@
+"""woodshed audio scan"""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ...audio.scan import ScanSettings, scan, table, told
+from ...page import counted
+from ..terminal import JsonFile, bar, console, refuse_json, write_json
+
+
+def command(folder: Positional[Path], settings: ScanSettings, out: Path | None = None, json_file: JsonFile = None):
+    """Look at a folder of recordings and the labels beside them.
+
+    Beside song.mp3 may lie song.caption.txt, song.lyrics.txt (or song.txt), song.json (caption, genre, bpm, keyscale,
+    timesignature, language) and tables of Key-BPM-Finder (.csv).
+
+    Args:
+        folder: the folder; everything below it is read
+        settings: what holds for all samples of the dataset
+        out: the dataset to write; one that is there gets what is new, and keeps what stands in it
+        json_file: write the whole report to this file, which does not exist yet
+    """
+    refuse_json(json_file)
+    with bar("listening") as progress:
+        report = scan(folder, settings, out=out, progress=lambda done, total: progress(done / total))
+    console().print(table(report))
+    print("\n".join(told(report)))
+    if out:
+        print(f"{out}: {counted(len(report.dataset.samples), 'sample')}, {report.added} of them new")
+    write_json(json_file, report.as_dict())
