@@ -11,9 +11,13 @@
 Nothing heavy is imported until it is used.
 """
 
+import logging
 from importlib import import_module
 
 __version__ = "0.1.0"
+
+# transformers and peft load bitsandbytes where it is installed, and that warns of kernels nobody asked for
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 _HOMES = {
     "Score": "symbolic.music.score",
