@@ -1,0 +1,183 @@
+"""How adapters are trained: settings and presets, the arithmetic of memory, and ranks by how much the music pulls."""
+# ruff: noqa: F811
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from ace_toys import base, dataset, tensors  # noqa: F401
+from safetensors.torch import load_file
+
+from woodshed.audio.ace.batches import Batches
+from woodshed.audio.ace.estimate import EstimateSettings, directions_of, estimate, ranked
+from woodshed.audio.ace.loop import velocity_errors
+from woodshed.audio.ace.memory import blank, memory
+from woodshed.audio.ace.pipeline import open_pipeline
+from woodshed.audio.ace.settings import PRESETS, TrainSettings, resolve, resumed
+from woodshed.audio.ace.train import train
+from woodshed.audio.ace.tuning import adapter_config, add_adapter, make_optimizer, rate, trained
+from woodshed.errors import InputError
+
+SMALL = {"rank": 4, "crop_seconds": 1.0, "gradient_checkpointing": False, "takes": 0, "threads": 1}
+OPTIMIZERS = ["adamw", "adafactor", "prodigy"]
+
+
+def settings(**changes) -> TrainSettings:
+    return resolve(TrainSettings(**SMALL | changes), songs=5, turbo=True)
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+
+def test_every_preset_and_profile_resolves():
+    for path in sorted(PRESETS.glob("*.json")):
+        name = path.stem
+        asked = {"memory": int(name[7:])} if name.startswith("memory-") else {"preset": name}
+        got = resolve(TrainSettings(**asked), songs=13, turbo=False)
+        assert {key: getattr(got, key) for key in json.loads(path.read_text()) if key != "learning_rate"} == {
+            key: value for key, value in json.loads(path.read_text()).items() if key != "learning_rate"
+        }
+
+
+def test_flags_win_over_memory_and_memory_over_presets(tmp_path):
+    got = resolve(TrainSettings(preset="best", memory=8, rank=24), songs=100, turbo=False)
+    assert (got.rank, got.alpha, got.targets, got.optimizer, got.epochs) == (24, 48, "attention", "adamw8bit", 1000)
+    assert (got.condition_dropout, resolve(TrainSettings(), songs=3, turbo=True).condition_dropout) == (0.15, 0.0)
+    assert [resolve(TrainSettings(), songs=songs, turbo=True).epochs for songs in (20, 21)] == [800, 500]
+    lokr = resolve(TrainSettings(kind="lokr"), songs=3, turbo=True)
+    assert lokr.learning_rate == 3e-3 and lokr.alpha == lokr.rank
+    assert resolve(TrainSettings(optimizer="prodigy"), songs=3, turbo=True).learning_rate == 1.0
+    (tmp_path / "mine.json").write_text('{"rank": 5}')
+    assert resolve(TrainSettings(preset=str(tmp_path / "mine.json")), songs=3, turbo=True).rank == 5
+    (tmp_path / "mine.json").write_text('{"rnk": 5}')
+    with pytest.raises(InputError, match="has no 'rnk'; did you mean rank"):
+        resolve(TrainSettings(preset=str(tmp_path / "mine.json")), songs=3, turbo=True)
+
+
+BAD = {"rank": 0, "epochs": -1, "learning_rate": 0.0, "dropout": 1.0, "validation": 1.0, "kind": "loha", "memory": 10}
+BAD |= {"crop_seconds": -1.0, "lokr_factor": 0, "optimizer": "sgd", "preset": "fast", "takes": -1, "timesteps": "all"}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_values_that_cannot_work_are_refused_with_their_flag(name):
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} {BAD[name]}"):
+        resolve(TrainSettings(**{name: BAD[name]}), songs=3, turbo=True)
+
+
+def test_the_rate_rises_and_falls():
+    shape = [rate(step, 1000, "cosine") for step in range(1000)]
+    assert shape[0] == pytest.approx(0.1) and shape[100] == pytest.approx(1.0) and shape[999] < 0.02
+    assert shape[:101] == sorted(shape[:101]) and shape[100:] == sorted(shape[100:], reverse=True)
+    assert rate(0, 1, "linear") == 1.0 and rate(900, 1000, "constant") == 1.0
+    assert rate(550, 1000, "linear") == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_rate_may_change_when_a_run_goes_on(tmp_path):
+    saved = json.loads(json.dumps(vars(settings(epochs=5))))
+    assert resumed(TrainSettings(learning_rate=1e-4, resume=True), saved, tmp_path).learning_rate == 1e-4
+    assert resumed(TrainSettings(max_steps=7), saved, tmp_path).epochs is None
+    assert resumed(TrainSettings(resume=True), saved, tmp_path).rank == 4
+
+
+# --- memory ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_arithmetic_counts_what_an_optimizer_keeps(base, optimizer):
+    chosen = settings(optimizer=optimizer, targets="attention+mlp", rank=16)
+    transformer = open_pipeline(base, parts=("transformer",)).transformer
+    plain = sum(parameter.numel() for parameter in transformer.parameters())
+    add_adapter(transformer, adapter_config(chosen, ""), 0)
+    parameters = trained(transformer)
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    kept = make_optimizer(parameters, chosen)
+    kept.step()
+    states = [v for state in kept.state.values() for v in state.values() if torch.is_tensor(v) and v.ndim]
+    size = memory(transformer, chosen, frames=100, weight_bytes=4)
+    assert size.weights == 4 * plain and size.trained == sum(parameter.numel() for parameter in parameters)
+    assert size.adapter == 8 * size.trained
+    measured = sum(value.numel() * value.element_size() for value in states)
+    if optimizer == "adafactor":  # rows and columns only: of a small matrix they are a larger part
+        assert measured < size.trained
+    else:  # prodigy remembers weights that began at 0 as one number
+        assert 0.85 * size.optimizer < measured <= size.optimizer
+    assert size.total == size.weights + size.adapter + size.optimizer + size.activations + size.overhead
+
+
+def test_the_sizes_of_the_real_model():
+    """44.0 and 81.8 million weights of a LoRA of rank 64, 0.79 of a LoKr: what ACE-Step's own trainer counts."""
+    sizes = {}
+    for name, asked in {"lora": {}, "mlp": {"targets": "attention+mlp"}, "lokr": {"kind": "lokr"}}.items():
+        chosen = resolve(TrainSettings(**asked), songs=3, turbo=True)
+        sizes[name] = memory(blank({"num_hidden_layers": 1}, chosen), chosen, frames=1500)
+    millions = {name: round(24 * size.trained / 1e6, 2) for name, size in sizes.items()}
+    assert millions == {"lora": 44.04, "mlp": 81.79, "lokr": 0.79}
+    plain = resolve(TrainSettings(gradient_checkpointing=False), songs=3, turbo=True)
+    more = memory(blank({"num_hidden_layers": 4}, plain), plain, frames=1500)
+    less = replace(plain, gradient_checkpointing=True)
+    assert memory(blank({"num_hidden_layers": 4}, less), less, frames=1500).activations < more.activations / 3
+
+
+# --- estimate ----------------------------------------------------------------------------------------------------
+
+
+def test_sensitivities_are_squared_gradients(base, tensors, tmp_path):
+    found = estimate(tensors, tmp_path / "ranks.json", rank=8, batches=2, crop_seconds=1.0)
+    assert found.batches == 2 and not found.settled
+    transformer = open_pipeline(base, parts=("transformer",)).transformer.eval()
+    batches = Batches(tensors, list(range(5)), settings(seed=0), (-0.4, 1.0))
+    squares = {}
+    for number in range(2):
+        transformer.zero_grad()
+        velocity_errors(transformer, batches[number]).mean().backward()
+        for name, parameter in transformer.named_parameters():
+            squares[name] = squares.get(name, 0.0) + parameter.grad.square().mean().item() / 2
+    for module in found.modules:
+        assert module.sensitivity == pytest.approx(squares[f"{module.name}.weight"], rel=1e-4)
+    assert [m.sensitivity for m in found.modules] == sorted((m.sensitivity for m in found.modules), reverse=True)
+    assert len(found.modules) == 2 * (4 + 4 + 3)
+
+
+def test_estimated_ranks_are_what_is_trained(base, tensors, tmp_path):
+    found = estimate(tensors, tmp_path / "ranks.json", rank=8, batches=2, crop_seconds=1.0)
+    ranks = {module.name: module.rank for module in found.modules if module.rank}
+    assert 0 < len(ranks) < len(found.modules) and all(2 <= rank <= 16 for rank in ranks.values())
+    train(tensors, tmp_path / "run", **SMALL, epochs=1, ranks=tmp_path / "ranks.json")
+    weights = load_file(tmp_path / "run" / "adapter_model.safetensors")
+    learned = {
+        name.removeprefix("base_model.model."): len(value) for name, value in weights.items() if "lora_A" in name
+    }
+    assert learned == {f"{name}.lora_A.weight": rank for name, rank in ranks.items()}
+    with pytest.raises(InputError, match="choose a file that does not exist yet"):
+        estimate(tensors, tmp_path / "ranks.json")
+    (tmp_path / "bad.json").write_text('{"rank_pattern": {}}')
+    with pytest.raises(InputError, match=r"--ranks .*bad\.json"):
+        train(tensors, tmp_path / "other", **SMALL, ranks=tmp_path / "bad.json")
+    with pytest.raises(InputError, match="--keep 0"):
+        estimate(tensors, tmp_path / "new.json", keep=0.0)
+
+
+def test_directions_are_those_of_the_singular_values():
+    torch.manual_seed(0)
+    for shape in ((6, 9), (9, 6)):
+        weight = torch.randn(shape)
+        squares = torch.linalg.svdvals(weight) ** 2
+        assert directions_of(weight) == pytest.approx(float(squares.sum() ** 2 / (squares**2).sum()), rel=1e-4)
+    assert directions_of(torch.outer(torch.randn(5), torch.randn(7))) == pytest.approx(1.0, rel=1e-4)
+    assert directions_of(torch.eye(5)) == pytest.approx(5.0)
+
+
+def test_ranks_follow_sensitivity_and_leave_no_kind_out():
+    names = [f"layers.{k}.self_attn.to_q" for k in range(20)] + [f"layers.{k}.mlp.up_proj" for k in range(20)]
+    sensitivity = {name: 100.0 - place for place, name in enumerate(names)}
+    modules = ranked(sensitivity, dict.fromkeys(names, 10.0), EstimateSettings(rank=64, keep=0.25))
+    kept = [module for module in modules if module.rank]
+    assert len(kept) == 12 and sum(".mlp." in module.name for module in kept) == 2
+    assert [module.rank for module in kept] == sorted((module.rank for module in kept), reverse=True)
+    assert all(module.rank % 8 == 0 and 16 <= module.rank <= 128 for module in kept)
+    extreme = ranked(
+        {names[0]: 1e6, names[1]: 1.0, names[2]: 1e-6}, dict.fromkeys(names, 1.0), EstimateSettings(keep=1)
+    )
+    assert [module.rank for module in extreme] == [128, 64, 16]

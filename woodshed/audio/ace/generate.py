@@ -1,0 +1,301 @@
+"""Music out of ACE-Step: from a text, from a song to cover, or into a stretch of a song to repaint.
+
+    pipe = open_pipeline("ACE-Step/acestep-v15-xl-turbo-diffusers", device="cuda")
+    load_adapters(pipe, [(read_adapter("my-run"), 1.0)])
+    for take in generate(pipe, prompt="slow waltz for piano", seconds=60, takes=4):
+        write_audio("waltz.wav", take.audio)
+
+A take is a function of its seed alone, however many are made: its noise is drawn on the CPU, and the codec, which draws
+as well where it listens, from the same seed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import tyro
+
+from ... import __version__
+from ...config import updated
+from ...errors import FileError, InputError
+from ...files import write_file
+from ..dataset import INSTRUMENTAL, read_bpm, read_key, read_metre
+from ..wave import Audio, read_audio, write_audio
+from .pipeline import playing_defaults
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import AceStepPipeline
+
+LONGEST = 600.0  # seconds that ACE-Step 1.5 can play
+SECONDS = 30.0
+LEAST = {"seconds": 0.5, "takes": 1, "steps": 1, "guidance": 1, "shift": 0.1}
+FADE = 0.02  # seconds of cross-fade at the ends of a repainted stretch
+LOUDER = 8.0  # how much louder or softer a repainted stretch is made at most to suit what is around it
+
+
+@dataclass(frozen=True)
+class PlaySettings:
+    """What to play."""
+
+    prompt: str
+    """What it should sound like, in words; with the trigger tag of the adapter, where it has one."""
+    lyrics: Path | None = None
+    """A text file of what is sung, with [Verse], [Chorus] ...; by default nobody sings."""
+    seconds: float | None = None
+    """How long: 30 by default, or as long as the song that is covered or repainted."""
+    bpm: int | None = None
+    """Beats a minute; by default the model chooses."""
+    key: str | None = None
+    """Such as "A minor"; by default the model chooses."""
+    metre: str | None = None
+    """Beats of a bar, 2, 3, 4 or 6; by default the model chooses."""
+    language: str = "unknown"
+    """The language of the lyrics: en, de, zh ..."""
+    takes: int = 2
+    """How many, with the seeds seed, seed + 1 ..."""
+    seed: int = 0
+    """Of the first take."""
+    cover: Path | None = None
+    """A song to play anew, in the style that prompt and adapter say."""
+    cover_strength: float = 1.0
+    """How closely a cover keeps to its song: 1 to the end, 0 not at all."""
+    repaint: Path | None = None
+    """A song of which a stretch is played anew; the rest of it stays as it is."""
+    start: Annotated[float, tyro.conf.arg(name="from")] = 0.0
+    """Where the stretch begins, in seconds."""
+    end: Annotated[float | None, tyro.conf.arg(name="to")] = None
+    """Where the stretch ends, in seconds; by default with the song."""
+    reference: Path | None = None
+    """A recording whose timbre it should have."""
+    steps: int | None = None
+    """Steps from noise to music: 8 for a turbo model, 50 for another."""
+    guidance: float | None = None
+    """How strongly the prompt guides it: 7 by default; a turbo model takes none."""
+    shift: float | None = None
+    """More of the steps early, where the form of the music is decided: 3 for a turbo model, 1 for another."""
+
+
+@dataclass(frozen=True)
+class Take:
+    """One piece of sound, and how it was made."""
+
+    audio: Audio = field(repr=False)
+    seed: int
+    settings: dict = field(repr=False)  # fields of PlaySettings that make this very take
+    remarks: tuple[str, ...] = ()
+
+    def save(self, stem: str | Path, facts: dict | None = None) -> Path:
+        """Write `stem`.wav and, with the facts, `stem`.json; answers the .wav. Nothing is overwritten: a FileError."""
+        wav, told = (Path(f"{stem}{kind}") for kind in (".wav", ".json"))
+        for path in (wav, told):
+            if path.exists():
+                raise FileError(path, "it exists already; choose another name")
+        write_audio(wav, self.audio)
+        about = {"woodshed": __version__, "seed": self.seed, "seconds": round(self.audio.seconds, 3)}
+        about |= {"settings": self.settings, "remarks": self.remarks} | (facts or {})
+        write_file(told, json.dumps(about, indent=1, ensure_ascii=False, default=str))
+        return wav
+
+
+def generate(
+    pipe: AceStepPipeline,
+    settings: PlaySettings | None = None,
+    *,
+    progress: Callable[[float, str], None] | None = None,
+    **keywords,
+) -> Iterator[Take]:
+    """Play takes one after the other, with whatever adapters are loaded.
+
+    `keywords` are fields of PlaySettings; `progress` is called with a share (0 to 1) and a text after every step.
+    Raises InputError for settings that cannot work, FileError for a file that cannot be read.
+    """
+    if settings is None:
+        settings = PlaySettings(keywords.pop("prompt", ""))
+    settings, remarks = resolve(pipe, updated(PlaySettings, settings, keywords))
+    given, source = _arguments(pipe, settings)
+    for number in range(settings.takes):
+        tell = _teller(progress, number, settings)
+        audio = _played(pipe, given, settings.seed + number, tell)
+        if settings.repaint:
+            audio = spliced(source, audio, settings.start, settings.end)
+        own = replace(settings, takes=1, seed=settings.seed + number)
+        yield Take(audio, own.seed, asdict(own), remarks)
+
+
+def check(settings: PlaySettings) -> None:
+    """An InputError, with its flag, for a value that cannot work on any base."""
+    source, given = settings.cover or settings.repaint, {name: getattr(settings, name) for name in LEAST}
+    wrong = {
+        "--prompt: say in words what it should sound like": not settings.prompt.strip(),
+        "--cover and --repaint: give one of them": bool(settings.cover and settings.repaint),
+        "--seconds: a cover or repaint is as long as its song; leave it out": bool(source) and bool(settings.seconds),
+        f"--seconds {settings.seconds}: at most {LONGEST:g}": (settings.seconds or 0) > LONGEST,
+        f"--cover-strength {settings.cover_strength}: give 0 to 1": not 0 <= settings.cover_strength <= 1,
+        "--from and --to: they are for --repaint": not settings.repaint and (settings.start, settings.end) != (0, None),
+    }
+    wrong |= {
+        f"--{name} {value:g}: give {least:g} or more": not value >= least
+        for name, least in LEAST.items()
+        if (value := given[name]) is not None
+    }
+    for reason, is_wrong in wrong.items():
+        if is_wrong:
+            raise InputError(reason)
+    for path in (settings.lyrics, source, settings.reference):
+        if path is not None and not Path(path).is_file():
+            raise FileError(path, "there is no such file")
+    _read_words(settings)
+
+
+def resolve(pipe: AceStepPipeline, settings: PlaySettings) -> tuple[PlaySettings, tuple[str, ...]]:
+    """The settings with the defaults of the model and in the words of its training, and what to remark on them."""
+    check(settings)
+    if settings.cover and pipe.audio_tokenizer is None:
+        raise InputError("--cover: this base has no audio tokenizer; choose one that was converted with it")
+    defaults, remarks = playing_defaults(pipe), []
+    chosen = {name: value for name, value in defaults.items() if getattr(settings, name) is None}
+    if pipe.is_turbo and settings.guidance not in (None, 1.0):
+        remarks.append("--guidance is left out: a turbo model has it in its weights")
+        chosen["guidance"] = 1.0
+    if settings.seconds is None and not (settings.cover or settings.repaint):
+        chosen["seconds"] = SECONDS
+    return replace(settings, **chosen | _read_words(settings)), tuple(remarks)
+
+
+def _read_words(settings: PlaySettings) -> dict:
+    """Tempo, key and metre as ACE-Step writes them."""
+    readers = {"bpm": read_bpm, "key": read_key, "metre": read_metre}
+    return {name: read(value) for name, read in readers.items() if (value := getattr(settings, name)) is not None}
+
+
+# --- what the pipeline is given --------------------------------------------------------------------------------
+
+
+def _arguments(pipe: AceStepPipeline, settings: PlaySettings) -> tuple[dict, Audio | None]:
+    """Keywords of the pipeline, and the song that is covered or repainted."""
+    path = settings.cover or settings.repaint
+    source = _heard(pipe, path) if path else None
+    seconds = source.seconds if source else settings.seconds
+    if seconds > LONGEST:
+        raise InputError(f"{path} lasts {seconds:.0f} seconds, ACE-Step plays at most {LONGEST:g}; cut it")
+    given = {
+        "prompt": settings.prompt,
+        "lyrics": _words(settings.lyrics),
+        "audio_duration": seconds,
+        "vocal_language": settings.language,
+        "bpm": settings.bpm,
+        "keyscale": settings.key,
+        "timesignature": settings.metre,
+        "num_inference_steps": settings.steps,
+        "guidance_scale": settings.guidance,
+        "shift": settings.shift,
+        "task_type": "cover" if settings.cover else "repaint" if settings.repaint else "text2music",
+    }
+    if source:
+        given["src_audio"] = _tensor(pipe, source)
+    if settings.reference:
+        given["reference_audio"] = _tensor(pipe, _heard(pipe, settings.reference))
+    if settings.cover:
+        given["audio_cover_strength"] = settings.cover_strength
+    if settings.repaint:
+        end = source.seconds if settings.end is None else settings.end
+        if not 0 <= settings.start < end <= source.seconds + 1e-3:
+            told = f"--from {settings.start:g} --to {end:g}"
+            raise InputError(
+                f"{told}: choose a stretch of {settings.repaint}, which lasts {source.seconds:.1f} seconds"
+            )
+        given |= {"repainting_start": settings.start, "repainting_end": end}
+    return given, source
+
+
+def _words(path: Path | None) -> str:
+    if path is None:
+        return INSTRUMENTAL
+    try:
+        return Path(path).read_text(encoding="utf-8-sig").strip() or INSTRUMENTAL
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(path, f"cannot be read as text: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _heard(pipe: AceStepPipeline, path: Path) -> Audio:
+    return read_audio(path, sample_rate=pipe.sample_rate, channels=pipe.vae.config.audio_channels)
+
+
+def _tensor(pipe: AceStepPipeline, audio: Audio) -> torch.Tensor:
+    """(channels, samples), filled up with silence to whole latents."""
+    import torch
+
+    samples = torch.from_numpy(np.ascontiguousarray(audio.samples.T))
+    return torch.nn.functional.pad(samples, (0, -samples.shape[1] % pipe.vae.hop_length))
+
+
+# --- one take --------------------------------------------------------------------------------------------------
+
+
+def _played(pipe: AceStepPipeline, given: dict, seed: int, tell: Callable[[int], None]) -> Audio:
+    import torch
+
+    def after_step(pipe, step, timestep, values):
+        tell(step + 1)
+        return values
+
+    cards = [pipe.device.index or 0] if pipe.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cards):
+        torch.manual_seed(seed)
+        drawn = torch.Generator().manual_seed(seed)
+        try:
+            made = pipe(**given, generator=drawn, callback_on_step_end=after_step).audios[0]
+        except torch.OutOfMemoryError:
+            remedy = "give fewer --seconds, close what else uses the card, or add --device cpu"
+            raise InputError(f"{given['audio_duration']:g} seconds do not fit into memory; {remedy}") from None
+    samples = made.float().cpu().numpy().T
+    if not np.isfinite(samples).all():
+        raise InputError("the model answers with NaN; use a lower scale of the adapter, or an earlier checkpoint")
+    length = round(given["audio_duration"] * pipe.sample_rate)
+    return Audio(np.ascontiguousarray(samples[:length]), pipe.sample_rate)
+
+
+def spliced(song: Audio, played: Audio, start: float, end: float | None) -> Audio:
+    """A song with a stretch of what was played in it, and short cross-fades; sample by sample the song elsewhere.
+
+    The model plays the whole song, at a level of its own: the stretch is made as loud as what it played around it
+    needs to be to agree with the song.
+    """
+    length, rate = len(song.samples), song.sample_rate
+    made = np.zeros_like(song.samples)
+    made[: len(played.samples)] = played.samples[:length]
+    first, last = round(start * rate), length if end is None else round(end * rate)
+    weight = np.zeros(length, np.float32)
+    weight[first:last] = 1
+    fade = min(round(FADE * rate), (last - first) // 2)
+    ramp = (np.arange(fade, dtype=np.float32) + 1) / (fade + 1)
+    if first > 0:
+        weight[first : first + fade] = ramp
+    if last < length:
+        weight[last - fade : last] = ramp[::-1]
+    made *= _gain(song.samples[weight == 0], made[weight == 0])
+    return Audio(
+        np.where(weight[:, None] > 0, song.samples + weight[:, None] * (made - song.samples), song.samples), rate
+    )
+
+
+def _gain(wanted: np.ndarray, have: np.ndarray) -> float:
+    """What makes `have` as loud as `wanted`; 1 where one of them is silent."""
+    levels = [math.sqrt(float(np.square(part).mean())) if part.size else 0.0 for part in (wanted, have)]
+    return float(np.clip(levels[0] / levels[1], 1 / LOUDER, LOUDER)) if min(levels) > 1e-5 else 1.0
+
+
+def _teller(progress, number: int, settings: PlaySettings) -> Callable[[int], None]:
+    def tell(step: int) -> None:
+        if progress:
+            share = (number + step / settings.steps) / settings.takes
+            progress(share, f"take {number + 1} of {settings.takes}, step {step} of {settings.steps}")
+
+    return tell

@@ -1,0 +1,290 @@
+"""A dataset as tensors, once: recordings through the codec, prompts and lyrics through the text encoders.
+
+    prepare("dataset.json", "ACE-Step/acestep-v15-xl-turbo-diffusers", "tensors") -> Tensors
+
+Two passes, so that the codec and the text encoder are never in memory together with the condition encoder. What was
+made once is kept: a sample is made anew only where its recording, its labels or the base changed. Prompts are written
+by the pipeline's own encode_prompt, so that training and playing cannot differ.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ... import __version__
+from ...config import updated
+from ...errors import EmptyCorpus, FileError, InputError, RunError
+from ...files import new_folder, seen_from, write_file
+from ...jobs import claimed
+from ..dataset import INSTRUMENTAL, Dataset, Sample, load_dataset, prompt
+from ..wave import read_audio
+from .pipeline import (
+    ENCODERS,
+    STATES,
+    base_folder,
+    chosen_device,
+    encode_audio,
+    encode_condition,
+    fingerprint,
+    open_pipeline,
+)
+from .tensors import (
+    MANIFEST,
+    SHARED,
+    Prepared,
+    Tensors,
+    open_tensors,
+    read_manifest,
+    read_tensors,
+    shapes,
+    write_tensors,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import AceStepPipeline
+
+SHORTEST = 1.0  # seconds
+HALF = ".half.safetensors"  # a sample after the first pass
+
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """How to make tensors of a dataset."""
+
+    max_seconds: float = 240.0
+    """Recordings are cut to this length."""
+    loudness: float | None = None
+    """Make all recordings as loud as this first, in LUFS: -14 evens out songs of different age."""
+    device: str = "auto"
+    """Where to compute: cpu, cuda, or auto."""
+    seed: int = 42
+    """Decides which samples take their genre as prompt, where the dataset has a genre ratio."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A sample, what it is told to be, and the name that follows from all of it."""
+
+    path: Path
+    name: str
+    facts: dict[str, Any]
+    key: str
+
+
+def prepare(
+    dataset: Dataset | str | Path,
+    base: str | Path,
+    out: str | Path,
+    settings: PrepareSettings | None = None,
+    *,
+    report: Report | None = None,
+    **keywords,
+) -> Tensors:
+    """Make a folder of tensors of a dataset's labelled samples, for the base they will be trained on.
+
+    `keywords` are fields of PrepareSettings; `report(share, text)` tells the progress. Called again it goes on where it
+    was interrupted, and makes only what changed. Recordings that cannot be read are left out, with the reason.
+    Raises EmptyCorpus where nothing is left, InputError for a base or settings that cannot work, and FileError.
+    """
+    settings = updated(PrepareSettings, settings, keywords)
+    if not settings.max_seconds >= SHORTEST:
+        raise InputError(f"--max-seconds {settings.max_seconds}: give {SHORTEST:g} or more")
+    dataset = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
+    encoders, out = fingerprint(base, ENCODERS), Path(out)
+    with new_folder(out), claimed(out):
+        _refuse_other(out, encoders)
+        tasks, skipped = _tasks(dataset, encoders, settings)
+        samples = _made(tasks, base, out, settings, skipped, report or (lambda share, text: None))
+        if not samples:
+            raise EmptyCorpus(f"{dataset.folder}: nothing to learn from: {_counted(skipped)}")
+        facts = {"woodshed": __version__, "dataset": dataset.metadata.name, "encoders": encoders}
+        facts |= {"base": seen_from(out, base) if Path(base).is_dir() else str(base), "settings": asdict(settings)}
+        facts |= {"frames_per_second": _frames_per_second(base), "skipped": skipped}
+        facts |= {"samples": [asdict(sample) for sample in samples]}
+        write_file(out / MANIFEST, json.dumps(facts, indent=1, ensure_ascii=False))
+    return open_tensors(out)
+
+
+# --- what there is to do ---------------------------------------------------------------------------------------
+
+
+def _refuse_other(out: Path, encoders: str) -> None:
+    """An InputError where a folder holds something else, a RunError where it holds tensors of another base."""
+    if (out / MANIFEST).exists():
+        if read_manifest(out)["encoders"] != encoders:
+            raise RunError(out, "it holds tensors made with another base; choose another --out")
+    elif any(path for path in out.iterdir() if path.suffix != ".safetensors"):
+        raise InputError(f"--out {out} is not empty; choose another folder")
+
+
+def _tasks(dataset: Dataset, encoders: str, settings: PrepareSettings) -> tuple[list[_Task], list[dict]]:
+    """The labelled samples that can be read, each once; and those left out, with their reasons."""
+    tasks: dict[str, _Task] = {}
+    skipped = []
+    for sample in dataset.samples:
+        path = sample.path_in(dataset.folder)
+        try:
+            if not sample.labeled:
+                raise FileError(path, "not labelled; give it a caption, or run woodshed audio annotate")
+            facts = _facts(sample, dataset, settings.seed)
+            key = _key(path, facts, encoders, settings)
+            if key in tasks:
+                raise FileError(path, f"the same recording and labels as {tasks[key].name}")
+            tasks[key] = _Task(path, sample.filename, facts, key)
+        except FileError as trouble:
+            skipped.append({"name": sample.filename, "reason": trouble.reason})
+    return list(tasks.values()), skipped
+
+
+def _facts(sample: Sample, dataset: Dataset, seed: int) -> dict[str, Any]:
+    rng = np.random.default_rng([seed, int.from_bytes(sample.id.encode()[:8], "little")])
+    sung = sample.has_lyrics and not sample.is_instrumental
+    return {
+        "caption": prompt(sample, dataset.metadata, rng),
+        "lyrics": (sample.formatted_lyrics or sample.lyrics) if sung else INSTRUMENTAL,
+        "language": sample.language or "unknown",
+        "bpm": sample.bpm,
+        "keyscale": sample.keyscale,
+        "timesignature": sample.timesignature,
+    }
+
+
+def _key(path: Path, facts: dict, encoders: str, settings: PrepareSettings) -> str:
+    """Sixteen hex digits over all that a sample's tensors depend on."""
+    digest = hashlib.sha256(json.dumps([facts, encoders, settings.max_seconds, settings.loudness]).encode())
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    except OSError as error:
+        raise FileError(path, f"cannot be read: {error.strerror or error}") from None
+    return digest.hexdigest()[:16]
+
+
+def _counted(skipped: list[dict]) -> str:
+    counts = Counter(entry["reason"] for entry in skipped)
+    return "; ".join(f"{count} x {reason}" for reason, count in counts.most_common()) or "it has no samples"
+
+
+# --- the two passes --------------------------------------------------------------------------------------------
+
+
+def _made(
+    tasks: list[_Task], base, out: Path, settings: PrepareSettings, skipped: list[dict], report: Report
+) -> list[Prepared]:
+    """The samples of all tasks: made, or found. Those that cannot be made are added to `skipped`."""
+    missing = [task for task in tasks if not _whole(_file(out, task))]
+    half = [task for task in missing if not _whole(_file(out, task, HALF))]
+    with _parts(base, settings.device, ("vae", "text_encoder", "tokenizer"), wanted=bool(half)) as pipe:
+        for number, task in enumerate(half):
+            report(0.8 * number / len(half), task.name)
+            try:
+                write_tensors(_file(out, task, HALF), _first_pass(pipe, task, settings))
+            except FileError as trouble:
+                if trouble.path != task.path:
+                    raise
+                skipped.append({"name": task.name, "reason": trouble.reason})
+    second = [task for task in missing if _file(out, task, HALF).exists()]
+    shared = _whole(out / SHARED)
+    with _parts(base, settings.device, ("condition_encoder",), wanted=bool(second) or not shared) as pipe:
+        if not shared:
+            write_tensors(out / SHARED, _base_tensors(pipe))
+        for number, task in enumerate(second):
+            report(0.8 + 0.2 * number / len(second), task.name)
+            _second_pass(pipe, task, out)
+    rate = _frames_per_second(base)
+    return [_prepared(task, out, rate) for task in tasks if _file(out, task).exists()]
+
+
+def _file(out: Path, task: _Task, suffix: str = ".safetensors") -> Path:
+    return out / (task.key + suffix)
+
+
+@contextmanager
+def _parts(base, device: str, parts: tuple[str, ...], *, wanted: bool) -> Iterator[AceStepPipeline | None]:
+    """Some parts of a base in memory, for as long as the block lasts; nothing where nothing is wanted."""
+    import torch
+
+    device, dtype = chosen_device(device)
+    pipe = open_pipeline(base, device=device, dtype=dtype, parts=parts) if wanted else None
+    try:
+        yield pipe
+    finally:
+        for name in parts if pipe else ():
+            setattr(pipe, name, None)  # whoever holds the pipeline still, holds nothing of it
+        gc.collect()
+        if device != "cpu":
+            torch.cuda.empty_cache()
+
+
+def _first_pass(pipe: AceStepPipeline, task: _Task, settings: PrepareSettings) -> dict[str, torch.Tensor]:
+    """Latents, and prompt and lyrics as the text encoder reads them."""
+    import torch
+
+    rate, channels = pipe.sample_rate, pipe.vae.config.audio_channels
+    audio = read_audio(task.path, sample_rate=rate, channels=channels, seconds=settings.max_seconds)
+    if audio.seconds < SHORTEST:
+        raise FileError(task.path, f"it is shorter than {SHORTEST:g} second")
+    if settings.loudness is not None:
+        audio = audio.levelled(settings.loudness)
+    latents = encode_audio(pipe, torch.from_numpy(audio.samples.T.copy()), seed=int(task.key[:8], 16))
+    with torch.no_grad():
+        told = pipe.encode_prompt(
+            prompt=task.facts["caption"],
+            lyrics=task.facts["lyrics"],
+            device=pipe.device,
+            vocal_language=task.facts["language"],
+            audio_duration=audio.seconds,
+            **{name: task.facts[name] for name in ("bpm", "keyscale", "timesignature")},
+        )
+    return {"latents": latents} | dict(zip(STATES, told, strict=True))
+
+
+def _second_pass(pipe: AceStepPipeline, task: _Task, out: Path) -> None:
+    half = _file(out, task, HALF)
+    states = read_tensors(half)
+    latents = states.pop("latents")
+    write_tensors(_file(out, task), {"latents": latents, "condition": encode_condition(pipe, states)})
+    half.unlink()
+
+
+def _base_tensors(pipe: AceStepPipeline) -> dict[str, torch.Tensor]:
+    encoder = pipe.condition_encoder
+    return {
+        "silence_latent": encoder.silence_latent[0].float(),
+        "null_condition": encoder.null_condition_emb[0].float(),
+    }
+
+
+def _prepared(task: _Task, out: Path, rate: float) -> Prepared:
+    path = _file(out, task)
+    lengths = {name: shape[0] for name, shape in shapes(path).items()}
+    seconds = round(lengths["latents"] / rate, 2)
+    return Prepared(path.name, task.name, seconds, lengths["latents"], lengths["condition"], task.facts)
+
+
+def _whole(path: Path) -> bool:
+    """Whether a file of tensors is there, and all of it."""
+    try:
+        return bool(shapes(path))
+    except FileError:
+        return False
+
+
+def _frames_per_second(base) -> float:
+    config = json.loads((base_folder(base) / "vae" / "config.json").read_text(encoding="utf-8"))
+    return config["sampling_rate"] / math.prod(config["downsampling_ratios"])

@@ -1,0 +1,66 @@
+"""A run of an adapter's training: its folder, and one call that trains in it.
+
+adapter_config.json, adapter_model.safetensors    the best by validation, in PEFT's layout
+run.json, log.jsonl, loss.png, takes/, README.md
+checkpoint-000500/                                an adapter as above, and in the newest what a resume needs
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...errors import RunError
+from ...log import append_log
+from .settings import Progress, TrainSettings
+from .tensors import Tensors
+
+FACTS, LOG, PICTURE, STATE = "run.json", "log.jsonl", "loss.png", "state.json"
+
+
+@dataclass
+class Job:
+    """One call of train(), with all that is decided before the first step."""
+
+    tensors: Tensors
+    base: Path | str
+    """A folder, or a Hugging Face id."""
+    out: Path
+    settings: TrainSettings
+    report: Callable[[Progress], None]
+    learned: list[int]
+    """Which samples are learned, and which only measured."""
+    measured: list[int]
+    facts: dict = field(default_factory=dict)
+    """run.json"""
+
+    @property
+    def steps(self) -> int:
+        return self.settings.max_steps or math.ceil(self.settings.epochs / self.epochs_per_step)
+
+    @property
+    def epochs_per_step(self) -> float:
+        return self.settings.batch_size * self.settings.gradient_accumulation / len(self.learned)
+
+    def say(self, message: str, **event) -> None:
+        """Tell a message; with step=... and event=..., log it too."""
+        self.report(Progress(event.get("step", 0), self.steps, message=message))
+        if event:
+            append_log(self.out / LOG, event | {"message": message})
+
+
+def read_facts(out: Path) -> dict:
+    """run.json of a run. Raises RunError where there is none."""
+    try:
+        return json.loads((out / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise RunError(out, "no run; leave out --resume to begin one") from None
+
+
+def checkpoints(out: Path) -> dict[int, Path]:
+    """The checkpoints of a run by their steps; one whose save was interrupted is none."""
+    found = (path for path in out.glob("checkpoint-*") if (path / STATE).exists())
+    return {int(path.name.rpartition("-")[2]): path for path in found}

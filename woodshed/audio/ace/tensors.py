@@ -1,0 +1,153 @@
+"""A folder of tensors: what `woodshed audio ace prepare` made of a dataset, and training reads.
+
+    manifest.json           the samples, what was left out and why, the base
+    base.safetensors        silence_latent (frames, dims) and null_condition (1, width) of the base
+    0123456789abcdef.safetensors    a sample: latents (frames, dims), condition (tokens, width)
+
+The context latents of ACE-Step's own tensor files are left out: they are silence for every sample, cut to the length of
+the crop as inference does it. There is no padding in a file, and so no mask.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import FileError, RunError
+from ...files import replacing
+
+if TYPE_CHECKING:
+    import torch
+
+MANIFEST, SHARED = "manifest.json", "base.safetensors"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sample that is ready to be learned."""
+
+    file: str
+    name: str
+    seconds: float
+    frames: int
+    tokens: int
+    """How long its condition is."""
+    facts: dict[str, Any]
+    """What it was told to be: caption, lyrics, language, bpm, keyscale, timesignature."""
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Samples as tensors; they are read from the disk when they are used."""
+
+    folder: Path
+    facts: dict[str, Any]
+    samples: list[Prepared]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def frames_per_second(self) -> float:
+        return self.facts["frames_per_second"]
+
+    @cached_property
+    def shared(self) -> dict[str, torch.Tensor]:
+        """silence_latent (frames, dims) and null_condition (1, width)."""
+        return read_tensors(self.folder / SHARED)
+
+    def latents(self, index: int, first: int = 0, frames: int | None = None) -> torch.Tensor:
+        """(frames, dims), float32, from frame `first` on."""
+        with _opened(self.folder / self.samples[index].file) as file:
+            return file.get_slice("latents")[first : None if frames is None else first + frames].float()
+
+    def condition(self, index: int) -> torch.Tensor:
+        """(tokens, width), as the base's encoders gave it."""
+        with _opened(self.folder / self.samples[index].file) as file:
+            return file.get_tensor("condition")
+
+    def context(self, frames: int) -> torch.Tensor:
+        """What the transformer is given beside the noise where nothing is given: silence, and a mask of ones that says
+        "write all of it"; (frames, 2 dims).
+        """
+        import torch
+
+        silence = self.shared["silence_latent"].float()
+        silence = silence.repeat(-(-frames // len(silence)), 1)[:frames]
+        return torch.cat([silence, torch.ones_like(silence)], dim=-1)
+
+
+def open_tensors(folder: str | Path, encoders: str | None = None) -> Tensors:
+    """Open a folder of tensors; every file is looked at. `encoders`: the fingerprint of the base they must be from.
+
+    Raises RunError where the folder is something else or from another base, FileError where a file is damaged.
+    """
+    folder = Path(folder)
+    facts = read_manifest(folder)
+    samples = [Prepared(**sample) for sample in facts["samples"]]
+    if encoders is not None and facts["encoders"] != encoders:
+        reason = f"made with another base ({facts['base']}, encoders {facts['encoders']}, this one has {encoders})"
+        raise RunError(folder, f"{reason}; prepare the dataset anew with this base, or train with that one")
+    tensors = Tensors(folder, facts, samples)
+    for sample in samples:
+        lengths = {name: shape[0] for name, shape in shapes(folder / sample.file).items()}
+        if lengths != {"latents": sample.frames, "condition": sample.tokens}:
+            raise _damaged(folder / sample.file, f"it should hold {sample.frames} frames and {sample.tokens} tokens")
+    if {*shapes(folder / SHARED)} != {"silence_latent", "null_condition"}:
+        raise _damaged(folder / SHARED, "silence_latent and null_condition are missing")
+    return tensors
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What prepare wrote about the tensors of a folder. Raises RunError where there are none."""
+    try:
+        facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        whole = {"samples", "encoders", "base", "frames_per_second"} <= facts.keys()
+    except (OSError, ValueError, AttributeError):
+        whole = False
+    if not whole:
+        raise RunError(folder, f"no tensors (no {MANIFEST} of ours); make them with woodshed audio ace prepare")
+    return facts
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors of a safetensors file. Raises FileError where it is not whole."""
+    with _opened(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a safetensors file. Raises FileError where it is not whole."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, whole or not at all. Raises FileError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with replacing(path) as temporary:
+        try:
+            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
+        except SafetensorError as error:  # what Rust says: "I/O error: No space left on device (os error 28)"
+            raise OSError(str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]) from None
+
+
+def _opened(path: Path):
+    """A safetensors file, open; one cut short is found here, since its header tells how long it is."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, framework="pt")
+    except FileNotFoundError:
+        raise _damaged(path, "it is gone") from None
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _damaged(path: Path, reason: str) -> FileError:
+    return FileError(path, f"damaged ({reason}); run woodshed audio ace prepare again, it makes only what is missing")

@@ -1,0 +1,226 @@
+"""Train an adapter over ACE-Step: our own short flow-matching loop, over accelerate.
+
+    train("tensors", "my-style", preset="balanced", report=print) -> Path
+
+A step is a pure function of the seed and its number (batches.py), and so a run that is killed and goes on has the
+losses of one that was not. Here is what goes on around the loop (loop.py): what is decided before the first step, what
+happens when the loss is no longer finite or the disk is full, and how a run is closed.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ... import __version__
+from ...errors import FileError, InputError, RunError
+from ...files import new_folder, seen_from, write_file, writing
+from ...jobs import claimed, free_threads, stop_on_signals, threads
+from .pipeline import ENCODERS, base_folder, chosen_device, fingerprint, quiet
+from .run import FACTS, Job, checkpoints, read_facts
+from .settings import Progress, TrainSettings, as_facts, resolve, resumed
+from .tensors import Tensors, open_tensors
+
+if TYPE_CHECKING:
+    from .loop import Loop
+
+MAX_ROLLBACKS = 3
+
+
+def train(
+    tensors: Tensors | str | Path,
+    out: str | Path,
+    settings: TrainSettings | None = None,
+    *,
+    base: str | Path | None = None,
+    report: Callable[[Progress], None] | None = None,
+    **keywords,
+) -> Path:
+    """Train an adapter on a folder of tensors into the folder `out`; answers it.
+
+    `base`: the ACE-Step model; by default the one the tensors were made with, whose folder or id they name. `keywords`
+    are fields of TrainSettings. `report` is called with a Progress after every step. Ctrl-C and SIGTERM save a
+    checkpoint and end the run early. Raises InputError for settings that cannot work, RunError for a run, base or
+    tensors that do not fit, MissingExtra, and FileError where the run cannot be written (a full disk): what is there by
+    then can be resumed.
+    """
+    job = _job(tensors, base, Path(out), replace(settings or TrainSettings(), **keywords), report or (lambda now: None))
+    with new_folder(job.out), claimed(job.out):
+        if not job.settings.resume:
+            _refuse_occupied(job.out)
+        # sums over other threads differ in their last bits: a run that goes on keeps its own
+        job.facts["threads"] = job.settings.threads or job.facts.get("threads") or free_threads()
+        with threads(job.facts["threads"]), quiet():
+            _attempts(job)
+    return job.out
+
+
+# --- before the first step -------------------------------------------------------------------------------------
+
+
+def _job(tensors, base, out: Path, settings: TrainSettings, report) -> Job:
+    from .batches import split
+
+    resume = settings.resume
+    saved = read_facts(out) if resume else {}
+    tensors = tensors if isinstance(tensors, Tensors) else open_tensors(tensors)
+    base = find_base(base, tensors)
+    tensors = open_tensors(tensors.folder, fingerprint(base, ENCODERS))
+    known = fingerprint(base)
+    if resume:
+        _refuse_others(out, saved, tensors, known)
+        settings = replace(resumed(settings, saved["settings"], out), resume=True)
+    else:
+        _refuse_occupied(out)
+        config = json.loads((base_folder(base) / "transformer" / "config.json").read_text(encoding="utf-8"))
+        turbo = config.get("is_turbo") or config.get("model_version") == "turbo"
+        settings = resolve(settings, songs=len(tensors), turbo=bool(turbo))
+    chosen_device(settings.device)
+    job = Job(tensors, base, out, settings, report, *split(tensors, settings))
+    job.facts = saved | _facts(job, known)
+    if resume and saved["finished"] and saved["step"] >= job.steps:
+        raise RunError(out, f"it has finished, at step {saved['step']:,}; to go on, give more with --epochs")
+    return job
+
+
+def find_base(base: str | Path | None, tensors: Tensors) -> str | Path:
+    """The base that was asked for, or the one that the tensors name, seen from their folder."""
+    if base is not None:
+        return base
+    named = tensors.facts["base"]
+    return tensors.folder / named if (tensors.folder / named).is_dir() else named
+
+
+def _refuse_others(out: Path, saved: dict, tensors: Tensors, known: str) -> None:
+    if saved["base_fingerprint"] != known:
+        raise RunError(out, f"it was trained over {saved['base']} ({saved['base_fingerprint']}), this base is {known}")
+    if saved["songs"] != [sample.file for sample in tensors.samples]:
+        raise RunError(out, "it learns from other tensors than these; give its own, or choose another --out")
+
+
+def _refuse_occupied(out: Path) -> None:
+    if out.is_file():
+        raise InputError(f"--out {out} is a file; choose another folder")
+    with writing(out):
+        occupied = out.exists() and any(out.iterdir())
+    if occupied:
+        what = "holds a run already; add --resume" if (out / FACTS).exists() else "is not empty; clear it"
+        raise InputError(f"--out {out} {what}, or choose another folder")
+
+
+def _facts(job: Job, known: str) -> dict:
+    """What run.json says from the start on."""
+    base, tensors, local = job.base, job.tensors, Path(job.base).is_dir()
+    facts = {"woodshed": __version__, "kind": job.settings.kind, "style": tensors.facts["dataset"]}
+    facts |= {"base": seen_from(job.out, base) if local else str(base), "base_fingerprint": known}
+    facts |= {"tensors": seen_from(job.out, tensors.folder), "songs": [sample.file for sample in tensors.samples]}
+    facts |= {"captions": sorted({sample.facts["caption"] for sample in tensors.samples})[:10]}
+    return facts | {"settings": as_facts(job.settings), "finished": False}
+
+
+# --- attempts: each from the newest checkpoint on, until one comes to the end ----------------------------------------
+
+
+def _attempts(job: Job) -> None:
+    from .loop import Diverged
+
+    while True:
+        try:
+            return _attempt(job)
+        except Diverged as trouble:
+            _slower(job, trouble)
+        except FileError as trouble:
+            raise _resumable(job, trouble) from None
+        gc.collect()  # the model of the failed attempt
+
+
+def _attempt(job: Job) -> None:
+    from .loop import Loop
+
+    write_file(job.out / FACTS, json.dumps(job.facts, indent=1, ensure_ascii=False))
+    with _enough_memory(job):
+        loop = Loop(job)
+        with stop_on_signals(loop.stop):
+            loop.run()
+    _finish(job, loop)
+
+
+def _slower(job: Job, trouble) -> None:
+    """Back to the last checkpoint, at half the rate; after three times of that, an error with advice."""
+    rollbacks = job.facts.get("rollbacks", 0) + 1
+    rate = job.settings.learning_rate * 0.5**rollbacks
+    if rollbacks > MAX_ROLLBACKS:
+        advice = f"try --learning-rate {rate / 2:.1g}, or look at the recordings with woodshed audio scan"
+        raise InputError(f"training diverged {rollbacks} times: {trouble}; {advice}") from None
+    step = max(checkpoints(job.out), default=0)
+    job.facts["rollbacks"] = rollbacks
+    job.say(f"{trouble}: back to step {step:,}, on at learning rate {rate:.3g}", step=trouble.step, event="rollback")
+
+
+def _resumable(job: Job, trouble: FileError) -> FileError:
+    """What could not be written, and from where --resume goes on."""
+    if not (job.out / FACTS).exists():
+        return trouble
+    step = max(checkpoints(job.out), default=0)
+    return FileError(trouble.path, f"{trouble.reason}; put that right, then go on from step {step:,} with --resume")
+
+
+@contextmanager
+def _enough_memory(job: Job) -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        advice = "try --memory 8, a smaller --crop-seconds, or --gradient-checkpointing"
+        raise InputError(f"out of GPU memory with crops of {job.settings.crop_seconds:g} s; {advice}") from None
+
+
+# --- the end -------------------------------------------------------------------------------------------------------
+
+
+def _finish(job: Job, loop: Loop) -> None:
+    """Publish the best checkpoint (without validation: the last)."""
+    from .tuning import CONFIG, WEIGHTS
+
+    found = checkpoints(job.out)
+    best = loop.state.best_step if loop.state.best_step in found else max(found)
+    for name in (WEIGHTS, CONFIG):
+        write_file(job.out / name, (found[best] / name).read_bytes())
+    facts = job.facts | {"step": loop.state.step, "best_step": best, "seconds": round(loop.state.seconds, 1)}
+    facts |= {"validation": loop.state.validation.get(str(best), {}), "finished": not loop.stopped}
+    write_file(job.out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    write_file(job.out / "README.md", _card(facts, job))
+    base_loss = loop.state.validation.get("0", {}).get("loss")
+    if job.measured and base_loss <= facts["validation"]["loss"]:
+        told = (
+            "on recordings it has not learned, the adapter is no better than the base; try fewer epochs or a lower rate"
+        )
+        job.say(told, step=loop.state.step, event="no better")
+    if loop.stopped:
+        told = f"stopped at step {loop.state.step:,} by {loop.stopped}, saved; go on with --resume"
+        job.say(told, step=loop.state.step, event="stopped")
+
+
+def _card(facts: dict, job: Job) -> str:
+    settings, seconds = job.settings, sum(sample.seconds for sample in job.tensors.samples)
+    base = Path(job.base).absolute().name if Path(job.base).is_dir() else facts["base"]
+    front = "---\nlibrary_name: peft\ntags: [music, ace-step, " + settings.kind + "]\n---\n"
+    scale = f"rank {settings.rank}, alpha {settings.alpha:g}, {settings.targets}"
+    told = facts["validation"]
+    lines = [
+        f"# {facts['style']}",
+        f"A {settings.kind} adapter for ACE-Step 1.5 (`{base}`, transformer {facts['base_fingerprint']}): {scale}.",
+        f"Learned from {len(job.learned)} recordings (all together {seconds / 60:.0f} minutes) up to step "
+        f"{facts['best_step']:,} of {facts['step']:,}, by woodshed {facts['woodshed']}.",
+    ]
+    if told:
+        lines.append(f"Loss on {len(job.measured)} recordings it has not learned: {told['loss']:.4f}.")
+    lines.append("Prompts it knows:\n\n" + "\n".join(f"- {caption}" for caption in facts["captions"]))
+    lines.append(f"    woodshed audio ace generate {base} --adapter THIS_FOLDER --prompt ...")
+    return front + "\n\n".join(lines) + "\n"

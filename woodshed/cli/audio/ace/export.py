@@ -1,0 +1,21 @@
+"""woodshed audio ace export"""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ....audio.ace.export import Layout, export
+from ....audio.ace.layouts import read_adapter
+
+
+def command(run: Positional[Path], layout: Layout, out: Path):
+    """Write an adapter as another program reads it.
+
+    Args:
+        run: a run of ours, or an adapter in any layout that woodshed audio ace generate takes
+        layout: comfyui: one file for its models/loras; ace-step: a folder for "Load LoRA" on its own page; diffusers:
+            a folder for pipe.load_lora_weights
+        out: the file or folder to write
+    """
+    path, adapter = export(run, out, layout=layout), read_adapter(run)
+    print(f"{path}: {adapter.kind} over {len(adapter.modules)} modules, for {layout}")

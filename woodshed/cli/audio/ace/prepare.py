@@ -1,0 +1,25 @@
+"""woodshed audio ace prepare"""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ....audio.ace.prepare import PrepareSettings, prepare
+from ...terminal import bar
+
+
+def command(dataset: Positional[Path], base: str, out: Path, settings: PrepareSettings):
+    """Make tensors of a dataset, once for all adapters; interrupted, it goes on where it was.
+
+    Args:
+        dataset: a file made by woodshed audio scan
+        base: the ACE-Step model to be taught: a folder in the layout of diffusers, or a Hugging Face id
+        out: the folder of the tensors
+        settings: how to make them
+    """
+    with bar("preparing") as progress:
+        tensors = prepare(dataset, base, out, settings, report=progress)
+    for entry in tensors.facts["skipped"]:
+        print(f"{entry['name']}: left out: {entry['reason']}")
+    seconds = sum(sample.seconds for sample in tensors.samples)
+    print(f"{out}: {len(tensors)} samples, {seconds / 60:.1f} minutes, for {base}")

@@ -1,0 +1,35 @@
+"""woodshed audio ace train"""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ....audio.ace.settings import Progress, TrainSettings
+from ...terminal import bar, clock
+
+
+def command(tensors: Positional[Path], out: Path, settings: TrainSettings, base: str | None = None):
+    """Teach an adapter: tensors in, a run out. Ctrl-C saves; --resume goes on.
+
+    Args:
+        tensors: a folder made by woodshed audio ace prepare
+        out: the run, a new folder (or with --resume the run to go on with)
+        settings: how to train
+        base: the ACE-Step model; by default the one the tensors were made with
+    """
+    from ....audio.ace.train import train
+
+    with bar("training") as progress:
+
+        def report(now: Progress) -> None:
+            if now.message:
+                progress.say(now.message)
+            elif now.validation:
+                told = now.validation
+                progress.say(f"epoch {now.epoch:.0f}: loss {told['training_loss']:.4f} learned, {told['loss']:.4f} not")
+            else:
+                speed = f"{now.steps_per_second:.2g} steps/s  {clock(now.seconds_left)} left"
+                progress(now.step / now.steps, f"epoch {now.epoch:.1f}  loss {now.loss:.3f}  {speed}")
+
+        train(tensors, out, settings, base=base, report=report)
+    print(f"{out}: play it with woodshed audio ace generate BASE --adapter {out}")

@@ -1,0 +1,39 @@
+"""woodshed audio ace wizard"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from ....audio.ace.wizard import BACK, HELP, QUESTIONS, as_line, ask, commands, read_answers, save
+
+
+def command(answers: Path | None = None):
+    """From a folder of recordings to an adapter by questions and answers.
+
+    b goes back to the question before, ? explains, return takes what stands in brackets. The answers end in commands,
+    which are shown before anything is run.
+
+    Args:
+        answers: the answers.json of another time, to begin with
+    """
+    known = read_answers(answers) if answers else None
+    print(f"{BACK}: back; {HELP}: what it is about; return: what stands in [ ].\n")
+    given = ask(QUESTIONS, read=_read, say=print, known=known)
+    print("\n" + "\n".join(f"{path}: written" for path in save(given)))
+    if given["start"] == "run":
+        run_all(commands(given))
+
+
+def run_all(steps: list[list[str]]) -> None:
+    """One command after the other, each in a process of its own, whose memory is free again before the next. The first
+    that fails is the last; what is left is printed."""
+    for number, step in enumerate(steps):
+        print(f"\n{as_line(step)}", flush=True)
+        status = subprocess.run([sys.executable, "-m", "woodshed", *step], check=False).returncode
+        if status:
+            print("\n".join(["", "Then go on with:", *map(as_line, steps[number:])]), flush=True)
+            sys.exit(status)
+
+
+def _read(prompt: str) -> str:
+    return input(prompt)
