@@ -1,0 +1,283 @@
+"""Labels that nobody wrote: tempo and key measured, captions and lyrics drafted. What a person wrote stays.
+
+    dataset = load_dataset("my-songs/dataset.json")
+    done = annotate(dataset, "my-songs/dataset.json", whisper="models/faster-whisper-large-v3")
+
+Each sample notes under "woodshed" what was written here: {"bpm": {"value": 96, "by": "woodshed", "sure": 0.83}}. What
+differs from its note is a person's. The file is saved after each recording; another call goes on from there.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from ..config import updated
+from ..errors import FileError, InputError
+from ..jobs import stop_on_signals
+from .captions import Captioner, caption
+from .dataset import INSTRUMENTAL, Dataset, Sample
+from .features import Features, describe
+from .services import ServiceError, caption_service, lyrics_service
+from .transcribe import Heard, Transcriber
+from .wave import probe, read_audio
+
+LISTENED = 300.0  # seconds of a recording that are measured, from its middle
+DOUBTFUL = 0.5  # how sure a measured value must be not to be listed
+PATIENCE = 3  # recordings that a service may fail one after the other
+OURS = "woodshed"  # the key of the notes, and who wrote what was measured
+
+
+@dataclass(frozen=True)
+class AnnotateSettings:
+    """What is annotated, and by whom. Remote services get the recording; they are asked only where named here."""
+
+    measure: bool = True
+    """Tempo and key."""
+    captions: bool = True
+    """Captions: in words from what was measured, unless a captioner is named."""
+    captioner: Path | None = None
+    """A folder with an audio language model of transformers (Qwen2-Audio, Qwen2.5-Omni, Music Flamingo ...)."""
+    caption_service: Literal["openai", "gemini"] | None = None
+    """Captions by a service, its key in OPENAI_API_KEY or GEMINI_API_KEY."""
+    caption_model: str = ""
+    """Another of its models."""
+    whisper: Path | None = None
+    """Lyrics by a folder with a faster-whisper model."""
+    lyrics_service: Literal["openai", "elevenlabs", "gemini"] | None = None
+    """Lyrics by a service, its key in OPENAI_API_KEY, ELEVENLABS_API_KEY or GEMINI_API_KEY."""
+    lyrics_model: str = ""
+    """Another of its models."""
+    language: str = ""
+    """The language that is sung, such as en or de; by default it is heard."""
+    again: bool = False
+    """Write anew what an earlier annotation wrote. What a person wrote stays."""
+    device: str = "auto"
+    """Where models run: auto, cpu, cuda."""
+    seed: int = 0
+    """Another seed words the captions otherwise."""
+
+    def __post_init__(self):
+        for flags in (("whisper", "lyrics_service"), ("captioner", "caption_service")):
+            if all(getattr(self, flag) is not None for flag in flags):
+                raise InputError(f"give either --{flags[0]} or --{flags[1].replace('_', '-')}, not both")
+
+
+@dataclass
+class Annotated:
+    """What annotate() did."""
+
+    written: Counter = field(default_factory=Counter)
+    """Values by field: bpm, keyscale, caption, lyrics, language."""
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    """Recordings and reasons."""
+    doubtful: list[str] = field(default_factory=list)
+    """Lines on what was measured but is not sure."""
+    done: int = 0
+    """Recordings looked at."""
+    total: int = 0
+    stopped: str = ""
+    """The signal that ended it early."""
+
+
+def annotate(
+    dataset: Dataset,
+    path: str | Path,
+    settings: AnnotateSettings | None = None,
+    *,
+    progress: Callable[[float, str], None] | None = None,
+    **changes,
+) -> Annotated:
+    """Fill in what a dataset lacks, and save it to `path` after each recording. `changes` are fields of the settings.
+
+    Ctrl-C ends it after the recording at hand. A recording that fails is named in the result and the others go on.
+    Raises InputError for settings that cannot work, RunError for a folder that is no model, and ServiceError, with all
+    saved, where a service refuses its key or fails three times running.
+    """
+    settings = updated(AnnotateSettings, settings, changes)
+    writers = _writers(settings)
+    wanting = [_name(sample) for sample in dataset.samples if any(it.wanted(sample, settings) for it in writers)]
+    found = Annotated(total=len(wanting))
+    failures: Counter = Counter()
+    stops: list[str] = []
+    with stop_on_signals(stops.append):
+        for name in wanting:
+            if stops:
+                break
+            sample = next((sample for sample in dataset.samples if _name(sample) == name), None)
+            if sample is None:  # somebody took it out of the file meanwhile
+                continue
+            if progress:
+                progress(found.done / found.total, sample.filename)
+            recording = Recording(sample.path_in(dataset.folder), sample, settings)
+            try:
+                for writer in writers:
+                    if fields := writer.wanted(sample, settings):
+                        _write(writer, recording, fields, found, failures)
+            finally:
+                dataset.save(path)
+            found.done += 1
+    found.stopped = stops[0] if stops else ""
+    return found
+
+
+def _name(sample: Sample) -> tuple[str, str]:
+    """What tells samples apart; saving makes new ones."""
+    return sample.id, sample.audio_path
+
+
+@dataclass
+class Recording:
+    """A recording as the writers see it; it is measured once, and only if one of them asks."""
+
+    path: Path
+    sample: Sample
+    settings: AnnotateSettings
+
+    @cached_property
+    def features(self) -> Features:
+        start = max(0.0, (probe(self.path).seconds - LISTENED) / 2)
+        return describe(read_audio(self.path, start=start, seconds=LISTENED))
+
+
+class Value(NamedTuple):
+    """A value for a field, who wrote it, and how sure it is where that is known."""
+
+    value: Any
+    by: str
+    sure: float | None = None
+
+
+class Writer(NamedTuple):
+    """Writes some fields of a sample. It is asked where one of `fields` is free; `besides` it may fill too."""
+
+    fields: tuple[str, ...]
+    write: Callable[[Recording], dict[str, Value]]
+    besides: tuple[str, ...] = ()
+
+    def wanted(self, sample: Sample, settings: AnnotateSettings) -> list[str]:
+        """The fields it may fill; none where it is not asked."""
+        free = [name for name in (*self.fields, *self.besides) if _free(sample, name, settings.again)]
+        return free if set(free) & set(self.fields) else []
+
+
+# --- who wrote what --------------------------------------------------------------------------------------------
+
+
+def _notes(sample: Sample) -> dict[str, dict]:
+    notes = sample.extra.get(OURS)
+    return {name: note for name, note in notes.items() if isinstance(note, dict)} if isinstance(notes, dict) else {}
+
+
+def _free(sample: Sample, name: str, again: bool) -> bool:
+    """Whether a field may be written: it is blank and we did not try yet; with `again` also where we wrote it."""
+    if name == "lyrics" and sample.raw_lyrics.strip():
+        return False
+    blank = not sample.has_lyrics if name == "lyrics" else getattr(sample, name) == getattr(Sample(""), name)
+    note = _notes(sample).get(name)
+    if note is None:
+        return blank
+    return again and (blank or note.get("value") == getattr(sample, name))
+
+
+def _write(writer: Writer, recording: Recording, fields: list[str], found: Annotated, failures: Counter) -> None:
+    """Let a writer fill in fields; what goes wrong is noted, unless it will go wrong with every other recording too."""
+    sample, key = recording.sample, writer.fields[0]
+    try:
+        values = writer.write(recording)
+    except ServiceError as error:
+        failures[key] += 1
+        found.failed.append((sample.filename, str(error)))
+        if error.lasting or failures[key] >= PATIENCE:
+            raise
+        return
+    except FileError as error:
+        if (sample.filename, error.reason) not in found.failed:
+            found.failed.append((sample.filename, error.reason))
+        return
+    failures[key] = 0
+    for name, value in values.items():
+        if name in fields:
+            _set(sample, name, value)
+            found.written[name] += value.value not in (None, "", INSTRUMENTAL)
+            if value.sure is not None and value.value and value.sure < DOUBTFUL:
+                found.doubtful.append(f"{sample.filename}: {name} {value.value} ({value.sure:.0%} sure)")
+
+
+def _set(sample: Sample, name: str, value: Value) -> None:
+    """A value, and that it was written here."""
+    kept = getattr(Sample(""), name) if value.value is None else value.value
+    setattr(sample, name, kept)
+    note = {"value": kept, "by": value.by} | ({} if value.sure is None else {"sure": round(value.sure, 2)})
+    sample.extra[OURS] = _notes(sample) | {name: note}
+    sample.labeled = sample.labeled or bool(sample.caption)
+    sample.is_instrumental = sample.is_instrumental and not sample.has_lyrics
+
+
+# --- the writers -----------------------------------------------------------------------------------------------
+
+
+def _writers(settings: AnnotateSettings) -> list[Writer]:
+    """Those the settings ask for; models are loaded and keys are read here, before the work begins."""
+    return [*_measurer(settings), *_lyricist(settings), *_caption_writer(settings)]
+
+
+def _measurer(settings: AnnotateSettings) -> Iterator[Writer]:
+    def write(recording: Recording) -> dict[str, Value]:
+        heard = recording.features
+        bpm = None if heard.tempo is None else round(heard.tempo)
+        return {
+            "bpm": Value(bpm, OURS, heard.tempo_confidence),
+            "keyscale": Value(heard.key, OURS, heard.key_confidence),
+        }
+
+    if settings.measure:
+        yield Writer(("bpm", "keyscale"), write)
+
+
+def _lyricist(settings: AnnotateSettings) -> Iterator[Writer]:
+    if settings.whisper is None and settings.lyrics_service is None:
+        return
+    if settings.whisper is not None:
+        hear, by = Transcriber(settings.whisper, device=settings.device), Path(settings.whisper).name
+    else:
+        hear, by = lyrics_service(settings.lyrics_service, settings.lyrics_model), settings.lyrics_service
+
+    def write(recording: Recording) -> dict[str, Value]:
+        known = recording.sample.language
+        heard: Heard = hear(recording.path, settings.language or ("" if known == "unknown" else known))
+        language = {"language": Value(heard.language, by)} if heard.language else {}
+        return {"lyrics": Value(heard.lyrics, by)} | language
+
+    yield Writer(("lyrics",), write, ("language",))
+
+
+def _caption_writer(settings: AnnotateSettings) -> Iterator[Writer]:
+    if not settings.captions:
+        return
+    if settings.captioner is not None:
+        tell, by = Captioner(settings.captioner, device=settings.device), Path(settings.captioner).name
+    elif settings.caption_service is not None:
+        tell, by = caption_service(settings.caption_service, settings.caption_model), settings.caption_service
+    else:
+        tell, by = None, OURS
+
+    def write(recording: Recording) -> dict[str, Value]:
+        text = tell(recording.path) if tell else _worded(recording)
+        return {"caption": Value(text, by)}
+
+    yield Writer(("caption",), write)
+
+
+def _worded(recording: Recording) -> str:
+    """A caption from what was measured, and from tempo and key where a person knows better."""
+    sample = recording.sample
+    rng = np.random.default_rng([recording.settings.seed, zlib.crc32(sample.id.encode())])
+    return caption(recording.features, rng, bpm=sample.bpm, key=sample.keyscale, sung=sample.has_lyrics)

@@ -1,0 +1,311 @@
+"""Make a codec of a folder of recordings.
+
+    train_codec("recordings", "my-codec", max_minutes=20) -> Codec
+
+OUT/codec.json and model.safetensors are the codec, from the first save on; log.jsonl and loss.png its progress;
+checkpoint-STEP/ (two of them) what a training needs to go on exactly where it stopped, private to this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from .. import menu
+from ..config import updated
+from ..errors import FileError, InputError, RunError
+from ..files import new_folder, write_file
+from ..jobs import claimed, free_threads, stop_on_signals, threads
+from ..log import append_log, draw_loss, rewind_log
+from . import codecs
+from .codecs import Codec
+from .codecs._settings import FREE, LIMITS, MINUTES, CodecSettings, check
+from .crops import Crops, find, split
+
+SETTINGS, LOG = "settings.json", "log.jsonl"
+WARM_UP, FALLING = 30, 0.4  # steps; part of the run in which the rate falls to 0
+CLIP = 0.5  # norm of the gradient
+FIRST, LONG = 48, 6.0  # crops that the linear part and the spread of the latents come from, and their seconds
+VALIDATION = 16  # crops
+KEPT = 2  # checkpoints
+LOUDER = 0.15  # spread of the logarithm of a random gain
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step, the `validation` after a step, or (`message`) something worth knowing."""
+
+    step: int = 0
+    share: float = 0.0  # of the whole
+    loss: float = math.nan  # error of the spectrum: 0 is perfect, 1 silence
+    seconds_left: float = math.nan
+    validation: dict[str, float] = field(default_factory=dict)
+    message: str = ""
+
+
+@dataclass
+class _Job:
+    """One call of train_codec()."""
+
+    out: Path
+    settings: CodecSettings
+    codec: Codec
+    crops: Crops
+    held: Crops
+    report: Callable[[Progress], None]
+    step: int = 0
+    seconds: float = 0.0  # of training so far, over all restarts
+    stopped: str = ""
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done, by the limit that is nearer."""
+        done = [self.seconds / 60 / self.settings.max_minutes] if self.settings.max_minutes else []
+        done += [self.step / self.settings.max_steps] if self.settings.max_steps else []
+        return min(max(done), 1.0)
+
+    @cached_property
+    def first(self) -> Tensor:
+        """Longer crops from many places, (count, channels, samples)."""
+        hop = self.codec.hop_length
+        length = max(1, round(LONG * self.codec.sample_rate / hop)) * hop
+        how = {"sample_rate": self.codec.sample_rate, "channels": self.codec.channels, "seed": self.settings.seed}
+        crops = Crops(self.crops.stretches, samples=length, **how)
+        return torch.from_numpy(crops.first(FIRST)).to(self.codec.device)
+
+
+def train_codec(
+    folder: str | Path,
+    out: str | Path,
+    settings: CodecSettings | None = None,
+    *,
+    report: Callable[[Progress], None] = lambda progress: None,
+    **changes,
+) -> Codec:
+    """Learn a codec from a folder of recordings into the folder `out`, and open it.
+
+    `changes` are fields of CodecSettings; `report` is called with a Progress after every step. Ctrl-C and SIGTERM save
+    and end the training early; `resume` goes on. Every recording is brought to one loudness first.
+
+    Raises InputError for settings that cannot work, EmptyCorpus for a folder without usable sound, RunError for an
+    `out` that holds something else.
+    """
+    out, settings = Path(out), updated(CodecSettings, settings, changes)
+    settings = _settled(settings, out)
+    with new_folder(out), claimed(out), threads(settings.threads or free_threads()):
+        job = _job(Path(folder), out, settings, report)
+        with stop_on_signals(lambda name: setattr(job, "stopped", name)):
+            if job.codec.network is not None:
+                _learn(job)
+        return _finish(job)
+
+
+def _settled(settings: CodecSettings, out: Path) -> CodecSettings:
+    """The settings checked; where a training goes on, those it began with, with other limits if some are given."""
+    if settings.resume:
+        settings = _resumed(settings, out)
+    elif out.is_file() or (out.exists() and any(out.iterdir())):
+        raise InputError(f"--out {out} is there already; add --resume to go on with it, or choose another folder")
+    if settings.base and Path(settings.base).exists():
+        settings = replace(settings, base=str(Path(settings.base).resolve()))
+    if not any(getattr(settings, name) for name in LIMITS):
+        settings = replace(settings, max_minutes=MINUTES)
+    check(settings)
+    return settings
+
+
+def _resumed(given: CodecSettings, out: Path) -> CodecSettings:
+    try:
+        saved = CodecSettings(**json.loads((out / SETTINGS).read_text(encoding="utf-8"))["settings"])
+    except (OSError, ValueError, TypeError, KeyError):
+        raise RunError(out, f"it holds no codec in training ({SETTINGS}); train it anew without --resume") from None
+    unset = CodecSettings()
+    now = {name: value for name, value in asdict(given).items() if value != getattr(unset, name)}
+    for name in now.keys() - FREE:
+        if now[name] != getattr(saved, name):
+            told = f"--{name.replace('_', '-')} was {getattr(saved, name)}, now it is {now[name]}"
+            raise RunError(out, f"{told}: that would be another codec; leave it as it was, or choose another --out")
+    if now.keys() & set(LIMITS):
+        now = dict.fromkeys(LIMITS) | now
+    return replace(saved, **now | {"resume": True})
+
+
+def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:
+    """Everything that is needed before the first step."""
+    say = lambda message: report(Progress(message=message))  # noqa: E731
+    found = find(folder, shortest=settings.seconds, say=say)
+    train, held = split(found, shortest=settings.seconds, seed=settings.seed)
+    codec = menu.load(codecs.__name__, settings.kind, "codec").begin(settings)
+    codec.about = {"folder": folder.name, "recordings": len(train)}
+    samples = max(1, round(settings.seconds * codec.sample_rate / codec.hop_length)) * codec.hop_length
+    how = {"samples": samples, "sample_rate": codec.sample_rate, "channels": codec.channels, "seed": settings.seed}
+    job = _Job(out, settings, codec, Crops(train, **how), Crops(held, **how), report)
+    if codec.network is not None:
+        codec.network.to(_device(settings.device))
+    known = codecs.fingerprint(*(f"{one.path.name} {one.seconds:.2f}\n" for one in found))
+    if settings.resume:
+        _refuse_other_recordings(out, known)
+    else:
+        facts = {"settings": asdict(settings), "recordings": known}
+        write_file(out / SETTINGS, json.dumps(facts, indent=1) + "\n")
+        if settings.base is None or codec.network is None:
+            say("finding the components that the recordings are made of")
+            codec.start_from(job.first)
+            codec.standardise(job.first)
+            codec.save(out)
+    return job
+
+
+def _refuse_other_recordings(out: Path, known: str) -> None:
+    if json.loads((out / SETTINGS).read_text(encoding="utf-8"))["recordings"] != known:
+        reason = "the recordings in the folder are not those it has learned from"
+        raise RunError(out, f"{reason}; give the folder as it was, or train another codec with this one as --base")
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds none here; choose cpu")
+    return torch.device(name)
+
+
+# --- the loop --------------------------------------------------------------------------------------------------
+
+
+def _learn(job: _Job) -> None:
+    """Steps until a limit or a signal; validates and saves on the way."""
+    network = job.codec.network
+    optimizer = torch.optim.AdamW(network.parameters(), job.settings.learning_rate, betas=(0.9, 0.95))
+    if job.settings.resume:
+        _restore(job, optimizer)
+        if job.share >= 1:
+            reason = f"it has finished, at step {job.step:,}"
+            raise RunError(job.out, f"{reason}; to go on, give more with --max-minutes or --max-steps")
+    saved = job.seconds
+    while job.share < 1 and not job.stopped:
+        began = time.monotonic()
+        losses = _step(job, optimizer)
+        job.seconds += time.monotonic() - began
+        left = job.seconds * (1 / job.share - 1) if job.share else math.nan
+        append_log(job.out / LOG, {"step": job.step, "loss": losses["spectrum"], **losses})
+        job.report(Progress(job.step, job.share, losses["spectrum"], left))
+        due = job.seconds - saved >= 60 * job.settings.eval_minutes
+        if (job.step % job.settings.eval_steps == 0) if job.settings.eval_steps else due:
+            _save(job, optimizer)
+            saved = job.seconds
+    if not (job.out / f"checkpoint-{job.step}").exists():
+        _save(job, optimizer)
+
+
+def _step(job: _Job, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """One batch: a function of the seed and the number of the step."""
+    network, settings = job.codec.network, job.settings
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + job.step)
+    samples = torch.from_numpy(job.crops.batch(job.step, settings.batch_size))
+    louder = torch.exp(LOUDER * torch.randn(len(samples), 1, 1, generator=generator))
+    for group in optimizer.param_groups:
+        rise, fall = (job.step + 1) / WARM_UP, (1 - job.share) / FALLING
+        group["lr"] = settings.learning_rate * min(1.0, rise, fall)
+    losses = job.codec.loss((samples * louder).to(job.codec.device), settings.latent_noise, generator)
+    optimizer.zero_grad()
+    losses["total"].backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
+    optimizer.step()
+    job.step += 1
+    found = {name: float(value.detach()) for name, value in losses.items() if name != "total"}
+    if not all(map(math.isfinite, found.values())):
+        told = f"the loss is no number any more at step {job.step}"
+        raise RunError(job.out, f"{told}; go on from its last checkpoint: --resume with half the --learning-rate")
+    return found
+
+
+@torch.no_grad()
+def _validation(job: _Job) -> dict[str, float]:
+    """The errors on held-out crops, without noise on the latents and with it."""
+    samples = torch.from_numpy(job.held.first(VALIDATION)).to(job.codec.device)
+    plain = job.codec.loss(samples, 0.0, torch.Generator().manual_seed(0))
+    noisy = job.codec.loss(samples, 0.3, torch.Generator().manual_seed(0))
+    return {
+        "spectrum": float(plain["spectrum"]),
+        "phase": float(plain["phase"]),
+        "spectrum_with_noise": float(noisy["spectrum"]),
+    }
+
+
+# --- saving and going on ---------------------------------------------------------------------------------------
+
+
+def _save(job: _Job, optimizer: torch.optim.Optimizer) -> None:
+    """A checkpoint, the codec as it is now, the log's line and its picture."""
+    found = _validation(job)
+    append_log(job.out / LOG, {"step": job.step, "seconds": job.seconds, "validation": found})
+    job.report(Progress(job.step, job.share, validation=found))
+    folder = job.out / f"checkpoint-{job.step}"
+    with new_folder(folder):
+        write_file(folder / "optimizer.safetensors", save(_flat(optimizer)))
+        weights = {name: value.detach().cpu().contiguous() for name, value in job.codec.network.state_dict().items()}
+        write_file(folder / "network.safetensors", save(weights))
+        write_file(folder / "state.json", json.dumps({"step": job.step, "seconds": job.seconds}))
+    for old in _checkpoints(job.out)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    _publish(job)
+    draw_loss(job.out / LOG, job.out / "loss.png", measure="spectrum")
+
+
+def _publish(job: _Job) -> None:
+    job.codec.standardise(job.first)
+    job.codec.about |= {"step": job.step, "minutes": round(job.seconds / 60, 2)}
+    job.codec.save(job.out)
+
+
+def _finish(job: _Job) -> Codec:
+    if job.codec.network is None:
+        _publish(job)
+    told = f"stopped by {job.stopped}" if job.stopped else "finished"
+    append_log(job.out / LOG, {"step": job.step, "event": told, "seconds": job.seconds})
+    return codecs.open_codec(job.out)
+
+
+def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    states = optimizer.state_dict()["state"]
+    return {f"{n}.{name}": value.cpu() for n, state in states.items() for name, value in state.items()}
+
+
+def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
+    """Network, optimizer, step and seconds of the newest checkpoint; the log loses what came after it."""
+    found = _checkpoints(job.out)
+    if not found:
+        rewind_log(job.out / LOG, 0)
+        job.codec.start_from(job.first)
+        return
+    folder = found[-1]
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        job.codec.network.load_state_dict(load_file(folder / "network.safetensors"))
+        tensors = load_file(folder / "optimizer.safetensors")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise FileError(folder, f"cannot be read: {str(error).splitlines()[0]}; delete it to go on before it") from None
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, name = key.split(".", 1)
+        states.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
+    job.step, job.seconds = state["step"], state["seconds"]
+    rewind_log(job.out / LOG, job.step)
+
+
+def _checkpoints(out: Path) -> list[Path]:
+    """Whole checkpoints, the oldest first."""
+    found = [path.parent for path in out.glob("checkpoint-*/state.json")]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))

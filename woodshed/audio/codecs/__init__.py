@@ -1,0 +1,110 @@
+"""Codecs: sound as latents, a few dozen numbers 10 to 25 times a second, and latents as sound again.
+
+    codec = open_codec("my-codec")                 a folder made by `woodshed audio codec train`, or one of diffusers
+    latents = codec.encode(audio)                  (frames, latent_dim) float32, each dimension with mean 0 and spread 1
+    audio = codec.decode(latents)
+    latents = encode_file("concert.flac", codec)   a recording of any length, as loud as all others
+
+One file here is one kind of codec. It has `recognises(place) -> bool` and `load(place) -> Codec`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ... import menu
+from ...errors import RunError
+from ..wave import Audio, loudness_of, stream
+
+FACTS, WEIGHTS = "codec.json", "model.safetensors"
+LOUDNESS = -18.0  # LUFS: every recording is brought to it before anything learns from it
+CONTEXT = 2.0  # seconds on both sides of a stretch that may have a say in its latents
+STRETCH = 30.0  # seconds of a recording that are encoded at once
+
+
+class Codec(Protocol):
+    """What every codec has.
+
+    `encode` answers ceil(samples / hop_length) frames; `decode` of n frames answers n * hop_length samples. Both take
+    and give what `standardised` says: each latent dimension has mean 0 and standard deviation 1 over the music that
+    the codec has learned from.
+    """
+
+    kind: str
+    """Name of the module here."""
+    sample_rate: int
+    channels: int
+    hop_length: int
+    """Samples to one latent frame."""
+    latent_rate: float
+    """Latent frames to a second: sample_rate / hop_length."""
+    latent_dim: int
+    fingerprint: str
+    """Equal for equal weights and settings: latents of one fingerprint are no use to another codec."""
+
+    def encode(self, audio: Audio) -> np.ndarray:
+        """(frames, latent_dim) float32. Audio of another sample rate or number of channels is converted."""
+
+    def decode(self, latents: np.ndarray) -> Audio:
+        """The sound of latents (frames, latent_dim), at the codec's sample rate and channels."""
+
+
+def open_codec(place: str | Path) -> Codec:
+    """The codec in a folder, or by an id of Hugging Face. Raises RunError where no kind of codec recognises it."""
+    kinds = menu.names(__name__)
+    for name in kinds:
+        module = menu.load(__name__, name, "codec")
+        if module.recognises(str(place)):
+            return module.load(str(place))
+    known = f"it is no codec of these kinds: {', '.join(kinds)}"
+    raise RunError(place, f"{known}; make one with: woodshed audio codec train FOLDER --out {place}")
+
+
+def fingerprint(*parts: bytes | str) -> str:
+    """Sixteen hexadecimal digits that stand for settings and weights."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()[:16]
+
+
+def gain(heard: float, *, target: float = LOUDNESS) -> float:
+    """The factor that brings a sound of `heard` LUFS to `target` LUFS; 0 for silence."""
+    return 10 ** ((target - heard) / 20) if np.isfinite(heard) else 0.0
+
+
+def levelled_stream(
+    path: str | Path, codec: Codec, *, seconds: float = STRETCH, target: float = LOUDNESS
+) -> Iterator[Audio]:
+    """A recording piece by piece as the codec hears it: its sample rate and channels, at `target` LUFS."""
+    factor = np.float32(gain(loudness_of(path), target=target))
+    for piece in stream(path, sample_rate=codec.sample_rate, channels=codec.channels, seconds=seconds):
+        yield Audio(piece.samples * factor, piece.sample_rate)
+
+
+def encode_file(path: str | Path, codec: Codec, *, target: float = LOUDNESS) -> np.ndarray:
+    """The latents (frames, latent_dim) of a whole recording at `target` LUFS, read and encoded piece by piece."""
+    return np.concatenate(list(encode_stream(levelled_stream(path, codec, target=target), codec)))
+
+
+def encode_stream(pieces: Iterator[Audio], codec: Codec) -> Iterator[np.ndarray]:
+    """Latents of one sound that comes in pieces, as if it were encoded at once: every stretch is encoded with CONTEXT
+    seconds of what stands on both sides, whose latents are then left out.
+    """
+    margin = -int(-CONTEXT * codec.latent_rate // 1)  # frames
+    held, skip = np.zeros((0, codec.channels), np.float32), 0
+    for piece in pieces:
+        held = np.concatenate([held, piece.samples])
+        frames = len(held) // codec.hop_length - margin  # what has all of its right-hand context
+        if frames > skip:
+            latents = codec.encode(Audio(held, codec.sample_rate))
+            yield latents[skip:frames]
+            drop = max(frames - margin, 0)
+            held, skip = held[drop * codec.hop_length :], frames - drop
+    if len(held):
+        yield codec.encode(Audio(held, codec.sample_rate))[skip:]

@@ -1,0 +1,157 @@
+"""The autoencoder of Stable Audio and ACE-Step (diffusers' AutoencoderOobleck), from a folder or an id of Hugging Face.
+
+It has learned a great deal of music and is used as it is: `woodshed audio codec train --kind oobleck --base FOLDER`
+only measures how far its latents spread over your recordings.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import InputError, MissingExtra, RunError
+from ...files import seen_from, write_file
+from ..wave import Audio
+from . import FACTS, fingerprint
+from ._settings import CodecSettings
+
+MODEL, FOLDERS = "AutoencoderOobleck", ("", "vae")  # in itself, or inside a pipeline
+BLOCK, MARGIN = 500, 25  # latent frames decoded at once, and those around them that have a say
+
+
+class OobleckCodec:
+    """See Codec in this package. Latents are means of the model's distribution, standardised by `mean` and `spread`."""
+
+    kind = "oobleck"
+    network = None  # nothing here is trained
+
+    def __init__(self, model, base: str, facts: dict):
+        self.model, self.base, self.about = model.eval().requires_grad_(False), base, {}
+        self.sample_rate, self.hop_length = model.sampling_rate, model.hop_length
+        self.channels, self.latent_dim = model.config.audio_channels, model.config.decoder_input_channels
+        self.latent_rate = self.sample_rate / self.hop_length
+        self.mean = np.array(facts.get("mean", [0.0] * self.latent_dim), np.float32)
+        self.spread = np.array(facts.get("spread", [1.0] * self.latent_dim), np.float32)
+        weights = [tensor.detach().float().cpu().numpy().tobytes() for tensor in model.state_dict().values()]
+        self._weights = fingerprint(*weights)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self._weights, self.mean.tobytes(), self.spread.tobytes())
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @torch.no_grad()
+    def encode(self, audio: Audio) -> np.ndarray:
+        """(frames, latent_dim) float32, standardised: a frame for every hop_length samples that are begun."""
+        samples = audio.with_channels(self.channels).resampled(self.sample_rate).samples.T
+        samples = np.pad(samples, ((0, 0), (0, -samples.shape[1] % self.hop_length)))
+        if not samples.size:
+            return np.zeros((0, self.latent_dim), np.float32)
+        latents = self._encode(torch.from_numpy(samples)[None].to(self.device))[0].T.cpu().numpy()
+        return (latents - self.mean) / self.spread
+
+    @torch.no_grad()
+    def decode(self, latents: np.ndarray) -> Audio:
+        """The sound of latents (frames, latent_dim): frames * hop_length samples."""
+        latents = np.asarray(latents, np.float32)
+        if latents.ndim != 2 or latents.shape[1] != self.latent_dim:
+            raise InputError(f"latents of shape {latents.shape}: this codec takes (frames, {self.latent_dim})")
+        latents = torch.from_numpy(latents * self.spread + self.mean).T[None].to(self.device)
+        pieces, frames = [np.zeros((0, self.channels), np.float32)], latents.shape[2]
+        for first in range(0, frames, BLOCK):
+            start, last = max(first - MARGIN, 0), min(first + BLOCK, frames)
+            sound = self.model.decode(latents[:, :, start : last + MARGIN]).sample[0].T.float().cpu().numpy()
+            pieces.append(sound[(first - start) * self.hop_length :][: (last - first) * self.hop_length])
+        return Audio(np.concatenate(pieces), self.sample_rate)
+
+    def start_from(self, samples: Tensor) -> None:
+        """Nothing: what it knows stays as it is."""
+
+    def standardise(self, samples: Tensor) -> None:
+        """Set mean and spread of the latents to those of samples (count, channels, n)."""
+        with torch.no_grad():
+            latents = torch.cat([self._encode(one[None])[0].T for one in samples]).cpu().numpy()
+        self.mean, self.spread = latents.mean(axis=0), np.maximum(latents.std(axis=0), 1e-4)
+
+    def _encode(self, samples: Tensor) -> Tensor:
+        return self.model.encode(samples).latent_dist.mode().float()
+
+    def save(self, folder: Path) -> None:
+        """Write codec.json: where the model is, and how far its latents spread."""
+        base = seen_from(folder, self.base) if Path(self.base).is_dir() else self.base
+        facts = {"kind": self.kind, "base": base, **self.about, "fingerprint": self.fingerprint}
+        spread = {"mean": self.mean.tolist(), "spread": self.spread.tolist()}
+        write_file(folder / FACTS, json.dumps(facts | spread, indent=1) + "\n")
+
+
+def begin(settings: CodecSettings) -> OobleckCodec:
+    """The model that `base` names."""
+    return load(settings.base)
+
+
+def recognises(place: str) -> bool:
+    """Whether this is a folder with an AutoencoderOobleck, a codec.json that leads to one, or an id."""
+    folder = Path(place)
+    if folder.exists():
+        return _read(folder / FACTS).get("kind") == "oobleck" or _model_folder(folder) is not None
+    return place.count("/") == 1 and not place.startswith((".", "/", "~"))
+
+
+def load(place: str) -> OobleckCodec:
+    """Open a codec's folder, a diffusers folder or an id. Raises RunError where there is no such model."""
+    facts = _read(Path(place) / FACTS)
+    base = facts.get("base", place)
+    if base.startswith("."):
+        base = str((Path(place) / base).resolve())
+    codec = OobleckCodec(_model(base), base, facts)
+    if facts and codec.fingerprint != facts.get("fingerprint"):
+        raise RunError(place, f"{base} is not the model it was made with; give the folder its old model back")
+    return codec
+
+
+def _model(base: str):
+    try:
+        from diffusers import AutoencoderOobleck
+    except ImportError:
+        raise MissingExtra("diffusers", "ace-step") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`torch.nn.utils.weight_norm` is deprecated")  # diffusers uses it
+            if Path(base).exists():
+                return AutoencoderOobleck.from_pretrained(_model_folder(Path(base)) or base)
+            return AutoencoderOobleck.from_pretrained(base, subfolder=_subfolder(base))
+    except (OSError, ValueError) as error:
+        raise RunError(base, f"no {MODEL} can be opened there: {str(error).splitlines()[0]}") from None
+
+
+def _subfolder(name: str) -> str | None:
+    """Where the model stands in a repository of Hugging Face: "vae" in a pipeline's."""
+    from diffusers import DiffusionPipeline
+
+    try:
+        DiffusionPipeline.load_config(name)
+    except (OSError, ValueError):
+        return None
+    return "vae"
+
+
+def _model_folder(folder: Path) -> Path | None:
+    """The folder itself, or vae/ in it, where there is the model's config.json."""
+    inside = (folder / name for name in FOLDERS)
+    return next((path for path in inside if _read(path / "config.json").get("_class_name") == MODEL), None)
+
+
+def _read(path: Path) -> dict:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}

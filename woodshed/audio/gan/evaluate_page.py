@@ -1,0 +1,91 @@
+"""An Evaluation as it is told: lines for the terminal, and a folder with an HTML page, figures and sound."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...files import free_folder, whole, write_file, writing
+from ...page import digits, document, embedded, html_table, percent, tag
+from ..codecs import LOUDNESS
+from ..wave import write_audio
+from . import pictures
+from .evaluate import LEVEL, SETS, Evaluation
+
+COLUMNS = ("", "timbre", "chroma", "onsets a second", "centroid Hz", "LUFS", "nearest learned")
+HOW = (
+    "timbre, chroma: Frechet distances from the held-out clips (MFCC 1 to 16; pitch classes above the "
+    "strongest, times 1000); nearest learned: how far the median stretch of latents is from the nearest that was "
+    "learned (0 is a copy, 1 unrelated)"
+)
+HEARD = 4  # clips of each set that are written
+SEEN = ("held-out", "codec", "takes", "random")
+
+
+def save(found: Evaluation, parent: str | Path) -> Path:
+    """Write index.html, evaluation.json, spectrograms and clips to the next free number in `parent`; the new folder,
+    which is whole or not there at all."""
+    folder = free_folder(Path(parent))
+    with whole(folder):
+        with writing(folder):
+            (folder / "clips").mkdir()
+        sounds = {}
+        for kind in SETS:
+            for number, audio in enumerate(found.clips[kind][:HEARD], 1):
+                sounds[f"clips/{kind}-{number}.wav"] = kind
+                write_audio(folder / f"clips/{kind}-{number}.wav", audio.levelled(LOUDNESS))
+        picture = pictures.spectrograms({kind: found.clips[kind][0] for kind in SEEN})
+        write_file(folder / "spectrograms.png", picture)
+        write_file(folder / "evaluation.json", json.dumps(found.facts, indent=1, ensure_ascii=False) + "\n")
+        write_file(folder / "index.html", _page(found.facts, picture, list(sounds)))
+    return folder
+
+
+def rows(facts: dict) -> Iterator[list[str]]:
+    """The table: a row for each set."""
+    for kind in SETS:
+        sound = facts["sound"][kind]
+        apart = [facts["frechet"][name].get(kind) for name in ("timbre", "chroma")]
+        heard = [sound[name] for name in ("onset_rate", "centroid", "loudness")]
+        near = facts["neighbours"]["median"].get(kind)
+        yield [kind, *map(digits, (*apart, *heard, near))]
+
+
+def lines(facts: dict) -> Iterator[str]:
+    """What stands around the table."""
+    near = facts["neighbours"]
+    if "closest" not in near:
+        yield f"copying: takes of {facts['seconds']:g} s are shorter than a stretch of {near['stretch_seconds']:g} s"
+        return
+    share = f"{percent(near['share_within_level'])} of the takes' stretches of {near['stretch_seconds']:g} s"
+    yield f"copying: {share} come as near to what was learned as the nearest {LEVEL} % of the held-out ones"
+    for one in near["closest"]:
+        told = f"take {one['take']} at {one['take_second']:g} s is nearest to {one['file']} at {one['second']:g} s"
+        yield f"{told} (distance {one['distance']:.3f}; held-out: {near['level']:.3f} at the {LEVEL} % level)"
+
+
+def headline(facts: dict) -> str:
+    told = f"{facts['run']}, step {facts['step']}: {facts['clips']} takes of {facts['seconds']:g} s"
+    return f"{told} beside {facts['recordings']} recordings of {facts['folder']} ({facts['minutes']:g} minutes)"
+
+
+def render(found: Evaluation):
+    """The table and lines for a rich console."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if not name else "right")
+    for row in rows(found.facts):
+        table.add_row(*row)
+    return Group(Text(headline(found.facts)), Text(), table, Text(HOW, style="dim"), *map(Text, lines(found.facts)))
+
+
+def _page(facts: dict, picture: bytes, sounds: list[str]) -> str:
+    players = [f'{tag("p", name)}<audio controls preload="none" src="{name}"></audio>' for name in sounds]
+    parts = [tag("h1", facts["run"]), tag("p", headline(facts)), html_table(COLUMNS, rows(facts))]
+    parts += [tag("p", HOW, "note"), *(tag("p", line) for line in lines(facts))]
+    return document(facts["run"], [*parts, embedded("spectrograms", picture), *players])

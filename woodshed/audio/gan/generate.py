@@ -1,0 +1,141 @@
+"""New sound of any length from a run.
+
+    for take in generate(open_run("my-sound"), seconds=118, takes=4, seed=1): save_take(take, folder / "take-1")
+
+A take is a function of its seed, the seed of its style, its length, truncation, the run, and this version of torch on
+this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import struct
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ... import __version__
+from ...config import updated
+from ...files import write_file
+from ..codecs import LOUDNESS, Codec
+from ..wave import Audio, write_audio
+from . import coordinates, pictures
+from .run import Run
+from .settings import GenerateSettings
+
+CONTEXT = 2.0  # seconds before and after a loop that the codec hears as it decodes it
+CROSSFADE = 0.05  # seconds at the seam of a loop
+FADE = 0.5  # seconds at the end of a take that is no loop
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """One generated piece. `facts` say all that it is a function of, and how long network and codec took."""
+
+    audio: Audio
+    latents: np.ndarray  # (frames, latent_dim)
+    facts: dict = field(default_factory=dict)
+
+
+def generate(
+    run: Run,
+    settings: GenerateSettings | None = None,
+    *,
+    progress: Callable[[float], None] | None = None,
+    **changes,
+) -> Iterator[Take]:
+    """Play takes, one by one. `changes` are fields of GenerateSettings; `progress` hears the share that is done."""
+    settings = updated(GenerateSettings, settings, changes)
+    first = secrets.randbelow(2**31) if settings.seed is None else settings.seed
+    network = run.generator(settings.checkpoint)
+    for number in range(settings.takes):
+        yield _take(run, network, settings, first + number)
+        if progress:
+            progress((number + 1) / settings.takes)
+
+
+def save_take(take: Take, path: Path) -> list[Path]:
+    """Write a take as `path`.wav (its seed inside, as a comment), .json with all its facts, and .png."""
+    wav, told, picture = (path.with_name(path.name + suffix) for suffix in (".wav", ".json", ".png"))
+    write_audio(wav, take.audio.levelled(LOUDNESS))
+    text = json.dumps({name: take.facts[name] for name in ("seed", "style_seed", "truncation", "loop", "run")})
+    write_file(wav, commented(wav.read_bytes(), text))
+    write_file(told, json.dumps(take.facts, indent=1, ensure_ascii=False))
+    write_file(picture, pictures.spectrograms({wav.name: take.audio}))
+    return [wav, told, picture]
+
+
+def make_latents(network, halves: int, *, seed: int, style_seed: int | None, truncation: float, loop: bool):
+    """The latents (halves * half, latent_dim) of one piece, standardised."""
+    choice = {"style_seed": style_seed, "truncation": truncation, "loop": loop}
+    where = coordinates.piece(halves, network.half, seed=seed, **choice)
+    with torch.inference_mode():
+        made = network(where, torch.Generator().manual_seed(seed))
+    return made[0].T.contiguous().numpy()
+
+
+def decode_loop(codec: Codec, latents: np.ndarray) -> Audio:
+    """The sound of latents that lead back to their beginning: decoded with what comes before and after in the circle,
+    and blended over CROSSFADE seconds into what follows the end.
+    """
+    length, hop = len(latents), codec.hop_length
+    before = math.ceil(CONTEXT * codec.latent_rate)
+    circle = np.arange(-before, length + before) % length
+    samples = codec.decode(latents[circle]).samples
+    start, count = before * hop, length * hop
+    body, after = samples[start : start + count].copy(), samples[start + count :]
+    blend = min(round(CROSSFADE * codec.sample_rate), len(after), count)
+    body[:blend] = _crossfaded(after[:blend], body[:blend])
+    return Audio(body, codec.sample_rate)
+
+
+def commented(wav: bytes, text: str) -> bytes:
+    """A RIFF wav with a comment, which players and DAWs show: an INFO list with one ICMT entry at its end."""
+    entry = text.encode("utf-8") + b"\0"
+    entry += b"\0" * (len(entry) % 2)
+    chunk = b"INFO" + b"ICMT" + struct.pack("<I", len(entry)) + entry
+    whole = wav + b"LIST" + struct.pack("<I", len(chunk)) + chunk
+    return whole[:4] + struct.pack("<I", len(whole) - 8) + whole[8:]
+
+
+def _take(run: Run, network, settings: GenerateSettings, seed: int) -> Take:
+    codec, half = run.codec, network.half
+    frames = settings.seconds * codec.latent_rate
+    halves = max(1, round(frames / half) if settings.loop else math.ceil(frames / half))
+    chosen = {"style_seed": settings.style_seed, "truncation": settings.truncation, "loop": settings.loop}
+    began = time.perf_counter()
+    latents = make_latents(network, halves, seed=seed, **chosen)
+    made = time.perf_counter()
+    if settings.loop:
+        audio = decode_loop(codec, latents)
+    else:
+        latents = latents[: math.ceil(frames)]
+        audio = _faded(codec.decode(latents).cut(0, settings.seconds))
+    spent = {"network": round(made - began, 4), "codec": round(time.perf_counter() - made, 4)}
+    facts = {"seed": seed} | chosen | {"seconds": round(audio.seconds, 4), "run": run.folder.absolute().name}
+    facts |= {"step": settings.checkpoint or run.facts.get("step"), "codec": run.facts["codec"]["fingerprint"]}
+    facts |= {"loudness_before_levelling": round(audio.loudness, 2), "seconds_spent": spent}
+    return Take(audio, latents, facts | {"engine": f"woodshed {__version__}, torch {torch.__version__}"})
+
+
+def _crossfaded(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """From `old` to `new`, (n, channels) both; as loud in the middle as at the ends, however alike the two are."""
+    up = np.linspace(0, 1, len(new), dtype=np.float32)[:, None]
+    down = 1 - up
+    energy = np.sqrt(np.square(old).sum() * np.square(new).sum())
+    alike = float((old * new).sum() / energy) if energy > 0 else 1.0
+    return (down * old + up * new) / np.sqrt(down**2 + up**2 + 2 * max(alike, 0.0) * up * down)
+
+
+def _faded(audio: Audio) -> Audio:
+    """With a short fade at the end, where the piece is simply cut."""
+    count = min(round(FADE * audio.sample_rate), len(audio.samples) // 2)
+    samples = audio.samples.copy()
+    samples[len(samples) - count :] *= np.cos(np.linspace(0, np.pi / 2, count, dtype=np.float32))[:, None]
+    return Audio(samples, audio.sample_rate)

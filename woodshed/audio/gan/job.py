@@ -1,0 +1,207 @@
+"""What is decided before the first step of training: settings, latents, the base, what sound is."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ... import __version__
+from ... import log as logs
+from ...errors import InputError, RunError
+from ...files import seen_from
+from ..codecs import Codec
+from . import health, latents, profile, run
+from .latents import Latents
+from .run import Run
+from .settings import UNLIMITED, Course, GanSettings, Progress, resolve, resumed, to_json
+from .step import Shape
+
+REFERENCES = 8  # stretches of recordings that say what sound is
+
+
+@dataclass
+class Job:
+    """One call of train(), with all that is decided before the first step."""
+
+    out: Path
+    codec: Codec
+    settings: GanSettings
+    report: Callable[[Progress], None]
+    facts: dict
+    rows: Rows
+    sound: health.Sound
+    profile: np.ndarray
+    steps: int
+    stopped: str = ""
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.codec.latent_dim, self.settings.base_channels, self.settings.window)
+
+    def say(self, message: str, **event) -> None:
+        """Tell a message; with step=... and event=..., log it too."""
+        self.report(Progress(event.get("step", 0), message=message))
+        if event:
+            logs.append_log(self.out / "log.jsonl", event | {"message": message})
+
+    def done(self, course: Course) -> float:
+        """The part of the run that is over, of its steps or of its minutes, whichever is more."""
+        limit = self.settings.max_minutes
+        return min(1.0, max(course.step / self.steps, course.seconds / (60 * limit) if limit else 0.0))
+
+
+class Rows:
+    """Windows of latents to learn from, for every step its own: a function of seed, rollbacks and step alone."""
+
+    def __init__(self, new: Latents, old: Latents | None, settings: GanSettings, device: torch.device):
+        self.sources = [new] if old is None else [new, old]
+        self.shares = [1.0] if old is None else [1 - settings.rehearse, settings.rehearse]
+        self.settings, self.device = settings, device
+        self.starts = [source.starts(settings.window) for source in self.sources]
+        self.data = [[_tensor(one, device) for one in (source.data, source.mirrored)] for source in self.sources]
+
+    def draw(self, step: int, rollbacks: int) -> tuple[Tensor, int]:
+        """Latents (batch_size, latent_dim, window), and a seed for all else that the step draws."""
+        rng = np.random.default_rng((self.settings.seed, rollbacks, step))
+        counts = rng.multinomial(self.settings.batch_size, self.shares)
+        rows = []
+        for data, starts, count in zip(self.data, self.starts, counts, strict=True):
+            chosen = torch.from_numpy(rng.choice(starts, count)).to(self.device)
+            frames = chosen[:, None] + torch.arange(self.settings.window, device=self.device)
+            mirrored = torch.from_numpy(rng.random(count) < 0.5).to(self.device)[:, None, None]
+            plain, other = data
+            rows.append(plain[frames] if other is None else torch.where(mirrored, other[frames], plain[frames]))
+        return torch.cat(rows).transpose(1, 2).contiguous(), int(rng.integers(2**62))
+
+
+def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: GanSettings, report) -> Job:
+    """All that a training needs before its first step; run.json, manifest and profile are written. `place` is where the
+    codec was opened."""
+    facts, settings, base = (_again if settings.resume else _anew)(folder, out, codec, place, settings)
+    finished = facts.get("finished", False)
+    facts |= {"settings": to_json(settings), "finished": False}
+    new, old = _latents(folder, out, codec, settings, base, report)
+    rows = Rows(new, old, settings, _device(settings.device))
+    if base and "distance" not in facts:
+        facts["distance"] = _distance(base, new, codec, settings, report)
+    sound = health.limits(*_references(new, codec, settings))
+    known = _profile(new, codec, settings.window)
+    job = Job(out, codec, settings, report, facts, rows, sound, known, _steps(settings, new))
+    if finished:
+        _refuse_finished(job)
+    run.write_facts(out, facts)
+    run.write_tensors(out / "profile.safetensors", {"stretches": torch.from_numpy(job.profile)})
+    return job
+
+
+def _anew(folder: Path, out: Path, codec: Codec, place: str | Path, settings: GanSettings):
+    """Facts, settings and base of a new run."""
+    base = run.open_run(settings.base, codec=codec) if settings.base is not None else None
+    settings = resolve(settings, latent_rate=codec.latent_rate, base=base and base.facts["shape"])
+    facts = {"woodshed": __version__, "style": folder.absolute().name, "codec": run.codec_facts(codec, place, out)}
+    facts["shape"] = {"base_channels": settings.base_channels, "window": settings.window}
+    facts["base"] = seen_from(out, base.folder) if base else None
+    return facts, settings, base
+
+
+def _again(folder: Path, out: Path, codec: Codec, place: str | Path, settings: GanSettings):
+    """Facts, settings and base of a run that goes on."""
+    facts = run.read_facts(out)
+    run.refuse_other_codec(out, facts, codec)
+    was = None if facts["base"] is None else Path(os.path.normpath(out / facts["base"]))
+    if settings.base is not None and (was is None or not settings.base.exists() or not was.samefile(settings.base)):
+        raise RunError(out, f"--base was {was}, now it is {settings.base}: that would be another run; leave it out")
+    settings = resumed(replace(settings, base=was), facts["settings"] | {"base": was}, out)
+    if settings.latents is None:
+        settings = replace(settings, latents=out / latents.read_manifest(out)["latents"])
+    return facts, settings, run.open_run(was, codec=codec) if was else None
+
+
+def _latents(folder: Path, out: Path, codec: Codec, settings: GanSettings, base: Run | None, report):
+    """The latents to learn from, and those to rehearse. What is encoded for the first time takes a while."""
+    told = lambda share, text: report(Progress(share=share, message=f"encoding {text}"))  # noqa: E731
+    keep = settings.latents or out / "latents"
+    found = latents.survey(folder, codec, window=settings.window, hold_out=settings.hold_out)
+    if (out / latents.MANIFEST).exists():
+        _refuse_other_recordings(out, found)
+    for remark in latents.remarks(found, window_seconds=settings.window / codec.latent_rate):
+        report(Progress(message=remark))
+    new = latents.encode([one for one in found if one.split == "train"], folder, codec, keep=keep, told=told)
+    latents.write_manifest(out, folder, keep, found)
+    if not settings.rehearse:
+        return new, None
+    return new, latents.reopened(base.folder, latents.read_manifest(base.folder), "train", codec, told=told)
+
+
+def _refuse_other_recordings(out: Path, found: list[latents.Recording]) -> None:
+    was = {one.digest for one in latents.read_manifest(out)["recordings"] if one.split == "train"}
+    now = {one.digest for one in found if one.split == "train"}
+    if was != now:
+        reason = f"{len(was - now)} of its recordings are gone from the folder, {len(now - was)} are new"
+        raise RunError(out, f"{reason}; give the folder as it was, or train a new run with this one as --base")
+
+
+def refuse_occupied(out: Path) -> None:
+    if out.is_file():
+        raise InputError(f"--out {out} is a file; choose another folder")
+    if out.exists() and any(out.iterdir()):
+        what = "holds a run already; add --resume" if (out / run.FACTS).exists() else "is not empty; clear it"
+        raise InputError(f"--out {out} {what}, or choose another folder")
+
+
+def _refuse_finished(job: Job) -> None:
+    facts = job.facts
+    if job.done(Course(job.settings.learning_rate, facts["step"], facts["seconds"])) >= 1:
+        reason = f"it has finished, at step {facts['step']:,}"
+        raise RunError(job.out, f"{reason}; to go on, give more with --epochs, --max-steps or --max-minutes")
+
+
+def _distance(base: Run, new: Latents, codec: Codec, settings: GanSettings, report) -> float:
+    """How far the new recordings are from what the base knows: measured, and said."""
+    old = run.read_tensors(base.folder / "profile.safetensors")["stretches"].numpy()
+    found = profile.distance(_profile(new, codec, settings.window), old)
+    hint = "; --rehearse 0.2 mixes the old ones in" if found > profile.RELATED and not settings.rehearse else ""
+    report(Progress(message=profile.told(found) + hint))
+    return round(found, 4)
+
+
+def _profile(found: Latents, codec: Codec, window: int) -> np.ndarray:
+    first = found.first
+    pieces = [found.data[a:b] for a, b in itertools.pairwise(first)]
+    return profile.profile(pieces, profile.stretch(codec.latent_rate, window))
+
+
+def _references(new: Latents, codec: Codec, settings: GanSettings) -> tuple[list, list]:
+    """Stretches of the recordings, evenly chosen, as latents and decoded."""
+    starts = new.starts(settings.window)
+    chosen = starts[np.linspace(0, len(starts) - 1, REFERENCES).astype(int)]
+    stretches = [new.data[start : start + settings.window] for start in chosen]
+    return stretches, [codec.decode(stretch) for stretch in stretches]
+
+
+def _steps(settings: GanSettings, new: Latents) -> int:
+    if settings.max_steps:
+        return settings.max_steps
+    if not settings.epochs:
+        return UNLIMITED
+    return math.ceil(settings.epochs * len(new.data) / (settings.window * settings.batch_size))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: torch finds no GPU; leave it out, or install a torch for your GPU")
+    return torch.device(name)
+
+
+def _tensor(array: np.ndarray | None, device: torch.device) -> Tensor | None:
+    return None if array is None else torch.from_numpy(array).to(device)

@@ -1,0 +1,224 @@
+"""A folder of recordings as latents, and the rows that are drawn from them.
+
+Each recording is brought to one loudness and encoded once; what comes of it is kept under the digest of the file and
+the fingerprint of the codec, so that neither another name nor another run makes it be encoded again:
+
+    LATENTS/5f2a90c1d3e44b07-89abcdef01234567.safetensors    latents (frames, latent_dim); of stereo also mirrored
+
+RUN/manifest.json says which recordings a run has learned from, which it has not, and which could not be used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import EmptyCorpus, FileError, RunError
+from ...files import replacing, seen_from, write_file, writing
+from ..codecs import Codec, encode_stream, levelled_stream
+from ..wave import Audio, audio_files, listen, probe
+
+MANIFEST = "manifest.json"
+ENOUGH = 600.0  # seconds; less is little to learn from
+FEWEST_TO_SPLIT = 5  # recordings, below which none is held out
+DIGEST = 16  # hexadecimal digits
+Told = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One file. `split` is train, held-out or skipped; of what is skipped `reason` says why."""
+
+    file: str  # relative to the folder
+    digest: str = ""
+    seconds: float = 0.0
+    loudness: float = 0.0  # LUFS, as recorded
+    frames: int = 0
+    split: str = "train"
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """Latents of several recordings, one after the other: `data` is (frames, latent_dim) float32, `mirrored` the same
+    with left and right exchanged (None where the codec is not stereo); recording k has `frames[k]` of them.
+    """
+
+    recordings: tuple[Recording, ...]
+    data: np.ndarray
+    mirrored: np.ndarray | None
+
+    @property
+    def first(self) -> np.ndarray:
+        """The frame at which each recording begins, and the end of the last."""
+        return np.cumsum([0, *(recording.frames for recording in self.recordings)])
+
+    def starts(self, window: int) -> np.ndarray:
+        """All frames at which a window fits into one recording."""
+        first = self.first
+        return np.concatenate([np.zeros(0, int), *(np.arange(a, b - window + 1) for a, b in itertools.pairwise(first))])
+
+    def windows(self, window: int, *, every: int) -> tuple[np.ndarray, np.ndarray]:
+        """Windows every so many frames of each recording: their starts, and (windows, window, latent_dim)."""
+        spans = zip(self.first, self.first[1:], strict=False)
+        starts = np.concatenate([np.zeros(0, int), *(np.arange(a, b - window + 1, every) for a, b in spans)])
+        return starts, self.data[starts[:, None] + np.arange(window)]
+
+    def place(self, frame: int) -> tuple[str, int]:
+        """The recording that a frame belongs to, and how many frames into it."""
+        at = int(np.searchsorted(self.first, frame, side="right")) - 1
+        return self.recordings[at].file, int(frame - self.first[at])
+
+
+# --- reading and encoding a folder -----------------------------------------------------------------------------
+
+
+def survey(folder: str | Path, codec: Codec, *, window: int, hold_out: float = 0.0) -> list[Recording]:
+    """Every file of a folder: what can be learned from, and why the rest cannot. Nothing is encoded.
+
+    The held-out share is chosen by content, so that names do not matter. Raises EmptyCorpus where nothing is left.
+    """
+    folder, seen, found = Path(folder), set(), []
+    for path in audio_files(folder):
+        recording = _looked_at(path, folder, window / codec.latent_rate)
+        if recording.digest in seen and not recording.reason:
+            recording = _skipped(recording, "the same sound as another file")
+        seen.add(recording.digest)
+        found.append(recording)
+    usable = sorted((one for one in found if not one.reason), key=lambda one: one.digest)
+    if not usable:
+        raise EmptyCorpus(f"{folder}: nothing to learn from{_counted(found)}; give recordings of music")
+    held = round(hold_out * len(usable)) if len(usable) >= FEWEST_TO_SPLIT else 0
+    kept_back = {one.digest for one in usable[:held]}
+    return [replace(one, split="held-out") if one.digest in kept_back and not one.reason else one for one in found]
+
+
+def encode(recordings: list[Recording], folder: str | Path, codec: Codec, *, keep: Path, told: Told) -> Latents:
+    """The latents of recordings in a folder, encoded where `keep` does not hold them. `told` hears how far it is."""
+    pieces = []
+    total, done = sum(one.seconds for one in recordings) or 1.0, 0.0
+    for one in recordings:
+        told(done / total, one.file)
+        path = keep / f"{one.digest}-{codec.fingerprint}.safetensors"
+        if not path.exists():
+            _encode_one(Path(folder) / one.file, codec, path)
+        pieces.append(_read(path))
+        done += one.seconds
+    data = [piece["latents"] for piece in pieces]
+    mirrored = [piece.get("mirrored", piece["latents"]) for piece in pieces] if codec.channels == 2 else None
+    sized = tuple(replace(one, frames=len(latents)) for one, latents in zip(recordings, data, strict=True))
+    return Latents(sized, np.concatenate(data), np.concatenate(mirrored) if mirrored else None)
+
+
+def reopened(run: Path, manifest: dict, split: str, codec: Codec, *, told: Told = lambda share, text: None) -> Latents:
+    """The latents a run was trained on (or held out), from where it keeps them; encoded again where they are gone.
+
+    Raises RunError where neither latents nor recordings are there.
+    """
+    recordings = [one for one in manifest["recordings"] if one.split == split]
+    keep, folder = run / manifest["latents"], run / manifest["folder"]
+    for one in recordings:
+        kept = keep / f"{one.digest}-{codec.fingerprint}.safetensors"
+        if not kept.exists() and not (folder / one.file).exists():
+            raise RunError(run, f"neither its latents ({kept}) nor its recordings ({folder}) are there; put one back")
+    return encode(recordings, folder, codec, keep=keep, told=told)
+
+
+def write_manifest(run: Path, folder: Path, keep: Path, recordings: list[Recording]) -> None:
+    listed = {"folder": seen_from(run, folder), "latents": seen_from(run, keep)}
+    listed["recordings"] = [asdict(one) for one in recordings]
+    write_file(run / MANIFEST, json.dumps(listed, indent=1, ensure_ascii=False))
+
+
+def read_manifest(run: Path) -> dict:
+    """`folder` and `latents` (relative to the run) and `recordings`. Raises RunError where there is none."""
+    try:
+        listed = json.loads((run / MANIFEST).read_text(encoding="utf-8"))
+        return listed | {"recordings": [Recording(**one) for one in listed["recordings"]]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(run, f"its {MANIFEST} cannot be read ({error}); without it its recordings are unknown") from None
+
+
+def digest_of(path: Path) -> str:
+    """Sixteen hexadecimal digits over the bytes of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()[:DIGEST]
+
+
+def remarks(recordings: list[Recording], *, window_seconds: float) -> Iterator[str]:
+    """What someone should know before hours go into training."""
+    usable = [one for one in recordings if one.split != "skipped"]
+    seconds = sum(one.seconds for one in usable)
+    if seconds < ENOUGH:
+        yield f"{seconds / 60:.1f} minutes of audio are little: below 10 a model repeats what it heard; give more"
+    for reason, count in Counter(one.reason for one in recordings if one.split == "skipped").items():
+        yield f"{count} of {len(recordings)} files left out: {reason}"
+    if usable and np.median([one.seconds for one in usable]) < 2 * window_seconds:
+        yield f"half of the recordings last less than two windows ({2 * window_seconds:.0f} s): try a smaller --window"
+
+
+def _looked_at(path: Path, folder: Path, shortest: float) -> Recording:
+    recording = Recording(path.relative_to(folder).as_posix())
+    try:
+        heard, digest = listen(path), digest_of(path)
+    except FileError as error:
+        return _skipped(recording, error.reason)
+    except OSError as error:
+        return _skipped(recording, error.strerror or str(error))
+    recording = replace(recording, digest=digest, seconds=heard.seconds)
+    if not np.isfinite(heard.loudness):
+        return _skipped(recording, "silent")
+    recording = replace(recording, loudness=round(heard.loudness, 2))
+    if heard.seconds < shortest:
+        return _skipped(recording, f"shorter than a window of {shortest:.1f} s")
+    return recording
+
+
+def _skipped(recording: Recording, reason: str) -> Recording:
+    return replace(recording, split="skipped", reason=reason)
+
+
+def _counted(recordings: list[Recording]) -> str:
+    counts = Counter(one.reason for one in recordings)
+    if not counts:
+        return " (it holds no sound files)"
+    return " (" + ", ".join(f"{count} {reason}" for reason, count in counts.most_common()) + ")"
+
+
+def _encode_one(path: Path, codec: Codec, kept: Path) -> None:
+    from safetensors.numpy import save
+
+    arrays = {"latents": _encoded(path, codec, mirror=False)}
+    if codec.channels == 2 and probe(path).channels > 1:
+        arrays["mirrored"] = _encoded(path, codec, mirror=True)
+    with writing(kept):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(kept) as temporary:
+        temporary.write_bytes(save(arrays, metadata={"codec": codec.fingerprint, "file": path.name}))
+
+
+def _encoded(path: Path, codec: Codec, *, mirror: bool) -> np.ndarray:
+    pieces = levelled_stream(path, codec)
+    if mirror:
+        pieces = (Audio(np.ascontiguousarray(piece.samples[:, ::-1]), piece.sample_rate) for piece in pieces)
+    return np.concatenate(list(encode_stream(pieces, codec))).astype(np.float32)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise FileError(path, f"its latents are damaged ({error}); delete it, and it is made again") from None

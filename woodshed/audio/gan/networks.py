@@ -1,0 +1,170 @@
+"""The generator and the critic.
+
+The sizes follow Musika's: with `base_channels` 128, windows of 256 and 128 latent dimensions the generator has 15.4 M
+parameters and the critic 21.0 M. Channels of a level are a multiple of `base_channels`: 2 at the full rate, 3 at half
+of it, and so on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .coordinates import DEPTH
+
+SEED_LENGTH = 4  # frames that the generator begins with, and that the critic ends with
+CRITIC_WIDTHS = (4, 5, 6, 7)  # times base_channels; all further blocks are as wide as the last
+SLOPE = 0.2
+
+
+class Noise(nn.Module):
+    """The same noise for all channels, each with its own learned gain."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.gain = nn.Parameter(torch.zeros(channels, 1))
+
+    def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(len(x), 1, x.shape[2], generator=generator, device=x.device)
+        return x + self.gain * noise.to(x.dtype)
+
+
+class Style(nn.Module):
+    """Adaptive instance normalisation without a shift: over time every channel gets spread 1, then the scale that the
+    coordinates say."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.scale = nn.Conv1d(2 * DEPTH, channels, 1)
+
+    def forward(self, x: Tensor, coordinates: Tensor) -> Tensor:
+        variance = x.float().var(dim=2, keepdim=True, correction=0)
+        return (x * torch.rsqrt(variance + 1e-4) * self.scale(coordinates)).to(x.dtype)
+
+
+class Layer(nn.Module):
+    """A convolution, noise, style, swish."""
+
+    def __init__(self, convolution: nn.Module, channels: int):
+        super().__init__()
+        self.convolution, self.noise, self.style = convolution, Noise(channels), Style(channels)
+
+    def forward(self, x: Tensor, coordinates: Tensor, generator: torch.Generator) -> Tensor:
+        return F.silu(self.style(self.noise(self.convolution(x), generator), coordinates))
+
+
+class Same(nn.Conv1d):
+    """A convolution of 4 frames that keeps the length."""
+
+    def __init__(self, channels: int, out: int):
+        super().__init__(channels, out, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (1, 2)))
+
+
+class Up(nn.Module):
+    """(B, C, T) -> (B, out, 2 T): a transposed convolution and, except at the full rate, a convolution; around them
+    a pixel shuffle over time."""
+
+    def __init__(self, channels: int, out: int, *, last: bool):
+        super().__init__()
+        self.up = Layer(nn.ConvTranspose1d(channels, out, 4, stride=2, padding=1), out)
+        self.more = None if last else Layer(Same(out, out), out)
+        self.around = nn.Conv1d(channels // 2, out, 1)
+
+    def forward(self, x: Tensor, coordinates: Tensor, generator: torch.Generator) -> Tensor:
+        new = self.up(x, coordinates, generator)
+        if self.more is not None:
+            new = self.more(new, coordinates, generator)
+        return (new + self.around(shuffled(x))) * math.sqrt(0.5)
+
+
+class Generator(nn.Module):
+    """Coordinates (B, 2 * DEPTH, k * half) -> latents (B, latent_dim, k * half), each half by itself."""
+
+    def __init__(self, latent_dim: int, base_channels: int, half: int):
+        super().__init__()
+        self.half, levels = half, int(math.log2(half // SEED_LENGTH))
+        widths = [base_channels * (2 + level) for level in range(levels, -1, -1)]
+        self.seed = nn.Linear(2 * DEPTH * SEED_LENGTH // 2, widths[0] * SEED_LENGTH)
+        self.style = Style(widths[0])
+        steps = itertools.pairwise(widths)
+        self.blocks = nn.ModuleList(Up(*step, last=at == levels - 1) for at, step in enumerate(steps))
+        self.out = Same(widths[-1], latent_dim)
+        self.apply(_fresh)
+
+    def forward(self, coordinates: Tensor, generator: torch.Generator) -> Tensor:
+        count, depth, length = coordinates.shape
+        halves = coordinates.reshape(count, depth, length // self.half, self.half).transpose(1, 2)
+        latents = self.make(halves.reshape(-1, depth, self.half), generator)
+        joined = latents.reshape(count, -1, latents.shape[1], self.half).transpose(1, 2)
+        return joined.reshape(count, -1, length)
+
+    def make(self, coordinates: Tensor, generator: torch.Generator) -> Tensor:
+        """One half each: (B, 2 * DEPTH, half) -> (B, latent_dim, half)."""
+        levels = [coordinates]
+        while levels[-1].shape[2] > SEED_LENGTH // 2:
+            levels.append(F.avg_pool1d(levels[-1], 2))
+        deepest, at_seed, *rest = reversed(levels)
+        x = self.seed(deepest.flatten(1)).unflatten(1, (-1, SEED_LENGTH))
+        x = F.silu(self.style(x, at_seed))
+        for block, at_level in zip(self.blocks, rest, strict=True):
+            x = block(x, at_level, generator)
+        return self.out(x)
+
+
+class Down(nn.Module):
+    """(B, C, T) -> (B, out, T / 2), with its input, averaged, around it."""
+
+    def __init__(self, channels: int, out: int):
+        super().__init__()
+        self.first, self.second = nn.Conv1d(channels, out, 3, padding=1), nn.Conv1d(out, out, 3, stride=2, padding=1)
+        self.around = nn.Conv1d(channels, out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        new = F.leaky_relu(self.second(F.leaky_relu(self.first(x), SLOPE)), SLOPE)
+        return (new + self.around(F.avg_pool1d(x, 2))) * math.sqrt(0.5)
+
+
+class Critic(nn.Module):
+    """Latents (B, latent_dim, window) -> (B,): how real they sound; above 0 real, below made."""
+
+    def __init__(self, latent_dim: int, base_channels: int, window: int):
+        super().__init__()
+        blocks = int(math.log2(window // SEED_LENGTH)) - 1
+        widths = [base_channels * width for width in (3, *(CRITIC_WIDTHS[min(k, 3)] for k in range(blocks)))]
+        self.start = nn.Conv1d(latent_dim, widths[0], 4, stride=2, padding=1)
+        self.blocks = nn.ModuleList(Down(*step) for step in itertools.pairwise(widths))
+        self.last = nn.Conv1d(widths[-1], widths[-1], 3, padding=1)
+        self.out = nn.Linear(widths[-1] * SEED_LENGTH, 1)
+        self.apply(_fresh)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        x = F.leaky_relu(self.start(latents), SLOPE)
+        for block in self.blocks:
+            x = block(x)
+        return self.out(F.leaky_relu(self.last(x), SLOPE).flatten(1))[:, 0]
+
+
+def shuffled(x: Tensor) -> Tensor:
+    """A pixel shuffle over time, (B, C, T) -> (B, C / 2, 2 T): pairs of channels become pairs of frames."""
+    count, channels, length = x.shape
+    return x.reshape(count, channels // 2, 2, length).transpose(2, 3).reshape(count, channels // 2, 2 * length)
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def _fresh(module: nn.Module) -> None:
+    """Glorot's uniform weights, biases of 0; the scales of a Style begin at 1."""
+    if isinstance(module, nn.Conv1d | nn.ConvTranspose1d | nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, Style):  # children come first
+        nn.init.ones_(module.scale.bias)

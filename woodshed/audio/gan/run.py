@@ -1,0 +1,174 @@
+"""A run on disk.
+
+generator.safetensors                  what plays: the moving average of the generator's weights
+run.json                               our facts: codec and its fingerprint, shape, settings, base, what counts as sound
+manifest.json  profile.safetensors     which recordings it has learned from; what their latents are like
+log.jsonl  progress.png  samples/      how it was trained, and what it played on the way
+takes/  evaluations/
+latents/  checkpoint-*/                private to the machine that trains: latents; all weights, optimizers, course
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ...errors import RunError
+from ...files import replacing, seen_from, write_file, writing
+from ..codecs import Codec, open_codec
+from .health import Pulse
+from .networks import Generator
+from .settings import Course
+from .step import Players, from_tensors, to_tensors
+
+FACTS, WEIGHTS = "run.json", "generator.safetensors"
+STATE, COURSE = "state.safetensors", "course.json"
+KNOWN = {"codec", "shape", "settings", "finished"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained generator and the codec it speaks to. `facts` is run.json."""
+
+    folder: Path
+    facts: dict
+    codec: Codec
+
+    @property
+    def window(self) -> int:
+        return self.facts["shape"]["window"]
+
+    def generator(self, step: int | None = None) -> Generator:
+        """The network that plays, in eval mode; or as it was at one of the checkpoints."""
+        shape = self.facts["shape"]
+        network = Generator(self.codec.latent_dim, shape["base_channels"], shape["window"] // 2)
+        if step is None:
+            weights = read_tensors(self.folder / WEIGHTS)
+        else:
+            path = checkpoint(self.folder, step)
+            found = read_tensors(path / STATE).items()
+            weights = {name.removeprefix("average."): value for name, value in found if name.startswith("average.")}
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise RunError(self.folder, f"its weights do not fit its run.json ({str(error).splitlines()[0]})") from None
+        return network.eval().requires_grad_(False)
+
+
+def open_run(folder: str | Path, *, codec: Codec | str | Path | None = None) -> Run:
+    """Open a run with its codec (by default from where run.json says it is).
+
+    Raises RunError for a folder that is no run, and for a codec other than the one it was trained with.
+    """
+    folder = Path(folder)
+    facts = read_facts(folder)
+    if codec is None:
+        place = facts["codec"]["place"]
+        codec = os.path.normpath(folder / place) if place.startswith(".") else place
+    codec = open_codec(codec) if isinstance(codec, str | Path) else codec
+    refuse_other_codec(folder, facts, codec)
+    return Run(folder, facts, codec)
+
+
+def refuse_other_codec(folder: Path, facts: dict, codec: Codec) -> None:
+    wanted = facts["codec"]
+    if codec.fingerprint != wanted["fingerprint"]:
+        reason = f"it speaks to codec {wanted['fingerprint']} ({wanted['place']}), this is {codec.fingerprint}"
+        raise RunError(folder, f"{reason}; give its own with --codec")
+
+
+def read_facts(folder: Path) -> dict:
+    """run.json, or a RunError."""
+    remedy = "make one with woodshed audio gan train"
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(folder, f"not a run: {FACTS} cannot be read ({error}); {remedy}") from None
+    if not isinstance(facts, dict) or not facts.keys() >= KNOWN:
+        raise RunError(folder, f"not a run of a GAN: {FACTS} does not hold {', '.join(sorted(KNOWN))}; {remedy}")
+    return facts
+
+
+def write_facts(folder: Path, facts: dict) -> None:
+    write_file(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+
+
+def codec_facts(codec: Codec, place: str | Path, out: Path) -> dict:
+    """What run.json says of a codec; a local folder as seen from the run, so that both can move together."""
+    names = ("fingerprint", "kind", "sample_rate", "channels", "latent_rate", "latent_dim")
+    known = {name: getattr(codec, name) for name in names}
+    return {"place": seen_from(out, place) if Path(place).is_dir() else str(place)} | known
+
+
+# --- checkpoints -------------------------------------------------------------------------------------------------
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """The complete checkpoints of a run by step: those with their course, which is written last."""
+    found = {
+        int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*") if (path / COURSE).exists()
+    }
+    return dict(sorted(found.items()))
+
+
+def checkpoint(folder: Path, step: int) -> Path:
+    found = checkpoints(folder)
+    if step not in found:
+        raise RunError(folder, f"it has no checkpoint {step}; choose from: {', '.join(map(str, found)) or 'none'}")
+    return found[step]
+
+
+def save_checkpoint(out: Path, players: Players, course: Course, *, keep: int) -> None:
+    """All that training changes; older checkpoints beyond `keep` go."""
+    folder = out / f"checkpoint-{course.step}"
+    course.age, course.switch = players.age, players.switch
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+    write_tensors(folder / STATE, to_tensors(players))
+    write_course(folder, course)
+    for path in list(checkpoints(out).values())[:-keep]:
+        shutil.rmtree(path)
+
+
+def load_checkpoint(folder: Path, players: Players) -> Course:
+    """Put a checkpoint's weights and optimizers into the players; its course."""
+    saved = json.loads((folder / COURSE).read_text(encoding="utf-8"))
+    course = Course(**saved | {"pulse": Pulse(**saved["pulse"])})
+    try:
+        from_tensors(players, read_tensors(folder / STATE))
+    except RuntimeError as error:
+        raise RunError(folder, f"its weights do not fit this run ({str(error).splitlines()[0]})") from None
+    players.switch, players.age = course.switch, course.age
+    return course
+
+
+def write_course(folder: Path, course: Course) -> None:
+    write_file(folder / COURSE, json.dumps(asdict(course)))
+
+
+def publish(out: Path, players: Players, facts: dict) -> None:
+    write_tensors(out / WEIGHTS, {name: value.cpu() for name, value in players.average.state_dict().items()})
+    write_facts(out, facts)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    with replacing(path) as temporary:
+        try:
+            save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise RunError(path, f"missing or damaged ({error}); copy it again, or go on training with --resume") from None

@@ -1,0 +1,234 @@
+"""The settings of the verbs; what may change when a run goes on, and what it has come to on its way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Literal
+
+from ...errors import InputError, RunError
+from .health import Pulse
+
+BaseChannels = Literal[24, 64, 128, 192, 256]
+LEARNING_RATES = {24: 2e-4, 64: 2e-4, 128: 4e-5, 192: 3e-5, 256: 2e-5}
+FINE_TUNING = 0.5  # of the rate of a new model
+SECONDS_OF_A_WINDOW = {24: 6.0, 64: 12.0}  # larger models: LONG
+LONG = 24.0
+SMALLEST_WINDOW = 16  # latents
+MOST_SECONDS = 4 * 3600
+MOST_TRUNCATION = 4.0
+UNLIMITED = 2**31  # steps, where only the minutes are limited
+
+
+@dataclass(frozen=True)
+class GanSettings:
+    """How to train a latent GAN."""
+
+    base_channels: BaseChannels | None = None
+    """The size: 24 and 64 can be trained on a CPU, 128 to 256 want a GPU and many hours of audio. By default that of
+    --base, or 64."""
+    window: int | None = None
+    """Latents that the critic hears at once, a power of two; by default about 6 s (24), 12 s (64) or 24 s."""
+    batch_size: int = 32
+    """Windows in a step."""
+    learning_rate: float | None = None
+    """By default by the size, and half of that on a --base."""
+    epochs: float | None = None
+    """Passes over the recordings."""
+    max_steps: int | None = None
+    """Stop after so many steps."""
+    max_minutes: float | None = None
+    """Stop after so many minutes of training, over all restarts together."""
+    base: Path | None = None
+    """Go on from this run, with all that it knows, on these recordings."""
+    rehearse: float = 0.0
+    """The share of windows that come from the recordings of the --base, so that they are not forgotten; try 0.2."""
+    hold_out: float = 0.1
+    """The share of recordings that are kept for woodshed audio gan evaluate."""
+    save_steps: int | None = None
+    """Save, listen and check every so many steps; by default every tenth of the run, at least every ten minutes."""
+    samples: int = 4
+    """Samples at each checkpoint."""
+    keep_checkpoints: int = 3
+    """Checkpoints to keep."""
+    latents: Path | None = None
+    """Where latents are kept, so that other runs find them; by default OUT/latents."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16 in the networks where it is fast (auto: on a GPU)."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda."""
+    seed: int = 0
+    """Seeds the weights, the windows and the coordinates."""
+    threads: int | None = None
+    """CPU threads; by default as many as there are cores with nothing to do."""
+    resume: bool = False
+    """Go on with the run in --out, with its settings."""
+
+
+@dataclass(frozen=True)
+class GenerateSettings:
+    """What to play."""
+
+    seconds: float = 60.0
+    """How long each take is; a loop comes as near as whole half windows allow."""
+    takes: int = 4
+    """How many to play."""
+    truncation: float = 2.0
+    """How far a take may stray from what is most usual: 0.5 is safe and much alike, 3 is wild."""
+    seed: int | None = None
+    """The first take's seed; the others count on from it. By default a new one; every take stores its own."""
+    style_seed: int | None = None
+    """One style for all takes; by default each has its own, from its seed."""
+    loop: bool = False
+    """Takes whose end leads back to their beginning, to be repeated without a seam."""
+    checkpoint: int | None = None
+    """Play one of the run's checkpoints instead of its end."""
+
+    def __post_init__(self):
+        for name, most in (("seconds", MOST_SECONDS), ("takes", 1000), ("truncation", MOST_TRUNCATION)):
+            if not 0 < (value := getattr(self, name)) <= most:
+                raise InputError(f"--{name} {value}: give more than 0, at most {most:g}")
+        for name in ("seed", "style_seed"):
+            if (value := getattr(self, name)) is not None and not 0 <= value < 2**63:
+                raise InputError(f"--{name.replace('_', '-')} {value}: give a whole number, 0 or more")
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """On what to judge a run."""
+
+    clips: int = 16
+    """Clips of each set; as many takes are played."""
+    seconds: float = 12.0
+    """How long each is."""
+    truncation: float = 2.0
+    """That of the takes."""
+    seed: int = 0
+    """Seeds the takes, the random latents and which stretches of the recordings are taken."""
+    checkpoint: int | None = None
+    """Judge one of the run's checkpoints instead of its end."""
+
+    def __post_init__(self):
+        if self.clips < 2:
+            raise InputError(f"--clips {self.clips}: give 2 or more")
+        if not 1 <= self.seconds <= 600:
+            raise InputError(f"--seconds {self.seconds}: give 1 to 600")
+
+
+LIMITS = ("epochs", "max_steps", "max_minutes")
+FREE = {*LIMITS, "save_steps", "samples", "keep_checkpoints", "threads", "device", "latents", "resume"}
+POSITIVE = (*LIMITS, "batch_size", "learning_rate", "save_steps", "keep_checkpoints", "threads")
+DEFAULT_STEPS = 100_000  # where nothing says how long
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of training or (`message`) something worth knowing."""
+
+    step: int = 0
+    steps: int = 0  # in all; an estimate where the minutes are limited
+    hinge: float = math.nan  # the critic's loss
+    generator: float = math.nan  # the generator's loss
+    seconds_left: float = math.nan
+    steps_per_second: float = math.nan
+    share: float = math.nan  # of what is under way before the first step
+    message: str = ""
+
+
+@dataclass
+class Course:
+    """What a run has come to; every checkpoint keeps it."""
+
+    rate: float
+    step: int = 0
+    seconds: float = 0.0
+    rollbacks: int = 0
+    retried: bool = False  # whether a rollback has led here before
+    sounded: bool = False  # whether its samples have been sound once
+    age: int = 0  # steps, those of the base included
+    switch: float = -1.0
+    pulse: Pulse = field(default_factory=Pulse)
+
+
+def resolve(settings: GanSettings, *, latent_rate: float, base: dict | None) -> GanSettings:
+    """Fill in what was not set, and check it. `base` is the shape of the base (base_channels, window)."""
+    check(settings)
+    if base is not None:
+        settings = _as_base(settings, base)
+    channels = settings.base_channels or 64
+    window = settings.window or nearest_power(SECONDS_OF_A_WINDOW.get(channels, LONG) * latent_rate)
+    rate = settings.learning_rate
+    if rate is None:
+        if channels not in LEARNING_RATES:
+            known = ", ".join(map(str, LEARNING_RATES))
+            raise InputError(f"--base-channels {channels}: no rate is known for it; choose from {known}")
+        rate = LEARNING_RATES[channels] * (FINE_TUNING if base else 1)
+    length = {} if any(getattr(settings, name) for name in LIMITS) else {"max_steps": DEFAULT_STEPS}
+    return replace(settings, base_channels=channels, window=window, learning_rate=rate, **length)
+
+
+def check(settings: GanSettings) -> None:
+    """An InputError for a value that cannot work, with its flag."""
+    for name in POSITIVE:
+        value = getattr(settings, name)
+        if value is not None and not value > 0:
+            raise InputError(f"{flag(name)} {value}: give more than 0")
+    for name in ("rehearse", "hold_out"):
+        if not 0 <= getattr(settings, name) < 1:
+            raise InputError(f"{flag(name)} {getattr(settings, name)}: give a share, 0 or more and less than 1")
+    if settings.samples < 2:
+        raise InputError(f"--samples {settings.samples}: give 2 or more, so that they can be compared")
+    window = settings.window
+    if window is not None and (window < SMALLEST_WINDOW or window & (window - 1)):
+        raise InputError(f"--window {window}: give a power of two, {SMALLEST_WINDOW} or more")
+    if settings.base_channels is not None and (settings.base_channels < 2 or settings.base_channels % 2):
+        raise InputError(f"--base-channels {settings.base_channels}: give an even number, 24, 64, 128, 192 or 256")
+    if settings.rehearse and settings.base is None:
+        raise InputError(f"--rehearse {settings.rehearse}: a new model has nothing to rehearse; add --base")
+
+
+def resumed(given: GanSettings, saved: dict, out: Path) -> GanSettings:
+    """The settings of a run that goes on: those saved with it, and what is given now; what would make another run of
+    it is refused by name. A setting counts as given where it is not the default.
+    """
+    was, unset = from_json(saved), GanSettings()
+    values = {item.name: getattr(given, item.name) for item in fields(GanSettings)}
+    now = {name: value for name, value in values.items() if value != getattr(unset, name)}
+    for name in now.keys() - FREE:
+        if now[name] != getattr(was, name):
+            reason = f"{flag(name)} was {getattr(was, name)}, now it is {now[name]}: that would be another run"
+            raise RunError(out, f"{reason}; leave it as it was, or choose another --out")
+    if now.keys() & set(LIMITS):
+        now = dict.fromkeys(LIMITS) | now
+    settings = replace(was, **now | {"resume": False})
+    check(settings)
+    return settings
+
+
+def to_json(settings: GanSettings) -> dict:
+    """The settings for run.json; `base` and `latents` stand elsewhere in it, relative to the run."""
+    values = {item.name: getattr(settings, item.name) for item in fields(GanSettings)}
+    return {name: value for name, value in values.items() if name not in ("base", "latents", "resume")}
+
+
+def from_json(saved: dict) -> GanSettings:
+    return GanSettings(**saved)
+
+
+def flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _as_base(settings: GanSettings, base: dict) -> GanSettings:
+    for name in ("base_channels", "window"):
+        asked = getattr(settings, name)
+        if asked is not None and asked != base[name]:
+            reason = f"the base {settings.base} was trained with {base[name]}"
+            raise InputError(f"{flag(name)} {asked}: {reason}; leave it out, or choose another --base")
+    return replace(settings, base_channels=base["base_channels"], window=base["window"])
+
+
+def nearest_power(frames: float) -> int:
+    """The window nearest to so many latents."""
+    return max(SMALLEST_WINDOW, 2 ** round(math.log2(frames)))

@@ -1,0 +1,224 @@
+"""Train a latent GAN on a folder of recordings; the result is a run.
+
+    train("recordings", "my-sound", codec="my-codec", max_minutes=60, report=print) -> Run
+
+The step is step.py; here is what goes on around it: what is decided before the first step, checkpoints and samples on
+the way, and what happens when the model breaks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ... import log as logs
+from ...errors import InputError, RunError
+from ...files import new_folder, write_file, writing
+from ...jobs import claimed, free_threads, stop_on_signals, threads
+from ..codecs import Codec, open_codec
+from ..wave import write_audio
+from . import coordinates, health, pictures, profile, run
+from .job import Job, prepare, refuse_occupied
+from .run import Run
+from .settings import Course, GanSettings, Progress
+from .step import Players, Report, new_players, update
+
+LOG_EVERY = 20  # steps
+SAVE_SECONDS, SOONEST_SAVE = 600.0, 20.0
+GRACE = 1000  # steps after which samples must be sound, if they have not been before
+MAX_ROLLBACKS = 4
+PROFILED = 64  # windows whose latents are compared with the recordings'
+SAMPLE_SEEDS = 1_000_000  # far from those of takes
+
+
+class Sick(Exception):
+    """The model has broken."""
+
+    def __init__(self, step: int, reason: str):
+        self.step, self.reason = step, reason
+        super().__init__(f"at step {step:,} {reason}")
+
+
+def train(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    codec: Codec | str | Path,
+    settings: GanSettings | None = None,
+    report: Callable[[Progress], None] | None = None,
+    **keywords,
+) -> Run:
+    """Learn from a folder of recordings into the folder `out`, and open the run.
+
+    `codec` is a codec or its folder; `keywords` are fields of GanSettings; `report` is called with a Progress after
+    every step. Ctrl-C and SIGTERM save a checkpoint and end the run early. Raises InputError for settings that cannot
+    work and for a model that breaks at every rate, RunError for a run, base or codec that does not fit, EmptyCorpus.
+    """
+    settings = replace(settings or GanSettings(), **keywords)
+    out, place = Path(out), codec if isinstance(codec, str | Path) else ""
+    codec = open_codec(codec) if isinstance(codec, str | Path) else codec
+    if not settings.resume:
+        refuse_occupied(out)
+    with new_folder(out), claimed(out):
+        job = prepare(Path(folder), out, codec, place, settings, report or (lambda progress: None))
+        with threads(job.settings.threads or free_threads()):
+            return _trained(job)
+
+
+def _trained(job: Job) -> Run:
+    players = new_players(job.shape, seed=job.settings.seed, device=job.rows.device)
+    course = _start(job, players)
+    while True:
+        try:
+            with stop_on_signals(lambda signal: setattr(job, "stopped", signal)):
+                _learn(job, players, course)
+            return _finish(job, players, course)
+        except Sick as trouble:
+            course = _rolled_back(job, players, course, trouble)
+
+
+# --- before the first step ---------------------------------------------------------------------------------------
+
+
+def _start(job: Job, players: Players) -> Course:
+    """From the newest checkpoint; else from all that the base knows; else from fresh weights."""
+    for path in set(job.out.glob("checkpoint-*")) - set((found := run.checkpoints(job.out)).values()):
+        shutil.rmtree(path)  # a kill broke it
+    if found:
+        course = run.load_checkpoint(found[max(found)], players)
+        logs.rewind_log(job.out / "log.jsonl", course.step)
+        return course
+    course = Course(job.settings.learning_rate)
+    if job.facts["base"] is not None:
+        base = Path(os.path.normpath(job.out / job.facts["base"]))
+        if not (known := run.checkpoints(base)):
+            reason = "it holds no checkpoint, and without its critic and optimizers it cannot go on learning"
+            raise RunError(base, f"{reason}; train it again, or choose another --base")
+        run.load_checkpoint(known[max(known)], players)
+    run.save_checkpoint(job.out, players, course, keep=job.settings.keep_checkpoints)
+    return course
+
+
+# --- the loop ----------------------------------------------------------------------------------------------------
+
+
+def _learn(job: Job, players: Players, course: Course) -> None:
+    """Step by step to the end, or until a signal; raises Sick."""
+    half = _half_precision(job)
+    began, first, saved = time.monotonic() - course.seconds, course.step, time.monotonic()
+    while job.done(course) < 1 and not job.stopped:
+        real, seed = job.rows.draw(course.step, course.rollbacks)
+        told = update(players, real, rate=course.rate, seed=seed, half_precision=half)
+        course.step += 1
+        course.seconds = time.monotonic() - began
+        if trouble := course.pulse.feel(told):
+            raise Sick(course.step, trouble)
+        _tell(job, players, course, told, speed=(course.step - first) / (time.monotonic() - saved + 1e-9))
+        if _due(job, course, time.monotonic() - saved):
+            _save(job, players, course)
+            saved, first = time.monotonic(), course.step
+    if course.step not in run.checkpoints(job.out):
+        _save(job, players, course)
+
+
+def _half_precision(job: Job) -> bool:
+    asked = job.settings.precision
+    return asked == "bfloat16" or (asked == "auto" and job.rows.device.type == "cuda")
+
+
+def _due(job: Job, course: Course, since: float) -> bool:
+    """Whether to save: every `save_steps`, or every tenth of the run, at least every SAVE_SECONDS."""
+    if job.settings.save_steps:
+        return course.step % job.settings.save_steps == 0
+    tenth = course.seconds / max(job.done(course), 1e-9) / 10
+    return since >= min(SAVE_SECONDS, max(SOONEST_SAVE, tenth))
+
+
+def _tell(job: Job, players: Players, course: Course, told: Report, *, speed: float) -> None:
+    if course.step % LOG_EVERY == 0:
+        line = {"step": course.step} | {name: round(value, 5) for name, value in told._asdict().items()}
+        line |= {"switch": round(players.switch, 4), "rate": course.rate, "seconds": round(course.seconds, 2)}
+        logs.append_log(job.out / "log.jsonl", line)
+    done = job.done(course)
+    left = course.seconds * (1 - done) / max(done, 1e-9)
+    steps = max(course.step, round(course.step / max(done, 1e-9)))
+    job.report(Progress(course.step, steps, told.hinge, told.generator, left, speed))
+
+
+def _save(job: Job, players: Players, course: Course) -> None:
+    """Listen to the model; a checkpoint where it is sound, else Sick."""
+    found, apart = _listen(job, players, course)
+    trouble = health.sickness(found, job.sound)
+    if trouble and (course.sounded or course.step >= GRACE):
+        raise Sick(course.step, trouble)
+    course.sounded = course.sounded or not trouble
+    course.retried = False
+    run.save_checkpoint(job.out, players, course, keep=job.settings.keep_checkpoints)
+    line = {"step": course.step, "distance": round(apart, 5)} | {k: round(v, 5) for k, v in vars(found).items()}
+    logs.append_log(job.out / "log.jsonl", line | {"seconds": round(course.seconds, 2)})
+    pictures.draw_progress(job.out / "log.jsonl", job.out / "progress.png")
+    job.say(f"step {course.step:,}: distance of its latents {apart:.3f}, {found.loudness:.0f} LUFS")
+
+
+@torch.no_grad()
+def _listen(job: Job, players: Players, course: Course) -> tuple[health.Signs, float]:
+    """Samples of the moving average, written and measured; and how far its latents are from the recordings'."""
+    device, half = job.rows.device, players.average.half
+    draws = torch.Generator(device).manual_seed(SAMPLE_SEEDS)
+    where = coordinates.draw(PROFILED, half, generator=draws, device=device)
+    made = players.average(where, draws).transpose(1, 2).cpu().numpy()
+    if not np.isfinite(made).all():
+        raise Sick(course.step, "its samples are no numbers")
+    size = profile.stretch(job.codec.latent_rate, job.settings.window)
+    apart = profile.distance(profile.profile(list(made), size), job.profile)
+    samples = list(made[: job.settings.samples])
+    sounds = [job.codec.decode(sample) for sample in samples]
+    folder = job.out / "samples" / f"step-{course.step}"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for number, audio in enumerate(sounds, 1):
+        write_audio(folder / f"{number}.wav", audio)
+    named = {f"step {course.step}, sample {number}": audio for number, audio in enumerate(sounds, 1)}
+    write_file(folder / "spectrogram.png", pictures.spectrograms(named))
+    return health.signs(samples, sounds), apart
+
+
+# --- when something goes wrong, and the end ------------------------------------------------------------------------
+
+
+def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> Course:
+    """Back to the last sound checkpoint, at half the rate. One that has been gone back to before is left for an older
+    one; after MAX_ROLLBACKS an error with advice.
+    """
+    rollbacks, rate, seconds = course.rollbacks + 1, course.rate / 2, course.seconds
+    if rollbacks > MAX_ROLLBACKS:
+        advice = f"try --learning-rate {rate / 2:.1g}, more recordings, or woodshed audio gan inspect"
+        raise InputError(f"the model broke {rollbacks} times: {trouble}; {advice}") from None
+    found = run.checkpoints(job.out)
+    newest = found.pop(max(found))
+    if found and run.load_checkpoint(newest, players).retried:
+        shutil.rmtree(newest)
+        newest = found[max(found)]
+    course = run.load_checkpoint(newest, players)
+    course.rollbacks, course.rate, course.seconds, course.retried = rollbacks, rate, seconds, True
+    run.write_course(newest, course)
+    back = f"back to step {course.step:,}, on at a rate of {rate:.2g}"
+    job.say(f"{trouble}; {back}", step=course.step, event="rolled back", broke=trouble.step, rate=rate)
+    logs.rewind_log(job.out / "log.jsonl", course.step)
+    return course
+
+
+def _finish(job: Job, players: Players, course: Course) -> Run:
+    counted = {"step": course.step, "seconds": round(course.seconds, 1), "finished": not job.stopped}
+    run.publish(job.out, players, job.facts | counted | {"rollbacks": course.rollbacks, "rate": course.rate})
+    if job.stopped:
+        event = {"step": course.step, "event": "stopped"}
+        job.say(f"stopped at step {course.step:,} by {job.stopped}, saved; go on with --resume", **event)
+    return Run(job.out, job.facts | counted, job.codec)

@@ -1,0 +1,50 @@
+"""woodshed audio annotate"""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ...audio.annotate import Annotated, AnnotateSettings, annotate
+from ...audio.dataset import load_dataset
+from ...audio.scan import scan
+from ...errors import InputError
+from ...page import counted, spaced
+from ..terminal import bar
+
+
+def command(where: Positional[Path], settings: AnnotateSettings):
+    """Tempo, key, captions and lyrics for recordings that have none. What a person wrote stays.
+
+    Everything is measured and worded on this machine; models are read from folders, and services are asked only where
+    a flag names one. Ctrl-C ends after the recording at hand, and the same command goes on. Read it all through.
+
+    Args:
+        where: a dataset.json, or a folder of recordings, in which dataset.json is written
+        settings: what is annotated, and by whom
+    """
+    path = where / "dataset.json" if where.is_dir() else where
+    with bar("listening") as progress:
+        if where.is_dir():
+            dataset = scan(where, out=path, progress=lambda done, total: progress(done / total)).dataset
+        elif where.exists():
+            dataset = load_dataset(where)
+        else:
+            raise InputError(f"{where}: no such file or folder; give a dataset.json or a folder of recordings")
+    with bar("annotating") as progress:
+        found = annotate(dataset, path, settings, progress=progress)
+    print("\n".join(told(found, path)))
+
+
+def told(found: Annotated, path: Path) -> list[str]:
+    """What was written, what is not sure, what failed, and what comes next."""
+    wrote = [f"{count} {spaced(name)}" for name, count in found.written.items() if count]
+    lines = [f"{path}: {counted(found.done, 'recording')} annotated: {', '.join(wrote) or 'nothing new'}"]
+    if not found.total:
+        lines = [f"{path}: nothing to annotate; --again writes anew what was measured before"]
+    for title, rows in (("not sure", found.doubtful), ("failed", [": ".join(row) for row in found.failed])):
+        lines += [f"{title}: {row}" for row in rows]
+    if found.stopped:
+        lines.append(f"stopped by {found.stopped} after {found.done} of {found.total}; the same command goes on")
+    if found.written["lyrics"]:
+        lines.append("read the lyrics through: what is heard in singing is a draft")
+    return lines

@@ -1,0 +1,34 @@
+"""woodshed audio codec check"""
+
+from pathlib import Path
+
+import numpy as np
+from tyro.conf import Positional
+
+from ....audio.codec_check import CheckSettings, check_codec, lines
+from ....symbolic.music.midi import read_midi
+from ...terminal import bar
+
+
+def command(codec: Positional[str], folder: Positional[Path], out: Path, settings: CheckSettings):
+    """What is lost on the way to latents and back. A MIDI file beside a recording tells which notes are in it.
+
+    Args:
+        codec: a folder made by woodshed audio codec train, or one of diffusers (AutoencoderOobleck), or its id
+        folder: recordings, best such as the codec has not learned from
+        out: a new folder for report.html, report.json, pictures and sounds
+        settings: what to listen to
+    """
+    with bar("listening") as progress:
+        facts = check_codec(codec, folder, out, settings, notes_of=_notes_beside, progress=progress)
+    print("\n".join(lines(facts)))
+    print(out / "report.html")
+
+
+def _notes_beside(recording: Path) -> np.ndarray | None:
+    """Seconds and pitches of the MIDI file of the same name, if there is one."""
+    path = recording.with_suffix(".mid")
+    if not path.exists():
+        return None
+    score = read_midi(path)
+    return np.column_stack([score.seconds(score.notes["onset"]), score.notes["pitch"]]).astype(float)

@@ -1,0 +1,40 @@
+"""woodshed audio gan evaluate"""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ....audio.gan.settings import EvaluateSettings
+from ...terminal import JsonFile, bar, console, refuse_json, write_json
+
+
+def command(
+    run: Positional[Path],
+    folder: Positional[Path],
+    settings: EvaluateSettings,
+    out: Path | None = None,
+    codec: str | None = None,
+    json_file: JsonFile = None,
+):
+    """Compare a run with recordings it has not learned from: how near it sounds, and whether it copies.
+
+    Args:
+        run: a run made by woodshed audio gan train
+        folder: recordings; those the run has learned from are left out, so that its own folder gives what was held out
+        settings: on what to judge it
+        out: where the page, the figures and the sounds go, in a folder with the next free number; by default
+            RUN/evaluations
+        codec: its codec, where it is no longer where it was
+        json_file: write all figures to this file too, which does not exist yet
+    """
+    from ....audio.gan.evaluate import evaluate
+    from ....audio.gan.evaluate_page import render, save
+    from ....audio.gan.run import open_run
+
+    refuse_json(json_file)
+    opened = open_run(run, codec=codec)
+    with bar("evaluating") as progress:
+        found = evaluate(opened, folder, settings, progress=progress)
+    console().print(render(found))
+    write_json(json_file, found.facts)
+    print(save(found, out or run / "evaluations") / "index.html")

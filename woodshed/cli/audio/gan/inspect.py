@@ -1,0 +1,22 @@
+"""woodshed audio gan inspect"""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ....audio.gan.inspect import inspect, render
+from ...terminal import JsonFile, bar, console, refuse_json, write_json
+
+
+def command(folder: Positional[Path], json_file: JsonFile = None):
+    """Look at a folder of recordings before a model is made of them: is it enough, is it even enough.
+
+    Args:
+        folder: the folder; everything below it is listened to
+        json_file: write the whole report to this file, which does not exist yet
+    """
+    refuse_json(json_file)
+    with bar("listening") as progress:
+        report = inspect(folder, progress=progress)
+    console().print(render(report))
+    write_json(json_file, report.as_dict())

@@ -1,0 +1,33 @@
+"""woodshed audio gan train"""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ....audio.gan.settings import GanSettings
+from ...terminal import bar, clock
+
+
+def command(folder: Positional[Path], codec: str, out: Path, settings: GanSettings):
+    """Teach a model: a folder of recordings and a codec in, a run out. Ctrl-C saves; --resume goes on.
+
+    Args:
+        folder: the recordings; everything below it is read
+        codec: a codec made by woodshed audio codec train, or another one that can be opened
+        out: the run, a new folder (or with --resume the run to go on with)
+        settings: how to train
+    """
+    from ....audio.gan.train import train
+
+    with bar("training") as progress:
+
+        def report(now):
+            if now.share == now.share:
+                progress(now.share, now.message)
+            elif now.message:
+                progress.say(now.message)
+            else:
+                left = clock(now.seconds_left)
+                progress(now.step / max(now.steps, 1), f"step {now.step}  critic {now.hinge:.3f}  {left} left")
+
+        train(folder, out, codec=codec, settings=settings, report=report)
