@@ -2,7 +2,7 @@
 
 The training splits of POP909, Mutopia and Groove and made-up pieces are rendered as in benchmarks/annotation.py; of the
 related tempi of each the right one shall have the highest odds (a softmax over the candidates, with a ridge). Prints
-the weights, and what is right when each sixth of the pieces is left out in turn. Takes 20 minutes on two cores.
+the weights, and what is right when each sixth of the pieces is left out in turn. Takes a quarter of an hour on a core.
 """
 
 from __future__ import annotations

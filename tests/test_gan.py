@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,8 +69,8 @@ def unpainted(request, monkeypatch):
     """No pictures but those of the run `trained`: they take longer than its steps."""
     if "trained" in request.fixturenames:
         request.getfixturevalue("trained")
-    plain = SimpleNamespace(spectrograms=lambda sounds: b"", draw_progress=lambda log, picture: None)
-    monkeypatch.setattr(training, "pictures", plain)
+    monkeypatch.setattr(training, "spectrograms", lambda sounds: b"")
+    monkeypatch.setattr(training, "draw_progress", lambda log, picture: None)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,17 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """No other process of ours is in a block of that name meanwhile: it waits. (Windows has no such lock.)"""
+    if fcntl is None:
+        yield
+        return
+    with open(Path(tempfile.gettempdir()) / f"woodshed-{os.getuid()}-{name}.lock", "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def free_threads() -> int:

@@ -253,6 +253,8 @@ def _lyricist(settings: AnnotateSettings) -> Iterator[Writer]:
     def write(recording: Recording) -> dict[str, Value]:
         known = recording.sample.language
         heard: Heard = hear(recording.path, settings.language or ("" if known == "unknown" else known))
+        if not Sample("", lyrics=heard.lyrics).has_lyrics:
+            return {"lyrics": Value(INSTRUMENTAL, by)}
         language = {"language": Value(heard.language, by)} if heard.language else {}
         return {"lyrics": Value(heard.lyrics, by)} | language
 

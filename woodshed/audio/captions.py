@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import FileError, InputError, MissingExtra, RunError
-from .features import Features
+from .features import Features, load_librosa
 from .wave import probe, read_audio
 
 PROMPT = (
@@ -203,11 +203,11 @@ class Captioner:
         if not (folder / "config.json").is_file():
             raise InputError(f"--captioner {folder}: give a folder with an audio language model (config.json ...)")
         try:
-            import librosa  # noqa: F401  (transformers makes spectra with it)
             import torch
             from transformers import AutoConfig, AutoProcessor
         except ImportError as error:
             raise MissingExtra(error.name or "transformers", "audio") from None
+        load_librosa()  # transformers makes spectra with it
         where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
             kind = _auto_class(AutoConfig.from_pretrained(folder))

@@ -22,7 +22,7 @@ from . import notes
 from .codecs import LOUDNESS, Codec, open_codec
 from .crops import Stretch, find
 from .features import onsets
-from .gan.pictures import spectrograms
+from .spectrogram import spectrograms
 from .wave import Audio, write_audio
 
 WINDOWS = (512, 2048, 8192)  # samples of the spectra that are compared

@@ -7,12 +7,14 @@ onsets(audio)                                   seconds at which something begin
 
 from __future__ import annotations
 
+import functools
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import MissingExtra
+from ..jobs import alone
 from .dataset import TONICS
 from .wave import Audio
 
@@ -72,7 +74,7 @@ def describe(audio: Audio) -> Features:
 
 def timbre(audio: Audio) -> np.ndarray:
     """MFCC 1 to 16 (without 0, the level), (frames, 16), 43 frames a second. Does not change with the volume."""
-    librosa = _librosa()
+    librosa = load_librosa()
     mel = librosa.feature.melspectrogram(S=_spectrum(_mono(audio)) ** 2, sr=SAMPLE_RATE)
     return librosa.feature.mfcc(S=librosa.power_to_db(mel, ref=np.max), n_mfcc=17)[1:].T
 
@@ -110,10 +112,10 @@ CLEAR = 0.5  # how much rises repeat themselves where there is a pulse, times th
 # at LAGS, in all bands, in the low ones, in the high ones; then log2(bpm / 100), rises a beat, and their squares.
 TEMPO_WEIGHTS = np.concatenate(
     [
-        [-0.39, 2.09, 0.60, -2.13, 1.40, 2.34, 0.78, 1.53, 1.48, 0.92],
-        [-1.75, 0.45, 1.22, -3.85, -4.36, 1.18, 1.60, 0.66, 2.64, 0.22],
-        [-0.58, 1.02, -0.93, 0.05, 3.37, 1.50, 0.25, -0.11, 1.13, 0.52],
-        [0.98, -1.52, -0.59, -0.20],
+        [-0.38, 2.11, 0.60, -2.13, 1.41, 2.34, 0.77, 1.54, 1.46, 0.93],
+        [-1.78, 0.44, 1.23, -3.86, -4.37, 1.18, 1.60, 0.66, 2.66, 0.23],
+        [-0.58, 1.04, -0.95, 0.04, 3.37, 1.51, 0.25, -0.09, 1.12, 0.53],
+        [0.98, -1.53, -0.60, -0.20],
     ]
 )
 
@@ -195,11 +197,21 @@ def estimate_key(profile: np.ndarray) -> tuple[str | None, float]:
 # --- from samples to frames ------------------------------------------------------------------------------------
 
 
-def _librosa():
-    try:
-        import librosa
-    except ImportError:
-        raise MissingExtra("librosa", "audio") from None
+@functools.cache
+def load_librosa():
+    """librosa, with what we use of it compiled.
+
+    The first time ever that takes some twenty seconds. Two processes that do it at once leave a cache (numba's) in
+    which the index of one names the code of the other: from then on a segmentation fault.
+    """
+    with alone("librosa"):
+        try:
+            import librosa
+        except ImportError:
+            raise MissingExtra("librosa", "audio") from None
+        noise = np.random.default_rng(0).normal(size=4 * SAMPLE_RATE).astype(np.float32)
+        librosa.onset.onset_detect(onset_envelope=noise[:100], sr=SAMPLE_RATE)
+        librosa.cqt(noise, sr=SAMPLE_RATE, hop_length=4 * HOP, tuning=librosa.estimate_tuning(y=noise, sr=SAMPLE_RATE))
     return librosa
 
 
@@ -211,13 +223,13 @@ def _mono(audio: Audio) -> np.ndarray:
 
 def _spectrum(sound: np.ndarray) -> np.ndarray:
     """Magnitudes, (1025, frames)."""
-    return np.abs(_librosa().stft(sound, hop_length=HOP))
+    return np.abs(load_librosa().stft(sound, hop_length=HOP))
 
 
 def _rises(power: np.ndarray) -> np.ndarray:
     """How much begins in each frame, (3, frames): rises in dB within two frames, a mean of 40 mel bands, of the lowest
     five (to 370 Hz) and of the highest 15 (from 2.6 kHz)."""
-    librosa = _librosa()
+    librosa = load_librosa()
     mel = librosa.power_to_db(librosa.feature.melspectrogram(S=power, sr=SAMPLE_RATE, n_mels=40), ref=np.max)
     rises = np.maximum(mel[:, 2:] - mel[:, :-2], 0)
     bands = np.stack([band.mean(axis=0) for band in (rises, rises[:5], rises[25:])])
@@ -228,9 +240,9 @@ def _rises(power: np.ndarray) -> np.ndarray:
 
 def _onsets(rises: np.ndarray) -> np.ndarray:
     """Seconds of the peaks of `rises`; what rises by less than FAINT does not begin."""
-    strength = rises[0]
+    strength = rises[0].astype(np.float32)
     least = max(FAINT, 0.07 * float(strength.max()))
-    find = _librosa().onset.onset_detect
+    find = load_librosa().onset.onset_detect
     return find(onset_envelope=strength, sr=SAMPLE_RATE, hop_length=HOP, normalize=False, delta=least, units="time")
 
 
@@ -239,7 +251,7 @@ def _chroma(sound: np.ndarray) -> np.ndarray:
 
     Between the peaks lies what has no pitch; the root keeps loud notes from drowning the others.
     """
-    librosa = _librosa()
+    librosa = load_librosa()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Trying to estimate tuning from empty frequency set")
         tuning = librosa.estimate_tuning(y=sound, sr=SAMPLE_RATE)
@@ -271,5 +283,5 @@ def _percussive(spectrum: np.ndarray) -> float:
 
     D. FitzGerald, "Harmonic/Percussive Separation Using Median Filtering" (DAFx 2010).
     """
-    held, struck = _librosa().decompose.hpss(spectrum[: len(spectrum) // 2, ::2], kernel_size=(9, 17))
+    held, struck = load_librosa().decompose.hpss(spectrum[: len(spectrum) // 2, ::2], kernel_size=(9, 17))
     return float((struck**2).sum() / max(float((held**2).sum() + (struck**2).sum()), 1e-12))

@@ -237,12 +237,15 @@ def table(report: Report):
     return rows
 
 
-def told(report: Report) -> list[str]:
-    """What stands below the table: what was left out and why, remarks, a line on all of them, what to do next."""
+def told(report: Report, out: Path | None = None) -> list[str]:
+    """What stands below the table: what was left out and why, remarks, a line on all of them, what to do next.
+
+    `out` is the file that the dataset was written to.
+    """
     lines = [f"left out: {recording.path}: {recording.reason}" for recording in report.left_out]
     lines += [f"{recording.path}: {recording.remark}" for recording in report.recordings if recording.remark]
     lines = ["", *lines, *report.remarks] if lines or report.remarks else []
-    return [*lines, "", _summary(report), _next(report)]
+    return [*lines, "", _summary(report), _next(report, out)]
 
 
 def _cells(recording: Recording) -> list[str]:
@@ -260,12 +263,14 @@ def _summary(report: Report) -> str:
     return f"{len(usable)} of {counted(total, 'recording')} can be learned from: {length}, {spread}"
 
 
-def _next(report: Report) -> str:
+def _next(report: Report, out: Path | None) -> str:
     """What is still missing, and the command that brings it."""
+    if out is None:
+        return f"Next: woodshed audio scan {report.folder} --out dataset.json"
     samples = report.dataset.samples
     blanks = {"caption": "caption", "bpm": "bpm", "key": "keyscale"}
     lacking = {what: sum(not getattr(sample, name) for sample in samples) for what, name in blanks.items()}
     lacking = [f"{count} without {what}" for what, count in lacking.items() if count]
     if lacking:
-        return f"Next: woodshed audio annotate ({', '.join(lacking)})"
-    return "Next: woodshed audio ace prepare; all have caption, bpm and key"
+        return f"Next: woodshed audio annotate {out} ({', '.join(lacking)})"
+    return f"Next: woodshed audio ace prepare {out} --base ACE-STEP --out tensors"

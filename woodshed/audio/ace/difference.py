@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..features import Features, describe
+from ..features import Features, describe, load_librosa
 from ..wave import Audio
 from .layouts import Adapter
 
@@ -60,8 +60,7 @@ def spectral_distance(one: Audio, other: Audio) -> float:
 
 
 def _decibels(audio: Audio) -> np.ndarray:
-    import librosa
-
+    librosa = load_librosa()
     sound = audio.with_channels(1).resampled(RATE).samples[:, 0]
     sound = np.pad(sound, (0, max(0, 2048 - len(sound))))
     mel = librosa.feature.melspectrogram(y=sound, sr=RATE, n_fft=2048, hop_length=HOP, n_mels=BANDS)

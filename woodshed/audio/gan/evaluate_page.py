@@ -9,8 +9,8 @@ from pathlib import Path
 from ...files import free_folder, whole, write_file, writing
 from ...page import digits, document, embedded, html_table, percent, tag
 from ..codecs import LOUDNESS
+from ..spectrogram import spectrograms
 from ..wave import write_audio
-from . import pictures
 from .evaluate import LEVEL, SETS, Evaluation
 
 COLUMNS = ("", "timbre", "chroma", "onsets a second", "centroid Hz", "LUFS", "nearest learned")
@@ -35,7 +35,7 @@ def save(found: Evaluation, parent: str | Path) -> Path:
             for number, audio in enumerate(found.clips[kind][:HEARD], 1):
                 sounds[f"clips/{kind}-{number}.wav"] = kind
                 write_audio(folder / f"clips/{kind}-{number}.wav", audio.levelled(LOUDNESS))
-        picture = pictures.spectrograms({kind: found.clips[kind][0] for kind in SEEN})
+        picture = spectrograms({kind: found.clips[kind][0] for kind in SEEN})
         write_file(folder / "spectrograms.png", picture)
         write_file(folder / "evaluation.json", json.dumps(found.facts, indent=1, ensure_ascii=False) + "\n")
         write_file(folder / "index.html", _page(found.facts, picture, list(sounds)))

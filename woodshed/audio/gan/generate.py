@@ -24,8 +24,9 @@ from ... import __version__
 from ...config import updated
 from ...files import write_file
 from ..codecs import LOUDNESS, Codec
+from ..spectrogram import spectrograms
 from ..wave import Audio, write_audio
-from . import coordinates, pictures
+from . import coordinates
 from .run import Run
 from .settings import GenerateSettings
 
@@ -67,7 +68,7 @@ def save_take(take: Take, path: Path) -> list[Path]:
     text = json.dumps({name: take.facts[name] for name in ("seed", "style_seed", "truncation", "loop", "run")})
     write_file(wav, commented(wav.read_bytes(), text))
     write_file(told, json.dumps(take.facts, indent=1, ensure_ascii=False))
-    write_file(picture, pictures.spectrograms({wav.name: take.audio}))
+    write_file(picture, spectrograms({wav.name: take.audio}))
     return [wav, told, picture]
 
 

@@ -23,9 +23,11 @@ from ...errors import InputError, RunError
 from ...files import new_folder, write_file, writing
 from ...jobs import claimed, free_threads, stop_on_signals, threads
 from ..codecs import Codec, open_codec
+from ..spectrogram import spectrograms
 from ..wave import write_audio
-from . import coordinates, health, pictures, profile, run
+from . import coordinates, health, profile, run
 from .job import Job, prepare, refuse_occupied
+from .progress import draw_progress
 from .run import Run
 from .settings import Course, GanSettings, Progress
 from .step import Players, Report, new_players, update
@@ -163,7 +165,7 @@ def _save(job: Job, players: Players, course: Course) -> None:
     run.save_checkpoint(job.out, players, course, keep=job.settings.keep_checkpoints)
     line = {"step": course.step, "distance": round(apart, 5)} | {k: round(v, 5) for k, v in vars(found).items()}
     logs.append_log(job.out / "log.jsonl", line | {"seconds": round(course.seconds, 2)})
-    pictures.draw_progress(job.out / "log.jsonl", job.out / "progress.png")
+    draw_progress(job.out / "log.jsonl", job.out / "progress.png")
     job.say(f"step {course.step:,}: distance of its latents {apart:.3f}, {found.loudness:.0f} LUFS")
 
 
@@ -186,7 +188,7 @@ def _listen(job: Job, players: Players, course: Course) -> tuple[health.Signs, f
     for number, audio in enumerate(sounds, 1):
         write_audio(folder / f"{number}.wav", audio)
     named = {f"step {course.step}, sample {number}": audio for number, audio in enumerate(sounds, 1)}
-    write_file(folder / "spectrogram.png", pictures.spectrograms(named))
+    write_file(folder / "spectrogram.png", spectrograms(named))
     return health.signs(samples, sounds), apart
 
 

@@ -25,7 +25,7 @@ def command(folder: Positional[Path], settings: ScanSettings, out: Path | None =
     with bar("listening") as progress:
         report = scan(folder, settings, out=out, progress=lambda done, total: progress(done / total))
     console().print(table(report))
-    print("\n".join(told(report)))
+    print("\n".join(told(report, out)))
     if out:
         print(f"{out}: {counted(len(report.dataset.samples), 'sample')}, {report.added} of them new")
     write_json(json_file, report.as_dict())
