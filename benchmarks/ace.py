@@ -35,7 +35,7 @@ from woodshed.audio.ace.settings import TrainSettings, resolve
 from woodshed.audio.ace.tensors import Tensors, open_tensors
 from woodshed.audio.ace.train import train
 from woodshed.audio.ace.tuning import adapter_config, add_adapter, load_adapter, make_optimizer, trained
-from woodshed.audio.dataset import Dataset, Metadata, Sample
+from woodshed.audio.labels.dataset import Dataset, Metadata, Sample
 from woodshed.audio.wave import write_audio
 
 LAW = (-0.4, 1.0)

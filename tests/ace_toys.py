@@ -54,7 +54,7 @@ def make_dataset(folder: Path, count: int = 5, seconds: float = 3.0, **metadata)
     """A dataset file over made-up recordings with captions, every other one sung."""
     from sounds import songs_folder
 
-    from woodshed.audio.dataset import Dataset, Metadata, Sample
+    from woodshed.audio.labels.dataset import Dataset, Metadata, Sample
 
     songs_folder(folder, count, seconds=seconds, labelled=False)
     samples = [Sample(audio_path=f"song {k}.wav", caption=f"plucked strings {k}", bpm=90 + k) for k in range(count)]

@@ -16,7 +16,7 @@ from woodshed.audio.ace import prepare as preparing
 from woodshed.audio.ace.pipeline import ENCODERS, fingerprint, open_pipeline
 from woodshed.audio.ace.prepare import prepare
 from woodshed.audio.ace.tensors import open_tensors, shapes
-from woodshed.audio.dataset import load_dataset
+from woodshed.audio.labels.dataset import load_dataset
 from woodshed.audio.wave import read_audio, write_audio
 from woodshed.cli import main
 from woodshed.errors import EmptyCorpus, FileError, InputError, RunError

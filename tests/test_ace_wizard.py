@@ -120,7 +120,8 @@ def test_the_commands_are_ones_that_there_are(here, capsys):
 
 
 def test_the_command_that_annotates_takes_what_it_is_given(here):
-    annotate = pytest.importorskip("woodshed.cli.audio.annotate")
+    from woodshed.cli.audio import annotate
+
     answers, *_ = answered("My Songs", "yes", "whisper")
     step = commands(answers)[1]
     assert step[:2] == ["audio", "annotate"] and step[-2:] == ["--whisper", "whisper"]

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from sounds import song, songs_folder, tone
 
-from woodshed.audio import annotate as module
-from woodshed.audio import services
-from woodshed.audio.annotate import annotate
-from woodshed.audio.captions import Captioner, caption
-from woodshed.audio.dataset import load_dataset
 from woodshed.audio.features import Features, describe
-from woodshed.audio.scan import scan
-from woodshed.audio.services import ServiceError, caption_service, lyrics_service
-from woodshed.audio.transcribe import Line, Transcriber, as_lyrics
+from woodshed.audio.labels import annotate as module
+from woodshed.audio.labels import services
+from woodshed.audio.labels.annotate import annotate
+from woodshed.audio.labels.captions import Captioner, caption
+from woodshed.audio.labels.dataset import load_dataset
+from woodshed.audio.labels.scan import scan
+from woodshed.audio.labels.services import ServiceError, caption_service, lyrics_service
+from woodshed.audio.labels.transcribe import Line, Transcriber, as_lyrics
 from woodshed.audio.wave import read_audio, write_audio
 from woodshed.cli import main
 from woodshed.errors import FileError, InputError, RunError
@@ -203,7 +203,7 @@ def test_an_audio_language_model_describes(tmp_path):
 def test_music_flamingo_loads_by_its_own_class():
     from transformers import AutoModelForMultimodalLM, AutoModelForSeq2SeqLM, MusicFlamingoConfig, Qwen2_5OmniConfig
 
-    from woodshed.audio.captions import _auto_class
+    from woodshed.audio.labels.captions import _auto_class
 
     assert _auto_class(MusicFlamingoConfig()) is AutoModelForSeq2SeqLM
     assert _auto_class(Qwen2_5OmniConfig()) is AutoModelForMultimodalLM

@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 from sounds import Folder
 
-from woodshed.audio.dataset import Dataset, Metadata, Sample, load_dataset, prompt, read_bpm, read_key, read_metre
-from woodshed.audio.scan import scan
+from woodshed.audio.labels.dataset import (
+    Dataset,
+    Metadata,
+    Sample,
+    load_dataset,
+    prompt,
+    read_bpm,
+    read_key,
+    read_metre,
+)
+from woodshed.audio.labels.scan import scan
 from woodshed.errors import FileError, InputError
 
 

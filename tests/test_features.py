@@ -8,8 +8,8 @@ import pytest
 from sounds import noise, silence, song, tone
 
 from woodshed.audio import features
-from woodshed.audio.dataset import TONICS
 from woodshed.audio.features import chroma, describe, estimate_key, estimate_tempo, onsets, timbre
+from woodshed.audio.labels.dataset import TONICS
 from woodshed.audio.wave import Audio
 
 

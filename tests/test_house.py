@@ -18,7 +18,8 @@ FLOORS = [
     {"symbolic.playing"},
     {"symbolic.learning"},
     {"symbolic.judging"},
-    {"audio.wave", "audio.features", "audio.dataset", "audio.sidecars", "audio.lyrics"},
+    {"audio.wave", "audio.spectrogram"},
+    {"audio.labels", "audio.features", "audio.notes", "audio.codecs", "audio.crops"},
     {"audio"},
     {"cli", "studio", "__main__"},
 ]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from woodshed.audio.lyrics import clean
+from woodshed.audio.labels.lyrics import clean
 
 
 @pytest.mark.parametrize(

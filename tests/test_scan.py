@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sounds import Folder, hostile, silence, songs_folder, tone
 
-from woodshed.audio.dataset import INSTRUMENTAL, load_dataset
-from woodshed.audio.scan import scan
+from woodshed.audio.labels.dataset import INSTRUMENTAL, load_dataset
+from woodshed.audio.labels.scan import scan
 from woodshed.cli import main
 from woodshed.errors import EmptyCorpus, InputError
 

@@ -10,16 +10,7 @@ import pytest
 import soundfile
 from sounds import hostile, silence, song, tone
 
-from woodshed.audio.wave import (
-    Audio,
-    audio_files,
-    listen,
-    loudness_of,
-    probe,
-    read_audio,
-    stream,
-    write_audio,
-)
+from woodshed.audio.wave import Audio, audio_files, listen, loudness_of, probe, read_audio, stream, write_audio
 from woodshed.errors import FileError, InputError, WoodshedError
 
 MUSIC = song(3, seconds=4, sample_rate=44100)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import MissingExtra
 from ..jobs import alone
-from .dataset import TONICS
+from .labels.dataset import TONICS
 from .wave import Audio
 
 SAMPLE_RATE = 22050  # all but loudness is measured in one channel at this rate

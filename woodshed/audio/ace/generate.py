@@ -25,7 +25,7 @@ from ... import __version__
 from ...config import updated
 from ...errors import FileError, InputError
 from ...files import write_file
-from ..dataset import INSTRUMENTAL, read_bpm, read_key, read_metre
+from ..labels.dataset import INSTRUMENTAL, read_bpm, read_key, read_metre
 from ..wave import Audio, read_audio, write_audio
 from .pipeline import playing_defaults
 

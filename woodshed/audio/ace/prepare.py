@@ -27,7 +27,7 @@ from ...config import updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError
 from ...files import new_folder, seen_from, write_file
 from ...jobs import claimed
-from ..dataset import INSTRUMENTAL, Dataset, Sample, load_dataset, prompt
+from ..labels.dataset import INSTRUMENTAL, Dataset, Sample, load_dataset, prompt
 from ..wave import read_audio
 from .pipeline import (
     ENCODERS,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ...audio.annotate import Annotated, AnnotateSettings, annotate
-from ...audio.dataset import load_dataset
-from ...audio.scan import scan
+from ...audio.labels.annotate import Annotated, AnnotateSettings, annotate
+from ...audio.labels.dataset import load_dataset
+from ...audio.labels.scan import scan
 from ...errors import InputError
 from ...page import counted, spaced
 from ..terminal import bar

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ...audio.scan import ScanSettings, scan, table, told
+from ...audio.labels.scan import ScanSettings, scan, table, told
 from ...page import counted
 from ..terminal import JsonFile, bar, console, refuse_json, write_json
 

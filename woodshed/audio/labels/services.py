@@ -23,10 +23,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from ..errors import FileError, InputError, WoodshedError
+from ...errors import FileError, InputError, WoodshedError
+from ..wave import probe, read_audio, write_audio
 from .lyrics import clean
 from .transcribe import Heard, Line, as_lyrics
-from .wave import probe, read_audio, write_audio
 
 SENT_RATE = 24000
 MAX_SECONDS = 1500.0  # at most 9 MB of mp3

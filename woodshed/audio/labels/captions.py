@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import FileError, InputError, MissingExtra, RunError
-from .features import Features, load_librosa
-from .wave import probe, read_audio
+from ...errors import FileError, InputError, MissingExtra, RunError
+from ..features import Features, load_librosa
+from ..wave import probe, read_audio
 
 PROMPT = (
     "Describe this music in one sentence of at most forty words: genre, instruments, voice if there is one, mood, "

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InputError, MissingExtra, RunError
+from ...errors import InputError, MissingExtra, RunError
+from ..wave import stream
 from .dataset import INSTRUMENTAL
 from .lyrics import clean
-from .wave import stream
 
 SAMPLE_RATE = 16000
 GAP = 4.0  # seconds without singing between two verses

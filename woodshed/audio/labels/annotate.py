@@ -19,15 +19,15 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..config import updated
-from ..errors import FileError, InputError
-from ..jobs import stop_on_signals
+from ...config import updated
+from ...errors import FileError, InputError
+from ...jobs import stop_on_signals
+from ..features import Features, describe
+from ..wave import probe, read_audio
 from .captions import Captioner, caption
 from .dataset import INSTRUMENTAL, Dataset, Sample
-from .features import Features, describe
 from .services import ServiceError, caption_service, lyrics_service
 from .transcribe import Heard, Transcriber
-from .wave import probe, read_audio
 
 LISTENED = 300.0  # seconds of a recording that are measured, from its middle
 DOUBTFUL = 0.5  # how sure a measured value must be not to be listed

@@ -16,13 +16,13 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
 
-from ..config import updated
-from ..errors import EmptyCorpus, FileError, InputError
-from ..files import seen_from
-from ..page import counted
+from ...config import updated
+from ...errors import EmptyCorpus, FileError, InputError
+from ...files import seen_from
+from ...page import counted
+from ..wave import BY_FFMPEG, READ, audio_files, listen
 from .dataset import Dataset, Metadata, Sample, TagPosition, load_dataset
 from .sidecars import collect, shown
-from .wave import BY_FFMPEG, READ, audio_files, listen
 
 SHOWN = 60  # letters of a caption in the table
 EXAMPLES = 3  # recordings named where none is usable

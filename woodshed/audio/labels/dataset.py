@@ -25,8 +25,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from ..errors import FileError, InputError
-from ..files import seen_from, write_file
+from ...errors import FileError, InputError
+from ...files import seen_from, write_file
 
 INSTRUMENTAL = "[Instrumental]"
 SLOWEST, FASTEST = 30, 300  # bpm that ACE-Step knows

@@ -23,10 +23,10 @@ from pathlib import Path, PureWindowsPath
 from textwrap import shorten
 from typing import Any
 
-from ..errors import InputError
+from ...errors import InputError
+from ..wave import visible_files
 from .dataset import read_bpm, read_key, read_metre
 from .lyrics import clean
-from .wave import visible_files
 
 
 def _text(name: str, value: object) -> str:
