@@ -52,7 +52,6 @@ class Stream:
     seed: int
     harmony: Harmony | None = None  # what the chords ask of the next id
     guard: Guard | None = None  # what takes it back to an earlier bar line
-    warmer: float = 0.0  # added to the temperature for now, by the guard
     log_likelihood: float = 0.0  # of the sampled ids, at temperature 1, in nats
     sampled: int = 0
     legal: float = 0.0  # sum of the probability mass on allowed ids
@@ -66,6 +65,20 @@ class Stream:
     @property
     def ids(self) -> list[int]:
         return self.grammar.ids[: self.cut]
+
+    @property
+    def warmer(self) -> float:
+        """What the guard adds to the temperature for now."""
+        return self.guard.warmer if self.guard else 0.0
+
+    def stepped_back(self) -> bool:
+        """Whether the guard has found the take aground, and it is back at an earlier bar line now."""
+        keep = self.guard.look(self.grammar) if self.guard else None
+        if keep is None:
+            return False
+        self.rewind(keep)
+        self.guard.watch(self.grammar)
+        return True
 
     def rewind(self, count: int) -> None:
         """Forget all but the first `count` ids. The random generator goes on: what follows is drawn anew."""
@@ -152,7 +165,7 @@ def decode(
         for row, token in zip(rows, ids.tolist(), strict=True):
             row.append(token)
         longest, written = longest + 1, written + 1
-        back = [place for place, stream in enumerate(live) if stream.guard and stream.guard.step_back(stream)]
+        back = [place for place, stream in enumerate(live) if stream.stepped_back()]
         for place in back:
             rows[place] = [*live[place].prompt, *live[place].ids]
         for stream in live:

@@ -4,7 +4,7 @@ Four things are noticed: a loop (two bars or less, again and again, note for not
 density. Each limit is beyond what real music does: together they fire in under 2% of real pieces
 (benchmarks/guard.py). Ids are never penalised for coming again; music repeats itself.
 
-    Guard().step_back(stream) -> True where the stream has fallen back to an earlier bar line, a little warmer
+    Guard().look(grammar) -> how many ids to keep, where the take is to go back to an earlier bar line, a little warmer
     notice(notes, times, seconds) -> Fault or None            the detector alone, on any notes and bar lines
     faults(score) -> the bars of a Score at which it fires
 """
@@ -12,16 +12,13 @@ density. Each limit is beyond what real music does: together they fire in under 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..music.chords import pitched
 from ..music.score import PARTS, Score
-from ..tokenizers import NoteGrammar
-
-if TYPE_CHECKING:
-    from .decode import Stream
+from ..tokenizers import Grammar, NoteGrammar
 
 # All limits but that of density are in bars and in seconds: both have to be passed.
 LOOP_TIMES, LOOP_PERIOD, LOOP_BARS, LOOP_SECONDS = 4, 2, 4, 8  # so often, a period of so many bars at the most
@@ -127,49 +124,52 @@ class Guard:
     """
 
     most: int = 4
+    warmer: float = 0.0  # added to the temperature for now
     happened: list[dict] = field(default_factory=list)
     seen: tuple[int, int] = (0, 0)  # lines and notes there were at the last look
     until: int = -1  # the step up to which the take stays warmer
     again: int = 0  # steps back without having come past that
 
-    def step_back(self, stream: Stream) -> bool:
-        """Look at a take that has come to a bar line, or is too busy to reach it; True where it has gone back."""
-        grammar = stream.grammar
+    def look(self, grammar: Grammar) -> int | None:
+        """Look at a take that has come to a bar line, or is too busy to reach it: how many of its ids to keep where it
+        is to go back, None where it may go on."""
         if not isinstance(grammar, NoteGrammar) or not self._is_due(grammar):
-            return False
+            return None
         times = [*grammar.times, grammar.end] if grammar.done else list(grammar.times)
         if len(grammar.lines) == self.seen[0] and not grammar.done:
             times.append(grammar.now + 1)
-        self.seen = len(grammar.lines), len(grammar.notes)
+        self.watch(grammar)
         rows = np.array(grammar.notes[-REACH:], dtype=np.int64).reshape(-1, 4)
         heard, lines = rows[rows[:, 3] != DRUMS, :3], np.array(times)
         judged = len(times) > 1 and (len(heard) > 0 or not len(rows))  # drums may loop, and be alone
         fault = notice(heard, lines, grammar.seconds(lines)) if judged else None
         if fault is None:
             if times[-1] >= self.until:
-                stream.warmer, self.again = 0.0, 0
-            return False
-        return self._act(stream, fault, times)
+                self.warmer, self.again = 0.0, 0
+            return None
+        return self._act(grammar, fault, times)
+
+    def watch(self, grammar: NoteGrammar) -> None:
+        """What comes from here on is new."""
+        self.seen = len(grammar.lines), len(grammar.notes)
 
     def _is_due(self, grammar: NoteGrammar) -> bool:
         lines, notes = self.seen
         busy = len(grammar.notes) - notes > DENSEST * DENSE_SECONDS
         return len(self.happened) <= self.most and (len(grammar.lines) > lines or busy or grammar.done)
 
-    def _act(self, stream: Stream, fault: Fault, times: list[int]) -> bool:
+    def _act(self, grammar: NoteGrammar, fault: Fault, times: list[int]) -> int | None:
         told = {"noticed": fault.name, "bar": len(times) - 2, "back_to": None, "warmer": 0.0}
         self.happened.append(told)
         if len(self.happened) > self.most:
-            stream.warmer = 0.0
-            return False
+            self.warmer = 0.0
+            return None
         self.again += 1
         begun = int(np.searchsorted(times[:-1], fault.since, side="right"))
         back = max(begun - self.again, 0)  # each time it fails it goes back a bar more
-        stream.warmer = told["warmer"] = round(WARMER * self.again, 2)
+        self.warmer = told["warmer"] = round(WARMER * self.again, 2)
         told["back_to"], self.until = back, max(self.until, times[-1])
-        stream.rewind(stream.grammar.lines[back])
-        self.seen = len(stream.grammar.lines), len(stream.grammar.notes)
-        return True
+        return grammar.lines[back]
 
 
 def faults(score: Score) -> dict[int, str]:
