@@ -272,6 +272,18 @@ def test_a_rescan_adds_and_keeps(folder):
     assert json.loads(out.read_text())["samples"][1]["bpm"] == 90
 
 
+def test_a_sidecar_counts_more_than_what_was_measured_and_less_than_what_a_person_wrote(folder):
+    out = folder / "d.json"
+    scan(folder.add("a.wav", "b.wav"), out=out)
+    data = json.loads(out.read_text())
+    for sample, bpm in zip(data["samples"], (96, 97), strict=True):
+        sample |= {"bpm": bpm, "woodshed": {"bpm": {"value": 96, "by": "woodshed", "sure": 0.9}}}
+    folder.write("d.json", data).write("a.json", {"bpm": 120}).write("b.json", {"bpm": 120})
+    report = scan(folder, out=out)
+    assert [sample["bpm"] for sample in json.loads(out.read_text())["samples"]] == [120, 97]
+    assert only(report.remarks, "b.wav: kept the dataset's bpm; its sidecars differ (--believe sidecars)")
+
+
 def test_scanning_twice_changes_nothing(tmp_path):
     folder, out = songs_folder(tmp_path / "songs", 2, seconds=1), tmp_path / "d.json"
     assert scan(folder, out=out).added == 2

@@ -25,14 +25,13 @@ from ...jobs import stop_on_signals
 from ..features import Features, describe
 from ..wave import probe, read_audio
 from .captions import Captioner, caption
-from .dataset import INSTRUMENTAL, Dataset, Sample
+from .dataset import INSTRUMENTAL, OURS, Dataset, Sample
 from .services import ServiceError, caption_service, lyrics_service
 from .transcribe import Heard, Transcriber
 
 LISTENED = 300.0  # seconds of a recording that are measured, from its middle
 DOUBTFUL = 0.5  # how sure a measured value must be not to be listed
 PATIENCE = 3  # recordings that a service may fail one after the other
-OURS = "woodshed"  # the key of the notes, and who wrote what was measured
 
 
 @dataclass(frozen=True)
@@ -171,20 +170,14 @@ class Writer(NamedTuple):
 # --- who wrote what --------------------------------------------------------------------------------------------
 
 
-def _notes(sample: Sample) -> dict[str, dict]:
-    notes = sample.extra.get(OURS)
-    return {name: note for name, note in notes.items() if isinstance(note, dict)} if isinstance(notes, dict) else {}
-
-
 def _free(sample: Sample, name: str, again: bool) -> bool:
     """Whether a field may be written: it is blank and we did not try yet; with `again` also where we wrote it."""
     if name == "lyrics" and sample.raw_lyrics.strip():
         return False
     blank = not sample.has_lyrics if name == "lyrics" else getattr(sample, name) == getattr(Sample(""), name)
-    note = _notes(sample).get(name)
-    if note is None:
+    if name not in sample.notes:
         return blank
-    return again and (blank or note.get("value") == getattr(sample, name))
+    return again and (blank or sample.is_noted(name))
 
 
 def _write(writer: Writer, recording: Recording, fields: list[str], found: Annotated, failures: Counter) -> None:
@@ -216,7 +209,7 @@ def _set(sample: Sample, name: str, value: Value) -> None:
     kept = getattr(Sample(""), name) if value.value is None else value.value
     setattr(sample, name, kept)
     note = {"value": kept, "by": value.by} | ({} if value.sure is None else {"sure": round(value.sure, 2)})
-    sample.extra[OURS] = _notes(sample) | {name: note}
+    sample.extra[OURS] = sample.notes | {name: note}
     sample.labeled = sample.labeled or bool(sample.caption)
     sample.is_instrumental = sample.is_instrumental and not sample.has_lyrics
 

@@ -29,6 +29,7 @@ from ...errors import FileError, InputError
 from ...files import seen_from, write_file
 
 INSTRUMENTAL = "[Instrumental]"
+OURS = "woodshed"  # the key of what annotation notes in a sample, and who wrote what was measured
 SLOWEST, FASTEST = 30, 300  # bpm that ACE-Step knows
 METRES = ("2", "3", "4", "6")  # beats of a bar that it knows
 TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
@@ -75,6 +76,16 @@ class Sample:
     def has_lyrics(self) -> bool:
         """Whether somebody sings words that are written down."""
         return self.lyrics.strip().casefold() not in ("", INSTRUMENTAL.casefold())
+
+    @property
+    def notes(self) -> dict[str, dict]:
+        """What annotation wrote, by field: {"value", "by", "sure"}."""
+        notes = self.extra.get(OURS)
+        return {name: note for name, note in notes.items() if isinstance(note, dict)} if isinstance(notes, dict) else {}
+
+    def is_noted(self, name: str) -> bool:
+        """Whether a field still says what annotation wrote there; what differs is a person's."""
+        return name in self.notes and self.notes[name].get("value") == getattr(self, name)
 
     def path_in(self, folder: str | Path) -> Path:
         """The recording, seen from the dataset's folder; the file of its name there, where the path leads nowhere."""

@@ -171,11 +171,13 @@ def _added(dataset: Dataset, path: Path, settings: ScanSettings) -> Sample:
 
 
 def _label(sample: Sample, labels: dict[str, Any], settings: ScanSettings) -> str:
-    """Take labels where the sample has none; answers the names of those that say something else and were not taken."""
+    """Take labels where the sample has none, or what annotation wrote; answers the names of those that say something
+    else and were not taken."""
     blank, kept = Sample(), []
     for name, value in labels.items():
         there = getattr(sample, name)
-        if there == getattr(blank, name) or settings.believe == "sidecars":
+        free = there == getattr(blank, name) or sample.is_noted(name)
+        if free or settings.believe == "sidecars":
             setattr(sample, name, value)
             sample.is_instrumental = sample.is_instrumental and not sample.has_lyrics
         elif there != value and name != "raw_lyrics":
