@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import InputError
+from .errors import InputError, RunError
 
 Settings = TypeVar("Settings")
 
@@ -21,6 +23,34 @@ def updated(kind: type[Settings], settings: Settings | None, changes: dict) -> S
             hint = f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(names)}"
             raise InputError(f"{kind.__name__} has no setting {name!r}; {hint}")
     return dataclasses.replace(settings if settings is not None else kind(), **changes)
+
+
+def flag(name: str) -> str:
+    """The flag of a field."""
+    return f"--{name.replace('_', '-')}"
+
+
+def given(settings: Any) -> dict[str, Any]:
+    """The fields that are not at their defaults."""
+    unset = type(settings)()
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    return {name: value for name, value in values.items() if value != getattr(unset, name)}
+
+
+def continued(
+    was: Settings, now: dict[str, Any], out: Path, *, free: Collection[str], limits: Collection[str], thing: str = "run"
+) -> Settings:
+    """The settings of a job that goes on in `out`: as they were, and what is given now of what is `free` to change.
+
+    A new limit takes the place of all `limits`. What would make it another `thing` is a RunError that names the flag.
+    """
+    for name in now.keys() - set(free):
+        if now[name] != getattr(was, name):
+            reason = f"{flag(name)} was {getattr(was, name)}, now it is {now[name]}: that would be another {thing}"
+            raise RunError(out, f"{reason}; leave it as it was, or choose another --out")
+    if now.keys() & set(limits):
+        now = dict.fromkeys(limits) | now
+    return dataclasses.replace(was, **now)
 
 
 def read_fields(words: tuple[str, ...], kind: type | None, flag: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import RunError
+from .errors import InputError, RunError
+from .files import writing
 
 try:
     import fcntl
@@ -34,6 +35,17 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def refuse_occupied(out: Path, facts: str) -> None:
+    """An InputError unless a job may begin in the folder `out`; a run is known by the file `facts` in it."""
+    if out.is_file():
+        raise InputError(f"--out {out} is a file; choose another folder")
+    with writing(out):
+        occupied = out.exists() and any(out.iterdir())
+    if occupied:
+        what = "holds a run already; add --resume" if (out / facts).exists() else "is not empty; clear it"
+        raise InputError(f"--out {out} {what}, or choose another folder")
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def draw_loss(log: Path, picture: Path, *, measure: str = "nats_per_token") -> N
 
     lines = read_log(log)
     train = np.array([(line["step"], line["loss"]) for line in lines if "loss" in line]).reshape(-1, 2)
-    valid = [(line["step"], line["validation"][measure]) for line in lines if line.get("validation")]
+    valid = [(line["step"], line["validation"][measure]) for line in lines if line.get("validation") and line["step"]]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot(xscale="log", yscale="log", xlabel="step", ylabel=measure.replace("_", " "))
     axes.plot(*train.T, color="tab:blue", alpha=0.3, linewidth=0.8)

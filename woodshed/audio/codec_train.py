@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .. import menu
-from ..config import updated
+from ..config import continued, given, updated
 from ..errors import FileError, InputError, RunError
 from ..files import new_folder, write_file
 from ..jobs import claimed, free_threads, stop_on_signals, threads
@@ -124,20 +124,13 @@ def _settled(settings: CodecSettings, out: Path) -> CodecSettings:
     return settings
 
 
-def _resumed(given: CodecSettings, out: Path) -> CodecSettings:
+def _resumed(asked: CodecSettings, out: Path) -> CodecSettings:
     try:
         saved = CodecSettings(**json.loads((out / SETTINGS).read_text(encoding="utf-8"))["settings"])
     except (OSError, ValueError, TypeError, KeyError):
         raise RunError(out, f"it holds no codec in training ({SETTINGS}); train it anew without --resume") from None
-    unset = CodecSettings()
-    now = {name: value for name, value in asdict(given).items() if value != getattr(unset, name)}
-    for name in now.keys() - FREE:
-        if now[name] != getattr(saved, name):
-            told = f"--{name.replace('_', '-')} was {getattr(saved, name)}, now it is {now[name]}"
-            raise RunError(out, f"{told}: that would be another codec; leave it as it was, or choose another --out")
-    if now.keys() & set(LIMITS):
-        now = dict.fromkeys(LIMITS) | now
-    return replace(saved, **now | {"resume": True})
+    asked = continued(saved, given(asked), out, free=FREE, limits=LIMITS, thing="codec")
+    return replace(asked, resume=True)
 
 
 def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:

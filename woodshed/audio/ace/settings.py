@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from ...config import refuse_unknown
-from ...errors import InputError, RunError
+from ...config import continued, flag, given, refuse_unknown
+from ...errors import InputError
 
 PRESETS = Path(__file__).with_name("presets")
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -119,10 +119,10 @@ class Progress:
 def resolve(settings: TrainSettings, *, songs: int, turbo: bool) -> TrainSettings:
     """Fill in what was not set, from the memory profile, the preset and what is learned; and check it."""
     _check_choices(settings)
-    given = _given(settings)
+    asked = given(settings)
     profile = {} if settings.memory is None else read_preset(f"memory-{settings.memory}")
     chosen = read_preset("balanced") | ({} if settings.preset == "balanced" else read_preset(settings.preset))
-    chosen |= {name: value for name, value in profile.items() if name not in given} | given
+    chosen |= {name: value for name, value in profile.items() if name not in asked} | asked
     kind, rate = chosen["kind"], chosen["learning_rate"]
     if isinstance(rate, dict):
         chosen["learning_rate"] = 1.0 if chosen["optimizer"] == "prodigy" else rate[kind]
@@ -135,25 +135,16 @@ def resolve(settings: TrainSettings, *, songs: int, turbo: bool) -> TrainSetting
     return settings
 
 
-def resumed(given: TrainSettings, saved: dict, out: Path) -> TrainSettings:
+def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
     """The settings of a run that goes on: those saved with it, and what is given now and may change.
 
     What would make it another run is refused by name. A setting counts as given where it is not the default.
     """
-    was, now = TrainSettings(**saved | {"ranks": saved["ranks"] and Path(saved["ranks"])}), _given(given)
-    for name in now.keys() - FREE:
-        if now[name] != getattr(was, name):
-            reason = f"{flag(name)} was {getattr(was, name)}, now it is {now[name]}: that would be another run"
-            raise RunError(out, f"{reason}; leave it as it was, or choose another --out")
-    if "epochs" in now or "max_steps" in now:
-        now = {"epochs": None, "max_steps": None} | now
-    settings = replace(was, **{name: value for name, value in now.items() if name not in BY_PRESET})
+    was, now = TrainSettings(**saved | {"ranks": saved["ranks"] and Path(saved["ranks"])}), given(asked)
+    now = {name: value for name, value in now.items() if name not in BY_PRESET}
+    settings = continued(was, now, out, free=FREE, limits=("epochs", "max_steps"))
     check(settings)
     return settings
-
-
-def flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def as_facts(settings: TrainSettings) -> dict:
@@ -205,9 +196,3 @@ def _choices(hint: Any) -> tuple:
     """The values of the Literal in a type."""
     inner = (hint, *get_args(hint))
     return next((get_args(part) for part in inner if get_origin(part) is Literal), ())
-
-
-def _given(settings: TrainSettings) -> dict:
-    unset = TrainSettings()
-    values = {item.name: getattr(settings, item.name) for item in fields(TrainSettings)}
-    return {name: value for name, value in values.items() if value != getattr(unset, name)}

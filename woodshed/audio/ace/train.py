@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from ... import __version__
 from ...errors import FileError, InputError, RunError
-from ...files import new_folder, seen_from, write_file, writing
-from ...jobs import claimed, free_threads, stop_on_signals, threads
+from ...files import new_folder, seen_from, write_file
+from ...jobs import claimed, free_threads, refuse_occupied, stop_on_signals, threads
 from .pipeline import ENCODERS, base_folder, chosen_device, fingerprint, quiet
 from .run import FACTS, Job, checkpoints, read_facts
 from .settings import Progress, TrainSettings, as_facts, resolve, resumed
@@ -52,7 +52,7 @@ def train(
     job = _job(tensors, base, Path(out), replace(settings or TrainSettings(), **keywords), report or (lambda now: None))
     with new_folder(job.out), claimed(job.out):
         if not job.settings.resume:
-            _refuse_occupied(job.out)
+            refuse_occupied(job.out, FACTS)
         # sums over other threads differ in their last bits: a run that goes on keeps its own
         job.facts["threads"] = job.settings.threads or job.facts.get("threads") or free_threads()
         with threads(job.facts["threads"]), quiet():
@@ -76,7 +76,7 @@ def _job(tensors, base, out: Path, settings: TrainSettings, report) -> Job:
         _refuse_others(out, saved, tensors, known)
         settings = replace(resumed(settings, saved["settings"], out), resume=True)
     else:
-        _refuse_occupied(out)
+        refuse_occupied(out, FACTS)
         config = json.loads((base_folder(base) / "transformer" / "config.json").read_text(encoding="utf-8"))
         turbo = config.get("is_turbo") or config.get("model_version") == "turbo"
         settings = resolve(settings, songs=len(tensors), turbo=bool(turbo))
@@ -101,16 +101,6 @@ def _refuse_others(out: Path, saved: dict, tensors: Tensors, known: str) -> None
         raise RunError(out, f"it was trained over {saved['base']} ({saved['base_fingerprint']}), this base is {known}")
     if saved["songs"] != [sample.file for sample in tensors.samples]:
         raise RunError(out, "it learns from other tensors than these; give its own, or choose another --out")
-
-
-def _refuse_occupied(out: Path) -> None:
-    if out.is_file():
-        raise InputError(f"--out {out} is a file; choose another folder")
-    with writing(out):
-        occupied = out.exists() and any(out.iterdir())
-    if occupied:
-        what = "holds a run already; add --resume" if (out / FACTS).exists() else "is not empty; clear it"
-        raise InputError(f"--out {out} {what}, or choose another folder")
 
 
 def _facts(job: Job, known: str) -> dict:

@@ -149,14 +149,6 @@ def _refuse_other_recordings(out: Path, found: list[latents.Recording]) -> None:
         raise RunError(out, f"{reason}; give the folder as it was, or train a new run with this one as --base")
 
 
-def refuse_occupied(out: Path) -> None:
-    if out.is_file():
-        raise InputError(f"--out {out} is a file; choose another folder")
-    if out.exists() and any(out.iterdir()):
-        what = "holds a run already; add --resume" if (out / run.FACTS).exists() else "is not empty; clear it"
-        raise InputError(f"--out {out} {what}, or choose another folder")
-
-
 def _refuse_finished(job: Job) -> None:
     facts = job.facts
     if job.done(Course(job.settings.learning_rate, facts["step"], facts["seconds"])) >= 1:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
-from ...errors import InputError, RunError
+from ...config import continued, flag, given
+from ...errors import InputError
 from .health import Pulse
 
 BaseChannels = Literal[24, 64, 128, 192, 256]
@@ -188,20 +189,11 @@ def check(settings: GanSettings) -> None:
         raise InputError(f"--rehearse {settings.rehearse}: a new model has nothing to rehearse; add --base")
 
 
-def resumed(given: GanSettings, saved: dict, out: Path) -> GanSettings:
+def resumed(asked: GanSettings, saved: dict, out: Path) -> GanSettings:
     """The settings of a run that goes on: those saved with it, and what is given now; what would make another run of
     it is refused by name. A setting counts as given where it is not the default.
     """
-    was, unset = from_json(saved), GanSettings()
-    values = {item.name: getattr(given, item.name) for item in fields(GanSettings)}
-    now = {name: value for name, value in values.items() if value != getattr(unset, name)}
-    for name in now.keys() - FREE:
-        if now[name] != getattr(was, name):
-            reason = f"{flag(name)} was {getattr(was, name)}, now it is {now[name]}: that would be another run"
-            raise RunError(out, f"{reason}; leave it as it was, or choose another --out")
-    if now.keys() & set(LIMITS):
-        now = dict.fromkeys(LIMITS) | now
-    settings = replace(was, **now | {"resume": False})
+    settings = replace(continued(from_json(saved), given(asked), out, free=FREE, limits=LIMITS), resume=False)
     check(settings)
     return settings
 
@@ -214,10 +206,6 @@ def to_json(settings: GanSettings) -> dict:
 
 def from_json(saved: dict) -> GanSettings:
     return GanSettings(**saved)
-
-
-def flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _as_base(settings: GanSettings, base: dict) -> GanSettings:

@@ -21,12 +21,12 @@ import torch
 from ... import log as logs
 from ...errors import InputError, RunError
 from ...files import new_folder, write_file, writing
-from ...jobs import claimed, free_threads, stop_on_signals, threads
+from ...jobs import claimed, free_threads, refuse_occupied, stop_on_signals, threads
 from ..codecs import Codec, open_codec
 from ..spectrogram import spectrograms
 from ..wave import write_audio
 from . import coordinates, health, profile, run
-from .job import Job, prepare, refuse_occupied
+from .job import Job, prepare
 from .progress import draw_progress
 from .run import Run
 from .settings import Course, GanSettings, Progress
@@ -67,7 +67,7 @@ def train(
     out, place = Path(out), codec if isinstance(codec, str | Path) else ""
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec
     if not settings.resume:
-        refuse_occupied(out)
+        refuse_occupied(out, run.FACTS)
     with new_folder(out), claimed(out):
         job = prepare(Path(folder), out, codec, place, settings, report or (lambda progress: None))
         with threads(job.settings.threads or free_threads()):

@@ -20,13 +20,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ... import __version__
-from ...config import read_fields, updated
+from ...config import flag, read_fields, updated
 from ...errors import InputError, RunError, WoodshedError
 from ...files import new_folder, write_file, writing
 from ...jobs import free_threads, threads
 from .. import models
 from ..data.corpus import Corpus, open_corpus
-from ..learning.settings import ADAPTER, Progress, TrainSettings, flag, resolve
+from ..learning.settings import ADAPTER, Progress, TrainSettings, resolve
 from ..playing.excerpts import EvaluateSettings, device_here, refuse_other_tokens, row_length
 from ..playing.takes import Take
 from ..run import FACTS, open_run, read_facts

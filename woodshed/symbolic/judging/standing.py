@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...config import flag
 from ...errors import InputError
 from ...log import read_log
 from ..data import tasks
 from ..data.corpus import SPLITS, Corpus, EvaluationRows
 from ..data.likeness import Excerpt, compare_measures, overall
 from ..data.tasks import Region
-from ..learning.settings import flag
 from ..music.score import Score
 from ..playing.decode import Sampling, Stream, decode
 from ..playing.excerpts import (

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...config import read_fields
+from ...config import flag, read_fields
 from ...errors import InputError, RunError
 from ..models._layers import linear_layers, quantise, shape
 from ..tokenizers import Tokenizer, miditok, saved_facts
-from .settings import LORA, TrainSettings, flag
+from .settings import LORA, TrainSettings
 
 if TYPE_CHECKING:
     import torch

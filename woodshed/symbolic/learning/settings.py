@@ -6,12 +6,12 @@ import importlib.util
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ...config import refuse_unknown
-from ...errors import InputError, MissingExtra, RunError
+from ...config import continued, flag, given, refuse_unknown
+from ...errors import InputError, MissingExtra
 from ...log import append_log
 
 PRESETS = Path(__file__).with_name("presets")
@@ -110,53 +110,37 @@ FLAGS = {
 
 def resolve(settings: TrainSettings) -> TrainSettings:
     """Fill from the preset what was not set, and check the values."""
-    given, new = _given(settings), settings.base is None
+    asked, new = given(settings), settings.base is None
     chosen = _preset(settings.preset, new=new, adapter="none" if new else settings.adapter)
-    if "lora_rank" in given:
+    if "lora_rank" in asked:
         chosen.pop("lora_alpha", None)
-    if given.keys() & LIMITS:
+    if asked.keys() & LIMITS:
         chosen = {name: value for name, value in chosen.items() if name not in LIMITS}
-    settings = replace(settings, **chosen | given)
+    settings = replace(settings, **chosen | asked)
     if settings.lora_rank and settings.lora_alpha is None:
         settings = replace(settings, lora_alpha=2 * settings.lora_rank)
     check(settings)
     return settings
 
 
-def resumed(given: TrainSettings, saved: dict, out: Path) -> TrainSettings:
+def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
     """The settings of a run that goes on: those saved with it, and what is given now.
 
     What would change its losses is refused by name. A setting counts as given where it is not the default.
     """
-    was, now = TrainSettings(**_as_now(saved)), _given(given)
+    was, now = TrainSettings(**_as_now(saved)), given(asked)
     if "preset" in now:
-        preset = _preset(given.preset, new=was.base is None, adapter=was.adapter)
+        preset = _preset(asked.preset, new=was.base is None, adapter=was.adapter)
         now = {name: value for name, value in preset.items() if name not in ADAPTER} | now
-    for name in now.keys() - FREE:
-        if now[name] != getattr(was, name):
-            reason = f"{flag(name)} was {getattr(was, name)}, now it is {now[name]}: that would be another run"
-            raise RunError(out, f"{reason}; leave it as it was, or choose another --out")
-    if now.keys() & LIMITS:
-        now = dict.fromkeys(LIMITS) | now
-    settings = replace(was, **now | {"resume": False})
+    settings = replace(continued(was, now, out, free=FREE, limits=LIMITS), resume=False)
     check(settings)
     return settings
 
 
 def asks_for_new(settings: TrainSettings) -> str:
     """The first setting that only a new model can have; empty where there is none."""
-    given = _given(settings)
-    return next((name for name in ("model", "size", "model_args") if name in given), "")
-
-
-def flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _given(settings: TrainSettings) -> dict:
-    unset = TrainSettings()
-    values = {item.name: getattr(settings, item.name) for item in fields(TrainSettings)}
-    return {name: value for name, value in values.items() if value != getattr(unset, name)}
+    asked = given(settings)
+    return next((name for name in ("model", "size", "model_args") if name in asked), "")
 
 
 def _tuples(values: dict) -> dict:
@@ -204,8 +188,8 @@ def check(settings: TrainSettings) -> None:
 
 def _check_adapter(settings: TrainSettings) -> None:
     new, lora = settings.base is None, settings.adapter == "lora"
-    if new and (given := [name for name in ADAPTER if getattr(settings, name) not in (None, "none", ())]):
-        raise InputError(f"{flag(given[0])}: a new model has nothing to adapt; add --base, or leave it out")
+    if new and (unfit := [name for name in ADAPTER if getattr(settings, name) not in (None, "none", ())]):
+        raise InputError(f"{flag(unfit[0])}: a new model has nothing to adapt; add --base, or leave it out")
     if settings.load_in_4bit and settings.adapter == "none":
         why = "a new model has no weights yet" if new else "weights in 4 bits cannot be trained"
         raise InputError(f"--load-in-4bit: {why}; train an adapter on a --base, or leave it out")

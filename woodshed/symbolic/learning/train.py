@@ -25,7 +25,7 @@ from ... import log as logs
 from ...config import read_fields
 from ...errors import EmptyCorpus, FileError, InputError, RunError, WoodshedError
 from ...files import new_folder, seen_from, writing
-from ...jobs import claimed, free_threads, stop_on_signals, threads
+from ...jobs import claimed, free_threads, refuse_occupied, stop_on_signals, threads
 from .. import bases
 from .. import run as runs
 from ..data.corpus import open_corpus
@@ -97,7 +97,7 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
         saved = runs.read_facts(out)
         settings, facts = _resumed(settings, saved, corpus, out), saved | facts | {"finished": False}
     else:
-        _refuse_occupied(out)
+        refuse_occupied(out, runs.FACTS)
         if settings.base == "auto":
             settings = replace(settings, base=None if asks_for_new(settings) else bases.fitting(corpus.tokenizer))
         settings = _fitted(resolve(settings), out)
@@ -138,22 +138,12 @@ def _steps(settings: TrainSettings, rows: int) -> int:
     return math.ceil(settings.epochs * rows / (settings.batch_size * settings.gradient_accumulation))
 
 
-def _refuse_occupied(out: Path) -> None:
-    if os.path.isfile(out):
-        raise InputError(f"--out {out} is a file; choose another folder")
-    with writing(out):
-        occupied = out.exists() and any(out.iterdir())
-    if occupied:
-        what = "holds a run already; add --resume" if (out / runs.FACTS).exists() else "is not empty; clear it"
-        raise InputError(f"--out {out} {what}, or choose another folder")
-
-
 @contextmanager
 def _claimed(out: Path, *, resume: bool) -> Iterator[None]:
     """The folder of the run, ours alone."""
     with new_folder(out), claimed(out):
         if not resume:
-            _refuse_occupied(out)  # another training may have been quicker
+            refuse_occupied(out, runs.FACTS)  # another training may have been quicker
         yield
 
 
