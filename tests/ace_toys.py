@@ -2,7 +2,9 @@
 
 import math
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -72,12 +74,28 @@ def dataset(tmp_path_factory) -> Path:
     return make_dataset(tmp_path_factory.mktemp("recordings"))
 
 
+@contextmanager
+def without_collection():
+    """Nothing is collected in the block: with all that diffusers has loaded, that takes longer than all else here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("prepare", "train"):
+            patch.setattr(f"woodshed.audio.ace.{module}.gc", SimpleNamespace(collect=lambda: None))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def uncollected():
+    with without_collection():
+        yield
+
+
 @pytest.fixture(scope="session")
 def tensors(base, dataset, tmp_path_factory):
     """The same, as tensors."""
     from woodshed.audio.ace.prepare import prepare
 
-    return prepare(dataset, base, tmp_path_factory.mktemp("tensors") / "tensors")
+    with without_collection():
+        return prepare(dataset, base, tmp_path_factory.mktemp("tensors") / "tensors")
 
 
 def _vae():

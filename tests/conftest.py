@@ -3,7 +3,7 @@
 import pytest
 from folders import tune
 from hypothesis import settings
-from toys import TINY
+from toys import STEPS, TINY, ToyCorpus
 
 from woodshed.symbolic.music.midi import write_midi
 from woodshed.symbolic.music.score import Track
@@ -33,3 +33,22 @@ def run(request, songs, tmp_path_factory):
     prepare(songs, folder / "corpus", tokenizer=request.param)
     train(folder / "corpus", folder / "run", **TINY | {"max_steps": 3, "max_seq_len": 512, "batch_size": 2})
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory):
+    """A run on toy sequences that nothing disturbs, and all it reported."""
+    from woodshed.symbolic.learning.train import train
+
+    out, told = tmp_path_factory.mktemp("train") / "reference", []
+    run = train(ToyCorpus(), out, report=told.append, max_steps=STEPS, eval_steps=8, **TINY)
+    return run, told
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Threads that wait for each other on busy cores are ten times slower than one."""
+    from woodshed.jobs import threads
+
+    with threads(1):
+        yield

@@ -116,6 +116,12 @@ def test_diffusers_itself_plays_what_is_exported_for_it(base, pipe, runs, tmp_pa
             assert close(velocity(whole), wanted)
 
 
+def test_another_layout_is_refused_by_name(runs, tmp_path):
+    with pytest.raises(InputError, match="--layout comfy: choose from comfyui, ace-step, diffusers"):
+        export(runs["lora"][0], tmp_path / "out", layout="comfy")
+    assert not any(tmp_path.iterdir())
+
+
 def test_peft_itself_opens_what_is_exported_for_ace_step(runs, tmp_path, pipe):
     """On a model that calls its projections as ACE-Step does."""
     from peft import PeftModel

@@ -185,6 +185,13 @@ def test_a_splice_is_made_as_loud_as_what_is_around_it_and_has_no_clicks():
     assert np.array_equal(spliced(song, silent, 0.5, None).samples[4200:], np.zeros((3800, 1)))
 
 
+def test_lyrics_that_are_too_long_are_remarked_on(pipe, tmp_path):
+    (tmp_path / "words.txt").write_text("la la " * 2000)
+    (remark,) = only(pipe, lyrics=tmp_path / "words.txt").remarks
+    assert "ACE-Step reads the first 2,048, up to" in remark and "shorten them" in remark
+    assert only(pipe).remarks == ()
+
+
 def test_a_reference_is_heard(pipe, song):
     one, again = (only(pipe, reference=song).audio.samples for _ in range(2))
     assert np.array_equal(one, again)

@@ -1,13 +1,15 @@
 """Tensors of a dataset: what the pipeline itself would hear and read, made once, whole or not at all."""
 # ruff: noqa: F811
 
+import inspect
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from ace_toys import base, dataset, guided_base, make_dataset, make_pipeline, tensors  # noqa: F401
+from ace_toys import base, dataset, guided_base, make_dataset, make_pipeline, tensors, uncollected  # noqa: F401
 from safetensors import SafetensorError
 from sounds import silence, song, tone
 
@@ -158,6 +160,39 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(base, tmp_path):
     with pytest.raises(EmptyCorpus, match="not labelled"):
         prepare(loaded, base, tmp_path / "none")
     assert not (tmp_path / "none" / "manifest.json").exists()
+
+
+def test_lyrics_that_are_too_long_are_said_to_be_cut(base, tmp_path, capsys, monkeypatch):
+    data = make_dataset(tmp_path / "songs", 2)
+    loaded = load_dataset(data)
+    loaded.samples[1].lyrics = "la la " * 2000 + "the end"
+    loaded.save(data)
+    line = (
+        r"song 1.wav: lyrics of 1\d,\d{3} tokens, of which ACE-Step reads the first 2,048, up to "
+        r'"[.]{3}[al ]{35,40}"; shorten them, or cut the song in two\n'
+    )
+    real = preparing._second_pass
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparing, "_second_pass", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(data, base, tmp_path / "tensors")
+    monkeypatch.setattr(preparing, "_second_pass", real)
+    for _ in range(2):  # what was made before the interruption, and all of it
+        main(["audio", "ace", "prepare", str(data), "--base", str(base), "--out", str(tmp_path / "tensors")])
+        told = capsys.readouterr().out
+        assert re.search(line, told) and told.count("tokens") == 1
+    tensors = open_tensors(tmp_path / "tensors")
+    assert [bool(sample.remark) for sample in tensors.samples] == [False, True]
+    assert 2048 < tensors.samples[1].tokens < 2048 + 300  # the lyrics, one of silence, the prompt
+    pipe = open_pipeline(base, parts=("tokenizer",))
+    limits = inspect.signature(pipe.encode_prompt).parameters
+    assert [limits[f"max_{name}_length"].default for name in ("text", "lyric")] == [*pipeline.MOST_TOKENS.values()]
+    words = {"lyrics": "", "audio_duration": 3.0}
+    assert not pipeline.too_long(pipe, words | {"prompt": "a waltz"})
+    assert "prompt of 1," in pipeline.too_long(pipe, words | {"prompt": "a waltz " * 200})[0]
 
 
 def test_mono_other_rates_and_length_and_the_genre_ratio(base, tmp_path):

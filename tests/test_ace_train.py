@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from ace_toys import base, dataset, guided_base, tensors  # noqa: F401
+from ace_toys import base, dataset, guided_base, tensors, uncollected  # noqa: F401
 from safetensors.torch import load_file
 
+from woodshed.audio.ace import batches as batching
 from woodshed.audio.ace import loop as looping
+from woodshed.audio.ace import pipeline as pipelines
 from woodshed.audio.ace import timesteps
 from woodshed.audio.ace.batches import Batches, assemble, evaluation, split
 from woodshed.audio.ace.loop import Loop, velocity_errors
@@ -24,7 +26,7 @@ from woodshed.audio.ace.train import train
 from woodshed.audio.ace.tuning import OwnMask
 from woodshed.cli import main
 from woodshed.errors import FileError, InputError, RunError
-from woodshed.log import read_log
+from woodshed.log import draw_loss, read_log
 
 SMALL = {"rank": 4, "crop_seconds": 1.0, "gradient_checkpointing": False, "takes": 0, "threads": 1, "validation": 0.2}
 SMALL |= {"learning_rate": 5e-3, "save_epochs": 5}
@@ -42,10 +44,13 @@ def events(run) -> list[str]:
     return [line["event"] for line in read_log(run / "log.jsonl") if "event" in line]
 
 
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
-    """Half the time of so short a run; `trained_run` draws its own."""
-    monkeypatch.setattr(looping, "draw_loss", lambda *args, **more: None)
+@pytest.fixture(scope="module", autouse=True)
+def in_a_hurry():
+    """Three timesteps and crops of each song that is measured are enough here; and pictures take longer than a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batching, "EVALUATED", 3)
+        patch.setattr(looping, "draw_loss", lambda log, picture, measure: None)
+        yield
 
 
 # --- timesteps ---------------------------------------------------------------------------------------------------
@@ -186,7 +191,6 @@ def test_a_run_is_whole(trained_run):
     facts, config = read_facts(trained_run), json.loads((trained_run / "adapter_config.json").read_text())
     assert facts["finished"] and facts["step"] == 24 and facts["kind"] == trained_run.parent.name[:4]
     assert config["peft_type"] == ("LOKR" if facts["kind"] == "lokr" else "LORA") and config["r"] == 4
-    assert (trained_run / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert "toy" in (trained_run / "README.md").read_text()
     steps = [line["step"] for line in read_log(trained_run / "log.jsonl") if "loss" in line]
     assert steps == list(range(1, 25))
@@ -313,6 +317,11 @@ def test_what_would_be_another_run_is_refused(base, guided_base, tensors, datase
         train(fewer, out, resume=True, epochs=2)
     with pytest.raises(RunError, match="no run"):
         train(tensors, tmp_path / "nothing", resume=True)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "run.json").write_text('{"settings": {}}')
+    with pytest.raises(RunError, match="no run of an adapter"):
+        train(tensors, foreign, resume=True)
     with pytest.raises(RunError, match="no tensors"):
         train(tmp_path, tmp_path / "x", **SMALL)
     (fewer / facts["samples"][0]["file"]).write_bytes(b"short")
@@ -320,8 +329,9 @@ def test_what_would_be_another_run_is_refused(base, guided_base, tensors, datase
         train(fewer, tmp_path / "x", **SMALL)
 
 
-def test_takes_are_what_the_pipeline_plays(base, guided_base, tensors):
+def test_takes_are_what_the_pipeline_plays(base, guided_base, tensors, monkeypatch):
     """Without encoders in memory, from the stored condition: the same sound."""
+    monkeypatch.setitem(pipelines.OTHERS, "steps", 10)
     for place in (base, guided_base):
         pipe = open_pipeline(place)
         if place == guided_base:  # its own encoders would say something else than the tensors, and it takes guidance
@@ -339,7 +349,7 @@ def test_takes_are_what_the_pipeline_plays(base, guided_base, tensors):
             timesignature=facts["timesignature"],
             audio_duration=3.0,
             generator=torch.Generator().manual_seed(7),
-            **({"num_inference_steps": 8, "shift": 3.0} if turbo else {"num_inference_steps": 50, "shift": 1.0}),
+            **({"num_inference_steps": 8, "shift": 3.0} if turbo else {"num_inference_steps": 10, "shift": 1.0}),
             guidance_scale=1.0 if turbo else 7.0,
         ).audios
         torch.testing.assert_close(torch.from_numpy(audio.samples.T.copy()), played[0], atol=1e-4, rtol=1e-3)
@@ -361,7 +371,8 @@ def test_takes_are_rendered_on_the_way_and_change_no_loss(tensors, tmp_path):
 # --- the commands --------------------------------------------------------------------------------------------------
 
 
-def test_the_commands(tensors, tmp_path, capsys):
+def test_the_commands(tensors, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(looping, "draw_loss", draw_loss)
     folder, ranks, run = str(tensors.folder), str(tmp_path / "ranks.json"), str(tmp_path / "run")
     main(["audio", "ace", "estimate", folder, "--out", ranks, "--rank", "4", "--batches", "2", "--crop-seconds", "1"])
     assert "of 22 modules, measured on 2 crops" in capsys.readouterr().out
@@ -370,6 +381,7 @@ def test_the_commands(tensors, tmp_path, capsys):
     told = capsys.readouterr()
     assert "Trainable parameters" in told.err and "GB of memory: weights" in told.err
     assert read_facts(tmp_path / "run")["finished"]
+    assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(SystemExit):
         main(["audio", "ace", "train", folder, "--out", run, *flags])
     assert "add --resume" in capsys.readouterr().err

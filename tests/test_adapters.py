@@ -239,6 +239,8 @@ def test_a_merged_run_is_whole_and_plays_the_same(folder, tmp_path, adapter):
     merged = open_run(tmp_path / "given away")
     assert toy_logits(merged.model()).allclose(toy_logits(run.model()), atol=1e-5)
     assert not merged.facts["adapter"] and merged.facts["base"] is None
+    corpus, theirs = ((made.folder / made.facts["corpus_folder"]).resolve() for made in (merged, run))
+    assert corpus == theirs
     assert merged.facts["parameters"] == merged.model().num_parameters()
     assert {path.name for path in merged.folder.iterdir()} == {
         *("config.json", "generation_config.json", "model.safetensors", "run.json", "README.md"),

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -182,6 +183,13 @@ def test_a_long_nonsense_is_answered_shortly():
     with pytest.raises(InputError) as caught:
         parse_chord("A" * 100_000)
     assert len(str(caught.value)) < 300
+
+
+def test_open_brackets_without_end_are_answered_at_once():
+    began = time.process_time()
+    with pytest.raises(InputError, match="unknown chord"):
+        parse_progression("(" * 50_000)
+    assert time.process_time() - began < 2
 
 
 def test_openewld_markers_are_chords():

@@ -1,6 +1,7 @@
 """The commands as a user runs them: what they print, what they refuse, and that nothing is lost."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -75,7 +76,13 @@ def play_in_a_file(capsys, run, song):
     ("arguments", "message"),
     [
         (["generat"], "unknown command 'generat'; choose from: inspect"),
-        (["inspect", "nowhere"], "nowhere"),
+        (["inspect", "nowhere"], "nowhere: no such folder"),
+        (["inspect", "{songs}/song 1.mid"], "song 1.mid: a file, not a folder"),
+        (["inspect", "{songs}", "--json", "x" * 300], "File name too long"),
+        (["generate", "x" * 300], "File name too long"),
+        (["generate", "piano", "--out", "{songs}/song 1.mid"], "song 1.mid: a file, not a folder; choose another"),
+        (["evaluate", "piano", "nowhere", "--out", "{songs}/song 1.mid"], "song 1.mid: a file, not a folder; choose"),
+        (["demo", "--pieces", "-1"], "--pieces -1: give more than 0"),
         (["prepare", "{empty}", "--out", "c"], "no MIDI"),
         (["prepare", "{songs}", "--out", "c", "--tokenizer", "rem"], "choose from"),
         (["prepare", "{songs}", "--out", "c", "--fractions", "1,1"], "--fractions 1,1"),
@@ -98,6 +105,15 @@ def test_what_cannot_work_is_one_line_and_exit_1(capsys, songs, tmp_path, monkey
     assert code == 1
     assert message in err and err.startswith("woodshed: ") and err.count("\n") == 1
     assert not (tmp_path / "c").exists() and not (tmp_path / "r").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such names")
+def test_names_that_no_screen_can_show_are_escaped(capsys, run, tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    code, out, err = run_main(capsys, "generate", run, "--bars", 1, "--takes", 1, "--out", folder)
+    assert code == 0 and "caf\\udce9" in out and not err
+    code, _, err = run_main(capsys, "extend", run, folder / "song.mid")
+    assert code == 1 and err.endswith("caf\\udce9/song.mid: no such file\n")
 
 
 def test_training_on_files_that_have_changed_says_so_and_goes_on(capsys, songs, tmp_path):
@@ -125,7 +141,8 @@ def test_a_report_that_exists_is_never_overwritten(capsys, songs, tmp_path):
 
 
 def test_nothing_is_left_of_what_was_refused(capsys, run, tmp_path):
-    for verb in (["generate", run, "--bars", 0], ["train", run.parent / "corpus", "--size", "huge"]):
+    refused = [["generate", run, "--bars", 0], ["generate", run, "--bars", 1, "--soundfont", "nowhere.sf2"]]
+    for verb in (*refused, ["train", run.parent / "corpus", "--size", "huge"]):
         code, _, _ = run_main(capsys, *verb, "--out", tmp_path / "a" / "b")
         assert code == 1 and not any(tmp_path.iterdir())
 

@@ -239,6 +239,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(corpus, t
         (dict(models="decoder:../../x,lstm"), "a size is a word"),
         (dict(models="decoder,lstm", max_minutes=3, max_steps=3), "--max-minutes 3 and --max-steps 3"),
         (dict(models="decoder,lstm", max_minutes=-1), "--max-minutes -1"),
+        (dict(models="decoder,lstm", max_minutes=0), "--max-minutes 0"),
         (dict(models="decoder,lstm", max_steps=0), "--max-steps 0"),
         (dict(models="decoder,lstm", takes=0), "--takes 0"),
         (dict(models="decoder,lstm", seconds=9), "count bars"),

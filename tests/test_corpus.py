@@ -125,3 +125,19 @@ def test_a_corpus_json_that_is_none_says_how_to_make_one(tmp_path, text):
     (corpus.folder / "corpus.json").write_text(text)
     with pytest.raises(RunError, match="woodshed prepare FOLDER"):
         Corpus(corpus.folder)
+
+
+@pytest.mark.parametrize("left", [0, 4, 100])
+def test_arrays_that_are_cut_short_are_a_run_error(tmp_path, left):
+    corpus = prepare(songs_folder(tmp_path, 3), tmp_path / "corpus", PrepareSettings())
+    (corpus.folder / "notes.npy").write_bytes((corpus.folder / "notes.npy").read_bytes()[:left])
+    with pytest.raises(RunError, match="incomplete"):
+        Corpus(corpus.folder).score(0)
+
+
+def test_a_tokenizer_config_that_is_none_is_a_run_error(tmp_path):
+    corpus = prepare(songs_folder(tmp_path, 3), tmp_path / "corpus", PrepareSettings())
+    for text in ("[]", "7", "{"):
+        (corpus.folder / "tokenizer_config.json").write_text(text)
+        with pytest.raises(RunError, match="damaged"):
+            Corpus(corpus.folder)

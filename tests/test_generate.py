@@ -163,6 +163,7 @@ def test_progress_goes_from_nothing_to_all(run):
         (dict(max_length=0), "--max-length 0"),
         (dict(metre=""), "--metre ''"),
         (dict(chords=""), "progression is empty"),
+        (dict(chords="C " * 2001), "2,001 bars; give at most 2,000"),
         (dict(tempo=3), "no setting 'tempo'"),
         (dict(seconds=-1), "--seconds"),
         (dict(prompt="nowhere.mid"), "nowhere.mid"),

@@ -1,7 +1,9 @@
 """The data report: every file accounted for, nothing left out without its reason, the same song known again."""
 
+import errno
 import json
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -198,6 +200,33 @@ def test_many_processes_find_what_one_finds(tmp_path, monkeypatch):
     together = inspect(tmp_path, chords="recognise")
     assert together.as_dict() == alone.as_dict()
     assert [finding.score for finding in together.findings] == [finding.score for finding in alone.findings]
+
+
+def test_a_script_without_a_guard_is_not_run_again_by_its_processes(tmp_path):
+    (tmp_path / "midi").mkdir()
+    write_midi(tune(1), tmp_path / "midi" / "a.mid")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, woodshed\n"
+        "from woodshed.symbolic.data import inspect\n"
+        "inspect.POOL_FROM, os.cpu_count = 1, lambda: 2\n"
+        f"print(len(woodshed.inspect({str(tmp_path / 'midi')!r}).usable))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    scan = os.scandir
+
+    def locked(path):
+        if os.path.basename(path) == "deep":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(FileError, match="deep: cannot be read: Permission denied"):
+        inspect(hostile(tmp_path))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such names")

@@ -58,6 +58,14 @@ def test_all_forms_of_the_table_say_the_same(tmp_path):
     assert read[0].of("stranger.mid") is None
 
 
+def test_a_table_of_absolute_paths_has_its_performances_too(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("midi_filename,split\n/music/a/one.mid,train\nC:\\music\\two.mid,test\n")
+    table = read_metadata(path)
+    assert [table.split(name) for name in ("one.mid", "a/two.mid")] == ["train", "test"]
+    assert {split: sums["performances"] for split, sums in table.per_split({}, {}).items()} == {"train": 1, "test": 1}
+
+
 def test_the_table_divides_and_is_summed_up_before_any_selection(tmp_path):
     source, path = table(tmp_path)
     corpus = prepare(source, tmp_path / "corpus", PrepareSettings(metadata=path, tokenizer="performance"))
@@ -112,6 +120,8 @@ def test_tables_that_cannot_be_read(tmp_path):
         ("", InputError, "no rows"),
         ("midi_filename,year\na.mid,soon\n", InputError, "year 'soon'"),
         ("midi_filename,split\na.mid,exam\n", InputError, "split 'exam'"),
+        ("midi_filename,weight\na.mid,-1\n", InputError, "weight -1.0 of a.mid; give 0"),
+        ("midi_filename,weight\na.mid,nan\n", InputError, "weight nan of a.mid; give 0"),
     ]:
         bad.write_text(text)
         with pytest.raises(error, match=words):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.music.chords import pitched
 from woodshed.symbolic.music.midi import write_midi
 from woodshed.symbolic.playing import rank as ranking
-from woodshed.symbolic.playing.critic import Critic, make_critic, windows
+from woodshed.symbolic.playing.critic import Classifier, Critic, make_critic, windows
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.rank import distances, overlap, rank
 from woodshed.symbolic.run import open_run
@@ -120,6 +121,22 @@ def test_distances_are_counted_in_half_widths_beyond_the_middle():
     assert distances(critic, {"notes_per_bar": 50.0}) == {"notes_per_bar": 0}
     assert distances(critic, {"notes_per_bar": -1e9}) == {"notes_per_bar": -ranking.FARTHEST}
     assert distances(critic, {"chord_adherence": 1e9}) == {"chord_adherence": 0}  # never too much of it
+
+
+def test_the_score_is_weighted_by_what_the_critic_thinks(pop):
+    made, critic, held = pop
+    width = 2 * made.model().config.hidden_size
+    plain = {id(one.take): one for one in rank(made, held, critic=critic)}
+
+    def scores(bias):
+        told = Classifier(np.zeros(width), np.ones(width), np.zeros(width), np.array([bias]))
+        asked = replace(critic, classifier=told, facts=critic.facts | {"auc": 0.9})
+        ranked = rank(made, held, critic=asked)
+        assert all("typical of your pieces" in one.reasons for one in ranked)
+        return {id(one.take): one.score for one in ranked}
+
+    for bias, share in ((np.log(3), 0.75), (-np.log(3), 0.25), (60.0, 1.0)):
+        assert scores(bias) == {take: pytest.approx(share * one.score) for take, one in plain.items()}
 
 
 def test_a_copy_of_a_training_piece_goes_down(pop):

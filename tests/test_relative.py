@@ -16,14 +16,7 @@ VOCAB, BATCH, HEADS, DIM = 50, 2, 2, 8
 SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 RELATIVE = ["music_transformer", "music_gpt2"]
 each = pytest.mark.parametrize("name", RELATIVE)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def naive(query, key, value, relative, first=None):

@@ -139,7 +139,7 @@ def test_a_soundfont_that_takes_its_player_down_is_one_line(tmp_path, font, play
 def test_what_cannot_be_rendered_is_refused(tmp_path, font, monkeypatch):
     score = Score([(0, 480, 60, 90, 0)])
     with pytest.raises(FileError, match="cannot be read"):
-        soundfonts._check(tmp_path / "absent.sf2")
+        soundfonts.check_soundfont(tmp_path / "absent.sf2")
     with pytest.raises(InputError, match="loudness 3 LUFS"):
         render(score, target=3)
     with pytest.raises(InputError, match="loudness nan"):

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from safetensors.numpy import load_file, save_file
 from toys import TINY, ToyCorpus
 
 from woodshed.errors import InputError, RunError
@@ -113,6 +114,16 @@ def test_weights_that_are_cut_short(copy):
     file.unlink()
     with pytest.raises(RunError, match="it holds no weights"):
         open_run(copy / "piano")
+
+
+def test_weights_that_are_not_all_there_are_never_filled_up_at_random(copy):
+    file = copy / "piano" / "model.safetensors"
+    weights = load_file(file)
+    name = next(name for name in weights if name.endswith("mlp.down_proj.weight"))
+    for spoilt in ({}, {name: weights[name][:3]}):
+        save_file({k: v for k, v in weights.items() if k != name} | spoilt, file, metadata={"format": "pt"})
+        with pytest.raises(RunError, match=f"{name} is missing or has another shape"):
+            open_run(copy / "piano").model()
 
 
 def test_tokens_that_are_not_those_of_the_weights(copy):

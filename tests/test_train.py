@@ -1,11 +1,7 @@
-"""train(): the same losses whatever happens on the way, and every setting kept or refused by name."""
+"""train(): the same losses whatever happens on the way, and never a folder that is not its own."""
 
-import dataclasses
-import errno
-import json
 import math
 import os
-import pkgutil
 import shutil
 import signal
 import subprocess
@@ -15,34 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors import SafetensorError
-from toys import TINY, ToyCorpus, ToyRows
+from toys import ADAPTER, STEPS, TINY, ToyCorpus, events_of, steps_of
 
-from woodshed.config import read_fields
-from woodshed.errors import EmptyCorpus, FileError, InputError, MissingExtra, RunError
+from woodshed.errors import EmptyCorpus, FileError, InputError, RunError
 from woodshed.jobs import claimed, free_threads
-from woodshed.log import read_log, rewind_log
-from woodshed.symbolic.learning.settings import FREE, PRESETS, Course, TrainSettings, check, resolve, resumed
+from woodshed.symbolic.learning.settings import Course
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.run import checkpoints, open_run
-
-STEPS = 24
-
-
-def steps_of(folder: Path, key: str = "loss") -> dict[int, float]:
-    return {line["step"]: line[key] for line in read_log(folder / "log.jsonl") if key in line}
-
-
-def events_of(folder: Path) -> list[str]:
-    return [line["event"] for line in read_log(folder / "log.jsonl") if "event" in line]
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    """A run that nothing disturbs, and all it reported."""
-    out, told = tmp_path_factory.mktemp("train") / "reference", []
-    run = train(ToyCorpus(), out, report=told.append, max_steps=STEPS, eval_steps=8, **TINY)
-    return run, told
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +26,6 @@ def adapter(reference, tmp_path_factory):
     run, _ = reference
     out = tmp_path_factory.mktemp("train") / "adapter"
     return train(ToyCorpus(), out, base=str(run.folder), max_steps=12, eval_steps=4, keep_checkpoints=9, **ADAPTER)
-
-
-ADAPTER = {name: TINY[name] for name in ("max_seq_len", "batch_size", "learning_rate", "threads")}
 
 
 # --- what a run leaves behind ------------------------------------------------------------------------------------
@@ -221,209 +193,6 @@ def test_killed_before_it_was_published_a_run_is_published_when_resumed(referenc
     assert (out / "model.safetensors").read_bytes() == (reference[0].folder / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("writer", "place", "error", "told"),
-    [
-        (
-            "transformers.modeling_utils.safe_save_file",
-            "checkpoint-16",
-            SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
-            "checkpoint-16: cannot be written: No space left on device; put that right, then go on from step 8 with",
-        ),
-        (
-            "torch.save",
-            "checkpoint-16",
-            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 4823424 vs 4823316"),
-            "checkpoint-16: cannot be written: not all of it fits on the disk, or the disk fails; .* step 8 with",
-        ),
-        (
-            "shutil.copyfile",
-            ".tmp",
-            OSError(errno.ENOSPC, "No space left on device"),
-            "model.safetensors: cannot be written: No space left on device; .* step 24 with --resume",
-        ),
-        (
-            "matplotlib.figure.Figure.savefig",
-            ".tmp",
-            OSError(errno.ENOSPC, "No space left on device"),
-            "loss.png: cannot be written: No space left on device; .* step 24 with --resume",
-        ),
-    ],
-)
-def test_a_full_disk_leaves_what_was_whole_and_is_resumed(reference, tmp_path, monkeypatch, writer, place, error, told):
-    """The writers raise what they raised on a full tmpfs, with half a file written."""
-    module, _, name = writer.rpartition(".")
-    real = pkgutil.resolve_name(f"{module}.{name}")
-
-    def full(*args, **keywords):
-        for path in args:
-            if isinstance(path, str | Path) and place in str(path):
-                Path(path).write_bytes(b"half")
-                raise error
-        return real(*args, **keywords)
-
-    out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(writer, full)
-        with pytest.raises(FileError, match=told):
-            train(ToyCorpus(), out, max_steps=STEPS, eval_steps=8, **TINY)
-    assert {path.name for path in out.glob("checkpoint-*")} == {path.name for path in checkpoints(out).values()}
-    assert not list(out.rglob("*.tmp"))
-    assert train(ToyCorpus(), out, resume=True).facts["finished"]
-    assert steps_of(out) == steps_of(reference[0].folder)
-
-
-def test_a_disk_with_no_room_at_all_is_left_as_it_was(tmp_path, monkeypatch):
-    def full(path, data):
-        raise FileError(path, "cannot be written: No space left on device")
-
-    monkeypatch.setattr("woodshed.symbolic.run.write_file", full)
-    with pytest.raises(FileError, match=r"run\.json: cannot be written: No space left on device$"):
-        train(ToyCorpus(), tmp_path / "run", max_steps=1, **TINY)
-    assert not any(tmp_path.iterdir())
-
-
-def test_two_trainings_never_share_a_folder(tmp_path):
-    pytest.importorskip("fcntl")
-    with claimed(tmp_path), pytest.raises(RunError, match="another training is writing into it"):
-        train(ToyCorpus(), tmp_path, max_steps=1, **TINY)
-    with claimed(tmp_path):
-        pass
-    assert not any(tmp_path.iterdir())
-
-
-def test_out_of_memory_halves_the_batch_and_learns_the_same(reference, tmp_path, monkeypatch):
-    from woodshed.symbolic.learning.callbacks import Learner
-
-    real, told = Learner.training_step, []
-
-    def small(self, model, inputs, num_items_in_batch=None):
-        if len(inputs["input_ids"]) > 1:
-            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes")
-        return real(self, model, inputs, num_items_in_batch)
-
-    monkeypatch.setattr(Learner, "training_step", small)
-    run = train(ToyCorpus(), tmp_path, report=told.append, max_steps=10, eval_steps=8, **TINY)
-    messages = [progress.message for progress in told if "out of memory" in progress.message]
-    assert messages == [
-        "out of memory: 2 rows at once instead of 4, 2 times a step",
-        "out of memory: 1 rows at once instead of 2, 4 times a step",
-    ]
-    losses, expected = steps_of(run.folder), steps_of(reference[0].folder)
-    assert losses[1] == pytest.approx(expected[1], rel=1e-3)
-    assert losses[8] == pytest.approx(expected[8], rel=0.05)  # the same rows in every step
-    assert run.facts["settings"]["batch_size"] == 4
-
-
-def test_out_of_memory_with_one_row_says_what_to_try(tmp_path, monkeypatch):
-    from woodshed.symbolic.learning.callbacks import Learner
-
-    def never(*args):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-
-    monkeypatch.setattr(Learner, "training_step", never)
-    with pytest.raises(InputError, match="single row of 64 ids; try a smaller --max-seq-len"):
-        train(ToyCorpus(), tmp_path, max_steps=2, **{**TINY, "batch_size": 1})
-
-
-def test_any_other_error_of_torch_keeps_its_traceback(tmp_path, monkeypatch):
-    from woodshed.symbolic.learning.callbacks import Learner
-
-    def bug(*args):
-        raise RuntimeError("shapes do not match")
-
-    monkeypatch.setattr(Learner, "training_step", bug)
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        train(ToyCorpus(), tmp_path, max_steps=2, **TINY)
-
-
-class Poisoned(ToyCorpus):
-    """Row 48 is noise the first `times` it is drawn; with one row to a step, the loss jumps at step 49."""
-
-    def __init__(self, times: float):
-        self.times = times
-
-    def training_rows(self, max_seq_len, seed=0):
-        corpus = self
-
-        class Rows(ToyRows):
-            def __getitem__(self, index):
-                row = super().__getitem__(index)
-                if index == 48 and corpus.times > 0:
-                    corpus.times -= 1
-                    noise = np.random.default_rng(0).integers(300, 600, self.length)
-                    row = {**row, "labels": noise}
-                return row
-
-        return Rows(24, max_seq_len, seed)
-
-
-@pytest.fixture
-def rates(monkeypatch):
-    """The rate in the optimizer itself, as each step finds it: (step, rate)."""
-    from woodshed.symbolic.learning.callbacks import Learner
-
-    seen, real = [], Learner.training_step
-
-    def spy(self, *args, **kwargs):
-        seen.append((self.state.global_step + 1, self.optimizer.param_groups[0]["lr"]))
-        return real(self, *args, **kwargs)
-
-    monkeypatch.setattr(Learner, "training_step", spy)
-    return seen
-
-
-ROLL = {**TINY, "batch_size": 1, "learning_rate": 2e-2, "max_steps": 60, "eval_steps": 40}
-
-
-def test_a_jump_in_loss_rolls_back_and_halves_the_rate(tmp_path, rates):
-    told = []
-    run = train(Poisoned(1), tmp_path, report=told.append, **ROLL)
-    assert events_of(run.folder) == ["rollback"]
-    assert any("back to step 40, on at learning rate 0.01" in progress.message for progress in told)
-    assert [step for step, _ in rates] == [*range(1, 50), *range(41, 61)]
-    assert rates[39][1] == rates[40][1] == pytest.approx(2e-2)
-    assert rates[49] == (41, pytest.approx(1e-2))
-    assert list(steps_of(run.folder)) == [*range(1, 61)]
-    assert steps_of(run.folder, "learning_rate")[41] == pytest.approx(1e-2)
-    assert steps_of(run.folder, "learning_rate")[40] == pytest.approx(2e-2)
-
-
-def test_a_loss_that_jumps_again_and_again_ends_with_advice(tmp_path, rates):
-    with pytest.raises(InputError, match=r"diverged 4 times: at step 49 .* try --learning-rate"):
-        train(Poisoned(math.inf), tmp_path, **ROLL)
-    assert events_of(tmp_path) == ["rollback"] * 3 + ["failed"]
-    assert [rate for step, rate in rates if step == 41] == pytest.approx([2e-2, 1e-2, 5e-3, 2.5e-3])
-
-
-def test_a_loss_that_is_not_a_number_never_reaches_the_weights(tmp_path, monkeypatch):
-    import torch
-
-    from woodshed.symbolic.learning.callbacks import Learner
-
-    real, broken = Learner.compute_loss, []
-
-    def breaks(self, *args, **kwargs):
-        loss = real(self, *args, **kwargs)
-        if self.state.global_step == 5 and not broken and isinstance(loss, torch.Tensor):
-            broken.append(True)
-            return loss * float("nan")
-        return loss
-
-    monkeypatch.setattr(Learner, "compute_loss", breaks)
-    run = train(ToyCorpus(), tmp_path, max_steps=8, eval_steps=4, **TINY)
-    assert events_of(run.folder) == ["rollback"] and broken
-    assert all(math.isfinite(loss) for loss in steps_of(run.folder).values())
-
-
-def test_a_restart_leaves_the_rest_of_the_log_and_what_happened(tmp_path):
-    lines = [{"step": step, "loss": 1.0} for step in range(1, 6)]
-    lines.insert(4, {"step": 5, "event": "rollback"})
-    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 6, "los')
-    rewind_log(tmp_path / "log.jsonl", 3)
-    assert read_log(tmp_path / "log.jsonl") == [*lines[:3], {"step": 5, "event": "rollback"}]
-
-
 # --- time and rate -----------------------------------------------------------------------------------------------
 
 
@@ -475,148 +244,16 @@ def test_threads_are_what_the_others_leave(monkeypatch):
     assert free_threads() == 1
 
 
-# --- settings ----------------------------------------------------------------------------------------------------
+# --- whose folder it is --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name, epochs, batch, rate", [("quick", 3, 8, 5e-4), ("balanced", 5, 4, 3e-4), ("best", 10, 2, 2e-4)]
-)
-def test_presets(name, epochs, batch, rate):
-    new = resolve(TrainSettings(preset=name, base=None))
-    assert (new.epochs, new.batch_size, new.learning_rate) == (epochs, batch, rate)
-    assert (new.adapter, new.lora_rank, new.lora_alpha, new.lora_dropout) == ("none", None, None, None)
-    tuned = resolve(TrainSettings(preset=name, base="some/base"))
-    assert (tuned.adapter, tuned.lora_rank, tuned.lora_alpha, tuned.lora_dropout) == ("lora", 8, 16, 0.1)
-    assert tuned.learning_rate == rate and (PRESETS / f"{name}.json").exists()
-
-
-def test_the_default_rate_goes_by_what_is_trained():
-    """An adapter over frozen weights learns with rates that would spoil all weights."""
-    new = resolve(TrainSettings(base=None)).learning_rate
-    lora, ia3, full = (resolve(TrainSettings(base="b", adapter=name)).learning_rate for name in ("lora", "ia3", "none"))
-    assert resolve(TrainSettings(base="b")).learning_rate == lora
-    assert ia3 > lora > full and lora > new
-    assert resolve(TrainSettings(base="b", adapter="ia3")).lora_rank is None
-    assert resolve(TrainSettings(base="b", preset="best", adapter="ia3")).learning_rate == 2e-4
-
-
-def test_flags_win_over_the_preset():
-    settings = resolve(TrainSettings(preset="best", batch_size=7, base="b", lora_rank=4))
-    assert (settings.batch_size, settings.epochs, settings.lora_rank, settings.lora_alpha) == (7, 10, 4, 8)
-    assert resolve(TrainSettings(base="b", adapter="none")).lora_rank is None
-    assert resolve(TrainSettings(base="b", lora_alpha=5.0)).lora_alpha == 5
-    assert resolve(TrainSettings(max_steps=3)).epochs is None
-    assert resolve(TrainSettings(max_minutes=3)).epochs is None
-
-
-def test_a_preset_of_ones_own(tmp_path):
-    path = tmp_path / "my.json"
-    path.write_text('{"epochs": 7, "max_seq_len": 512, "training_args": ["weight_decay=0.1"]}')
-    settings = resolve(TrainSettings(preset=str(path)))
-    assert (settings.epochs, settings.max_seq_len, settings.batch_size) == (7, 512, 4)
-    assert settings.training_args == ("weight_decay=0.1",)
-    path.write_text('{"epoch": 7}')
-    with pytest.raises(InputError, match="has no 'epoch'; did you mean epochs"):
-        resolve(TrainSettings(preset=str(path)))
-    for text in ("[1]", "{", "7"):
-        path.write_text(text)
-        with pytest.raises(InputError, match="choose from auto, balanced, best, "):
-            resolve(TrainSettings(preset=str(path)))
-    with pytest.raises(InputError, match="choose from auto, balanced, best, "):
-        resolve(TrainSettings(preset="quik"))
-
-
-@pytest.mark.parametrize(
-    "settings, message",
-    [
-        ({"batch_size": 0}, "--batch-size 0"),
-        ({"learning_rate": -1.0}, "--learning-rate -1.0"),
-        ({"max_minutes": math.nan}, "--max-minutes nan"),
-        ({"base": "b", "size": "25m"}, "--size is for a new model"),
-    ],
-)
-def test_values_that_cannot_work_name_their_flag(settings, message):
-    with pytest.raises(InputError, match=message):
-        resolve(TrainSettings(**settings))
-
-
-def test_a_tracker_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingExtra, match="wandb is not installed"):
-        check(resolve(TrainSettings(tracker="wandb")))
-
-
-def test_fields_are_json_or_name_value():
-    words = ('{"weight_decay": 0.1, "adam_beta2": 0.98}', "optim=adamw_torch", "bf16=false", "max_grad_norm=0.5")
-    expected = {"weight_decay": 0.1, "adam_beta2": 0.98, "optim": "adamw_torch", "bf16": False, "max_grad_norm": 0.5}
-    assert read_fields(words, None, "--training-args") == expected
-    for word in ("weight_decay", "[1]", "{", "7"):
-        with pytest.raises(InputError, match="neither a JSON object nor name=value"):
-            read_fields((word,), None, "--training-args")
-
-
-@pytest.mark.parametrize(
-    "field, word, message",
-    [
-        ("training_args", "weight_dcay=0.1", "TrainingArguments has no 'weight_dcay'; did you mean weight_decay"),
-        ("training_args", "learning_rate=0.1", "learning_rate: set it with --learning-rate"),
-        ("training_args", "optim=nonsense", "--training-args optim=nonsense"),
-        ("model_args", "hiden_size=2", "hiden_size"),
-    ],
-)
-def test_unknown_fields_are_refused_by_name(tmp_path, field, word, message):
-    with pytest.raises(InputError, match=message):
-        train(ToyCorpus(), tmp_path, max_steps=1, **{**TINY, field: (word,)})
-    assert not list(tmp_path.iterdir())  # nothing is left behind that would be in the way of the next try
-
-
-def test_training_and_lora_fields_arrive(reference, tmp_path, monkeypatch):
-    from woodshed.symbolic.learning import callbacks
-
-    made = []
-    monkeypatch.setattr(callbacks, "Learner", lambda **options: made.append(options) or 1 / 0)
-    settings = {**ADAPTER, "base": str(reference[0].folder), "training_args": ("weight_decay=0.1", "optim=adafactor")}
-    with pytest.raises(ZeroDivisionError):
-        train(ToyCorpus(), tmp_path, lora_rank=3, lora_args=('{"use_rslora": true}',), seed=5, **settings)
-    arguments, config = made[0]["args"], made[0]["model"].peft_config["default"]
-    assert (arguments.weight_decay, arguments.optim, arguments.seed) == (0.1, "adafactor", 5)
-    assert (config.r, config.use_rslora, config.lora_dropout) == (3, True, 0.1)
-
-
-# --- resuming with other settings --------------------------------------------------------------------------------
-
-SAVED = dataclasses.asdict(resolve(TrainSettings(size="25m", max_steps=100, batch_size=3)))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"seed": 1},
-        {"max_seq_len": 1024},
-        {"batch_size": 8},
-        {"size": "50m"},
-        {"model": "lstm"},
-        {"preset": "quick"},
-        {"gradient_accumulation": 2},
-        {"training_args": ("weight_decay=0.1",)},
-        {"base": "other"},
-        {"adapter": "none"},
-    ],
-)
-def test_what_would_change_the_losses_is_refused_by_name(change):
-    name = "batch_size" if "preset" in change else next(iter(change))
-    with pytest.raises(RunError, match=f"--{name.replace('_', '-')} was"):
-        resumed(TrainSettings(resume=True, **change), SAVED, Path("run"))
-
-
-def test_what_is_not_given_stays_as_it_was():
-    was = TrainSettings(**{**SAVED, "model_args": (), "lora_args": (), "training_args": ()})
-    assert resumed(TrainSettings(resume=True), json.loads(json.dumps(SAVED)), Path("run")) == was
-    longer = resumed(TrainSettings(resume=True, max_steps=200, learning_rate=1e-5), SAVED, Path("run"))
-    assert longer == dataclasses.replace(was, max_steps=200, learning_rate=1e-5)
-    by_time = resumed(TrainSettings(resume=True, max_minutes=5, threads=2), SAVED, Path("run"))
-    assert by_time == dataclasses.replace(was, max_steps=None, max_minutes=5, threads=2)
-    assert {field.name for field in dataclasses.fields(TrainSettings)} >= FREE
+def test_two_trainings_never_share_a_folder(tmp_path):
+    pytest.importorskip("fcntl")
+    with claimed(tmp_path), pytest.raises(RunError, match="another training is writing into it"):
+        train(ToyCorpus(), tmp_path, max_steps=1, **TINY)
+    with claimed(tmp_path):
+        pass
+    assert not any(tmp_path.iterdir())
 
 
 def test_another_corpus_is_refused(reference, tmp_path):

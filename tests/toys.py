@@ -1,10 +1,11 @@
-"""A corpus of toy sequences behind the interface of Corpus, and the smallest model that learns them."""
+"""A corpus of toy sequences behind the interface of Corpus, the smallest model that learns them, and what it logs."""
 
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from woodshed.log import read_log
 from woodshed.symbolic.tokenizers import make
 
 LENGTH = 64
@@ -21,6 +22,8 @@ TINY = {
     "learning_rate": 1e-2,
     "threads": 1,
 }
+ADAPTER = {name: TINY[name] for name in ("max_seq_len", "batch_size", "learning_rate", "threads")}  # over a base
+STEPS = 24  # of the fixture `reference`
 
 
 class ToyRows:
@@ -54,3 +57,13 @@ class ToyCorpus:
 
     def evaluation_rows(self, split, max_seq_len):
         return ToyEvaluation(self.validation, max_seq_len, 99)
+
+
+def steps_of(folder: Path, key: str = "loss") -> dict[int, float]:
+    """What the log of a run says of each step."""
+    return {line["step"]: line[key] for line in read_log(folder / "log.jsonl") if key in line}
+
+
+def events_of(folder: Path) -> list[str]:
+    """What happened in a run, in order."""
+    return [line["event"] for line in read_log(folder / "log.jsonl") if "event" in line]

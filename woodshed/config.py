@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,8 +53,13 @@ def continued(
     return dataclasses.replace(was, **now)
 
 
-def read_fields(words: tuple[str, ...], kind: type | None, flag: str) -> dict[str, Any]:
-    """JSON objects and name=value words as one dict; names that are no fields of `kind` are refused."""
+def read_fields(
+    words: tuple[str, ...], kind: type | None, flag: str, own: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """JSON objects and name=value words as one dict.
+
+    An InputError refuses names that are no fields of `kind`, and those that are set with a flag of their `own`.
+    """
     values: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")
@@ -64,6 +69,8 @@ def read_fields(words: tuple[str, ...], kind: type | None, flag: str) -> dict[st
             raise InputError(f"{flag} {word}: neither a JSON object nor name=value ({error})") from None
     if kind is not None:
         refuse_unknown(values, kind, flag)
+    for name in values.keys() & (own or {}).keys():
+        raise InputError(f"{flag} {name}: set it with {own[name]}")
     return values
 
 

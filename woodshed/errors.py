@@ -7,7 +7,8 @@
     |- RunError       not a run, or made by something else (the path, what differs)
     `- MissingExtra   an optional package is not installed (the pip line)
 
-The command line prints one line and exits 1. Anything else that is raised is a bug and keeps its traceback.
+The command line prints one line and exits 1, for a path that the system refuses as well. Anything else that is raised
+is a bug and keeps its traceback.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -13,9 +14,20 @@ from .errors import FileError
 
 
 def write_file(path: str | Path, data: bytes | str) -> None:
-    """Write bytes, or text as UTF-8: under a temporary name first, then renamed. Raises FileError."""
+    """Write bytes, or text as UTF-8: under a temporary name first, then renamed. Raises FileError.
+
+    What UTF-8 cannot hold (bytes of a file's name that are no text) is escaped as JSON does it: \\udcff.
+    """
     with replacing(path) as temporary:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        temporary.write_bytes(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
+
+
+def read_object(path: str | Path) -> dict:
+    """The JSON object in a file. Raises OSError for a file that cannot be read, ValueError for any other content."""
+    found = json.loads(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"a {type(found).__name__}, not a JSON object")
+    return found
 
 
 @contextmanager
@@ -43,6 +55,8 @@ def writing(path: str | Path) -> Iterator[None]:
 @contextmanager
 def new_folder(path: Path) -> Iterator[None]:
     """A folder and those above it, made where they are not; those made are gone again if nothing comes into them."""
+    if path.is_file():
+        raise FileError(path, "a file, not a folder; choose another folder")
     made = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)

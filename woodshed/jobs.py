@@ -21,7 +21,7 @@ except ImportError:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Nobody else trains into the folder meanwhile; a kill lets it go. (Windows has no lock on folders.)"""
+    """Nobody else trains into the folder meanwhile; a kill lets it go. (Windows and NFS lock no folders.)"""
     if fcntl is None:
         yield
         return
@@ -32,6 +32,8 @@ def claimed(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             remedy = "wait for its end, or choose another --out"
             raise RunError(folder, f"another training is writing into it; {remedy}") from None
+        except OSError:  # NFS
+            pass
         yield
     finally:
         os.close(handle)

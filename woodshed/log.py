@@ -11,6 +11,7 @@ from .files import replacing, write_file, writing
 
 
 def append_log(path: Path, line: dict) -> None:
+    """Add a line. Raises FileError where the disk refuses."""
     with writing(path), open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 

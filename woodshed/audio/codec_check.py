@@ -91,6 +91,8 @@ def check_codec(
     if out.is_file() or (out.exists() and any(out.iterdir())):
         raise InputError(f"--out {out} is there already; choose a new folder")
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec
+    if settings.griffin_lim and codec.kind != "own":
+        raise InputError(f"--griffin-lim: a codec of kind {codec.kind} has no spectra without phases; leave it out")
     places = _places(folder, settings)
     checked = []
     for number, (stretch, start) in enumerate(places):
@@ -123,8 +125,6 @@ def _excerpt(codec: Codec, stretch: Stretch, start: float, settings: CheckSettin
     drawn = np.random.default_rng(settings.seed).standard_normal(latents.shape).astype(np.float32)
     sounds = {"round trip": codec.decode(latents), "noise on latents": codec.decode(latents + NOISE * drawn)}
     if settings.griffin_lim:
-        if codec.kind != "own":
-            raise InputError(f"--griffin-lim: a codec of kind {codec.kind} has no spectra without phases; leave it out")
         sounds["griffin-lim"] = codec.decode(latents, phase="griffin-lim")
     sounds = {name: Audio(sound.samples[: len(source.samples)], codec.sample_rate) for name, sound in sounds.items()}
     played = notes_of(stretch.path)

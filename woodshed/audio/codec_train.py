@@ -3,7 +3,8 @@
     train_codec("recordings", "my-codec", max_minutes=20) -> Codec
 
 OUT/codec.json and model.safetensors are the codec, from the first save on; log.jsonl and loss.png its progress;
-checkpoint-STEP/ (two of them) what a training needs to go on exactly where it stopped, private to this machine.
+checkpoint-STEP/ (two of them) what a training needs to go on exactly where it stopped, and heard.json how loud and long
+the recordings are; both private to this machine.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from torch import Tensor
 from .. import menu
 from ..config import continued, given, updated
 from ..errors import FileError, InputError, RunError
-from ..files import new_folder, write_file
+from ..files import new_folder, read_object, write_file
 from ..jobs import claimed, free_threads, stop_on_signals, threads
 from ..log import append_log, draw_loss, rewind_log
 from . import codecs
 from .codecs import Codec
 from .codecs._settings import FREE, LIMITS, MINUTES, CodecSettings, check
 from .crops import Crops, find, split
+from .wave import Listener
 
-SETTINGS, LOG = "settings.json", "log.jsonl"
+SETTINGS, LOG, HEARD = "settings.json", "log.jsonl", "heard.json"
 WARM_UP, FALLING = 30, 0.4  # steps; part of the run in which the rate falls to 0
 CLIP = 0.5  # norm of the gradient
 FIRST, LONG = 48, 6.0  # crops that the linear part and the spread of the latents come from, and their seconds
@@ -126,7 +128,7 @@ def _settled(settings: CodecSettings, out: Path) -> CodecSettings:
 
 def _resumed(asked: CodecSettings, out: Path) -> CodecSettings:
     try:
-        saved = CodecSettings(**json.loads((out / SETTINGS).read_text(encoding="utf-8"))["settings"])
+        saved = CodecSettings(**read_object(out / SETTINGS)["settings"])
     except (OSError, ValueError, TypeError, KeyError):
         raise RunError(out, f"it holds no codec in training ({SETTINGS}); train it anew without --resume") from None
     asked = continued(saved, given(asked), out, free=FREE, limits=LIMITS, thing="codec")
@@ -136,15 +138,17 @@ def _resumed(asked: CodecSettings, out: Path) -> CodecSettings:
 def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:
     """Everything that is needed before the first step."""
     say = lambda message: report(Progress(message=message))  # noqa: E731
-    found = find(folder, shortest=settings.seconds, say=say)
-    train, held = split(found, shortest=settings.seconds, seed=settings.seed)
     codec = menu.load(codecs.__name__, settings.kind, "codec").begin(settings)
-    codec.about = {"folder": folder.name, "recordings": len(train)}
+    if codec.network is not None:
+        codec.network.to(_device(settings.device))
+    listener = Listener(folder, out / HEARD)
+    found = find(folder, shortest=settings.seconds, hear=listener.listen, say=say)
+    listener.save()
+    train, held = split(found, shortest=settings.seconds, seed=settings.seed)
+    codec.about = {"folder": folder.absolute().name, "recordings": len(train)}
     samples = max(1, round(settings.seconds * codec.sample_rate / codec.hop_length)) * codec.hop_length
     how = {"samples": samples, "sample_rate": codec.sample_rate, "channels": codec.channels, "seed": settings.seed}
     job = _Job(out, settings, codec, Crops(train, **how), Crops(held, **how), report)
-    if codec.network is not None:
-        codec.network.to(_device(settings.device))
     known = codecs.fingerprint(*(f"{one.path.name} {one.seconds:.2f}\n" for one in found))
     if settings.resume:
         _refuse_other_recordings(out, known)
@@ -160,7 +164,7 @@ def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:
 
 
 def _refuse_other_recordings(out: Path, known: str) -> None:
-    if json.loads((out / SETTINGS).read_text(encoding="utf-8"))["recordings"] != known:
+    if read_object(out / SETTINGS).get("recordings") != known:
         reason = "the recordings in the folder are not those it has learned from"
         raise RunError(out, f"{reason}; give the folder as it was, or train another codec with this one as --base")
 
@@ -284,7 +288,7 @@ def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
         return
     folder = found[-1]
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state = read_object(folder / "state.json")
         job.codec.network.load_state_dict(load_file(folder / "network.safetensors"))
         tensors = load_file(folder / "optimizer.safetensors")
     except (OSError, ValueError, RuntimeError) as error:

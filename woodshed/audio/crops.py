@@ -5,6 +5,7 @@ Every crop is a function of seed and number alone, so that a training that goes 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from ..errors import EmptyCorpus, FileError
 from .codecs import gain
-from .wave import Audio, audio_files, listen, read_audio
+from .wave import Audio, Heard, audio_files, listen, read_audio
 
 POOL, FRESH = 24, 4  # stretches in memory; steps after which the oldest makes room for a new one
 STRETCH = 20.0  # seconds
@@ -34,16 +35,22 @@ class Stretch:
         return self.end - self.start
 
     def read(self, start: float, seconds: float, *, sample_rate: int, channels: int) -> Audio:
-        """So many seconds from `start` on, counted from the beginning of the stretch; silence after the recording."""
-        seconds = min(seconds, self.seconds)
+        """So many seconds from `start` on, counted from the beginning of the stretch; fewer where the stretch ends."""
+        seconds = min(seconds, self.seconds - start)
         audio = read_audio(
             self.path, sample_rate=sample_rate, channels=channels, start=self.start + start, seconds=seconds
         )
         return Audio(audio.samples * np.float32(self.gain), sample_rate)
 
 
-def find(folder: str | Path, *, shortest: float, say=lambda message: None) -> list[Stretch]:
-    """The usable recordings of a folder, whole.
+def find(
+    folder: str | Path,
+    *,
+    shortest: float,
+    hear: Callable[[Path], Heard] = listen,
+    say: Callable[[str], None] = lambda message: None,
+) -> list[Stretch]:
+    """The usable recordings of a folder, whole; `hear` listens to them.
 
     `say` is called with a line for each that is left out: unreadable, silent, or less than `shortest` seconds. Raises
     EmptyCorpus where nothing is left.
@@ -51,7 +58,7 @@ def find(folder: str | Path, *, shortest: float, say=lambda message: None) -> li
     found, left_out = [], []
     for path in audio_files(folder):
         try:
-            heard = listen(path)
+            heard = hear(path)
         except FileError as error:
             left_out.append(str(error))
             continue

@@ -9,18 +9,20 @@ libsndfile reads and writes wav, flac, ogg, opus and mp3; m4a and other files go
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from ..errors import FileError, InputError, MissingExtra
-from ..files import replacing
+from ..files import read_object, replacing, write_file
 from ..loudness import levelled, loudness
 
 try:
@@ -34,6 +36,7 @@ BY_FFMPEG = (".m4a", ".aac", ".wma", ".mp4")
 WRITTEN = (".wav", ".flac", ".ogg", ".mp3")
 WRITE_FRAMES = 1 << 16
 BLOCK = 30.0  # seconds of a long file that are in memory at once
+DIGEST = 16  # hexadecimal digits
 NO_SOUND = "it holds no sound (0 seconds); record it again, or leave it out"
 
 
@@ -177,6 +180,68 @@ def loudness_of(path: str | Path) -> float:
     return listen(path).loudness
 
 
+def digest_of(path: str | Path) -> str:
+    """Sixteen hexadecimal digits over the bytes of a file. Raises FileError."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    except OSError as error:
+        raise FileError(path, f"cannot be read: {error.strerror or error}") from None
+    return digest.hexdigest()[:DIGEST]
+
+
+class Listener:
+    """Listens to the recordings of a folder, to each only once: what it heard is kept in a JSON file elsewhere.
+
+        listener = Listener("recordings", "my-run/heard.json")
+        listener.listen(path), listener.digest(path)       as listen() and digest_of(), or as it was when last heard
+        listener.save()
+
+    A recording is heard again where its size or the time of its last change is another. A file that is not whole is
+    begun anew; recordings that cannot be read are not in it.
+    """
+
+    def __init__(self, folder: str | Path, file: str | Path):
+        self.folder, self.file = Path(folder), Path(file)
+        self.known, self.learned = _read_known(self.file), False  # whether there is more than in the file
+
+    def listen(self, path: Path) -> Heard:
+        known = self._known(path)
+        if known.heard is None:
+            known.heard, self.learned = listen(path), True
+        return known.heard
+
+    def digest(self, path: Path) -> str:
+        known = self._known(path)
+        if not known.digest:
+            known.digest, self.learned = digest_of(path), True
+        return known.digest
+
+    def save(self) -> None:
+        """Write the file where there is something new. Raises FileError."""
+        if not self.learned:
+            return
+        known = {name: asdict(one) for name, one in self.known.items() if one.heard}
+        for one in known.values():
+            if not np.isfinite(one["heard"]["loudness"]):
+                one["heard"]["loudness"] = None  # JSON has no infinity
+        write_file(self.file, json.dumps(known, indent=1) + "\n")
+
+    def _known(self, path: Path) -> _Known:
+        """What is known of a recording as it is now: nothing yet where it is new, or changed."""
+        name = path.relative_to(self.folder).as_posix()
+        try:
+            facts = path.stat()
+        except OSError as error:
+            raise FileError(path, f"cannot be read: {error.strerror or error}") from None
+        now, known = (facts.st_size, facts.st_mtime_ns), self.known.get(name)
+        if known is None or (known.size, known.changed) != now:
+            known = self.known[name] = _Known(*now)
+        return known
+
+
 def write_audio(path: str | Path, audio: Audio) -> None:
     """Write wav (16 bit), flac, ogg or mp3, by the suffix: whole or not at all. Samples beyond full scale are clipped.
 
@@ -196,6 +261,27 @@ def write_audio(path: str | Path, audio: Audio) -> None:
 
 
 # --- reading ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Known:
+    """What a Listener knows of a recording, as long as these are its size in bytes and its last change in ns."""
+
+    size: int
+    changed: int
+    heard: Heard | None = None
+    digest: str = ""
+
+
+def _read_known(file: Path) -> dict[str, _Known]:
+    try:
+        return {name: _Known(**one | {"heard": _heard(**one["heard"])}) for name, one in read_object(file).items()}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _heard(*, loudness: float | None, **facts) -> Heard:
+    return Heard(**facts, loudness=-np.inf if loudness is None else loudness)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ A folder with VERBS of its own is a verb with verbs: `woodshed audio scan` is au
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
 
@@ -35,9 +36,9 @@ VERBS = {
 def main(arguments: list[str] | None = None) -> None:
     """Run one command. What the user can put right is one line on stderr and exit status 1."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if sys.platform == "win32":
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(encoding="utf-8", errors="replace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # the name of a file may hold what no screen can show
+            stream.reconfigure(encoding="utf-8" if sys.platform == "win32" else None, errors="backslashreplace")
     try:
         _dispatch(arguments)
         sys.stdout.flush()
@@ -46,6 +47,11 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
     except BrokenPipeError:  # woodshed ... | head: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # a path that the system refuses: no permission, too long a name
+        if error.filename is None:
+            raise
+        print(f"woodshed: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("woodshed: stopped", file=sys.stderr)

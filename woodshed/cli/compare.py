@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ..files import write_file
 from ..symbolic.judging.compare import CompareSettings, compare
 from ..symbolic.judging.compare_page import render, save, to_json
-from .terminal import JsonFile, bar, console, refuse_json
+from .terminal import CorpusPath, JsonFile, bar, console, refuse_json
 
 
-def command(corpus: Positional[Path], out: Path, settings: CompareSettings, json_file: JsonFile = None):
+def command(corpus: CorpusPath, out: Path, settings: CompareSettings, json_file: JsonFile = None):
     """Train models alike and set them side by side; or compare finished runs. After Ctrl-C the same command goes on.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from ..errors import MissingExtra
+from ..errors import InputError, MissingExtra
 from ..files import free_folder
 from ..symbolic.data.inspect import inspect, render
 from ..symbolic.data.prepare import PrepareSettings, corpus_lines, prepare
@@ -32,6 +32,9 @@ def command(out: Path = Path("demo"), pieces: int = 48, minutes: float = 1.0, ta
         takes: how many takes to play
         seed: the first take's seed
     """
+    for name, value in {"pieces": pieces, "minutes": minutes, "takes": takes}.items():
+        if not value > 0:
+            raise InputError(f"--{name} {value}: give more than 0")
     found = []
     with bar("unpacking chorales") as progress:
         for number, chorale in enumerate(islice(chorales(), pieces), start=1):
@@ -62,7 +65,7 @@ def chorales() -> Iterator[tuple[str, Score]]:
             continue
         stream = corpus.parse(path)
         if [part.partName.lower() for part in stream.parts if part.partName] == list(VOICES):
-            yield path.name.split(".")[0] + "-" + path.name.split(".")[1], chorale(stream)
+            yield "-".join(path.name.split(".")[:2]), chorale(stream)
 
 
 def chorale(stream) -> Score:

@@ -1,13 +1,10 @@
 """woodshed demo-page"""
 
-from pathlib import Path
-
-from tyro.conf import Positional
-
 from ..studio.demo_page import serve
+from .terminal import RunPath
 
 
-def command(run: Positional[Path], port: int = 7860, host: str = "127.0.0.1", auth: str | None = None):
+def command(run: RunPath, port: int = 7860, host: str = "127.0.0.1", auth: str | None = None):
     """Play from a page in the browser: chords in, takes to hear, see and download out.
 
     Args:

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ..symbolic.judging.doctor import DoctorSettings, diagnose, lines
-from .terminal import JsonFile, bar, console, refuse_json, write_json
+from .terminal import JsonFile, RunPath, bar, console, refuse_json, write_json
 
 
-def command(run: Positional[Path], settings: DoctorSettings, corpus: Path | None = None, json_file: JsonFile = None):
+def command(run: RunPath, settings: DoctorSettings, corpus: Path | None = None, json_file: JsonFile = None):
     """Say what is wrong with a run, and which flag puts it right.
 
     Args:

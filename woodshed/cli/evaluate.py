@@ -2,19 +2,17 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
-from ..files import write_file
+from ..files import new_folder, write_file
 from ..symbolic.judging.evaluate import evaluate
 from ..symbolic.judging.evaluate_page import render, save, to_json
 from ..symbolic.playing.excerpts import EvaluateSettings
 from ..symbolic.run import open_run
-from .terminal import JsonFile, bar, console, refuse_json
+from .terminal import CorpusPath, JsonFile, RunPath, bar, console, refuse_json
 
 
 def command(
-    run: Positional[Path],
-    corpus: Positional[Path],
+    run: RunPath,
+    corpus: CorpusPath,
     settings: EvaluateSettings,
     out: Path | None = None,
     json_file: JsonFile = None,
@@ -31,10 +29,12 @@ def command(
     """
     refuse_json(json_file)
     opened = open_run(run, settings.checkpoint)
-    with bar("evaluating") as progress:
-        found = evaluate(opened, corpus, settings, progress=progress)
-    console().print(render(found))
-    folder = save(found, out or opened.place / "evaluations")
+    parent = out or opened.place / "evaluations"
+    with new_folder(parent):
+        with bar("evaluating") as progress:
+            found = evaluate(opened, corpus, settings, progress=progress)
+        console().print(render(found))
+        folder = save(found, parent)
     if json_file:
         write_file(json_file, to_json(found))
     print(folder / "index.html")

@@ -1,40 +1,49 @@
 """woodshed generate"""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ..files import free_folder, new_folder
+from ..symbolic.music.soundfont import check_soundfont
 from ..symbolic.playing.generate import generate
-from ..symbolic.playing.settings import ComposeSettings
+from ..symbolic.playing.settings import ComposeSettings, TakeSettings
 from ..symbolic.playing.takes import Take, save_takes
 from ..symbolic.run import open_run
-from .terminal import bar
+from .terminal import RunPath, bar
 
 
-def command(run: Positional[Path], settings: ComposeSettings, out: Path | None = None, soundfont: Path | None = None):
+@dataclass(frozen=True)
+class TakeFiles:
+    """Where takes go, and what plays them."""
+
+    out: Path | None = None
+    """Where the takes go, in a folder with the next free number; by default RUN/takes (of a base model: its name/takes,
+    where you are)."""
+    soundfont: Path | None = None
+    """A .sf2 or .sf3 that plays the .wav; by default our own piano."""
+
+
+def command(run: RunPath, settings: ComposeSettings, files: TakeFiles):
     """Play new music, over your chords or free.
 
     Args:
         run: a run made by woodshed train, or a base model (piano, piano-played)
         settings: what to play
-        out: where the takes go, in a folder with the next free number; by default RUN/takes (of a base model: its
-            name/takes, where you are)
-        soundfont: a .sf2 or .sf3 that plays the .wav; by default our own piano
+        files: where the takes go, and what plays them
     """
-    generate_with_bar(run, settings, out, soundfont)
+    generate_with_bar(run, settings, files)
 
 
-def generate_with_bar(
-    run: Path, settings: ComposeSettings, out: Path | None = None, soundfont: Path | None = None, **more
-) -> Path:
+def generate_with_bar(run: Path, settings: TakeSettings, files: TakeFiles = TakeFiles(), **more) -> Path:
     """generate() with a progress bar; writes the takes, prints a line on each, and answers their folder.
 
     `more` are keywords of generate().
     """
     opened = open_run(run, settings.checkpoint)
-    parent = out or opened.place / "takes"
+    if files.soundfont:
+        check_soundfont(files.soundfont)
+    parent = files.out or opened.place / "takes"
     with new_folder(parent):
         folder = free_folder(parent)
         try:
@@ -44,7 +53,7 @@ def generate_with_bar(
                 print("\n".join(["chords:", *chart_lines(takes[0].chart)]))
             for remark in dict.fromkeys(remark for take in takes for remark in take.remarks):
                 print(remark)
-            for take, paths in save_takes(takes, folder, soundfont):
+            for take, paths in save_takes(takes, folder, files.soundfont):
                 print("\n".join(take_lines(take, paths[0])))
         finally:
             if not any(folder.iterdir()):

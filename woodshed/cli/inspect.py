@@ -1,14 +1,10 @@
 """woodshed inspect"""
 
-from pathlib import Path
-
-from tyro.conf import Positional
-
 from ..symbolic.data.inspect import InspectSettings, inspect, render
-from .terminal import JsonFile, bar, console, refuse_json, write_json
+from .terminal import FolderPath, JsonFile, bar, console, refuse_json, write_json
 
 
-def command(folder: Positional[Path], settings: InspectSettings, json_file: JsonFile = None):
+def command(folder: FolderPath, settings: InspectSettings, json_file: JsonFile = None):
     """Look at a folder of MIDI before training.
 
     Args:

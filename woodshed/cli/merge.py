@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ..symbolic.learning.merge import merge
+from .terminal import RunPath
 
 
-def command(run: Positional[Path], out: Path):
+def command(run: RunPath, out: Path):
     """Make an adapter and its base one: a run that can be given away alone.
 
     Args:

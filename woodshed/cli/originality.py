@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ..errors import InputError, RunError
 from ..symbolic import bases
 from ..symbolic.data.corpus import Corpus, find_corpus, open_corpus
@@ -11,10 +9,10 @@ from ..symbolic.data.originality import originality_index
 from ..symbolic.music.midi import midi_files, read_midi
 from ..symbolic.music.parts import assign_parts
 from ..symbolic.run import FACTS, read_facts
-from .terminal import JsonFile, bar, refuse_json, write_json
+from .terminal import CorpusPath, FilePaths, JsonFile, bar, refuse_json, write_json
 
 
-def command(where: Positional[Path], files: Positional[tuple[Path, ...]], json_file: JsonFile = None):
+def command(where: CorpusPath, files: FilePaths, json_file: JsonFile = None):
     """How original is it: the longest stretch of each file that stands in a training piece, in whatever key and tempo.
 
     Args:

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ..symbolic.data.prepare import PrepareSettings, corpus_lines, prepare
-from .terminal import bar
+from .terminal import FolderPath, bar
 
 
-def command(folder: Positional[Path], out: Path, settings: PrepareSettings):
+def command(folder: FolderPath, out: Path, settings: PrepareSettings):
     """Make a corpus of a folder of MIDI.
 
     Args:

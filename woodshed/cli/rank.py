@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ..symbolic.data.originality import originality_index
 from ..symbolic.playing.rank import critic_of, rank
 from ..symbolic.run import open_run
-from .terminal import JsonFile, bar, refuse_json, write_json
+from .terminal import FolderPath, JsonFile, RunPath, bar, refuse_json, write_json
 
 
 def command(
-    run: Positional[Path],
-    folder: Positional[Path],
+    run: RunPath,
+    folder: FolderPath,
     corpus: Path | None = None,
     keep: int | None = None,
     checkpoint: int | None = None,

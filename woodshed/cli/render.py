@@ -1,8 +1,7 @@
 """woodshed render"""
 
+from collections import Counter
 from pathlib import Path
-
-from tyro.conf import Positional
 
 from ..errors import FileError, InputError
 from ..files import new_folder
@@ -10,11 +9,11 @@ from ..symbolic.music.midi import midi_files, read_midi
 from ..symbolic.music.render import CEILING, LUFS, render
 from ..symbolic.music.score import Score
 from ..symbolic.music.sound import write_wav
-from .terminal import bar
+from .terminal import FilePaths, bar
 
 
 def command(
-    files: Positional[tuple[Path, ...]],
+    files: FilePaths,
     out: Path | None = None,
     soundfont: Path | None = None,
     picture: Path | None = None,
@@ -59,11 +58,11 @@ def _targets(paths: list[Path], out: Path | None, *, suffix: str, several: bool)
         targets = [out]
     else:
         raise InputError(f"{out}: give the name of a {suffix} file")
-    for number, target in enumerate(targets):
+    for target, count in Counter(targets).items():
         if target.exists():
             raise FileError(target, "it exists already; choose another name with --out or --picture")
-        if target in targets[:number]:
-            raise InputError(f"two files are called {target.stem}; render them one by one")
+        if count > 1:
+            raise InputError(f"{count} files are called {target.stem}; render them one by one")
     return targets
 
 

@@ -9,14 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from tyro.conf import Positional, arg
 
 from ..errors import InputError
 from ..files import write_file
 
-JsonFile = Annotated[Path | None, tyro.conf.arg(name="json")]
+# Arguments by the names that the help has for them.
+RunPath = Annotated[Positional[Path], arg(metavar="RUN")]
+CorpusPath = Annotated[Positional[Path], arg(metavar="CORPUS")]
+FolderPath = Annotated[Positional[Path], arg(metavar="FOLDER")]
+FilePath = Annotated[Positional[Path], arg(metavar="FILE")]
+FilePaths = Annotated[Positional[tuple[Path, ...]], arg(metavar="FILES")]
+JsonFile = Annotated[Path | None, arg(name="json")]
 
 
 def console() -> Console:
@@ -29,14 +35,14 @@ def bar(about: str) -> Iterator[Callable]:
     """A progress bar on stderr: call it with a share (0 to 1) and a text; `say` prints a line above it."""
     errors = Console(stderr=True, highlight=False)
     columns = [TextColumn(about), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn()]
-    quiet = not errors.is_terminal
-    with Progress(*columns, TextColumn("{task.fields[text]}"), console=errors, transient=True, disable=quiet) as bars:
+    columns += [TextColumn("{task.fields[text]}", markup=False)]
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bars:
         task = bars.add_task(about, total=1.0, text="")
 
         def progress(share: float, text: str = "") -> None:
             bars.update(task, completed=share, text=text)
 
-        progress.say = partial(errors.print, soft_wrap=True)
+        progress.say = partial(errors.print, soft_wrap=True, markup=False)
         yield progress
 
 

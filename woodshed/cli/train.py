@@ -3,15 +3,13 @@
 import sys
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ..symbolic.data.corpus import open_corpus
 from ..symbolic.data.prepare import changes_line
 from ..symbolic.learning.settings import TrainSettings
-from .terminal import bar, clock
+from .terminal import CorpusPath, bar, clock
 
 
-def command(corpus: Positional[Path], out: Path, settings: TrainSettings):
+def command(corpus: CorpusPath, out: Path, settings: TrainSettings):
     """Teach a model: a corpus in, a run out. Ctrl-C saves; --resume goes on.
 
     Args:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from .. import menu
 from ..errors import RunError
-from ..files import replacing, write_file, writing
+from ..files import read_object, replacing, write_file, writing
 from . import bases
 from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
 
@@ -95,10 +95,10 @@ def open_run(folder: str | Path, checkpoint: int | None = None) -> Run:
 def read_facts(folder: Path) -> dict:
     """run.json, or a RunError."""
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        facts = read_object(folder / FACTS)
     except (OSError, ValueError) as error:
         raise RunError(folder, f"not a run: {FACTS} cannot be read ({error}); make one with woodshed train") from None
-    if not isinstance(facts, dict) or not facts.keys() >= KNOWN:
+    if not facts.keys() >= KNOWN:
         raise RunError(folder, f"not a run: {FACTS} does not hold {', '.join(sorted(KNOWN))}")
     return facts
 
@@ -108,7 +108,7 @@ def checkpoints(folder: Path) -> dict[int, Path]:
     found = {}
     for path in folder.glob("checkpoint-*"):
         try:
-            found[json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]] = path
+            found[read_object(path / "trainer_state.json")["global_step"]] = path
         except (OSError, ValueError, KeyError):
             continue
     return dict(sorted(found.items()))
@@ -154,7 +154,10 @@ def weights_digest(folder: Path) -> str:
 
 
 def load_model(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
-    """A whole model from a local folder of the Hugging Face layout, float32, in eval mode."""
+    """A whole model from a local folder of the Hugging Face layout, float32, in eval mode.
+
+    Raises RunError for a model that cannot be loaded, or of which tensors are missing or have another shape.
+    """
     import torch
 
     from .models._attention import attention_for
@@ -162,9 +165,15 @@ def load_model(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
     try:
         kind = _model_class(folder)
         with quiet():
-            model = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
+            asked = {"use_safetensors": True, "local_files_only": True, "dtype": torch.float32}
+            # transformers would fill up what is not there at random, with a mere warning
+            asked |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+            model, told = kind.from_pretrained(folder, **asked)
     except (OSError, ValueError, KeyError) as error:
         raise RunError(folder, f"its model cannot be loaded ({str(error).splitlines()[0]})") from None
+    if lacking := sorted({*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])}):
+        more = f" (and {len(lacking) - 1} more)" * (len(lacking) > 1)
+        raise RunError(folder, f"of its weights {lacking[0]}{more} is missing or has another shape; copy it again")
     if model._supports_sdpa:
         model.set_attn_implementation(attention_for(device))
     # PEFT would look this name up on the Hub at every save
@@ -253,7 +262,7 @@ def longest(base: Path) -> int | None:
 
 def _config(folder: Path) -> dict:
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return read_object(folder / "config.json")
     except (OSError, ValueError) as error:
         raise RunError(folder, f"its config.json cannot be read ({error}); copy it again") from None
 
@@ -273,6 +282,7 @@ def load_base(base: Path, tokenizer: Tokenizer, *, device: str = "cpu") -> PreTr
 
 
 def write_facts(folder: Path, facts: dict) -> None:
+    """Write run.json. Raises FileError where the disk refuses."""
     write_file(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
 
 
@@ -288,7 +298,7 @@ def publish(folder: Path, checkpoint: Path, facts: dict, config) -> Run:
         with replacing(folder / file.name) as temporary:
             shutil.copyfile(file, temporary)
     if (checkpoint / ADAPTER).exists():
-        adapter = json.loads((checkpoint / ADAPTER).read_text(encoding="utf-8"))
+        adapter = read_object(checkpoint / ADAPTER)
         write_file(folder / ADAPTER, json.dumps(adapter | {"base_model_name_or_path": facts["base"]}, indent=1))
     write_file(folder / "README.md", _card(facts))
     write_facts(folder, facts)

@@ -11,13 +11,12 @@ with its weights and with the factor (alpha / rank) that its own training multip
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ...errors import RunError
-from .layouts import Adapter
+from .layouts import Adapter, ranks_for_peft
 
 if TYPE_CHECKING:
     import torch
@@ -148,19 +147,7 @@ def _config(adapter: Adapter):
 
     if adapter.kind == "lokr":
         return LoKrConfig(r=1, alpha=1, target_modules=list(adapter.modules), inference_mode=True)
-    ranks = {module: parts["A"].shape[0] for module, parts in adapter.modules.items()}
-    alphas = {module: adapter.scaling[module] * rank for module, rank in ranks.items()}
-    rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
-    return LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        rank_pattern={module: own for module, own in ranks.items() if own != rank},
-        alpha_pattern={module: own for module, own in alphas.items() if own != alpha},
-        target_modules=list(adapter.modules),
-        use_dora=adapter.kind == "dora",
-        init_lora_weights=False,
-        inference_mode=True,
-    )
+    return LoraConfig(**ranks_for_peft(adapter), init_lora_weights=False, inference_mode=True)
 
 
 def _fill_lora(layer, name: str, parts: dict[str, torch.Tensor], scaling: float) -> None:

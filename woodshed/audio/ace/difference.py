@@ -22,7 +22,7 @@ from .layouts import Adapter
 INAUDIBLE_DB, INAUDIBLE_LU = 1.0, 0.5
 FAINT = 0.01  # change of the weights
 RANGE = 60.0  # dB below the loudest that are compared
-RATE, HOP, BANDS = 22050, 512, 64
+RATE, FFT, HOP, BANDS = 22050, 2048, 512, 64
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,11 @@ def spectral_distance(one: Audio, other: Audio) -> float:
 
 
 def _decibels(audio: Audio) -> np.ndarray:
+    """A mel spectrum in dB, (BANDS, frames)."""
     librosa = load_librosa()
     sound = audio.with_channels(1).resampled(RATE).samples[:, 0]
-    sound = np.pad(sound, (0, max(0, 2048 - len(sound))))
-    mel = librosa.feature.melspectrogram(y=sound, sr=RATE, n_fft=2048, hop_length=HOP, n_mels=BANDS)
+    sound = np.pad(sound, (0, max(0, FFT - len(sound))))
+    mel = librosa.feature.melspectrogram(y=sound, sr=RATE, n_fft=FFT, hop_length=HOP, n_mels=BANDS)
     return 10 * np.log10(mel + 1e-10)
 
 

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 from ... import __version__
@@ -96,8 +97,8 @@ def estimate(
     tensors = tensors if isinstance(tensors, Tensors) else open_tensors(tensors)
     base = find_base(base, tensors)
     tensors = open_tensors(tensors.folder, fingerprint(base, ENCODERS))
-    weights, gradients, count, settled = _measured(tensors, base, settings, report or (lambda share, text: None))
-    found = Estimate(ranked(gradients, weights, settings), count, settled)
+    directions, sensitivity, count, settled = _measured(tensors, base, settings, report or (lambda share, text: None))
+    found = Estimate(ranked(sensitivity, directions, settings), count, settled)
     kept = {module.name: module.rank for module in found.modules if module.rank}
     facts = {"woodshed": __version__, "base_fingerprint": fingerprint(base), "settings": asdict(settings)}
     facts |= {"tensors": seen_from(out.parent, tensors.folder), "batches": count, "settled": settled}
@@ -114,7 +115,7 @@ def ranked(sensitivity: dict[str, float], directions: dict[str, float], settings
     for kind in ("self_attn", "cross_attn", "mlp"):
         alike = [name for name in order if f".{kind}." in name]
         kept |= set(alike[: math.ceil(LEAST_OF_KIND * len(alike))])
-    middle = [_median([values[name] for name in kept]) for values in (sensitivity, directions)]
+    middle = [median([values[name] for name in kept]) for values in (sensitivity, directions)]
     step = max(settings.rank // 8, 1)
     modules = []
     for name in order:
@@ -183,11 +184,6 @@ def _batches(tensors: Tensors, base, settings: EstimateSettings):
     for number in range(settings.batches):
         batch = batches[number]
         yield replace(batch, t=first + (last - first) * batch.t)
-
-
-def _median(values: list[float]) -> float:
-    ordered = sorted(values)
-    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
 def _check(settings: EstimateSettings, out: Path) -> None:

@@ -8,10 +8,9 @@ Nothing is lost on the way: read_adapter reads each of them back as the adapter 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ... import __version__
 from ...errors import InputError, RunError
@@ -27,6 +26,7 @@ from .layouts import (
     factor,
     factor_shape,
     lokr_rank,
+    ranks_for_peft,
     read_adapter,
 )
 
@@ -42,8 +42,11 @@ def export(run: str | Path, out: str | Path, *, layout: Layout) -> Path:
 
     comfyui: one .safetensors file for models/loras. ace-step: a folder for "Load LoRA" on ACE-Step's own page, which
     takes LoKr as LyCORIS writes it. diffusers: a folder for pipe.load_lora_weights, with its alpha inside.
-    Raises InputError where `out` exists already, RunError for an adapter that the layout has no room for.
+    Raises InputError for another layout and where `out` exists already, RunError for an adapter that the layout has no
+    room for.
     """
+    if layout not in get_args(Layout):
+        raise InputError(f"--layout {layout}: choose from {', '.join(get_args(Layout))}")
     adapter, out = read_adapter(run), Path(out)
     if layout == "comfyui" and out.suffix != ".safetensors":
         out = out.with_name(f"{out.name}.safetensors")
@@ -137,24 +140,8 @@ def _lora(adapter: Adapter, key: str, naming=ace_name) -> dict[str, torch.Tensor
 
 def _peft_config(adapter: Adapter, naming) -> dict:
     """PEFT's settings, each module with the rank and alpha that make its factor."""
-    ranks = {naming(module): parts["A"].shape[0] for module, parts in adapter.modules.items()}
-    alphas = {
-        naming(module): adapter.scaling[module] * parts["A"].shape[0] for module, parts in adapter.modules.items()
-    }
-    rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
-    return {
-        "peft_type": "LORA",
-        "base_model_name_or_path": None,
-        "r": rank,
-        "lora_alpha": alpha,
-        "rank_pattern": {name: own for name, own in ranks.items() if own != rank},
-        "alpha_pattern": {name: own for name, own in alphas.items() if own != alpha},
-        "target_modules": list(ranks),
-        "use_dora": adapter.kind == "dora",
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "inference_mode": True,
-    }
+    more = {"lora_dropout": 0.0, "bias": "none", "inference_mode": True}
+    return {"peft_type": "LORA", "base_model_name_or_path": None} | ranks_for_peft(adapter, naming) | more
 
 
 def _folded(adapter: Adapter, module: str) -> dict[str, torch.Tensor]:

@@ -27,7 +27,7 @@ from ...errors import FileError, InputError
 from ...files import write_file
 from ..labels.dataset import INSTRUMENTAL, read_bpm, read_key, read_metre
 from ..wave import Audio, read_audio, write_audio
-from .pipeline import playing_defaults
+from .pipeline import playing_defaults, too_long
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +37,7 @@ LONGEST = 600.0  # seconds that ACE-Step 1.5 can play
 SECONDS = 30.0
 LEAST = {"seconds": 0.5, "takes": 1, "steps": 1, "guidance": 1, "shift": 0.1}
 FADE = 0.02  # seconds of cross-fade at the ends of a repainted stretch
+WORDS = ("prompt", "lyrics", "vocal_language", "audio_duration", "bpm", "keyscale", "timesignature")  # of the pipeline
 LOUDER = 8.0  # how much louder or softer a repainted stretch is made at most to suit what is around it
 
 
@@ -120,6 +121,7 @@ def generate(
         settings = PlaySettings(keywords.pop("prompt", ""))
     settings, remarks = resolve(pipe, updated(PlaySettings, settings, keywords))
     given, source = _arguments(pipe, settings)
+    remarks += tuple(too_long(pipe, {name: given[name] for name in WORDS}))
     for number in range(settings.takes):
         tell = _teller(progress, number, settings)
         audio = _played(pipe, given, settings.seed + number, tell)

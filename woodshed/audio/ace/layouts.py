@@ -15,19 +15,20 @@ import hashlib
 import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, InputError, RunError
+from .run import FACTS
 
 if TYPE_CHECKING:
     import torch
 
 CONFIG, PEFT, LYCORIS = "adapter_config.json", "adapter_model.safetensors", "lokr_weights.safetensors"
 DIFFUSERS, DIFFUSERS_CONFIG = "pytorch_lora_weights.safetensors", "lora_adapter_metadata"
-FACTS = "run.json"
 FOLDERS = (".", "adapter", "final", "final/adapter")  # where an adapter may lie in a folder
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
@@ -80,6 +81,21 @@ class Adapter:
             return added
         lengths = (weight + added).norm(dim=1)
         return (parts["magnitude"] / lengths)[:, None] * (weight + added) - weight
+
+
+def ranks_for_peft(adapter: Adapter, naming: Callable[[str], str] = str) -> dict[str, Any]:
+    """The settings of PEFT's LoraConfig by which each module of a LoRA or DoRA has its own rank and factor."""
+    ranks = {naming(module): parts["A"].shape[0] for module, parts in adapter.modules.items()}
+    alphas = {naming(module): said * len(adapter.modules[module]["A"]) for module, said in adapter.scaling.items()}
+    rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
+    return {
+        "r": rank,
+        "lora_alpha": alpha,
+        "rank_pattern": {name: own for name, own in ranks.items() if own != rank},
+        "alpha_pattern": {name: own for name, own in alphas.items() if own != alpha},
+        "target_modules": list(ranks),
+        "use_dora": adapter.kind == "dora",
+    }
 
 
 def factor(parts: dict[str, torch.Tensor], name: str) -> torch.Tensor:

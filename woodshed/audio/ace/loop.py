@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from ...files import whole, write_file, writing
+from ...files import read_object, whole, write_file, writing
 from ...log import append_log, draw_loss, rewind_log
 from ..wave import write_audio
 from .batches import Batch, Batches, evaluation, seed_of
@@ -82,7 +82,8 @@ class Loop:
         self.job, self.settings, self.out = job, job.settings, job.out
         self.device, _ = chosen_device(job.settings.device)
         AcceleratorState._reset_state(reset_partial_state=True)  # an earlier training may have computed otherwise
-        half = self.settings.precision == "bf16" or (self.settings.precision == "auto" and self.device != "cpu")
+        asked = self.settings.precision
+        half = asked == "bfloat16" or (asked == "auto" and self.device != "cpu")
         self.accelerator = Accelerator(mixed_precision="bf16" if half else "no", cpu=self.device == "cpu")
         self.dtype = torch.bfloat16 if half else torch.float32
         self.transformer = self._transformer()
@@ -133,7 +134,7 @@ class Loop:
         newest = found[max(found)]
         load_adapter(self.transformer, newest)
         self.optimizer.load_state_dict(torch.load(newest / OPTIMIZER, map_location=self.device, weights_only=True))
-        state = State(**json.loads((newest / STATE).read_text(encoding="utf-8")))
+        state = State(**read_object(newest / STATE))
         return replace(state, rollbacks=max(rollbacks, state.rollbacks))
 
     def _tell_size(self) -> None:

@@ -7,7 +7,6 @@ and two layers of its real size, in bfloat16 (docs/audio.md); a GPU's own overhe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .settings import TARGETS, TrainSettings
@@ -102,11 +101,3 @@ def _activations(transformer, settings: TrainSettings, frames: int, tokens: int)
     if not settings.gradient_checkpointing:
         return layers * layer
     return layer + layers * positions * hidden * 2
-
-
-def read_config(base: Path) -> dict[str, Any]:
-    """The sizes of a base's transformer, without its weights."""
-    from diffusers import AceStepTransformer1DModel
-
-    config = AceStepTransformer1DModel.load_config(base / "transformer")
-    return {name: value for name, value in config.items() if not name.startswith("_")}

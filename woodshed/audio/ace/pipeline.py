@@ -16,9 +16,10 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, InputError, MissingExtra, RunError
+from ...files import read_object
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,8 @@ ENCODERS = ("vae", "text_encoder", "condition_encoder")  # what tensors depend o
 STATES = ("text", "text_mask", "lyric", "lyric_mask")  # what encode_prompt answers
 REFERENCE_SECONDS = 30  # of silence, which stand for "no reference audio" where the model plays
 SAMPLES, SAMPLE_BYTES = 16, 256  # of every weight, for a fingerprint
+MOST_TOKENS = {"prompt": 256, "lyrics": 2048}  # that encode_prompt reads; what comes after them it leaves out
+LAST_WORDS = 40  # characters of what is read of a text that is too long
 
 # how ACE-Step's own page plays, https://github.com/ace-step/ACE-Step-1.5
 TURBO = {"steps": 8, "guidance": 1.0, "shift": 3.0}
@@ -106,12 +109,20 @@ def base_folder(base: str | Path) -> Path:
                 ) from None
     index = folder / "model_index.json"
     try:
-        kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
-    except (OSError, ValueError, AttributeError):
+        kind = read_object(index).get("_class_name")
+    except (OSError, ValueError):
         raise InputError(f"--base {base}: it holds no model_index.json of a diffusers pipeline") from None
     if kind != "AceStepPipeline":
         raise InputError(f"--base {base}: it is a {kind}; choose an AceStepPipeline")
     return folder
+
+
+def part_config(base: str | Path, part: str) -> dict[str, Any]:
+    """config.json of a part of a base. Raises RunError where it is damaged."""
+    try:
+        return read_object(base_folder(base) / part / "config.json")
+    except (OSError, ValueError) as error:
+        raise RunError(base, f"the config.json of its {part} cannot be read ({error}); download it again") from None
 
 
 def fingerprint(base: str | Path, parts: Sequence[str] = ("transformer",)) -> str:
@@ -132,8 +143,23 @@ def fingerprint(base: str | Path, parts: Sequence[str] = ("transformer",)) -> st
 
 def timestep_law(base: str | Path) -> tuple[float, float]:
     """Mean and deviation of the logit of the timesteps that a base was trained with; ACE-Step's own by default."""
-    config = json.loads((base_folder(base) / "transformer" / "config.json").read_text(encoding="utf-8"))
+    config = part_config(base, "transformer")
     return float(config.get("timestep_mu", -0.4)), float(config.get("timestep_sigma", 1.0))
+
+
+def too_long(pipe: AceStepPipeline, told: dict[str, Any]) -> list[str]:
+    """A line for a prompt and for lyrics of which encode_prompt reads the beginning alone, and says nothing.
+
+    `told`: the keywords of encode_prompt that make its texts: prompt, lyrics, vocal_language, audio_duration, ...
+    """
+    lines = []
+    for (name, limit), text in zip(MOST_TOKENS.items(), pipe._format_prompt(**told), strict=True):
+        ids = pipe.tokenizer(text).input_ids
+        if len(ids) > limit:
+            last = " ".join(pipe.tokenizer.decode(ids[:limit])[-LAST_WORDS:].replace("\ufffd", "").split())
+            read = f'{name} of {len(ids):,} tokens, of which ACE-Step reads the first {limit:,}, up to "...{last}"'
+            lines.append(f"{read}; shorten {'it' if name == 'prompt' else 'them, or cut the song in two'}")
+    return lines
 
 
 def encode_audio(pipe: AceStepPipeline, samples: torch.Tensor, *, seed: int = 0) -> torch.Tensor:

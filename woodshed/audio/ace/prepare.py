@@ -32,20 +32,23 @@ from ..wave import read_audio
 from .pipeline import (
     ENCODERS,
     STATES,
-    base_folder,
     chosen_device,
     encode_audio,
     encode_condition,
     fingerprint,
     open_pipeline,
+    part_config,
+    too_long,
 )
 from .tensors import (
     MANIFEST,
+    REMARK,
     SHARED,
     Prepared,
     Tensors,
     open_tensors,
     read_manifest,
+    read_remark,
     read_tensors,
     shapes,
     write_tensors,
@@ -97,7 +100,8 @@ def prepare(
     """Make a folder of tensors of a dataset's labelled samples, for the base they will be trained on.
 
     `keywords` are fields of PrepareSettings; `report(share, text)` tells the progress. Called again it goes on where it
-    was interrupted, and makes only what changed. Recordings that cannot be read are left out, with the reason.
+    was interrupted, and makes only what changed. Recordings that cannot be read are left out, with the reason; where a
+    caption or lyrics are longer than the base can read, the sample has a remark.
     Raises EmptyCorpus where nothing is left, InputError for a base or settings that cannot work, and FileError.
     """
     settings = updated(PrepareSettings, settings, keywords)
@@ -193,7 +197,7 @@ def _made(
         for number, task in enumerate(half):
             report(0.8 * number / len(half), task.name)
             try:
-                write_tensors(_file(out, task, HALF), _first_pass(pipe, task, settings))
+                _first_pass(pipe, task, out, settings)
             except FileError as trouble:
                 if trouble.path != task.path:
                     raise
@@ -220,19 +224,22 @@ def _parts(base, device: str, parts: tuple[str, ...], *, wanted: bool) -> Iterat
     import torch
 
     device, dtype = chosen_device(device)
-    pipe = open_pipeline(base, device=device, dtype=dtype, parts=parts) if wanted else None
+    if not wanted:
+        yield None
+        return
+    pipe = open_pipeline(base, device=device, dtype=dtype, parts=parts)
     try:
         yield pipe
     finally:
-        for name in parts if pipe else ():
+        for name in parts:
             setattr(pipe, name, None)  # whoever holds the pipeline still, holds nothing of it
         gc.collect()
         if device != "cpu":
             torch.cuda.empty_cache()
 
 
-def _first_pass(pipe: AceStepPipeline, task: _Task, settings: PrepareSettings) -> dict[str, torch.Tensor]:
-    """Latents, and prompt and lyrics as the text encoder reads them."""
+def _first_pass(pipe: AceStepPipeline, task: _Task, out: Path, settings: PrepareSettings) -> None:
+    """Latents, and prompt and lyrics as the text encoder reads them; and what of those it cannot take."""
     import torch
 
     rate, channels = pipe.sample_rate, pipe.vae.config.audio_channels
@@ -242,23 +249,19 @@ def _first_pass(pipe: AceStepPipeline, task: _Task, settings: PrepareSettings) -
     if settings.loudness is not None:
         audio = audio.levelled(settings.loudness)
     latents = encode_audio(pipe, torch.from_numpy(audio.samples.T.copy()), seed=int(task.key[:8], 16))
+    told = {name: task.facts[name] for name in ("lyrics", "bpm", "keyscale", "timesignature")}
+    told |= {"prompt": task.facts["caption"], "vocal_language": task.facts["language"], "audio_duration": audio.seconds}
     with torch.no_grad():
-        told = pipe.encode_prompt(
-            prompt=task.facts["caption"],
-            lyrics=task.facts["lyrics"],
-            device=pipe.device,
-            vocal_language=task.facts["language"],
-            audio_duration=audio.seconds,
-            **{name: task.facts[name] for name in ("bpm", "keyscale", "timesignature")},
-        )
-    return {"latents": latents} | dict(zip(STATES, told, strict=True))
+        states = pipe.encode_prompt(**told, device=pipe.device)
+    tensors = {"latents": latents} | dict(zip(STATES, states, strict=True))
+    write_tensors(_file(out, task, HALF), tensors, {REMARK: "; ".join(too_long(pipe, told))})
 
 
 def _second_pass(pipe: AceStepPipeline, task: _Task, out: Path) -> None:
     half = _file(out, task, HALF)
     states = read_tensors(half)
-    latents = states.pop("latents")
-    write_tensors(_file(out, task), {"latents": latents, "condition": encode_condition(pipe, states)})
+    tensors = {"latents": states.pop("latents"), "condition": encode_condition(pipe, states)}
+    write_tensors(_file(out, task), tensors, {REMARK: read_remark(half)})
     half.unlink()
 
 
@@ -274,7 +277,8 @@ def _prepared(task: _Task, out: Path, rate: float) -> Prepared:
     path = _file(out, task)
     lengths = {name: shape[0] for name, shape in shapes(path).items()}
     seconds = round(lengths["latents"] / rate, 2)
-    return Prepared(path.name, task.name, seconds, lengths["latents"], lengths["condition"], task.facts)
+    about = (lengths["latents"], lengths["condition"], task.facts, read_remark(path))
+    return Prepared(path.name, task.name, seconds, *about)
 
 
 def _whole(path: Path) -> bool:
@@ -286,5 +290,5 @@ def _whole(path: Path) -> bool:
 
 
 def _frames_per_second(base) -> float:
-    config = json.loads((base_folder(base) / "vae" / "config.json").read_text(encoding="utf-8"))
+    config = part_config(base, "vae")
     return config["sampling_rate"] / math.prod(config["downsampling_ratios"])

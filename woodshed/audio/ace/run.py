@@ -7,18 +7,19 @@ checkpoint-000500/                                an adapter as above, and in th
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import RunError
+from ...files import read_object
 from ...log import append_log
 from .settings import Progress, TrainSettings
 from .tensors import Tensors
 
 FACTS, LOG, PICTURE, STATE = "run.json", "log.jsonl", "loss.png", "state.json"
+KNOWN = {"base", "base_fingerprint", "songs", "settings", "finished"}
 
 
 @dataclass
@@ -55,9 +56,12 @@ class Job:
 def read_facts(out: Path) -> dict:
     """run.json of a run. Raises RunError where there is none."""
     try:
-        return json.loads((out / FACTS).read_text(encoding="utf-8"))
+        facts = read_object(out / FACTS)
     except (OSError, ValueError):
-        raise RunError(out, "no run; leave out --resume to begin one") from None
+        facts = {}
+    if not facts.keys() >= KNOWN:
+        raise RunError(out, f"no run of an adapter (no {FACTS} of ours); leave out --resume to begin one")
+    return facts
 
 
 def checkpoints(out: Path) -> dict[int, Path]:

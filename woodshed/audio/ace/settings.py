@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from ...config import continued, flag, given, refuse_unknown
 from ...errors import InputError
+from ...files import read_object
 
 PRESETS = Path(__file__).with_name("presets")
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -84,8 +84,8 @@ class TrainSettings:
     """Seeds the adapter, the order of the songs, crops, noise and dropout."""
     device: str = "auto"
     """Where to train: cpu, cuda, or auto."""
-    precision: Literal["auto", "bf16", "float32"] = "auto"
-    """What to compute in; auto: bf16 on a GPU, float32 on a CPU. The adapter itself is float32."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What to compute in; auto: bfloat16 on a GPU, float32 on a CPU. The adapter itself is float32."""
     threads: int | None = None
     """CPU threads; by default as many as there are cores with nothing to do."""
     resume: bool = False
@@ -158,12 +158,10 @@ def read_preset(name: str) -> dict:
     shipped = {path.stem: path for path in PRESETS.glob("*.json")}
     path = shipped.get(name, Path(name))
     try:
-        preset = json.loads(path.read_text(encoding="utf-8"))
+        preset = read_object(path)
     except (OSError, ValueError) as error:
         choice = ", ".join(sorted(name for name in shipped if not name.startswith("memory-")))
         raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
-    if not isinstance(preset, dict):
-        raise InputError(f"--preset {name}: it should hold one JSON object of settings")
     refuse_unknown(preset, TrainSettings, f"--preset {name}")
     return preset
 
@@ -186,13 +184,14 @@ def check(settings: TrainSettings) -> None:
 
 
 def _check_choices(settings: TrainSettings) -> None:
-    for name, hint in get_type_hints(TrainSettings).items():
-        choice, value = _choices(hint), getattr(settings, name)
+    for name in get_type_hints(TrainSettings):
+        choice, value = choices(name), getattr(settings, name)
         if choice and value is not None and value not in choice:
             raise InputError(f"{flag(name)} {value}: choose from {', '.join(map(str, choice))}")
 
 
-def _choices(hint: Any) -> tuple:
-    """The values of the Literal in a type."""
+def choices(name: str) -> tuple:
+    """The values that a setting can have; nothing where they are not counted."""
+    hint = get_type_hints(TrainSettings)[name]
     inner = (hint, *get_args(hint))
     return next((get_args(part) for part in inner if get_origin(part) is Literal), ())

@@ -10,19 +10,20 @@ the crop as inference does it. There is no padding in a file, and so no mask.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, RunError
-from ...files import replacing
+from ...files import read_object, replacing
 
 if TYPE_CHECKING:
     import torch
 
 MANIFEST, SHARED = "manifest.json", "base.safetensors"
+KNOWN = {"samples", "encoders", "base", "frames_per_second"}
+REMARK = "remark"  # in the metadata of a file
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Prepared:
     """How long its condition is."""
     facts: dict[str, Any]
     """What it was told to be: caption, lyrics, language, bpm, keyscale, timesignature."""
+    remark: str = ""
+    """What of that was too long to be read."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,10 @@ def open_tensors(folder: str | Path, encoders: str | None = None) -> Tensors:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What prepare wrote about the tensors of a folder. Raises RunError where there are none."""
     try:
-        facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        whole = {"samples", "encoders", "base", "frames_per_second"} <= facts.keys()
-    except (OSError, ValueError, AttributeError):
-        whole = False
-    if not whole:
+        facts = read_object(folder / MANIFEST)
+    except (OSError, ValueError):
+        facts = {}
+    if not facts.keys() >= KNOWN:
         raise RunError(folder, f"no tensors (no {MANIFEST} of ours); make them with woodshed audio ace prepare")
     return facts
 
@@ -123,6 +125,12 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """All tensors of a safetensors file. Raises FileError where it is not whole."""
     with _opened(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def read_remark(path: Path) -> str:
+    """What stands in the metadata of a sample's file. Raises FileError where it is not whole."""
+    with _opened(path) as file:
+        return (file.metadata() or {}).get(REMARK, "")
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ... import __version__
+from ...config import updated
 from ...errors import FileError, InputError, RunError
 from ...files import new_folder, seen_from, write_file
 from ...jobs import claimed, free_threads, refuse_occupied, stop_on_signals, threads
-from .pipeline import ENCODERS, base_folder, chosen_device, fingerprint, quiet
+from .layouts import CONFIG, PEFT
+from .pipeline import ENCODERS, chosen_device, fingerprint, part_config, quiet
 from .run import FACTS, Job, checkpoints, read_facts
 from .settings import Progress, TrainSettings, as_facts, resolve, resumed
 from .tensors import Tensors, open_tensors
@@ -49,10 +51,9 @@ def train(
     tensors that do not fit, MissingExtra, and FileError where the run cannot be written (a full disk): what is there by
     then can be resumed.
     """
-    job = _job(tensors, base, Path(out), replace(settings or TrainSettings(), **keywords), report or (lambda now: None))
+    settings = updated(TrainSettings, settings, keywords)
+    job = _job(tensors, base, Path(out), settings, report or (lambda now: None))
     with new_folder(job.out), claimed(job.out):
-        if not job.settings.resume:
-            refuse_occupied(job.out, FACTS)
         # sums over other threads differ in their last bits: a run that goes on keeps its own
         job.facts["threads"] = job.settings.threads or job.facts.get("threads") or free_threads()
         with threads(job.facts["threads"]), quiet():
@@ -77,7 +78,7 @@ def _job(tensors, base, out: Path, settings: TrainSettings, report) -> Job:
         settings = replace(resumed(settings, saved["settings"], out), resume=True)
     else:
         refuse_occupied(out, FACTS)
-        config = json.loads((base_folder(base) / "transformer" / "config.json").read_text(encoding="utf-8"))
+        config = part_config(base, "transformer")
         turbo = config.get("is_turbo") or config.get("model_version") == "turbo"
         settings = resolve(settings, songs=len(tensors), turbo=bool(turbo))
     chosen_device(settings.device)
@@ -176,11 +177,9 @@ def _enough_memory(job: Job) -> Iterator[None]:
 
 def _finish(job: Job, loop: Loop) -> None:
     """Publish the best checkpoint (without validation: the last)."""
-    from .tuning import CONFIG, WEIGHTS
-
     found = checkpoints(job.out)
     best = loop.state.best_step if loop.state.best_step in found else max(found)
-    for name in (WEIGHTS, CONFIG):
+    for name in (PEFT, CONFIG):
         write_file(job.out / name, (found[best] / name).read_bytes())
     facts = job.facts | {"step": loop.state.step, "best_step": best, "seconds": round(loop.state.seconds, 1)}
     facts |= {"validation": loop.state.validation.get(str(best), {}), "finished": not loop.stopped}

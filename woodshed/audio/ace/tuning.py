@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...errors import InputError, MissingExtra, RunError
-from ...files import write_file
+from ...files import read_object, write_file
+from .layouts import CONFIG, PEFT
 from .settings import TARGETS, TrainSettings
 from .tensors import read_tensors, write_tensors
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from diffusers import AceStepTransformer1DModel
     from peft import PeftConfig
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # so that PeftModel.from_pretrained opens it too
 NAME = "default"
 WARMUP_STEPS, WARMUP_START, FLOOR = 100, 0.1, 0.01
@@ -72,7 +72,7 @@ def adapter_config(settings: TrainSettings, base: str) -> PeftConfig:
 def read_ranks(path: Path) -> dict[str, dict[str, int]]:
     """rank_pattern and alpha_pattern of a file of `woodshed audio ace estimate`."""
     try:
-        ranks = json.loads(path.read_text(encoding="utf-8"))
+        ranks = read_object(path)
         patterns = {name: {str(k): v for k, v in ranks[name].items()} for name in ("rank_pattern", "alpha_pattern")}
         if not patterns["rank_pattern"] or not all(v > 0 for pattern in patterns.values() for v in pattern.values()):
             raise ValueError("it has no ranks above 0")
@@ -103,7 +103,7 @@ def save_adapter(transformer: AceStepTransformer1DModel, folder: Path) -> None:
 
     config = transformer.peft_config[NAME].to_dict() | {"inference_mode": True}
     weights = get_peft_model_state_dict(transformer, adapter_name=NAME)
-    write_tensors(folder / WEIGHTS, {PREFIX + name: value for name, value in weights.items()}, {"format": "pt"})
+    write_tensors(folder / PEFT, {PREFIX + name: value for name, value in weights.items()}, {"format": "pt"})
     write_file(folder / CONFIG, json.dumps(config, indent=2, default=_listed, sort_keys=True))
 
 
@@ -111,7 +111,7 @@ def load_adapter(transformer: AceStepTransformer1DModel, folder: Path) -> None:
     """Weights of a folder into the adapter that is there. A RunError where a single one is missing or too much."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-    weights = {name.removeprefix(PREFIX): value for name, value in read_tensors(folder / WEIGHTS).items()}
+    weights = {name.removeprefix(PREFIX): value for name, value in read_tensors(folder / PEFT).items()}
     shapes = {name: value.shape for name, value in get_peft_model_state_dict(transformer, adapter_name=NAME).items()}
     if shapes != {name: value.shape for name, value in weights.items()}:
         raise RunError(folder, "its weights do not fit its settings; was it changed by hand?")

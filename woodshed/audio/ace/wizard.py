@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import FileError, InputError
-from ...files import write_file
+from ...files import read_object, write_file, writing
 from ..wave import audio_files
-from .settings import read_preset
+from .settings import choices, read_preset
 
 BACK, HELP = "b", "?"
-MEMORY = (8, 12, 16, 24)  # GB that there are profiles for
+MEMORY = choices("memory")  # GB that there are profiles for
 BASE = "Runware/acestep-v15-turbo-diffusers"
 ANSWERS, PRESET = "answers.json", "preset.json"
 Answers = dict[str, Any]
@@ -282,10 +282,8 @@ def as_line(command: Sequence[str]) -> str:
 def save(answers: Answers) -> list[Path]:
     """Write the answers, all but whether to start, and the preset into the folder they name; answers the two files."""
     out = Path(answers["out"])
-    try:
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(out, f"cannot be made: {error.strerror or error}") from None
     kept = {name: value for name, value in answers.items() if name != "start"}
     files = {out / ANSWERS: kept, out / PRESET: preset(answers)}
     for path, data in files.items():
@@ -296,10 +294,10 @@ def save(answers: Answers) -> list[Path]:
 def read_answers(path: str | Path) -> Answers:
     """Answers of another time, to begin with. Raises FileError."""
     try:
-        answers = json.loads(Path(path).read_text(encoding="utf-8"))
+        answers = read_object(path)
     except (OSError, ValueError) as error:
         raise FileError(path, f"holds no answers: {error}") from None
     names = {question.name for question in QUESTIONS}
-    if not isinstance(answers, dict) or not answers.keys() <= names:
+    if not answers.keys() <= names:
         raise FileError(path, f"holds no answers of this wizard, which are {', '.join(sorted(names))}")
     return answers

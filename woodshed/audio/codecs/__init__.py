@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from ... import menu
-from ...errors import RunError
+from ...errors import InputError, RunError
 from ..wave import Audio, loudness_of, stream
 
 FACTS, WEIGHTS = "codec.json", "model.safetensors"
@@ -30,9 +30,8 @@ STRETCH = 30.0  # seconds of a recording that are encoded at once
 class Codec(Protocol):
     """What every codec has.
 
-    `encode` answers ceil(samples / hop_length) frames; `decode` of n frames answers n * hop_length samples. Both take
-    and give what `standardised` says: each latent dimension has mean 0 and standard deviation 1 over the music that
-    the codec has learned from.
+    `encode` answers ceil(samples / hop_length) frames; `decode` of n frames answers n * hop_length samples. Latents are
+    standardised: each dimension has mean 0 and standard deviation 1 over the music that the codec has learned from.
     """
 
     kind: str
@@ -73,23 +72,38 @@ def fingerprint(*parts: bytes | str) -> str:
     return digest.hexdigest()[:16]
 
 
-def gain(heard: float, *, target: float = LOUDNESS) -> float:
-    """The factor that brings a sound of `heard` LUFS to `target` LUFS; 0 for silence."""
-    return 10 ** ((target - heard) / 20) if np.isfinite(heard) else 0.0
+def whole_frames(audio: Audio, codec: Codec) -> np.ndarray:
+    """Audio as a codec hears it: (channels, samples) at its sample rate, filled up with silence to whole frames."""
+    samples = audio.with_channels(codec.channels).resampled(codec.sample_rate).samples.T
+    return np.pad(samples, ((0, 0), (0, -samples.shape[1] % codec.hop_length)))
 
 
-def levelled_stream(
-    path: str | Path, codec: Codec, *, seconds: float = STRETCH, target: float = LOUDNESS
-) -> Iterator[Audio]:
-    """A recording piece by piece as the codec hears it: its sample rate and channels, at `target` LUFS."""
-    factor = np.float32(gain(loudness_of(path), target=target))
-    for piece in stream(path, sample_rate=codec.sample_rate, channels=codec.channels, seconds=seconds):
+def fitting(latents: np.ndarray, codec: Codec) -> np.ndarray:
+    """Latents (frames, latent_dim) as float32. Raises InputError for those of another width."""
+    latents = np.asarray(latents, np.float32)
+    if latents.ndim != 2 or latents.shape[1] != codec.latent_dim:
+        raise InputError(f"latents of shape {latents.shape}: this codec takes (frames, {codec.latent_dim})")
+    return latents
+
+
+def gain(loudness: float) -> float:
+    """The factor that brings a sound of so many LUFS to LOUDNESS; 0 for silence."""
+    return 10 ** ((LOUDNESS - loudness) / 20) if np.isfinite(loudness) else 0.0
+
+
+def levelled_stream(path: str | Path, codec: Codec, *, loudness: float | None = None) -> Iterator[Audio]:
+    """A recording piece by piece as the codec hears it: its sample rate and channels, at LOUDNESS.
+
+    `loudness` is that of the recording, in LUFS, where it has been measured already.
+    """
+    factor = np.float32(gain(loudness_of(path) if loudness is None else loudness))
+    for piece in stream(path, sample_rate=codec.sample_rate, channels=codec.channels, seconds=STRETCH):
         yield Audio(piece.samples * factor, piece.sample_rate)
 
 
-def encode_file(path: str | Path, codec: Codec, *, target: float = LOUDNESS) -> np.ndarray:
-    """The latents (frames, latent_dim) of a whole recording at `target` LUFS, read and encoded piece by piece."""
-    return np.concatenate(list(encode_stream(levelled_stream(path, codec, target=target), codec)))
+def encode_file(path: str | Path, codec: Codec) -> np.ndarray:
+    """The latents (frames, latent_dim) of a whole recording at LOUDNESS, read and encoded piece by piece."""
+    return np.concatenate(list(encode_stream(levelled_stream(path, codec), codec)))
 
 
 def encode_stream(pieces: Iterator[Audio], codec: Codec) -> Iterator[np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...config import flag
 from ...errors import InputError
 
 
@@ -69,7 +70,7 @@ def check(settings: CodecSettings) -> None:
     for name in (*POSITIVE, *LIMITS, "eval_steps", "threads"):
         value = getattr(settings, name)
         if value is not None and not value > 0:
-            raise InputError(f"--{name.replace('_', '-')} {value}: give more than 0")
+            raise InputError(f"{flag(name)} {value}: give more than 0")
     if settings.channels not in (1, 2):
         raise InputError(f"--channels {settings.channels}: choose 1 (mono) or 2 (stereo)")
     if not 8000 <= settings.sample_rate <= 96000:

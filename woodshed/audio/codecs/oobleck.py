@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import InputError, MissingExtra, RunError
-from ...files import seen_from, write_file
+from ...errors import MissingExtra, RunError
+from ...files import read_object, seen_from, write_file
 from ..wave import Audio
-from . import FACTS, fingerprint
+from . import FACTS, fingerprint, fitting, whole_frames
 from ._settings import CodecSettings
 
 MODEL, FOLDERS = "AutoencoderOobleck", ("", "vae")  # in itself, or inside a pipeline
@@ -51,8 +51,7 @@ class OobleckCodec:
     @torch.no_grad()
     def encode(self, audio: Audio) -> np.ndarray:
         """(frames, latent_dim) float32, standardised: a frame for every hop_length samples that are begun."""
-        samples = audio.with_channels(self.channels).resampled(self.sample_rate).samples.T
-        samples = np.pad(samples, ((0, 0), (0, -samples.shape[1] % self.hop_length)))
+        samples = whole_frames(audio, self)
         if not samples.size:
             return np.zeros((0, self.latent_dim), np.float32)
         latents = self._encode(torch.from_numpy(samples)[None].to(self.device))[0].T.cpu().numpy()
@@ -60,11 +59,8 @@ class OobleckCodec:
 
     @torch.no_grad()
     def decode(self, latents: np.ndarray) -> Audio:
-        """The sound of latents (frames, latent_dim): frames * hop_length samples."""
-        latents = np.asarray(latents, np.float32)
-        if latents.ndim != 2 or latents.shape[1] != self.latent_dim:
-            raise InputError(f"latents of shape {latents.shape}: this codec takes (frames, {self.latent_dim})")
-        latents = torch.from_numpy(latents * self.spread + self.mean).T[None].to(self.device)
+        """The sound of latents (frames, latent_dim): frames * hop_length samples. Raises InputError."""
+        latents = torch.from_numpy(fitting(latents, self) * self.spread + self.mean).T[None].to(self.device)
         pieces, frames = [np.zeros((0, self.channels), np.float32)], latents.shape[2]
         for first in range(0, frames, BLOCK):
             start, last = max(first - MARGIN, 0), min(first + BLOCK, frames)
@@ -151,7 +147,6 @@ def _model_folder(folder: Path) -> Path | None:
 
 def _read(path: Path) -> dict:
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except (OSError, ValueError):
         return {}
-    return facts if isinstance(facts, dict) else {}

@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ...errors import FileError, InputError, RunError
-from ...files import write_file
+from ...files import read_object, write_file
 from ..wave import Audio
-from . import FACTS, WEIGHTS, fingerprint
+from . import FACTS, WEIGHTS, fingerprint, fitting, whole_frames
 from ._network import Magnitudes, principal, spectral_error
 from ._phase import Integrator, PhaseHead, Stft, griffin_lim, refined
 from ._settings import CodecSettings
@@ -130,8 +130,7 @@ class OwnCodec:
     @torch.no_grad()
     def encode(self, audio: Audio) -> np.ndarray:
         """(frames, latent_dim) float32, standardised: a frame for every hop_length samples that are begun."""
-        samples = audio.with_channels(self.channels).resampled(self.sample_rate).samples.T
-        samples = np.pad(samples, ((0, 0), (0, -samples.shape[1] % self.hop_length)))
+        samples = whole_frames(audio, self)
         if not samples.size:
             return np.zeros((0, self.latent_dim), np.float32)
         latents = self.network.encode(torch.from_numpy(samples)[None].to(self.device))[0].T
@@ -142,9 +141,7 @@ class OwnCodec:
 
         `phase` is the learned head, or "griffin-lim". Raises InputError for latents of another width.
         """
-        latents = np.asarray(latents, np.float32)
-        if latents.ndim != 2 or latents.shape[1] != self.latent_dim:
-            raise InputError(f"latents of shape {latents.shape}: this codec takes (frames, {self.latent_dim})")
+        latents = fitting(latents, self)
         if phase not in ("head", "griffin-lim"):
             raise InputError(f"phase {phase!r}; choose from: head, griffin-lim")
         if not len(latents):
@@ -287,7 +284,6 @@ def _half(device: torch.device) -> bool:
 
 def _facts(place: str) -> dict:
     try:
-        facts = json.loads((Path(place) / FACTS).read_text(encoding="utf-8"))
+        return read_object(Path(place) / FACTS)
     except (OSError, ValueError):
         return {}
-    return facts if isinstance(facts, dict) else {}

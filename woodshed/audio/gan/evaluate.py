@@ -20,7 +20,7 @@ from ...config import updated
 from ...errors import EmptyCorpus
 from ...statistics import frechet_distance
 from .. import features
-from ..codecs import LOUDNESS, Codec
+from ..codecs import Codec, gain
 from ..wave import Audio, read_audio
 from . import health
 from . import latents as kept
@@ -91,7 +91,7 @@ def evaluate(
 
 def _held_out(folder: str | Path, manifest: dict, run: Run) -> list[Recording]:
     learned = {one.digest for one in manifest["recordings"] if one.split == "train"}
-    found = kept.survey(folder, run.codec, window=run.window)
+    found = kept.survey(folder, run.codec, run=run.folder, window=run.window)
     held = [one for one in found if one.split != "skipped" and one.digest not in learned]
     if not held:
         count = sum(one.digest in learned for one in found)
@@ -108,7 +108,7 @@ def _clips(recordings: list[Recording], folder: Path, codec: Codec, settings: Ev
         start = rng.uniform(0, max(one.seconds - settings.seconds, 0))
         how = {"sample_rate": codec.sample_rate, "channels": codec.channels, "seconds": settings.seconds}
         audio = read_audio(folder / one.file, start=start, **how)
-        clips.append(Audio(audio.samples * np.float32(10 ** ((LOUDNESS - one.loudness) / 20)), audio.sample_rate))
+        clips.append(Audio(audio.samples * np.float32(gain(one.loudness)), audio.sample_rate))
     return clips
 
 

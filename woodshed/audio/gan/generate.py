@@ -27,6 +27,7 @@ from ..codecs import LOUDNESS, Codec
 from ..spectrogram import spectrograms
 from ..wave import Audio, write_audio
 from . import coordinates
+from .networks import Generator
 from .run import Run
 from .settings import GenerateSettings
 
@@ -72,7 +73,9 @@ def save_take(take: Take, path: Path) -> list[Path]:
     return [wav, told, picture]
 
 
-def make_latents(network, halves: int, *, seed: int, style_seed: int | None, truncation: float, loop: bool):
+def make_latents(
+    network: Generator, halves: int, *, seed: int, style_seed: int | None, truncation: float, loop: bool
+) -> np.ndarray:
     """The latents (halves * half, latent_dim) of one piece, standardised."""
     choice = {"style_seed": style_seed, "truncation": truncation, "loop": loop}
     where = coordinates.piece(halves, network.half, seed=seed, **choice)
@@ -105,7 +108,7 @@ def commented(wav: bytes, text: str) -> bytes:
     return whole[:4] + struct.pack("<I", len(whole) - 8) + whole[8:]
 
 
-def _take(run: Run, network, settings: GenerateSettings, seed: int) -> Take:
+def _take(run: Run, network: Generator, settings: GenerateSettings, seed: int) -> Take:
     codec, half = run.codec, network.half
     frames = settings.seconds * codec.latent_rate
     halves = max(1, round(frames / half) if settings.loop else math.ceil(frames / half))

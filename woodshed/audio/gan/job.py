@@ -19,7 +19,7 @@ from ...errors import InputError, RunError
 from ...files import seen_from
 from ..codecs import Codec
 from . import health, latents, profile, run
-from .latents import Latents
+from .latents import Latents, Recording
 from .run import Run
 from .settings import UNLIMITED, Course, GanSettings, Progress, resolve, resumed, to_json
 from .step import Shape
@@ -86,10 +86,17 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
     """All that a training needs before its first step; run.json, manifest and profile are written. `place` is where the
     codec was opened."""
     facts, settings, base = (_again if settings.resume else _anew)(folder, out, codec, place, settings)
-    finished = facts.get("finished", False)
+    device, finished = _device(settings.device), facts.get("finished", False)
     facts |= {"settings": to_json(settings), "finished": False}
-    new, old = _latents(folder, out, codec, settings, base, report)
-    rows = Rows(new, old, settings, _device(settings.device))
+    keep = settings.latents or out / "latents"
+    learned = _recordings(folder, out, codec, keep, settings, report)
+    if not (out / run.FACTS).exists():
+        run.write_facts(out, facts)  # encoding may take hours: from here on --resume goes on
+    told = lambda share, text: report(Progress(share=share, message=f"encoding {text}"))  # noqa: E731
+    new, old = latents.encode(learned, folder, codec, keep=keep, told=told), None
+    if settings.rehearse:
+        old = latents.reopened(base.folder, latents.read_manifest(base.folder), "train", codec, told=told)
+    rows = Rows(new, old, settings, device)
     if base and "distance" not in facts:
         facts["distance"] = _distance(base, new, codec, settings, report)
     sound = health.limits(*_references(new, codec, settings))
@@ -125,23 +132,18 @@ def _again(folder: Path, out: Path, codec: Codec, place: str | Path, settings: G
     return facts, settings, run.open_run(was, codec=codec) if was else None
 
 
-def _latents(folder: Path, out: Path, codec: Codec, settings: GanSettings, base: Run | None, report):
-    """The latents to learn from, and those to rehearse. What is encoded for the first time takes a while."""
-    told = lambda share, text: report(Progress(share=share, message=f"encoding {text}"))  # noqa: E731
-    keep = settings.latents or out / "latents"
-    found = latents.survey(folder, codec, window=settings.window, hold_out=settings.hold_out)
+def _recordings(folder: Path, out: Path, codec: Codec, keep: Path, settings: GanSettings, report) -> list[Recording]:
+    """The recordings of the folder that are learned from; the manifest is written, with `keep`, where latents are."""
+    found = latents.survey(folder, codec, run=out, window=settings.window, hold_out=settings.hold_out)
     if (out / latents.MANIFEST).exists():
         _refuse_other_recordings(out, found)
     for remark in latents.remarks(found, window_seconds=settings.window / codec.latent_rate):
         report(Progress(message=remark))
-    new = latents.encode([one for one in found if one.split == "train"], folder, codec, keep=keep, told=told)
     latents.write_manifest(out, folder, keep, found)
-    if not settings.rehearse:
-        return new, None
-    return new, latents.reopened(base.folder, latents.read_manifest(base.folder), "train", codec, told=told)
+    return [one for one in found if one.split == "train"]
 
 
-def _refuse_other_recordings(out: Path, found: list[latents.Recording]) -> None:
+def _refuse_other_recordings(out: Path, found: list[Recording]) -> None:
     was = {one.digest for one in latents.read_manifest(out)["recordings"] if one.split == "train"}
     now = {one.digest for one in found if one.split == "train"}
     if was != now:

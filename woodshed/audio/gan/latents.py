@@ -5,12 +5,12 @@ the fingerprint of the codec, so that neither another name nor another run makes
 
     LATENTS/5f2a90c1d3e44b07-89abcdef01234567.safetensors    latents (frames, latent_dim); of stereo also mirrored
 
-RUN/manifest.json says which recordings a run has learned from, which it has not, and which could not be used.
+RUN/manifest.json says which recordings a run has learned from, which it has not, and which could not be used;
+RUN/heard.json what was heard in them, so that only what is new or changed is listened to when a run goes on.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections import Counter
@@ -21,14 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import EmptyCorpus, FileError, RunError
-from ...files import replacing, seen_from, write_file, writing
+from ...files import read_object, seen_from, write_file, writing
 from ..codecs import Codec, encode_stream, levelled_stream
-from ..wave import Audio, audio_files, listen, probe
+from ..wave import Audio, Listener, audio_files, probe
 
-MANIFEST = "manifest.json"
+MANIFEST, HEARD = "manifest.json", "heard.json"
 ENOUGH = 600.0  # seconds; less is little to learn from
 FEWEST_TO_SPLIT = 5  # recordings, below which none is held out
-DIGEST = 16  # hexadecimal digits
 Told = Callable[[float, str], None]
 
 
@@ -80,14 +79,15 @@ class Latents:
 # --- reading and encoding a folder -----------------------------------------------------------------------------
 
 
-def survey(folder: str | Path, codec: Codec, *, window: int, hold_out: float = 0.0) -> list[Recording]:
+def survey(folder: str | Path, codec: Codec, *, run: Path, window: int, hold_out: float = 0.0) -> list[Recording]:
     """Every file of a folder: what can be learned from, and why the rest cannot. Nothing is encoded.
 
-    The held-out share is chosen by content, so that names do not matter. Raises EmptyCorpus where nothing is left.
+    What is heard is kept in the folder `run`. The held-out share is chosen by content, so that names do not matter.
+    Raises EmptyCorpus where nothing is left.
     """
-    folder, seen, found = Path(folder), set(), []
+    listener, seen, found = Listener(folder, run / HEARD), set(), []
     for path in audio_files(folder):
-        recording = _looked_at(path, folder, window / codec.latent_rate)
+        recording = _looked_at(path, listener, window / codec.latent_rate)
         if recording.digest in seen and not recording.reason:
             recording = _skipped(recording, "the same sound as another file")
         seen.add(recording.digest)
@@ -95,6 +95,7 @@ def survey(folder: str | Path, codec: Codec, *, window: int, hold_out: float = 0
     usable = sorted((one for one in found if not one.reason), key=lambda one: one.digest)
     if not usable:
         raise EmptyCorpus(f"{folder}: nothing to learn from{_counted(found)}; give recordings of music")
+    listener.save()
     held = round(hold_out * len(usable)) if len(usable) >= FEWEST_TO_SPLIT else 0
     kept_back = {one.digest for one in usable[:held]}
     return [replace(one, split="held-out") if one.digest in kept_back and not one.reason else one for one in found]
@@ -108,7 +109,7 @@ def encode(recordings: list[Recording], folder: str | Path, codec: Codec, *, kee
         told(done / total, one.file)
         path = keep / f"{one.digest}-{codec.fingerprint}.safetensors"
         if not path.exists():
-            _encode_one(Path(folder) / one.file, codec, path)
+            _encode_one(Path(folder) / one.file, one.loudness, codec, path)
         pieces.append(_read(path))
         done += one.seconds
     data = [piece["latents"] for piece in pieces]
@@ -140,19 +141,10 @@ def write_manifest(run: Path, folder: Path, keep: Path, recordings: list[Recordi
 def read_manifest(run: Path) -> dict:
     """`folder` and `latents` (relative to the run) and `recordings`. Raises RunError where there is none."""
     try:
-        listed = json.loads((run / MANIFEST).read_text(encoding="utf-8"))
+        listed = read_object(run / MANIFEST)
         return listed | {"recordings": [Recording(**one) for one in listed["recordings"]]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(run, f"its {MANIFEST} cannot be read ({error}); without it its recordings are unknown") from None
-
-
-def digest_of(path: Path) -> str:
-    """Sixteen hexadecimal digits over the bytes of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()[:DIGEST]
 
 
 def remarks(recordings: list[Recording], *, window_seconds: float) -> Iterator[str]:
@@ -167,18 +159,16 @@ def remarks(recordings: list[Recording], *, window_seconds: float) -> Iterator[s
         yield f"half of the recordings last less than two windows ({2 * window_seconds:.0f} s): try a smaller --window"
 
 
-def _looked_at(path: Path, folder: Path, shortest: float) -> Recording:
-    recording = Recording(path.relative_to(folder).as_posix())
+def _looked_at(path: Path, listener: Listener, shortest: float) -> Recording:
+    recording = Recording(path.relative_to(listener.folder).as_posix())
     try:
-        heard, digest = listen(path), digest_of(path)
+        heard, digest = listener.listen(path), listener.digest(path)
     except FileError as error:
         return _skipped(recording, error.reason)
-    except OSError as error:
-        return _skipped(recording, error.strerror or str(error))
     recording = replace(recording, digest=digest, seconds=heard.seconds)
     if not np.isfinite(heard.loudness):
         return _skipped(recording, "silent")
-    recording = replace(recording, loudness=round(heard.loudness, 2))
+    recording = replace(recording, loudness=heard.loudness)
     if heard.seconds < shortest:
         return _skipped(recording, f"shorter than a window of {shortest:.1f} s")
     return recording
@@ -195,20 +185,19 @@ def _counted(recordings: list[Recording]) -> str:
     return " (" + ", ".join(f"{count} {reason}" for reason, count in counts.most_common()) + ")"
 
 
-def _encode_one(path: Path, codec: Codec, kept: Path) -> None:
+def _encode_one(path: Path, loudness: float, codec: Codec, kept: Path) -> None:
     from safetensors.numpy import save
 
-    arrays = {"latents": _encoded(path, codec, mirror=False)}
+    arrays = {"latents": _encoded(path, loudness, codec, mirror=False)}
     if codec.channels == 2 and probe(path).channels > 1:
-        arrays["mirrored"] = _encoded(path, codec, mirror=True)
+        arrays["mirrored"] = _encoded(path, loudness, codec, mirror=True)
     with writing(kept):
         kept.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(kept) as temporary:
-        temporary.write_bytes(save(arrays, metadata={"codec": codec.fingerprint, "file": path.name}))
+    write_file(kept, save(arrays, metadata={"codec": codec.fingerprint, "file": path.name}))
 
 
-def _encoded(path: Path, codec: Codec, *, mirror: bool) -> np.ndarray:
-    pieces = levelled_stream(path, codec)
+def _encoded(path: Path, loudness: float, codec: Codec, *, mirror: bool) -> np.ndarray:
+    pieces = levelled_stream(path, codec, loudness=loudness)
     if mirror:
         pieces = (Audio(np.ascontiguousarray(piece.samples[:, ::-1]), piece.sample_rate) for piece in pieces)
     return np.concatenate(list(encode_stream(pieces, codec))).astype(np.float32)

@@ -5,7 +5,8 @@ run.json                               our facts: codec and its fingerprint, sha
 manifest.json  profile.safetensors     which recordings it has learned from; what their latents are like
 log.jsonl  progress.png  samples/      how it was trained, and what it played on the way
 takes/  evaluations/
-latents/  checkpoint-*/                private to the machine that trains: latents; all weights, optimizers, course
+latents/  checkpoint-*/  heard.json    private to the machine that trains: latents; all weights, optimizers, course;
+                                       how loud and long the recordings are
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...errors import RunError
-from ...files import replacing, seen_from, write_file, writing
+from ...files import read_object, replacing, seen_from, write_file, writing
 from ..codecs import Codec, open_codec
 from .health import Pulse
 from .networks import Generator
@@ -89,10 +89,10 @@ def read_facts(folder: Path) -> dict:
     """run.json, or a RunError."""
     remedy = "make one with woodshed audio gan train"
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        facts = read_object(folder / FACTS)
     except (OSError, ValueError) as error:
         raise RunError(folder, f"not a run: {FACTS} cannot be read ({error}); {remedy}") from None
-    if not isinstance(facts, dict) or not facts.keys() >= KNOWN:
+    if not facts.keys() >= KNOWN:
         raise RunError(folder, f"not a run of a GAN: {FACTS} does not hold {', '.join(sorted(KNOWN))}; {remedy}")
     return facts
 
@@ -140,8 +140,12 @@ def save_checkpoint(out: Path, players: Players, course: Course, *, keep: int) -
 
 def load_checkpoint(folder: Path, players: Players) -> Course:
     """Put a checkpoint's weights and optimizers into the players; its course."""
-    saved = json.loads((folder / COURSE).read_text(encoding="utf-8"))
-    course = Course(**saved | {"pulse": Pulse(**saved["pulse"])})
+    try:
+        saved = read_object(folder / COURSE)
+        course = Course(**saved | {"pulse": Pulse(**saved["pulse"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = "delete the checkpoint to go on before it"
+        raise RunError(folder, f"its {COURSE} cannot be read ({error}); {remedy}") from None
     try:
         from_tensors(players, read_tensors(folder / STATE))
     except RuntimeError as error:
@@ -155,11 +159,13 @@ def write_course(folder: Path, course: Course) -> None:
 
 
 def publish(out: Path, players: Players, facts: dict) -> None:
+    """Write what plays: the moving average of the generator, and run.json."""
     write_tensors(out / WEIGHTS, {name: value.cpu() for name, value in players.average.state_dict().items()})
     write_facts(out, facts)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file, whole or not at all. Raises FileError."""
     with replacing(path) as temporary:
         try:
             save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
@@ -167,7 +173,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
             raise OSError(str(error)) from None
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, or a RunError."""
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:

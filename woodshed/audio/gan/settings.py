@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from ...config import continued, flag, given
 from ...errors import InputError
 from .health import Pulse
 
 BaseChannels = Literal[24, 64, 128, 192, 256]
+Precision = Literal["auto", "float32", "bfloat16"]
 LEARNING_RATES = {24: 2e-4, 64: 2e-4, 128: 4e-5, 192: 3e-5, 256: 2e-5}
+SIZES = ", ".join(map(str, LEARNING_RATES))
 FINE_TUNING = 0.5  # of the rate of a new model
 SECONDS_OF_A_WINDOW = {24: 6.0, 64: 12.0}  # larger models: LONG
 LONG = 24.0
@@ -55,7 +57,7 @@ class GanSettings:
     """Checkpoints to keep."""
     latents: Path | None = None
     """Where latents are kept, so that other runs find them; by default OUT/latents."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     """bfloat16 in the networks where it is fast (auto: on a GPU)."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda."""
@@ -92,7 +94,7 @@ class GenerateSettings:
                 raise InputError(f"--{name} {value}: give more than 0, at most {most:g}")
         for name in ("seed", "style_seed"):
             if (value := getattr(self, name)) is not None and not 0 <= value < 2**63:
-                raise InputError(f"--{name.replace('_', '-')} {value}: give a whole number, 0 or more")
+                raise InputError(f"{flag(name)} {value}: give a whole number, 0 or more")
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,8 @@ def resolve(settings: GanSettings, *, latent_rate: float, base: dict | None) -> 
     rate = settings.learning_rate
     if rate is None:
         if channels not in LEARNING_RATES:
-            known = ", ".join(map(str, LEARNING_RATES))
-            raise InputError(f"--base-channels {channels}: no rate is known for it; choose from {known}")
+            told = f"--base-channels {channels}: no rate is known for it"
+            raise InputError(f"{told}; choose from {SIZES}, or give a --learning-rate")
         rate = LEARNING_RATES[channels] * (FINE_TUNING if base else 1)
     length = {} if any(getattr(settings, name) for name in LIMITS) else {"max_steps": DEFAULT_STEPS}
     return replace(settings, base_channels=channels, window=window, learning_rate=rate, **length)
@@ -178,13 +180,15 @@ def check(settings: GanSettings) -> None:
     for name in ("rehearse", "hold_out"):
         if not 0 <= getattr(settings, name) < 1:
             raise InputError(f"{flag(name)} {getattr(settings, name)}: give a share, 0 or more and less than 1")
+    if settings.precision not in get_args(Precision):
+        raise InputError(f"--precision {settings.precision}: choose from {', '.join(get_args(Precision))}")
     if settings.samples < 2:
         raise InputError(f"--samples {settings.samples}: give 2 or more, so that they can be compared")
     window = settings.window
     if window is not None and (window < SMALLEST_WINDOW or window & (window - 1)):
         raise InputError(f"--window {window}: give a power of two, {SMALLEST_WINDOW} or more")
     if settings.base_channels is not None and (settings.base_channels < 2 or settings.base_channels % 2):
-        raise InputError(f"--base-channels {settings.base_channels}: give an even number, 24, 64, 128, 192 or 256")
+        raise InputError(f"--base-channels {settings.base_channels}: choose from {SIZES}, or give another even number")
     if settings.rehearse and settings.base is None:
         raise InputError(f"--rehearse {settings.rehearse}: a new model has nothing to rehearse; add --base")
 

@@ -12,13 +12,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ... import log as logs
+from ...config import updated
 from ...errors import InputError, RunError
 from ...files import new_folder, write_file, writing
 from ...jobs import claimed, free_threads, refuse_occupied, stop_on_signals, threads
@@ -63,7 +63,7 @@ def train(
     every step. Ctrl-C and SIGTERM save a checkpoint and end the run early. Raises InputError for settings that cannot
     work and for a model that breaks at every rate, RunError for a run, base or codec that does not fit, EmptyCorpus.
     """
-    settings = replace(settings or GanSettings(), **keywords)
+    settings = updated(GanSettings, settings, keywords)
     out, place = Path(out), codec if isinstance(codec, str | Path) else ""
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec
     if not settings.resume:

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ...config import updated
+from ...config import flag, updated
 from ...errors import FileError, InputError
 from ...jobs import stop_on_signals
 from ..features import Features, describe
@@ -64,9 +64,9 @@ class AnnotateSettings:
     """Another seed words the captions otherwise."""
 
     def __post_init__(self):
-        for flags in (("whisper", "lyrics_service"), ("captioner", "caption_service")):
-            if all(getattr(self, flag) is not None for flag in flags):
-                raise InputError(f"give either --{flags[0]} or --{flags[1].replace('_', '-')}, not both")
+        for names in (("whisper", "lyrics_service"), ("captioner", "caption_service")):
+            if all(getattr(self, name) is not None for name in names):
+                raise InputError(f"give either {flag(names[0])} or {flag(names[1])}, not both")
 
 
 @dataclass

@@ -39,6 +39,16 @@ class Trait(NamedTuple):
     phrases: tuple[str, ...]
 
 
+class Words(NamedTuple):
+    """What a caption is put together from; empty what is not known."""
+
+    pace: str
+    adjectives: list[str]
+    noun: str
+    mode: str
+    phrases: list[str]
+
+
 # --- from what was measured ------------------------------------------------------------------------------------
 
 # measure, its middle, the ratio to it that is striking; wordings where it is below, and where it is above
@@ -116,10 +126,8 @@ def caption(
     noun = _pick(("song", "vocal track") if sung else NOUNS, rng)
     drums = found.percussive > 0.4 and not key
     noun = _pick(("drum groove", "percussion pattern", "beat"), rng) if drums and not sung else noun
-    where = _mode(key, rng)
-    if not tempo:
-        phrases.append(_pick(FREE, rng))
-    return _SHAPES[rng.integers(len(_SHAPES))](pace, adjectives, noun, where, phrases)
+    words = Words(pace, adjectives, noun, _mode(key, rng), phrases if tempo else [*phrases, _pick(FREE, rng)])
+    return _SHAPES[rng.integers(len(_SHAPES))](words)
 
 
 def _traits(found: Features) -> list[Trait]:
@@ -170,23 +178,28 @@ def _filled(*parts: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _sentence(pace, adjectives, noun, where, phrases) -> str:
-    before = ", ".join([pace] * bool(pace) + adjectives)
-    return _filled(" ".join(part for part in (before, noun, where) if part), _having(phrases))
+def _spaced(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
 
 
-def _led(pace, adjectives, noun, where, phrases) -> str:
-    named = " ".join(part for part in (pace, noun, where) if part)
-    return _filled(_joined(adjectives), named, _having(phrases))
+def _sentence(words: Words) -> str:
+    before = ", ".join([words.pace] * bool(words.pace) + words.adjectives)
+    return _filled(_spaced(before, words.noun, words.mode), _having(words.phrases))
 
 
-def _trailed(pace, adjectives, noun, where, phrases) -> str:
-    named = " ".join(part for part in (pace, noun, where) if part)
-    return _filled(named, _having(phrases), _joined(adjectives))
+def _led(words: Words) -> str:
+    named = _spaced(words.pace, words.noun, words.mode)
+    return _filled(_joined(words.adjectives), named, _having(words.phrases))
 
 
-def _listed(pace, adjectives, noun, where, phrases) -> str:
-    return _filled(pace, *adjectives, where.removeprefix("in ").removeprefix("a "), *phrases) or noun
+def _trailed(words: Words) -> str:
+    named = _spaced(words.pace, words.noun, words.mode)
+    return _filled(named, _having(words.phrases), _joined(words.adjectives))
+
+
+def _listed(words: Words) -> str:
+    mode = words.mode.removeprefix("in ").removeprefix("a ")
+    return _filled(words.pace, *words.adjectives, mode, *words.phrases) or words.noun
 
 
 _SHAPES = (_sentence, _led, _trailed, _listed)

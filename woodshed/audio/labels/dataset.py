@@ -70,7 +70,7 @@ class Sample:
 
     def __post_init__(self):
         self.filename = self.filename or PureWindowsPath(self.audio_path).name
-        self.id = self.id or hashlib.sha256(self.audio_path.encode()).hexdigest()[:8]
+        self.id = self.id or hashlib.sha256(self.audio_path.encode("utf-8", "replace")).hexdigest()[:8]
 
     @property
     def has_lyrics(self) -> bool:
@@ -150,8 +150,7 @@ class Dataset:
             self._take_over(load_dataset(path))
         self.metadata.created_at = self.metadata.created_at or datetime.now().isoformat(timespec="seconds")
         data = self.as_dict()
-        text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-        write_file(path, text.encode("utf-8", "backslashreplace"))  # a lone surrogate as JSON escapes it
+        write_file(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
         self.read = data
 
     def _move(self, folder: Path) -> None:

@@ -23,7 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import FileError, InputError, RunError
+from ...errors import FileError, InputError, MissingExtra, RunError
+from ...files import read_object
 from ..music.score import Score, Track
 from ..tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
 from .tasks import Posed, Region, describe, pose
@@ -89,7 +90,7 @@ class Corpus:
         try:
             arrays = {kind: np.load(self.folder / f"{kind}.npy", mmap_mode="r").view(np.ndarray) for kind in KINDS}
             offsets = np.load(self.folder / "offsets.npy")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise RunError(self.folder, f"incomplete ({error}); prepare it again") from None
         if offsets.shape != (len(self) + 1, len(KINDS)) or any(
             len(arrays[kind]) != offsets[-1, k] for k, kind in enumerate(KINDS)
@@ -112,6 +113,7 @@ class Corpus:
         return [index for index, piece in enumerate(self.pieces) if piece.split == name]
 
     def scores(self, split: str) -> list[Score]:
+        """The Scores of one split, all in memory."""
         return [self.score(index) for index in self.split(split)]
 
     def training_rows(self, max_seq_len: int, seed: int = 0) -> TrainingRows:
@@ -127,21 +129,18 @@ class Corpus:
         try:
             import datasets
         except ImportError:
-            from ...errors import MissingExtra
-
             raise MissingExtra("datasets", "datasets") from None
-        return datasets.Dataset.from_list([row for row in self.evaluation_rows(split, max_seq_len)])
+        return datasets.Dataset.from_list(list(self.evaluation_rows(split, max_seq_len)))
 
 
 def _read_facts(folder: Path) -> dict:
     """corpus.json, or a RunError."""
     make = "woodshed prepare FOLDER --out CORPUS"
     try:
-        data = json.loads((folder / DATA).read_text(encoding="utf-8"))
+        data = read_object(folder / DATA)
     except (OSError, ValueError) as error:
         raise RunError(folder, f"not a corpus ({error}); make one with: {make}") from None
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format") if isinstance(data, dict) else None
+    if (found := data.get("format")) != FORMAT:
         raise RunError(folder, f"a corpus of format {found}, this version reads {FORMAT}; make it again with: {make}")
     if missing := {"settings", "fingerprint", "skipped", "pieces", "tokenizer"} - data.keys():
         raise RunError(folder, f"its corpus.json lacks {', '.join(sorted(missing))}; make it again with: {make}")
@@ -188,9 +187,10 @@ def write_corpus(folder: Path, pieces: list[Piece], scores: list[Score], tokeniz
         text = json.dumps(data | facts | {"pieces": rows}, indent=1, ensure_ascii=False)
         (temporary / DATA).write_text(text, encoding="utf-8")
         os.replace(temporary, folder)
-    except OSError as error:
-        full = "not all of it fits on the disk"  # numpy counts the bytes instead, without an errno
-        raise FileError(folder, f"cannot be written: {error.strerror or full}; nothing was changed") from None
+    except (OSError, FileError) as error:
+        # numpy counts the bytes instead, without an errno
+        told = getattr(error, "strerror", None) or "not all of it fits on the disk"
+        raise FileError(folder, f"cannot be written: {told}; nothing was changed") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Corpus(folder)

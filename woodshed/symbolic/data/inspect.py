@@ -11,16 +11,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 
-from ...config import updated
+from ...config import flag, updated
 from ...errors import EmptyCorpus, FileError, InputError
 from ..music.chords import NAMES, estimate_key, recognise
 from ..music.grid import apply_grid, estimate_grid
@@ -67,7 +70,7 @@ class InspectSettings:
     def __post_init__(self):
         for name in ("min_seconds", "min_notes", "max_notes_per_second"):
             if not getattr(self, name) >= 0:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: give 0 or more")
+                raise InputError(f"{flag(name)} {getattr(self, name)}: give 0 or more")
         for name in set(self.keep) - set(REASONS):
             raise InputError(f"--keep {name}: choose from {', '.join(Reason.__args__)}")
         if self.only_part not in (None, *PARTS):
@@ -284,8 +287,20 @@ def mapped(function: Callable, items: list, progress: Callable[[int, int], None]
     from multiprocessing import get_context
 
     with ProcessPoolExecutor(min(os.cpu_count(), MOST_WORKERS), get_context("spawn")) as pool:
-        results = pool.map(function, items, chunksize=8)
+        with _script_hidden():
+            results = pool.map(function, items, chunksize=8)
         return [_told(result, number, len(items), progress) for number, result in enumerate(results, start=1)]
+
+
+@contextmanager
+def _script_hidden() -> Iterator[None]:
+    """Processes that are spawned in the block do not run the user's own script, which may have no __main__ guard."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def file_name(path: Path, folder: str | Path) -> str:

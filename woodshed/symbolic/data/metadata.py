@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
@@ -63,6 +64,7 @@ class Metadata:
         return 1.0 if row is None or row.weight is None else row.weight
 
     def performances(self) -> list[Performance]:
+        """Every row once, in the order of the table."""
         return [row for name, row in self.rows.items() if not name.startswith("/")]
 
     def per_split(self, notes: Mapping[str, int], seconds: Mapping[str, float]) -> dict[str, dict]:
@@ -126,6 +128,9 @@ def _performance(row: dict, path: Path) -> Performance:
         raise InputError(
             f"--metadata {path}: split {split!r} of {told['midi_filename']}; use train, validation or test"
         )
+    weight = _number(float, told, "weight", path)
+    if weight is not None and not 0 <= weight < math.inf:
+        raise InputError(f"--metadata {path}: weight {weight} of {told['midi_filename']}; give 0 (never drawn) or more")
     return Performance(
         midi_filename=told["midi_filename"],
         composer=told.get("canonical_composer", ""),
@@ -134,7 +139,7 @@ def _performance(row: dict, path: Path) -> Performance:
         year=_number(int, told, "year", path),
         audio_filename=told.get("audio_filename", ""),
         duration=_number(float, told, "duration", path),
-        weight=_number(float, told, "weight", path),
+        weight=weight,
     )
 
 
@@ -148,5 +153,5 @@ def _number(kind: type, told: dict[str, str], name: str, path: Path):
 
 
 def _normal(path: str) -> str:
-    """One spelling for a path: / between folders, accents composed."""
-    return unicodedata.normalize("NFC", path.replace("\\", "/")).removeprefix("./")
+    """One spelling for a path: / between folders and none before them, accents composed."""
+    return unicodedata.normalize("NFC", path.replace("\\", "/")).removeprefix("./").lstrip("/")

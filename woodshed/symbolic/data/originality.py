@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import EmptyCorpus, FileError
-from ...files import write_file
+from ...files import read_object, write_file
 from ..music.chords import pitched
 from ..music.score import Score
 from .alignment import BAND, FIGURE, NOTE, SLACK, TOGETHER, Lines, Pairs, align, figures, joined, lines
@@ -280,10 +280,10 @@ class Index:
     def _read_levels(self) -> dict[str, list[float]]:
         """The weights stored for this very corpus and method; none where there are none that can be read."""
         try:
-            stored = json.loads(self.stored.read_text(encoding="utf-8")) if self.stored else {}
+            stored = read_object(self.stored) if self.stored else {}
         except (OSError, ValueError):
             return {}
-        return stored["weights"] if isinstance(stored, dict) and stored.get("key") == self.key else {}
+        return stored["weights"] if stored.get("key") == self.key else {}
 
     def _write_levels(self) -> None:
         if self.stored:

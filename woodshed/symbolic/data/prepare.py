@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from ...config import updated
-from ...errors import EmptyCorpus, InputError
+from ...errors import EmptyCorpus, FileError, InputError
 from ...files import seen_from
 from .. import tokenizers
 from ..music.midi import midi_files
@@ -76,6 +76,8 @@ class PrepareSettings(InspectSettings):
             raise InputError(f"the shares of the tasks add up to {sum(self.tasks().values()):g}; at most 1")
         if self.only_split not in (None, *SPLITS):
             raise InputError(f"--only-split {self.only_split}: choose one of {', '.join(SPLITS)}")
+        if self.chords not in Chords.__args__:
+            raise InputError(f"--chords {self.chords}: choose one of {', '.join(Chords.__args__)}")
 
     def tasks(self) -> dict[str, float]:
         """Shares of the tasks by name."""
@@ -83,6 +85,7 @@ class PrepareSettings(InspectSettings):
 
     @property
     def selects(self) -> bool:
+        """Whether only some of the files are asked for, by the table."""
         return any((self.composer, self.year, self.only_split))
 
 
@@ -320,7 +323,7 @@ def changes_line(corpus: Corpus) -> str:
     folder = Path(os.path.normpath(corpus.folder / corpus.facts.get("source", "")))
     try:
         changes = changed_sources(corpus, folder)
-    except OSError:
+    except (OSError, FileError):
         return ""
     told = ", ".join(f"{len(names)} {change}" for change, names in changes.items())
     way = f"to take that in: woodshed prepare {folder} --out NEW, with its flags"

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .report import REASONS, Facts, Report, advice, count_files, duration, percent
+from ...page import percent
+from .report import REASONS, Facts, Report, advice, count_files, duration
 from .tasks import PLAYED_LEVELS
 
 FULL_TABLE = 30  # files up to which each has its line
@@ -104,9 +105,7 @@ def _grid(rows: Iterable[tuple[str, str]], title: str = ""):
 
     table = Table.grid(padding=(0, 2, 0, 0))
     if title:
-        table = Table(
-            title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False
-        )
+        table = Table(title=title, box=None, show_header=False, pad_edge=False, **LEFT)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for label, value in rows:

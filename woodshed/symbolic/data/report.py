@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...page import counted, percent
 from ..music.score import Score
 
 LITTLE_FILES, LITTLE_MINUTES = 50, 50.0
@@ -53,6 +54,7 @@ class Facts:
 
     @property
     def free(self) -> bool:
+        """Whether it is in free time."""
         return self.metre == "free"
 
 
@@ -92,14 +94,17 @@ class Report:
 
     @property
     def usable(self) -> list[Finding]:
+        """The files that can be learned from."""
         return [finding for finding in self.findings if not finding.reason]
 
     @property
     def left_out(self) -> list[Finding]:
+        """The files that cannot."""
         return [finding for finding in self.findings if finding.reason]
 
     @property
     def seconds(self) -> float:
+        """How long the usable music is in all."""
         return sum(finding.facts.seconds for finding in self.usable)
 
     def counts(self) -> dict[str, int]:
@@ -207,7 +212,7 @@ def _about_balance(report: Report) -> Iterable[str]:
     takes = sum(count for count in heads.values() if count > 1)
     if takes:
         songs = sum(count > 1 for count in heads.values())
-        yield f"{count_files(takes)} are takes of {songs} song{_s(songs)}: all takes of a song go into one split."
+        yield f"{count_files(takes)} are takes of {counted(songs, 'song')}: all takes of a song go into one split."
     key, count = Counter(finding.facts.key for finding in report.usable).most_common(1)[0]
     if key and len(report.usable) >= 10 and count > len(report.usable) / 2:
         yield f"{percent(count / len(report.usable))} of the files are in {key}; --augment evens the keys out."
@@ -247,19 +252,12 @@ def _about_chords(report: Report) -> Iterable[str]:
 
 
 def count_files(count: int) -> str:
-    return f"{count:,} file{_s(count)}"
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"
+    """ "1 file", "2,000 files"."""
+    return counted(count, "file")
 
 
 def _have(count: int) -> str:
     return "has" if count == 1 else "have"
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def _almost(share: float) -> str:

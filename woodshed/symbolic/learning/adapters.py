@@ -82,9 +82,7 @@ def _lora(model: PreTrainedModel, settings: TrainSettings, fresh: Sequence[int])
     """LoRA on every linear layer, https://arxiv.org/abs/2106.09685"""
     from peft import LoraConfig
 
-    more = read_fields(settings.lora_args, LoraConfig, "--lora-args")
-    for name in more.keys() & FLAGS.keys():
-        raise InputError(f"--lora-args {name}: set it with {FLAGS[name]}")
+    more = read_fields(settings.lora_args, LoraConfig, "--lora-args", FLAGS)
     chosen = _common(model) | {"r": settings.lora_rank} | {name: getattr(settings, name) for name in LORA[1:]}
     if fresh:
         ends = (model.get_input_embeddings(), model.get_output_embeddings())

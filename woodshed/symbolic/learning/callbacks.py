@@ -24,6 +24,7 @@ from transformers.trainer_callback import ExportableState
 from ...config import read_fields
 from ...errors import FileError, InputError
 from ...log import append_log, draw_loss
+from ..data.corpus import IGNORED
 from .muon import Muon, parameter_groups
 from .settings import FLAGS, UNLIMITED, Course, Job, Progress
 from .trackers import tracking
@@ -71,7 +72,7 @@ class Validation:
         self.nats, self.tokens = 0.0, 0
 
     def __call__(self, batch, compute_result: bool) -> dict[str, float]:
-        count = int((batch.label_ids[:, 1:] != -100).sum())
+        count = int((batch.label_ids[:, 1:] != IGNORED).sum())
         if count:
             self.nats += float(batch.losses.mean()) * count
             self.tokens += count
@@ -116,6 +117,7 @@ class Pace(TrainerCallback, ExportableState):
         return min((self.steps - step) * spent / max(step - first, 1), max(self.limit - self.seconds, 0.0))
 
     def stop(self, signal: str) -> None:
+        """Save and end after the current step; `signal` is what asked for it."""
         self.stopped = signal
 
     def state(self) -> dict:
@@ -214,7 +216,7 @@ class Learner(Trainer):
         norm = super()._get_grad_norm(model, grad_norm)
         scaled = getattr(self.accelerator, "scaler", None) is not None  # float16 skips such steps by itself
         if not scaled and not math.isfinite(norm):  # before the optimizer takes it into the weights
-            raise Diverged(self.state.global_step + 1, float("nan"), float(np.median(self.losses)))
+            raise Diverged(self.state.global_step + 1, math.nan, float(np.median(self.losses)))
         return norm
 
     def _watch(self, loss: float) -> None:
@@ -307,9 +309,7 @@ class Journal(TrainerCallback):
 def arguments(job: Job, course: Course) -> TrainingArguments:
     """The TrainingArguments of a job: ours, and over them those of --training-args."""
     settings = job.settings
-    more = read_fields(settings.training_args, TrainingArguments, "--training-args")
-    for name in more.keys() & FLAGS.keys():
-        raise InputError(f"--training-args {name}: set it with {FLAGS[name]}")
+    more = read_fields(settings.training_args, TrainingArguments, "--training-args", FLAGS)
     schedule = more.get("lr_scheduler_type", "constant")
     if schedule not in ENDLESS and job.steps == UNLIMITED:
         told = f"--training-args lr_scheduler_type={schedule} counts steps"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ... import __version__
 from ...errors import InputError, RunError
-from ...files import new_folder, whole, writing
+from ...files import new_folder, seen_from, whole, writing
 from ..run import Run, open_run, publish, quiet
 
 
@@ -29,6 +29,8 @@ def merge(run: Run | str | Path, out: str | Path) -> Run:
     facts = run.facts | {"woodshed": __version__, "base": None, "adapter": False, "parameters": model.num_parameters()}
     facts["settings"] = facts["settings"] | {"load_in_4bit": False}
     facts.pop("base_weights")
+    if facts.get("corpus_folder"):
+        facts["corpus_folder"] = seen_from(out, run.folder / facts["corpus_folder"])
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     with new_folder(temporary), whole(temporary), writing(out):
         with quiet():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from ...config import continued, flag, given, refuse_unknown
 from ...errors import InputError, MissingExtra
+from ...files import read_object
 from ...log import append_log
 
 PRESETS = Path(__file__).with_name("presets")
@@ -105,7 +105,11 @@ FLAGS = {
     "run_name": "--run-name",
     "project": "--project",
     "resume_from_checkpoint": "--resume",
-} | {name: "--" + name.replace("_", "-") for name in ("learning_rate", "max_steps", "eval_steps", "seed")}
+} | {name: flag(name) for name in ("learning_rate", "max_steps", "eval_steps", "seed")}
+# What is decided elsewhere than in a new model's configuration.
+MODEL_FLAGS = {"name": "--model", "size": "--size", "max_seq_len": "--max-seq-len"}
+MODEL_FLAGS |= {"vocab_size": "--tokenizer of woodshed prepare"}
+SHORTEST = 16  # ids in a row: fewer may hold no music at all
 
 
 def resolve(settings: TrainSettings) -> TrainSettings:
@@ -159,17 +163,23 @@ def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
     shipped = {path.stem: path for path in PRESETS.glob("*.json")}
     path = shipped.get(name, Path(name))
     try:
-        own = json.loads(path.read_text(encoding="utf-8"))
-        preset = json.loads(shipped[TrainSettings.preset].read_text(encoding="utf-8")) | own
-    except (OSError, ValueError, TypeError) as error:
+        own = {name: value for name, value in read_object(path).items() if value is not None}
+        preset = read_object(shipped[TrainSettings.preset]) | own
+    except (OSError, ValueError) as error:
         choice = ", ".join(sorted(shipped))
         raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
     refuse_unknown(own, TrainSettings, f"--preset {name}")
+    for key, value in own.items():
+        if isinstance(value, str) and TrainSettings.__annotations__[key].startswith(("int", "float")):
+            raise InputError(f"--preset {name}: {key} is {value!r}; give a number")
     preset["adapter"] = adapter or preset["adapter"]
     if preset["adapter"] != "lora":
         preset = {key: value for key, value in preset.items() if key not in LORA}
-    if isinstance(preset["learning_rate"], dict):
-        preset["learning_rate"] = preset["learning_rate"]["new" if new else preset["adapter"]]
+    if isinstance(rates := preset["learning_rate"], dict):
+        trained = "new" if new else preset["adapter"]
+        if trained not in rates:
+            raise InputError(f"--preset {name}: its learning_rate says nothing of {trained!r}; add it there")
+        preset["learning_rate"] = rates[trained]
     return _tuples(preset)
 
 
@@ -177,8 +187,14 @@ def check(settings: TrainSettings) -> None:
     """An InputError for a value that cannot work, with its flag."""
     for name in (*LIMITS, "batch_size", "learning_rate", "lora_alpha", "gradient_accumulation", "max_seq_len", *COUNTS):
         value = getattr(settings, name)
-        if value is not None and not value > 0:
-            raise InputError(f"{flag(name)} {value}: give more than 0")
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"{flag(name)} {value}: give more than 0, and a finite number")
+    if settings.max_seq_len < SHORTEST:
+        raise InputError(f"--max-seq-len {settings.max_seq_len}: give {SHORTEST} or more")
+    if not settings.warmup >= 0:
+        raise InputError(f"--warmup {settings.warmup}: give 0 or more")
+    if not 0 <= settings.seed < 2**32:
+        raise InputError(f"--seed {settings.seed}: choose from 0 to {2**32 - 1}")
     _check_adapter(settings)
     if settings.base not in (None, "auto") and (new := asks_for_new(settings)):
         raise InputError(f"{flag(new)} is for a new model; --base {settings.base} brings its own")

@@ -9,7 +9,6 @@ what is decided before the first step, what happens when the loss jumps or the m
 from __future__ import annotations
 
 import gc
-import json
 import math
 import os
 import shutil
@@ -22,16 +21,16 @@ from typing import TYPE_CHECKING
 
 from ... import __version__
 from ... import log as logs
-from ...config import read_fields
+from ...config import read_fields, updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError, WoodshedError
-from ...files import new_folder, seen_from, writing
+from ...files import new_folder, read_object, seen_from
 from ...jobs import claimed, free_threads, refuse_occupied, stop_on_signals, threads
 from .. import bases
 from .. import run as runs
-from ..data.corpus import open_corpus
+from ..data.corpus import IGNORED, open_corpus
 from ..run import Run, checkpoints
 from . import adapters
-from .settings import UNLIMITED, Course, Job, TrainSettings, asks_for_new, resolve, resumed
+from .settings import MODEL_FLAGS, UNLIMITED, Course, Job, TrainSettings, asks_for_new, resolve, resumed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,7 +56,7 @@ def train(
     Raises InputError for settings that cannot work, RunError for a run or base that does not fit, EmptyCorpus, and
     FileError where the run cannot be written (a full disk): what is there by then can be resumed.
     """
-    settings = replace(settings or TrainSettings(), **keywords)
+    settings = updated(TrainSettings, settings, keywords)
     if isinstance(corpus, str | os.PathLike):
         corpus = open_corpus(corpus)
     job = _job(corpus, Path(out), settings, report=report or (lambda progress: None), facts=facts or {})
@@ -185,7 +184,7 @@ def _validation(corpus, settings: TrainSettings) -> tuple[list | None, dict[str,
     rows = corpus.evaluation_rows("validation", settings.max_seq_len)
     if not len(rows):
         return None, {}
-    tokens = sum(int((rows[i]["labels"][1:] != -100).sum()) for i in range(len(rows)))
+    tokens = sum(int((rows[i]["labels"][1:] != IGNORED).sum()) for i in range(len(rows)))
     count = min(len(rows), settings.eval_rows)
     chosen = [rows[i * len(rows) // count] for i in range(count)]
     units = {"note": rows.notes, "second": rows.seconds}
@@ -198,7 +197,7 @@ def _course(job: Job) -> Course:
     settings, threads = job.settings, job.settings.threads
     if not found:
         return Course(settings.batch_size, settings.gradient_accumulation, threads or free_threads())
-    state = json.loads((found[max(found)] / "trainer_state.json").read_text(encoding="utf-8"))
+    state = read_object(found[max(found)] / "trainer_state.json")
     course = Course(**state["stateful_callbacks"]["Pace"]["attributes"])
     return replace(course, threads=threads or course.threads)
 
@@ -230,8 +229,7 @@ def _failures_logged(job: Job) -> Iterator[None]:
 def _attempt(job: Job, course: Course) -> Run:
     found, learner = checkpoints(job.out), _learner(job, course)
     runs.write_facts(job.out, job.facts)
-    with writing(job.out):
-        job.corpus.tokenizer.save(job.out)
+    job.corpus.tokenizer.save(job.out)
     logs.rewind_log(job.out / "log.jsonl", max(found, default=0))
     with stop_on_signals(learner.pace.stop):
         learner.train(resume_from_checkpoint=str(found[max(found)]) if found else None)
@@ -247,7 +245,7 @@ def _model(job: Job, *, half: bool) -> PreTrainedModel:
     settings, tokenizer = job.settings, job.corpus.tokenizer
     set_seed(settings.seed)
     if settings.base is None:
-        more = read_fields(settings.model_args, None, "--model-args")
+        more = read_fields(settings.model_args, None, "--model-args", MODEL_FLAGS)
         sizes = {"vocab_size": tokenizer.vocab_size, "max_seq_len": settings.max_seq_len}
         model = models.make(settings.model, size=settings.size, **sizes, **more)
         models.share_features(model, tokenizer.features)
@@ -331,9 +329,8 @@ def _resumable(job: Job, trouble: FileError) -> FileError:
 
 
 def _out_of_memory(trouble: RuntimeError) -> bool:
-    import torch
-
-    return isinstance(trouble, torch.OutOfMemoryError) or "can't allocate memory" in str(trouble)
+    """By its words: torch has a class of its own for CUDA alone."""
+    return any(words in str(trouble) for words in ("out of memory", "can't allocate memory"))
 
 
 def _smaller(job: Job, course: Course) -> Course:

@@ -36,15 +36,26 @@ def make(name: str, *, size: str, vocab_size: int, max_seq_len: int, **overrides
     """A model with fresh weights from torch's global random state: call `torch.manual_seed` before.
 
     `max_seq_len` is the longest context in ids; `overrides` are fields of the model's configuration. Raises InputError
-    for an unknown model, size or field.
+    for an unknown model, size or field, and for values of which no model can be made.
 
     The configuration says `use_cache=False`, since transformers ignores packed rows (restarting `position_ids`)
     wherever a cache is made, and a training forward would make one; `generate` and `make_step` use theirs all the same.
     """
+    from huggingface_hub.errors import StrictDataclassError
+
     module = menu.load(__name__, name, "model")
     if size not in module.SIZES:
         raise InputError(f"{name} has no size {size!r}; choose from: {', '.join(module.SIZES)}")
-    model = module.MODEL(module.make_config(size, vocab_size, max_seq_len=max_seq_len, **overrides))
+    for field, value in overrides.items():
+        if isinstance(value, int | float) and value < 0:
+            raise InputError(f"{name} with {field}={value}: give 0 or more")
+    try:
+        model = module.MODEL(module.make_config(size, vocab_size, max_seq_len=max_seq_len, **overrides))
+    except (StrictDataclassError, ValueError, TypeError, ArithmeticError) as error:
+        if not overrides:
+            raise
+        told = ", ".join(f"{field}={value}" for field, value in overrides.items())
+        raise InputError(f"{name} with {told}: {str(error).splitlines()[-1].strip()}") from None
     model.config.use_cache = False
     model.generation_config.use_cache = True
     return model

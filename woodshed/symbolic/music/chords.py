@@ -157,7 +157,7 @@ def _pitch_class(name: str) -> int:
 Bar = list[tuple[Chord, Fraction]]  # the chords of a bar, each with its share of the bar
 
 _LINE = re.compile(r"(?P<close>:)?\|+\]?(?P<open>:)?(?(close)(?:\s*\(?[x×]?\s*(?P<times>[1-9]\d?)\s*[x×]?\)?)?)")
-_WORD = re.compile(r"(?:\([^)|\n]*\)|[^\s|,])+")
+_WORD = re.compile(r"(?:\([^()|\n]*\)|[^\s|,])+")
 
 
 def parse_progression(text: str) -> list[Bar]:

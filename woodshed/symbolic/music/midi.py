@@ -10,6 +10,7 @@ track, free time, and that the markers are chords.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import groupby
@@ -42,13 +43,21 @@ FREE, CHORDS, PART = MARK + "free time", MARK + "chords", MARK + "part "
 
 
 def midi_files(folder: str | Path) -> list[Path]:
-    """All .mid and .midi files in a folder and its subfolders, sorted; hidden ones (`._song.mid`) are left out."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileError(folder, "no such folder")
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi"))
-    shown = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-    return sorted(path for path in shown if path.is_file())
+    """All .mid and .midi files in a folder and its subfolders, sorted; hidden ones (`._song.mid`) are left out.
+
+    Links to folders are not followed. Raises FileError for a folder that cannot be read.
+    """
+    if not os.path.isdir(folder):
+        raise FileError(folder, "a file, not a folder" if os.path.exists(folder) else "no such folder")
+    found = []
+    for place, folders, names in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if name.lower().endswith((".mid", ".midi")) and name[0] != "."]
+    return sorted(path for path in found if path.is_file())
+
+
+def _refuse(error: OSError) -> None:
+    raise FileError(error.filename, f"cannot be read: {error.strerror}") from None
 
 
 def read_midi(path: str | Path, warn: Callable[[str], None] | None = None) -> Score:

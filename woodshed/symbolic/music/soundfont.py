@@ -6,6 +6,7 @@ with it. Pedals are played into the notes beforehand: tinysoundfont has none, an
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -43,8 +44,7 @@ def play(score: Score, soundfont: str | Path, sample_rate: int = 44100) -> np.nd
     fifteens. Raises MissingExtra without a player, FileError for a soundfont that cannot be played, InputError for
     music of more than an hour.
     """
-    soundfont, player = Path(soundfont).absolute(), _player()
-    _check(soundfont)
+    soundfont, player = Path(soundfont).absolute(), check_soundfont(soundfont)
     score = score.sustained()
     check_length(score, sample_rate)
     audio = np.zeros((0, 2), np.float32)
@@ -68,18 +68,22 @@ def _player() -> str:
     return "tinysoundfont"
 
 
-def _check(soundfont: Path) -> None:
-    """A FileError for a file that is no soundfont, or not all of one."""
+def check_soundfont(soundfont: str | Path) -> str:
+    """The player that will play a soundfont, by its name: fluidsynth or tinysoundfont.
+
+    Raises MissingExtra without a player, FileError for a file that is no soundfont, or not all of one.
+    """
     try:
-        with soundfont.open("rb") as file:
+        with open(soundfont, "rb") as file:
             head = file.read(12)
-        size = soundfont.stat().st_size
+            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise FileError(soundfont, f"cannot be read: {error.strerror or error}") from None
     if head[:4] != b"RIFF" or head[8:] != b"sfbk":
         raise FileError(soundfont, "not a soundfont; give a .sf2 or .sf3")
     if (whole := int.from_bytes(head[4:8], "little") + 8) > size:
         raise FileError(soundfont, f"damaged: {size:,} of {whole:,} bytes are there; fetch it again")
+    return _player()
 
 
 def _bands(score: Score) -> Iterator[Score]:

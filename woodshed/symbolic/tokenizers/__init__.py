@@ -22,6 +22,7 @@ import numpy as np
 
 from ... import menu
 from ...errors import InputError, RunError
+from ...files import read_object, write_file
 from ..music.chords import NAMES, REDUCED, TOKEN_QUALITIES, word
 from ..music.score import CHORD, NOTE, PARTS, Score, Track
 from ._features import word_features
@@ -184,6 +185,7 @@ class Tokenizer(ABC):
 
     @property
     def vocab_size(self) -> int:
+        """How many ids there are."""
         return len(self.words)
 
     @cached_property
@@ -239,6 +241,7 @@ class Tokenizer(ABC):
         return self.decode_body(np.asarray(ids, dtype=np.int64))
 
     def to_words(self, ids) -> list[str]:
+        """The words of ids."""
         return [self.words[token] for token in np.asarray(ids).tolist()]
 
     def save(self, folder: Path) -> None:
@@ -252,7 +255,7 @@ class Tokenizer(ABC):
         special = dict(pad_token="PAD", bos_token="BOS", eos_token="EOS", unk_token="PAD")
         config = {"tokenizer_class": "PreTrainedTokenizerFast", **special, FACTS: facts}
         for name, content in (("tokenizer.json", data | {"model": model}), ("tokenizer_config.json", config)):
-            (Path(folder) / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
+            write_file(Path(folder) / name, json.dumps(content, indent=1))
 
 
 def names() -> list[str]:
@@ -276,7 +279,7 @@ def saved_facts(folder: Path) -> dict | None:
     """Name, settings and fingerprint of the tokenizer saved in a folder; None where there is none of ours."""
     path = Path(folder) / "tokenizer_config.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8")).get(FACTS)
+        return read_object(path).get(FACTS)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

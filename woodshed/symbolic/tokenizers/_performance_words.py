@@ -44,6 +44,7 @@ class Clock:
         self.length = max(last - self.origin, 1)
 
     def steps(self, ticks: np.ndarray) -> np.ndarray:
+        """Ticks of the score as steps from `start`, to the nearest."""
         return np.rint(self.score.seconds(ticks) * (1000 / STEP)).astype(np.int64) - self.origin
 
     def bars(self) -> np.ndarray:

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ...errors import InputError, MissingExtra
+from ...files import read_object
 from ..music.score import Score, Track
 from . import EOS, HEAD_WORDS, SPECIALS, TASK_WORDS, Body, Grammar, Plan, Tokenizer
 
@@ -37,10 +38,10 @@ def outside(folder: Path) -> MidiTok | None:
 def _read(path: Path) -> dict | None:
     """What a file says that MidiTok has written; None for any other file, and for none."""
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = read_object(path)
     except (OSError, ValueError):
         return None
-    if not isinstance(saved, dict) or not saved.keys() >= {"tokenization", "config"}:
+    if not saved.keys() >= {"tokenization", "config"}:
         return None
     if MERGED in saved:
         raise InputError(f"{path}: its ids are learned combinations of tokens (BPE and the like), which cannot be read")

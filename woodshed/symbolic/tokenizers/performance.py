@@ -106,6 +106,7 @@ class Performance(Tokenizer):
         return max(score.end, int(score.ticks(score.seconds(last) + 2 * STEP / 1000)), 1)
 
     def pedalled(self, score: Score) -> Score:
+        """The score as its notes are spelled: where the pedal is stretched, with that played into them."""
         return score.sustained() if self.pedal == "stretch" else score
 
     def _stepped_pedals(self, score: Score, clock: Clock) -> np.ndarray:

@@ -21,5 +21,8 @@ def command(dataset: Positional[Path], base: str, out: Path, settings: PrepareSe
         tensors = prepare(dataset, base, out, settings, report=progress)
     for entry in tensors.facts["skipped"]:
         print(f"{entry['name']}: left out: {entry['reason']}")
+    for sample in tensors.samples:
+        if sample.remark:
+            print(f"{sample.name}: {sample.remark}")
     seconds = sum(sample.seconds for sample in tensors.samples)
     print(f"{out}: {len(tensors)} samples, {seconds / 60:.1f} minutes, for {base}")

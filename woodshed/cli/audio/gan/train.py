@@ -1,5 +1,6 @@
 """woodshed audio gan train"""
 
+import math
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -22,7 +23,7 @@ def command(folder: Positional[Path], codec: str, out: Path, settings: GanSettin
     with bar("training") as progress:
 
         def report(now):
-            if now.share == now.share:
+            if not math.isnan(now.share):
                 progress(now.share, now.message)
             elif now.message:
                 progress.say(now.message)
@@ -31,3 +32,4 @@ def command(folder: Positional[Path], codec: str, out: Path, settings: GanSettin
                 progress(now.step / max(now.steps, 1), f"step {now.step}  critic {now.hinge:.3f}  {left} left")
 
         train(folder, out, codec=codec, settings=settings, report=report)
+    print(f"{out}: play it with woodshed audio gan generate {out}")

@@ -1,0 +1,199 @@
+"""A codec learns from a folder, goes on as if it had not been stopped, and is told what it loses."""
+# ruff: noqa: F811
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from codec_toys import TINY, hurrying, recordings, trained  # noqa: F401
+from folders import tune
+from sounds import silence, song, tone
+
+from woodshed import write_midi
+from woodshed.audio import codec_train, notes, wave
+from woodshed.audio.codec_check import balance_error, check_codec, spectral_distance
+from woodshed.audio.codec_train import train_codec
+from woodshed.audio.codecs import LOUDNESS, open_codec
+from woodshed.audio.crops import Crops, find, split
+from woodshed.audio.wave import Audio, loudness_of, write_audio
+from woodshed.errors import EmptyCorpus, InputError, RunError
+from woodshed.log import draw_loss
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "render_piano.py"
+
+
+# --- crops -----------------------------------------------------------------------------------------------------
+
+
+def test_crops_are_a_function_of_seed_and_step(recordings):
+    train, held = split(find(recordings, shortest=0.5), shortest=0.5, seed=0)
+    assert len(train) == 5 and len(held) == 1 and held[0] not in train
+    how = dict(samples=8000, sample_rate=16000, channels=2)
+    straight = Crops(train, **how, seed=1)
+    batches = [straight.batch(step, 3) for step in range(6)]
+    assert batches[0].shape == (3, 2, 8000) and batches[0].dtype == np.float32
+    np.testing.assert_array_equal(Crops(train, **how, seed=1).batch(5, 3), batches[5])
+    assert not np.array_equal(batches[4], batches[5])
+    assert not np.array_equal(Crops(train, **how, seed=2).batch(5, 3), batches[5])
+
+
+def test_of_few_recordings_the_ends_are_held_out_and_the_unusable_are_named(tmp_path):
+    write_audio(tmp_path / "a.wav", song(0, seconds=10.0))
+    write_audio(tmp_path / "quiet.wav", silence(4.0))
+    write_audio(tmp_path / "short.wav", tone(0.2))
+    (tmp_path / "broken.wav").write_bytes(b"RIFFnonsense")
+    said = []
+    found = find(tmp_path, shortest=0.5, say=said.append)
+    (train,), (held,) = split(found, shortest=0.5, seed=0)
+    assert train.end == held.start == pytest.approx(9.0) and held.end == pytest.approx(10.0)
+    assert len(said) == 3
+    for word in ("broken.wav", "quiet.wav: it is silent", "short.wav: only 0.2 s"):
+        assert any(word in line for line in said)
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(EmptyCorpus, match="3 left out"):
+        find(tmp_path, shortest=0.5)
+
+
+# --- training --------------------------------------------------------------------------------------------------
+
+
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(recordings, trained, tmp_path):
+    def stop(now):
+        if now.step == 3 and not now.validation:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    out = tmp_path / "own"
+    half = train_codec(recordings, out, **TINY, max_steps=4, eval_steps=2, report=stop)
+    assert half.about["step"] == 3
+    (tmp_path / "others").mkdir()
+    write_audio(tmp_path / "others" / "a.wav", song(9))
+    with pytest.raises(RunError, match="not those it has learned from"):
+        train_codec(tmp_path / "others", out, resume=True)
+    again = train_codec(recordings, out, resume=True)
+    assert again.about["step"] == 4
+    with pytest.raises(RunError, match="it has finished, at step 4"):
+        train_codec(recordings, out, resume=True)
+    whole = open_codec(trained)
+    assert again.fingerprint == whole.fingerprint
+    assert sorted(p.name for p in out.glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-4"]
+    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines() if '"loss"' in line]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_a_training_that_goes_on_listens_only_to_what_has_changed(recordings, tmp_path, monkeypatch):
+    heard, listen = [], wave.listen
+    monkeypatch.setattr(wave, "listen", lambda path: heard.append(path.name) or listen(path))
+    folder, out = shutil.copytree(recordings, tmp_path / "music"), tmp_path / "own"
+    train_codec(folder, out, **TINY, max_steps=1)
+    assert sorted(heard) == sorted(path.name for path in folder.iterdir())
+    heard.clear()
+    train_codec(folder, out, resume=True, max_steps=2)
+    assert heard == []
+    write_audio(folder / "3.flac", song(3, seconds=6.0, bpm=99))  # as long as before
+    train_codec(folder, out, resume=True, max_steps=3)
+    assert heard == ["3.flac"]
+    whole = (out / "heard.json").read_text()
+    (out / "heard.json").write_text(whole[:-50])
+    train_codec(folder, out, resume=True, max_steps=4)
+    assert len(heard) == 7 and (out / "heard.json").read_text() == whole
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in recordings.iterdir())
+
+
+def test_training_lowers_the_error(recordings, tmp_path, monkeypatch):
+    monkeypatch.setattr(codec_train, "draw_loss", draw_loss)
+    settings = TINY | {"batch_size": 4, "width": 32, "latent_dim": 12}
+    out = tmp_path / "own"
+    train_codec(recordings, out, **settings, max_steps=24, eval_steps=24, learning_rate=3e-3)
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    found = [line for line in lines if "loss" in line]
+    for name in ("spectrum", "phase"):
+        first, last = (np.mean([line[name] for line in part]) for part in (found[:6], found[-6:]))
+        assert last < 0.9 * first, name
+    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_work_is_refused(recordings, trained, tmp_path):
+    with pytest.raises(InputError, match="is there already; add --resume"):
+        train_codec(recordings, trained)
+    with pytest.raises(RunError, match="no codec in training"):
+        train_codec(recordings, tmp_path / "new", resume=True)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(RunError, match="--width was 16, now it is 64"):
+        train_codec(recordings, trained, resume=True, width=64)
+    for changes, match in (
+        ({"channels": 3}, "choose 1"),
+        ({"side_dim": 24}, "--side-dim 24"),
+        ({"batch_size": 0}, "--batch-size 0"),
+        ({"kind": "oobleck"}, "needs --base"),
+        ({"kind": "owl"}, "choose from: oobleck, own"),
+        ({"latent_noise": -1}, "--latent-noise"),
+    ):
+        with pytest.raises(InputError, match=match):
+            train_codec(recordings, tmp_path / "new", **TINY | {"max_steps": 1} | changes)
+
+
+# --- the report ------------------------------------------------------------------------------------------------
+
+
+def test_the_report_of_a_codec(trained, recordings, tmp_path, monkeypatch):
+    monkeypatch.setattr(notes, "available", lambda: False)
+    facts = check_codec(trained, recordings, tmp_path / "report", excerpts=2, seconds=1.0, sounds=1, griffin_lim=True)
+    assert set(facts["measures"]) == {"round trip", "noise on latents", "griffin-lim"}
+    found = facts["measures"]["round trip"]
+    assert 0 < found["spectral_distance"] < facts["measures"]["noise on latents"]["spectral_distance"]
+    assert 0 <= found["onset_f1"] <= 1 and "note_f1" not in found
+    assert json.loads((tmp_path / "report" / "report.json").read_text()) == facts
+    html = (tmp_path / "report" / "report.html").read_text()
+    assert "1 source.wav" in html and (tmp_path / "report" / "1 round trip.wav").exists()
+    assert any("basic-pitch" in line for line in facts["verdict"])
+    with pytest.raises(InputError, match="is there already"):
+        check_codec(trained, recordings, tmp_path / "report")
+
+
+def test_the_measures_are_those_of_the_same_sound_and_of_silence():
+    sound = song(0, seconds=3.0)
+    assert spectral_distance(sound.samples, sound.samples) == 0
+    assert spectral_distance(-sound.samples, sound.samples) == pytest.approx(0, abs=1e-9)
+    assert spectral_distance(0 * sound.samples, sound.samples) == pytest.approx(1)
+    left = Audio(sound.samples * np.float32([1, 0.5]), sound.sample_rate)
+    assert balance_error(sound, sound) == 0
+    assert balance_error(left, sound) == pytest.approx(20 * np.log10(2), abs=0.1)
+
+
+# --- recordings made of MIDI -----------------------------------------------------------------------------------
+
+
+def test_the_recipe_renders_the_splits_of_the_manifest_once(tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location("render_piano", RECIPE)
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    data, out = tmp_path / "data", tmp_path / "out"
+    rows = [
+        ("a/1.mid", "a", "train"),
+        ("a/2.mid", "a", "train"),
+        ("a/Mozart.mid", "a", "test"),
+        ("b/3.mid", "b", "train"),
+    ]
+    for number, (path, _, _) in enumerate(rows):
+        (data / path).parent.mkdir(parents=True, exist_ok=True)
+        write_midi(tune(number, notes=16), data / path)
+    lines = ["file,set,split,seconds,info", *(f"{file},{name},{split},4,someone" for file, name, split in rows)]
+    (data / "manifest.csv").write_text("\n".join(lines))
+    choice = [str(data), str(out), "--sets", "a", "--hours"]
+    recipe.main([*choice, "0.0011"])
+    first = {path: path.stat().st_mtime_ns for path in out.rglob("*.flac")}
+    assert {path.parts[-3] for path in first} == {"train", "test"} and len(first) == 2
+    recipe.main([*choice, "1"])
+    second = {path: path.stat().st_mtime_ns for path in out.rglob("*.flac")}
+    assert len(second) == 3 and first.items() <= second.items()
+    for path in second:
+        assert path.with_suffix(".mid").exists()
+        assert loudness_of(path) == pytest.approx(LOUDNESS, abs=0.3)
+    table = (out / "table.csv").read_text().splitlines()
+    assert len(table) == 4 and "3 recordings" not in capsys.readouterr().out
+    assert [row["file"] for row in recipe.choose(data, ("a", "b"), ("mozart",), hours=1, seed=0)] == ["a/Mozart.mid"]

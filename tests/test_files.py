@@ -1,0 +1,62 @@
+"""Files are written whole or not at all, read as what they should be, and folders are nobody else's."""
+
+import errno
+import json
+import os
+
+import pytest
+
+from woodshed.errors import FileError, RunError
+from woodshed.files import free_folder, new_folder, read_object, replacing, write_file
+from woodshed.jobs import claimed
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+    write_file(tmp_path / "a", "old")
+    with pytest.raises(FileError, match="a: cannot be written: No space left"), replacing(tmp_path / "a") as temporary:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_bytes_of_a_name_that_are_no_text_survive_as_json(tmp_path):
+    told = {"path": os.fsdecode(b"caf\xe9 \xff"), "title": "夜"}
+    write_file(tmp_path / "a.json", json.dumps(told, ensure_ascii=False))
+    assert read_object(tmp_path / "a.json") == told
+
+
+@pytest.mark.parametrize("data", [b"", b"[1]", b"7", b'"text"', b"{", b"\xff\xfe"])
+def test_what_is_no_json_object_is_a_value_error(tmp_path, data):
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(ValueError, match=r"."):
+        read_object(tmp_path / "a.json")
+
+
+def test_a_new_folder_stays_only_with_something_in_it(tmp_path):
+    with new_folder(tmp_path / "a" / "b"):
+        pass
+    assert not any(tmp_path.iterdir())
+    with new_folder(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "b" / "mine").touch()
+    assert (tmp_path / "a" / "b" / "mine").exists()
+    with pytest.raises(FileError, match="mine: a file, not a folder"), new_folder(tmp_path / "a" / "b" / "mine"):
+        pass
+
+
+def test_the_next_free_number_is_above_all_there_are(tmp_path):
+    (tmp_path / "007").mkdir()
+    (tmp_path / "notes").touch()
+    assert [free_folder(tmp_path).name for _ in range(2)] == ["008", "009"]
+
+
+def test_a_folder_has_one_owner_where_folders_can_be_locked(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    with claimed(tmp_path), pytest.raises(RunError, match="another training"), claimed(tmp_path):
+        pass
+
+    def nfs(handle, operation):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", nfs)
+    with claimed(tmp_path):
+        pass

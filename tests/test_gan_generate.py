@@ -1,0 +1,117 @@
+"""The latent GAN plays, and is judged by recordings it has not learned from."""
+# ruff: noqa: F811
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from gan_toys import TOY, Toy, recordings, trained, without_pictures  # noqa: F401
+
+from woodshed.audio.gan.evaluate import evaluate, nearest_learned
+from woodshed.audio.gan.evaluate_page import save
+from woodshed.audio.gan.generate import commented, decode_loop, generate, save_take
+from woodshed.audio.gan.run import open_run
+from woodshed.audio.gan.settings import GenerateSettings
+from woodshed.audio.wave import Audio, read_audio
+from woodshed.errors import EmptyCorpus, InputError, RunError
+
+# --- playing -----------------------------------------------------------------------------------------------------
+
+
+def test_takes_are_functions_of_their_seeds_and_as_long_as_asked(trained):
+    takes = list(generate(trained, seconds=3.14, takes=3, seed=5))
+    assert [take.facts["seed"] for take in takes] == [5, 6, 7]
+    assert all(len(take.audio.samples) == round(3.14 * 8000) for take in takes)
+    (alone,) = generate(trained, seconds=3.14, takes=1, seed=6)
+    assert np.array_equal(alone.audio.samples, takes[1].audio.samples)
+    assert not np.array_equal(takes[0].latents, takes[1].latents)
+    for wrong, told in (
+        ({"seconds": 0}, "--seconds"),
+        ({"truncation": 9}, "--truncation"),
+        ({"style_seed": -1}, "--style"),
+    ):
+        with pytest.raises(InputError, match=told):
+            GenerateSettings(**wrong)
+
+
+def test_a_take_stores_its_seed_in_the_file_and_beside_it(trained, tmp_path):
+    (take,) = generate(trained, seconds=2.0, takes=1, seed=11, style_seed=3)
+    wav, told, picture = save_take(take, tmp_path / "take.v1")
+    with soundfile.SoundFile(wav) as file:
+        assert json.loads(file.comment)["seed"] == 11 and file.frames == 16000
+    assert json.loads(told.read_text())["style_seed"] == 3 and picture.read_bytes()[:4] == b"\x89PNG"
+    assert wav.name == "take.v1.wav" and read_audio(wav).loudness == pytest.approx(-18, abs=0.5)
+    assert len(commented(wav.read_bytes(), "odd")) % 2 == 0
+
+
+def test_a_loop_has_no_seam(trained):
+    (take,) = generate(trained, seconds=4.1, takes=1, seed=2, loop=True)
+    assert len(take.latents) % (trained.window // 2) == 0 and len(take.latents) == 80
+
+    class Drifting(Toy):
+        """Whose phase is another wherever decoding starts, as with Griffin-Lim."""
+
+        def decode(self, latents):
+            time = np.arange(len(latents) * 400) / 8000
+            return Audio(np.sin(2 * np.pi * 313.7 * time)[:, None].astype(np.float32), 8000)
+
+    codec = Drifting()
+    count = 80 * 400
+    cut = codec.decode(take.latents).samples[:, 0]
+    looped = decode_loop(codec, take.latents).samples[:, 0]
+    assert len(looped) == count
+    usual = np.abs(np.diff(cut)).max()
+    assert np.abs(cut[0] - cut[-1]) > 2 * usual  # cut off and repeated it clicks
+    assert np.abs(looped[0] - looped[-1]) < 1.1 * usual
+    assert np.abs(np.diff(looped)).max() < 1.3 * usual
+    exact = decode_loop(TOY, take.latents).samples
+    assert np.allclose(exact, TOY.decode(take.latents).samples, atol=1e-5)
+
+
+def test_a_run_with_another_codec_or_broken_weights_is_refused(trained, recordings, tmp_path):
+    with pytest.raises(RunError, match="this is toy-1-1"):
+        open_run(trained.folder, codec=Toy(seed=1))
+    with pytest.raises(RunError, match="not a run"):
+        open_run(recordings)
+    with pytest.raises(RunError, match="choose from: 4, 8, 12"):
+        next(generate(open_run(trained.folder, codec=TOY), checkpoint=5, seconds=1))
+    (tmp_path / "run.json").write_bytes((trained.folder / "run.json").read_bytes())
+    (tmp_path / "generator.safetensors").write_bytes((trained.folder / "generator.safetensors").read_bytes()[:100])
+    with pytest.raises(RunError, match="damaged"):
+        next(generate(open_run(tmp_path, codec=TOY), seconds=1))
+
+
+# --- judging -----------------------------------------------------------------------------------------------------
+
+
+def test_the_nearest_learned_stretch_is_found():
+    rng = np.random.default_rng(0)
+    asked, learned = rng.standard_normal((7, 5, 3)), rng.standard_normal((40, 5, 3))
+    asked[3] = learned[17] + 0.01
+    far, which = nearest_learned(asked, learned, block=3)
+    for at, one in enumerate(asked):
+        naive = [1 - (one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()) for other in learned]
+        assert which[at] == int(np.argmin(naive)) and far[at] == pytest.approx(min(naive))
+    assert which[3] == 17 and far[3] < 0.001
+    soft, _ = nearest_learned(0.1 * asked, learned)
+    assert soft == pytest.approx(far)
+
+
+def test_a_run_is_judged_by_recordings_it_has_not_learned(trained, recordings, tmp_path):
+    found = evaluate(trained, recordings, clips=3, seconds=3.5)
+    facts = found.facts
+    assert facts["recordings"] == 1
+    assert facts["frechet"]["timbre"]["learned"] < facts["frechet"]["timbre"]["random"]
+    assert facts["neighbours"]["median"]["held-out"] < facts["neighbours"]["median"]["random"]
+    closest = facts["neighbours"]["closest"]
+    assert {one["file"] for one in closest} <= {path.name for path in recordings.iterdir()}
+    folder = save(found, tmp_path / "evaluations")
+    page = (folder / "index.html").read_text()
+    assert "held-out" in page and closest[0]["file"] in page and (folder / "clips/takes-1.wav").exists()
+    assert json.loads((folder / "evaluation.json").read_text()) == facts
+    learned = tmp_path / "learned"
+    learned.mkdir()
+    (learned / "a.wav").write_bytes((recordings / closest[0]["file"]).read_bytes())
+    with pytest.raises(EmptyCorpus, match="learned from all 1"):
+        evaluate(trained, learned, clips=2)

@@ -1,0 +1,18 @@
+"""What the commands show while they work."""
+
+import pytest
+
+from woodshed.cli.terminal import bar, clock
+
+
+@pytest.mark.parametrize("text", ["../[/old]/model", "[takes]", "[bold]x[/bold]", "夜"])
+def test_a_line_above_the_bar_is_printed_as_it_is(capsys, text):
+    with bar("training") as progress:
+        progress(0.5, text)
+        progress.say(text)
+    assert capsys.readouterr().err == f"{text}\n"
+
+
+def test_seconds_as_minutes():
+    told = [clock(seconds) for seconds in (0, 59.9, 61, 3601, float("nan"))]
+    assert told == ["0:00", "0:59", "1:01", "60:01", "--:--"]

@@ -1,0 +1,175 @@
+"""The settings of train(): presets, flags, what cannot work, and what may change when a run goes on."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+from toys import ADAPTER, TINY, ToyCorpus
+
+from woodshed.config import read_fields
+from woodshed.errors import InputError, MissingExtra, RunError
+from woodshed.symbolic.learning.settings import FREE, PRESETS, TrainSettings, check, resolve, resumed
+from woodshed.symbolic.learning.train import train
+
+
+@pytest.mark.parametrize(
+    "name, epochs, batch, rate", [("quick", 3, 8, 5e-4), ("balanced", 5, 4, 3e-4), ("best", 10, 2, 2e-4)]
+)
+def test_presets(name, epochs, batch, rate):
+    new = resolve(TrainSettings(preset=name, base=None))
+    assert (new.epochs, new.batch_size, new.learning_rate) == (epochs, batch, rate)
+    assert (new.adapter, new.lora_rank, new.lora_alpha, new.lora_dropout) == ("none", None, None, None)
+    tuned = resolve(TrainSettings(preset=name, base="some/base"))
+    assert (tuned.adapter, tuned.lora_rank, tuned.lora_alpha, tuned.lora_dropout) == ("lora", 8, 16, 0.1)
+    assert tuned.learning_rate == rate and (PRESETS / f"{name}.json").exists()
+
+
+def test_the_default_rate_goes_by_what_is_trained():
+    """An adapter over frozen weights learns with rates that would spoil all weights."""
+    new = resolve(TrainSettings(base=None)).learning_rate
+    lora, ia3, full = (resolve(TrainSettings(base="b", adapter=name)).learning_rate for name in ("lora", "ia3", "none"))
+    assert resolve(TrainSettings(base="b")).learning_rate == lora
+    assert ia3 > lora > full and lora > new
+    assert resolve(TrainSettings(base="b", adapter="ia3")).lora_rank is None
+    assert resolve(TrainSettings(base="b", preset="best", adapter="ia3")).learning_rate == 2e-4
+
+
+def test_flags_win_over_the_preset():
+    settings = resolve(TrainSettings(preset="best", batch_size=7, base="b", lora_rank=4))
+    assert (settings.batch_size, settings.epochs, settings.lora_rank, settings.lora_alpha) == (7, 10, 4, 8)
+    assert resolve(TrainSettings(base="b", adapter="none")).lora_rank is None
+    assert resolve(TrainSettings(base="b", lora_alpha=5.0)).lora_alpha == 5
+    assert resolve(TrainSettings(max_steps=3)).epochs is None
+    assert resolve(TrainSettings(max_minutes=3)).epochs is None
+
+
+def test_a_preset_of_ones_own(tmp_path):
+    path = tmp_path / "my.json"
+    path.write_text('{"epochs": 7, "max_seq_len": 512, "training_args": ["weight_decay=0.1"]}')
+    settings = resolve(TrainSettings(preset=str(path)))
+    assert (settings.epochs, settings.max_seq_len, settings.batch_size) == (7, 512, 4)
+    assert settings.training_args == ("weight_decay=0.1",)
+    path.write_text('{"epoch": 7}')
+    with pytest.raises(InputError, match="has no 'epoch'; did you mean epochs"):
+        resolve(TrainSettings(preset=str(path)))
+    for text in ("[1]", "{", "7"):
+        path.write_text(text)
+        with pytest.raises(InputError, match="choose from auto, balanced, best, "):
+            resolve(TrainSettings(preset=str(path)))
+    with pytest.raises(InputError, match="choose from auto, balanced, best, "):
+        resolve(TrainSettings(preset="quik"))
+
+
+def test_values_that_a_preset_of_ones_own_lacks_or_cannot_have(tmp_path):
+    path = tmp_path / "my.json"
+    path.write_text('{"learning_rate": {"lora": 0.1}, "batch_size": null}')
+    settings = resolve(TrainSettings(preset=str(path), base="b"))
+    assert (settings.learning_rate, settings.batch_size) == (0.1, resolve(TrainSettings()).batch_size)
+    with pytest.raises(InputError, match=r"my\.json: its learning_rate says nothing of 'new'"):
+        resolve(TrainSettings(preset=str(path), base=None))
+    path.write_text('{"epochs": "three"}')
+    with pytest.raises(InputError, match=r"my\.json: epochs is 'three'; give a number"):
+        resolve(TrainSettings(preset=str(path)))
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"batch_size": 0}, "--batch-size 0"),
+        ({"learning_rate": -1.0}, "--learning-rate -1.0"),
+        ({"max_minutes": math.nan}, "--max-minutes nan"),
+        ({"epochs": math.inf}, "--epochs inf: give more than 0, and a finite number"),
+        ({"max_seq_len": 8}, "--max-seq-len 8: give 16 or more"),
+        ({"warmup": -1.0}, "--warmup -1.0: give 0 or more"),
+        ({"seed": -1}, "--seed -1: choose from 0 to 4294967295"),
+        ({"seed": 2**32}, "--seed 4294967296"),
+        ({"base": "b", "size": "25m"}, "--size is for a new model"),
+    ],
+)
+def test_values_that_cannot_work_name_their_flag(settings, message):
+    with pytest.raises(InputError, match=message):
+        resolve(TrainSettings(**settings))
+
+
+def test_a_tracker_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="wandb is not installed"):
+        check(resolve(TrainSettings(tracker="wandb")))
+
+
+def test_fields_are_json_or_name_value():
+    words = ('{"weight_decay": 0.1, "adam_beta2": 0.98}', "optim=adamw_torch", "bf16=false", "max_grad_norm=0.5")
+    expected = {"weight_decay": 0.1, "adam_beta2": 0.98, "optim": "adamw_torch", "bf16": False, "max_grad_norm": 0.5}
+    assert read_fields(words, None, "--training-args") == expected
+    for word in ("weight_decay", "[1]", "{", "7"):
+        with pytest.raises(InputError, match="neither a JSON object nor name=value"):
+            read_fields((word,), None, "--training-args")
+
+
+@pytest.mark.parametrize(
+    "field, word, message",
+    [
+        ("training_args", "weight_dcay=0.1", "TrainingArguments has no 'weight_dcay'; did you mean weight_decay"),
+        ("training_args", "learning_rate=0.1", "learning_rate: set it with --learning-rate"),
+        ("training_args", "optim=nonsense", "--training-args optim=nonsense"),
+        ("model_args", "hiden_size=2", "hiden_size"),
+        ("model_args", "vocab_size=9", "--model-args vocab_size: set it with --tokenizer of woodshed prepare"),
+        ("model_args", "size=2m", "--model-args size: set it with --size"),
+        ("epoch", 3, "TrainSettings has no setting 'epoch'; did you mean 'epochs'"),
+    ],
+)
+def test_unknown_fields_are_refused_by_name(tmp_path, field, word, message):
+    with pytest.raises(InputError, match=message):
+        train(ToyCorpus(), tmp_path, max_steps=1, **{**TINY, field: (word,) if isinstance(word, str) else word})
+    assert not list(tmp_path.iterdir())  # nothing is left behind that would be in the way of the next try
+
+
+def test_training_and_lora_fields_arrive(reference, tmp_path, monkeypatch):
+    from woodshed.symbolic.learning import callbacks
+
+    made = []
+    monkeypatch.setattr(callbacks, "Learner", lambda **options: made.append(options) or 1 / 0)
+    settings = {**ADAPTER, "base": str(reference[0].folder), "training_args": ("weight_decay=0.1", "optim=adafactor")}
+    with pytest.raises(ZeroDivisionError):
+        train(ToyCorpus(), tmp_path, lora_rank=3, lora_args=('{"use_rslora": true}',), seed=5, **settings)
+    arguments, config = made[0]["args"], made[0]["model"].peft_config["default"]
+    assert (arguments.weight_decay, arguments.optim, arguments.seed) == (0.1, "adafactor", 5)
+    assert (config.r, config.use_rslora, config.lora_dropout) == (3, True, 0.1)
+
+
+# --- resuming with other settings --------------------------------------------------------------------------------
+
+SAVED = dataclasses.asdict(resolve(TrainSettings(size="25m", max_steps=100, batch_size=3)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"max_seq_len": 1024},
+        {"batch_size": 8},
+        {"size": "50m"},
+        {"model": "lstm"},
+        {"preset": "quick"},
+        {"gradient_accumulation": 2},
+        {"training_args": ("weight_decay=0.1",)},
+        {"base": "other"},
+        {"adapter": "none"},
+    ],
+)
+def test_what_would_change_the_losses_is_refused_by_name(change):
+    name = "batch_size" if "preset" in change else next(iter(change))
+    with pytest.raises(RunError, match=f"--{name.replace('_', '-')} was"):
+        resumed(TrainSettings(resume=True, **change), SAVED, Path("run"))
+
+
+def test_what_is_not_given_stays_as_it_was():
+    was = TrainSettings(**{**SAVED, "model_args": (), "lora_args": (), "training_args": ()})
+    assert resumed(TrainSettings(resume=True), json.loads(json.dumps(SAVED)), Path("run")) == was
+    longer = resumed(TrainSettings(resume=True, max_steps=200, learning_rate=1e-5), SAVED, Path("run"))
+    assert longer == dataclasses.replace(was, max_steps=200, learning_rate=1e-5)
+    by_time = resumed(TrainSettings(resume=True, max_minutes=5, threads=2), SAVED, Path("run"))
+    assert by_time == dataclasses.replace(was, max_steps=None, max_minutes=5, threads=2)
+    assert {field.name for field in dataclasses.fields(TrainSettings)} >= FREE

@@ -1,0 +1,211 @@
+"""train() where things go wrong: a full disk, too little memory, a loss that jumps."""
+
+import errno
+import json
+import math
+import pkgutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import SafetensorError
+from toys import STEPS, TINY, ToyCorpus, ToyRows, events_of, steps_of
+
+from woodshed.errors import FileError, InputError
+from woodshed.log import read_log, rewind_log
+from woodshed.symbolic.learning.train import train
+from woodshed.symbolic.run import checkpoints
+
+
+@pytest.mark.parametrize(
+    ("writer", "place", "error", "told"),
+    [
+        (
+            "transformers.modeling_utils.safe_save_file",
+            "checkpoint-16",
+            SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            "checkpoint-16: cannot be written: No space left on device; put that right, then go on from step 8 with",
+        ),
+        (
+            "torch.save",
+            "checkpoint-16",
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 4823424 vs 4823316"),
+            "checkpoint-16: cannot be written: not all of it fits on the disk, or the disk fails; .* step 8 with",
+        ),
+        (
+            "shutil.copyfile",
+            ".tmp",
+            OSError(errno.ENOSPC, "No space left on device"),
+            "model.safetensors: cannot be written: No space left on device; .* step 24 with --resume",
+        ),
+        (
+            "matplotlib.figure.Figure.savefig",
+            ".tmp",
+            OSError(errno.ENOSPC, "No space left on device"),
+            "loss.png: cannot be written: No space left on device; .* step 24 with --resume",
+        ),
+    ],
+)
+def test_a_full_disk_leaves_what_was_whole_and_is_resumed(reference, tmp_path, monkeypatch, writer, place, error, told):
+    """The writers raise what they raised on a full tmpfs, with half a file written."""
+    module, _, name = writer.rpartition(".")
+    real = pkgutil.resolve_name(f"{module}.{name}")
+
+    def full(*args, **keywords):
+        for path in args:
+            if isinstance(path, str | Path) and place in str(path):
+                Path(path).write_bytes(b"half")
+                raise error
+        return real(*args, **keywords)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, full)
+        with pytest.raises(FileError, match=told):
+            train(ToyCorpus(), out, max_steps=STEPS, eval_steps=8, **TINY)
+    assert {path.name for path in out.glob("checkpoint-*")} == {path.name for path in checkpoints(out).values()}
+    assert not list(out.rglob("*.tmp"))
+    assert train(ToyCorpus(), out, resume=True).facts["finished"]
+    assert steps_of(out) == steps_of(reference[0].folder)
+
+
+def test_a_disk_with_no_room_at_all_is_left_as_it_was(tmp_path, monkeypatch):
+    def full(path, data):
+        raise FileError(path, "cannot be written: No space left on device")
+
+    monkeypatch.setattr("woodshed.symbolic.run.write_file", full)
+    with pytest.raises(FileError, match=r"run\.json: cannot be written: No space left on device$"):
+        train(ToyCorpus(), tmp_path / "run", max_steps=1, **TINY)
+    assert not any(tmp_path.iterdir())
+
+
+def test_out_of_memory_halves_the_batch_and_learns_the_same(reference, tmp_path, monkeypatch):
+    from woodshed.symbolic.learning.callbacks import Learner
+
+    real, told = Learner.training_step, []
+
+    def small(self, model, inputs, num_items_in_batch=None):
+        if len(inputs["input_ids"]) > 1:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes")
+        return real(self, model, inputs, num_items_in_batch)
+
+    monkeypatch.setattr(Learner, "training_step", small)
+    run = train(ToyCorpus(), tmp_path, report=told.append, max_steps=10, eval_steps=8, **TINY)
+    messages = [progress.message for progress in told if "out of memory" in progress.message]
+    assert messages == [
+        "out of memory: 2 rows at once instead of 4, 2 times a step",
+        "out of memory: 1 rows at once instead of 2, 4 times a step",
+    ]
+    losses, expected = steps_of(run.folder), steps_of(reference[0].folder)
+    assert losses[1] == pytest.approx(expected[1], rel=1e-3)
+    assert losses[8] == pytest.approx(expected[8], rel=0.05)  # the same rows in every step
+    assert run.facts["settings"]["batch_size"] == 4
+
+
+def test_out_of_memory_with_one_row_says_what_to_try(tmp_path, monkeypatch):
+    from woodshed.symbolic.learning.callbacks import Learner
+
+    def never(*args):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(Learner, "training_step", never)
+    with pytest.raises(InputError, match="single row of 64 ids; try a smaller --max-seq-len"):
+        train(ToyCorpus(), tmp_path, max_steps=2, **{**TINY, "batch_size": 1})
+
+
+def test_any_other_error_of_torch_keeps_its_traceback(tmp_path, monkeypatch):
+    from woodshed.symbolic.learning.callbacks import Learner
+
+    def bug(*args):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(Learner, "training_step", bug)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        train(ToyCorpus(), tmp_path, max_steps=2, **TINY)
+
+
+class Poisoned(ToyCorpus):
+    """Row 48 is noise the first `times` it is drawn; with one row to a step, the loss jumps at step 49."""
+
+    def __init__(self, times: float):
+        self.times = times
+
+    def training_rows(self, max_seq_len, seed=0):
+        corpus = self
+
+        class Rows(ToyRows):
+            def __getitem__(self, index):
+                row = super().__getitem__(index)
+                if index == 48 and corpus.times > 0:
+                    corpus.times -= 1
+                    noise = np.random.default_rng(0).integers(300, 600, self.length)
+                    row = {**row, "labels": noise}
+                return row
+
+        return Rows(24, max_seq_len, seed)
+
+
+@pytest.fixture
+def rates(monkeypatch):
+    """The rate in the optimizer itself, as each step finds it: (step, rate)."""
+    from woodshed.symbolic.learning.callbacks import Learner
+
+    seen, real = [], Learner.training_step
+
+    def spy(self, *args, **kwargs):
+        seen.append((self.state.global_step + 1, self.optimizer.param_groups[0]["lr"]))
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Learner, "training_step", spy)
+    return seen
+
+
+ROLL = {**TINY, "batch_size": 1, "learning_rate": 2e-2, "max_steps": 60, "eval_steps": 40}
+
+
+def test_a_jump_in_loss_rolls_back_and_halves_the_rate(tmp_path, rates):
+    told = []
+    run = train(Poisoned(1), tmp_path, report=told.append, **ROLL)
+    assert events_of(run.folder) == ["rollback"]
+    assert any("back to step 40, on at learning rate 0.01" in progress.message for progress in told)
+    assert [step for step, _ in rates] == [*range(1, 50), *range(41, 61)]
+    assert rates[39][1] == rates[40][1] == pytest.approx(2e-2)
+    assert rates[49] == (41, pytest.approx(1e-2))
+    assert list(steps_of(run.folder)) == [*range(1, 61)]
+    assert steps_of(run.folder, "learning_rate")[41] == pytest.approx(1e-2)
+    assert steps_of(run.folder, "learning_rate")[40] == pytest.approx(2e-2)
+
+
+def test_a_loss_that_jumps_again_and_again_ends_with_advice(tmp_path, rates):
+    with pytest.raises(InputError, match=r"diverged 4 times: at step 49 .* try --learning-rate"):
+        train(Poisoned(math.inf), tmp_path, **ROLL)
+    assert events_of(tmp_path) == ["rollback"] * 3 + ["failed"]
+    assert [rate for step, rate in rates if step == 41] == pytest.approx([2e-2, 1e-2, 5e-3, 2.5e-3])
+
+
+def test_a_loss_that_is_not_a_number_never_reaches_the_weights(tmp_path, monkeypatch):
+    import torch
+
+    from woodshed.symbolic.learning.callbacks import Learner
+
+    real, broken = Learner.compute_loss, []
+
+    def breaks(self, *args, **kwargs):
+        loss = real(self, *args, **kwargs)
+        if self.state.global_step == 5 and not broken and isinstance(loss, torch.Tensor):
+            broken.append(True)
+            return loss * float("nan")
+        return loss
+
+    monkeypatch.setattr(Learner, "compute_loss", breaks)
+    run = train(ToyCorpus(), tmp_path, max_steps=8, eval_steps=4, **TINY)
+    assert events_of(run.folder) == ["rollback"] and broken
+    assert all(math.isfinite(loss) for loss in steps_of(run.folder).values())
+
+
+def test_a_restart_leaves_the_rest_of_the_log_and_what_happened(tmp_path):
+    lines = [{"step": step, "loss": 1.0} for step in range(1, 6)]
+    lines.insert(4, {"step": 5, "event": "rollback"})
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 6, "los')
+    rewind_log(tmp_path / "log.jsonl", 3)
+    assert read_log(tmp_path / "log.jsonl") == [*lines[:3], {"step": 5, "event": "rollback"}]
