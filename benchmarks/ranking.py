@@ -1,10 +1,11 @@
 """Whether ranking helps: takes that are kept beside as many drawn at random, both against held-out real music.
 
-`python benchmarks/ranking.py RUN CORPUS [--takes 24] [--keep 8] [--takes-dir DIR]`: takes of eight bars over the chords
-of test pieces, four over the same, (or the MIDI files of a folder) are ranked with a critic made from the training
-pieces. Some are kept: of all, where those over one progression may crowd out others, and of each four. "random" is the
-mean over 200 draws of as many, "beaten" the share of the draws that the kept are better than: 0.5 is chance. The
-Frechet distance is between hidden states of --judge, by default of the run itself.
+`python benchmarks/ranking.py RUN CORPUS [--charts 16] [--takes 16] [--keep 5]`: over the chords of each of so many test
+excerpts of eight bars takes are played as `woodshed generate` plays them, all at one temperature, and ranked by a
+critic made from the training pieces. "random" is the mean over 200 draws of as many of each chart's takes, "beaten" the
+share of the draws that the kept are better than: 0.5 is chance. Histograms of all that is kept are compared with those
+of the real test excerpts by overlapped area, and hidden states of --judge (by default of the run itself) by their
+Frechet distance, on the directions in which real training music varies most.
 """
 
 from __future__ import annotations
@@ -20,15 +21,14 @@ from woodshed.statistics import frechet_distance
 from woodshed.symbolic.data.corpus import open_corpus
 from woodshed.symbolic.judging.likelihood import hidden_state
 from woodshed.symbolic.music.measure import histograms, overlapped_area
-from woodshed.symbolic.music.midi import midi_files, read_midi
-from woodshed.symbolic.music.parts import assign_parts
 from woodshed.symbolic.playing import rank as ranking
 from woodshed.symbolic.playing.critic import Critic, make_critic, windows
-from woodshed.symbolic.playing.excerpts import TOGETHER, EvaluateSettings, cut_excerpts, play, row_length
-from woodshed.symbolic.playing.rank import CRITERIA, Ranked
+from woodshed.symbolic.playing.excerpts import cut_excerpts, row_length, stage_of
+from woodshed.symbolic.playing.perform import perform
+from woodshed.symbolic.playing.rank import CRITERIA, STYLE, Ranked
 from woodshed.symbolic.run import open_run
 
-DRAWS, REAL = 200, 64
+DRAWS, REAL, DIRECTIONS = 200, 200, 48
 
 
 def figures(hidden: np.ndarray, counts: list[dict], real_hidden: np.ndarray, real: dict) -> dict[str, float]:
@@ -43,7 +43,7 @@ def qualities(ranked: list[Ranked], takes: list) -> dict[str, np.ndarray]:
     by_take = {id(one.take): (-place, one) for place, one in enumerate(ranked)}
     rows = [by_take[id(take)] for take in takes]
     found = {"all, diverse": np.array([place for place, _ in rows]), "all": np.array([one.score for _, one in rows])}
-    for name in CRITERIA:
+    for name in (*CRITERIA, STYLE):
         if any(name in one.off for one in ranked):
             found[name + " alone"] = np.array([-one.off.get(name, ranking.FARTHEST) for _, one in rows])
     return found
@@ -56,51 +56,60 @@ def kept(quality: np.ndarray, keep: int, group: int) -> np.ndarray:
     return np.take_along_axis(groups, best, axis=1).ravel()
 
 
+def spread_evenly(some: list, count: int) -> list:
+    return [some[n] for n in np.unique(np.linspace(0, len(some) - 1, min(count, len(some))).astype(int))]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("--takes", type=int, default=24)
-    parser.add_argument("--keep", type=int, default=8)
-    parser.add_argument("--keep-of-four", type=int, default=2, help="of each four takes over the same chords")
+    parser.add_argument("--charts", type=int, default=16)
+    parser.add_argument("--takes", type=int, default=16, help="over each chart")
+    parser.add_argument("--keep", type=int, default=5, help="of each chart")
     parser.add_argument("--bars", type=int, default=8)
+    parser.add_argument("--temperature", default="1.0")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--takes-dir", type=Path, help="rank these instead of playing")
-    parser.add_argument("--critic-takes", type=int, default=8, help="of each kind that the critic learns from")
     parser.add_argument("--judge", type=Path, help="another run, whose hidden states are compared")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     run, corpus = open_run(options.run), open_corpus(options.corpus)
     judge = open_run(options.judge) if options.judge else run
-    excerpts, _ = cut_excerpts(corpus, "test", options.bars)
-    chosen = [excerpts[n] for n in np.linspace(0, len(excerpts) - 1, min(REAL, len(excerpts))).astype(int)]
-    if options.takes_dir:
-        takes = [assign_parts(read_midi(path)) for path in midi_files(options.takes_dir)]
-    else:
-        settings = EvaluateSettings(takes=options.takes, seed=options.seed)
-        played = play(run, chosen, settings, options.bars, progress=lambda share: None)
-        takes = [take.score for take in played]
-    critic: Critic = make_critic(run, corpus, length=options.bars, takes=options.critic_takes, seed=10**6)
+    real = cut_excerpts(corpus, "test", options.bars)[0]
+    takes = []
+    for number, chart in enumerate(spread_evenly([one for one in real if len(one.score.chords)], options.charts)):
+        asked = dict(bars=options.bars, takes=options.takes, temperature=options.temperature, originality=False)
+        played = perform(run, seed=options.seed + 1000 * number, **asked, **stage_of(chart.score))
+        takes += [take.score for take in played]
+    critic: Critic = make_critic(run, corpus, length=options.bars, seed=10**6)
     print(critic)
     ranked = ranking.rank(run, takes, critic=critic)
+
     pool = partial(hidden_state, judge.model(merge=True), judge.tokenizer, row_length(judge))
-    real_hidden, real = np.array([pool(one.score) for one in chosen]), [histograms(one.score) for one in excerpts]
-    real = {name: sum(row[name] for row in real) for name in real[0]}
+    known = spread_evenly(cut_excerpts(corpus, "train", options.bars)[0], REAL)
+    states = np.array([pool(one.score) for one in known])
+    middle = states.mean(axis=0)
+    directions = np.linalg.svd(states - middle, full_matrices=False)[2][:DIRECTIONS].T
+    real = spread_evenly(real, REAL)
+    real_hidden = (np.array([pool(one.score) for one in real]) - middle) @ directions
+    counts = [histograms(one.score) for one in real]
+    totals = {name: sum(row[name] for row in counts) for name in counts[0]}
     parts = [windows([take], run.tokenizer, options.bars)[0] for take in takes]
-    hidden, counts = np.array([pool(part) for part in parts]), [histograms(part) for part in parts]
+    hidden, counts = (
+        (np.array([pool(part) for part in parts]) - middle) @ directions,
+        [histograms(one) for one in parts],
+    )
 
     def told(numbers) -> dict[str, float]:
-        return figures(hidden[numbers], [counts[n] for n in numbers], real_hidden, real)
+        return figures(hidden[numbers], [counts[n] for n in numbers], real_hidden, totals)
 
     rng, rows = np.random.default_rng(0), []
-    whole = len(takes) // TOGETHER * TOGETHER
-    for among, group, keep in (("all takes", whole, options.keep), ("each four", TOGETHER, options.keep_of_four)):
-        random = [told(kept(rng.random(whole), keep, group)) for _ in range(DRAWS)]
-        for name, quality in qualities(ranked, takes).items():
-            for figure, value in told(kept(quality[:whole], keep, group)).items():
-                draws = np.array([draw[figure] for draw in random])
-                row = {"kept": f"{keep} of {among}", "by": name, "figure": figure, "they": abs(value)}
-                rows.append(row | {"random": abs(draws.mean()), "beaten": float((draws < value).mean())})
+    random = [told(kept(rng.random(len(takes)), options.keep, options.takes)) for _ in range(DRAWS)]
+    for name, quality in qualities(ranked, takes).items():
+        for figure, value in told(kept(quality, options.keep, options.takes)).items():
+            draws = np.array([draw[figure] for draw in random])
+            row = {"by": name, "figure": figure, "kept": abs(value), "random": abs(draws.mean())}
+            rows.append(row | {"beaten": float((draws < value).mean())})
     bench.report(rows, options.json)
 
 

@@ -1,6 +1,6 @@
 """The style critic: how much a stretch of music is like the musician's pieces and unlike what a model plays by itself.
 
-    critic = make_critic(run, corpus)       # a minute of playing and listening; kept in the run's folder
+    critic = keep_critic(run, corpus)       # minutes of playing and listening; kept in the run's folder
     critic = open_critic(run)               # None where there is none
     critic.logits(hidden)                   # above 0: rather one of the musician's pieces than a take
 
@@ -38,12 +38,12 @@ from ..tokenizers import BOS, Tokenizer
 from .excerpts import TOGETHER, EvaluateSettings, cut_excerpts, device_here, play, refuse_other_tokens, row_length
 
 FILE = Path("critic") / "critic.safetensors"  # a folder of its own: a run's digest is over all weights beside run.json
-FORMAT = 1
+FORMAT = 2
 BARS, SECONDS = 8, 20  # of an excerpt
 PIECES = 64  # of a split that excerpts are cut from, at most
 MEASURED = 200  # excerpts whose measures are taken, at most
-LEARNED, HEARD = 32, 20  # excerpts of training and of validation pieces that a model listens to, at most
-TAKES = 6  # of each kind
+LEARNED, HEARD = 160, 20  # excerpts of training and of validation pieces that a model listens to, at most
+TAKES, FRESH = 32, 12  # to learn from, of the base and of the run each; and of the run, to be tried on
 FEWEST = 6  # pieces to learn from
 L2 = 0.1
 SOLVING = 50  # steps of Newton's method, at most
@@ -162,8 +162,8 @@ def make_critic(
 ) -> Critic:
     """Make the critic of a run from the corpus it has learned; `Critic.save` keeps it, `keep_critic` in the run.
 
-    Excerpts have `length` bars (seconds where the tokens know none). So many `takes` are played of each kind: of the
-    base, of the run, and of the run over chords of validation pieces to try it on. Same seed and version, same critic.
+    Excerpts have `length` bars (seconds where the tokens know none). So many `takes` are played of the base, as many of
+    the run, and a few over chords of validation pieces to try it on. Same seed and version, same critic.
     Raises RunError for a run of other tokens than the corpus, EmptyCorpus without a training piece.
     """
     run = run if isinstance(run, Run) else open_run(run)
@@ -214,8 +214,8 @@ def _play(run: Run, train, held, length: int, takes: int, seed: int, told) -> tu
     told(0.4)
     played += _played(run, over[1::2] or over, length, takes, seed + 10_000)
     told(0.6)
-    over = [Excerpt(number, held[place]) for number, place in enumerate(_evenly(held, takes))]
-    fresh = _played(run, over, length, takes, seed + 20_000) if over else []
+    over = [Excerpt(number, held[place]) for number, place in enumerate(_evenly(held, min(takes, FRESH)))]
+    fresh = _played(run, over, length, min(takes, FRESH), seed + 20_000) if over else []
     told(0.8)
     return played, fresh
 

@@ -6,9 +6,11 @@
 Everything is compared with excerpts of the musician's own pieces, as `critic.py` stored them. In each measure a take is
 as far off as it lies outside the middle two thirds of the excerpts, in half-widths of these: 0 inside, never more than
 5. Too much is as bad as too little (a model is sure of loops and surprised by chance), but nothing can be too well in
-its chords or too typical. Measures come together in six CRITERIA, each the mean of its measures, and the score is
+its chords. Measures come together in CRITERIA, each the mean of its measures, and the score is
 
-    exp(-mean over the criteria that apply)          1: like the musician's own pieces in everything; 0: no notes
+    exp(-mean over the criteria that apply) * typical       1: like the musician's own pieces in everything; 0: no notes
+
+`typical` being the style critic's probability that it is one of them.
 
 Then takes are chosen one after another by score * (1 - 0.5 * the closest overlap with those chosen before), in the way
 of maximal marginal relevance (Carbonell and Goldstein 1998, "The use of MMR, diversity-based reranking").
@@ -44,10 +46,9 @@ CRITERIA = {
         *("notes_per_bar", "notes_per_second", "polyphony", "pitch_range"),
         *("pitch_class_entropy", "scale_consistency", "groove_consistency", "empty_bars"),
     ),
-    "style": (LOGIT,),
 }
-ORIGINALITY = "originality"
-UPWARD = {*CRITERIA["chords"], *CRITERIA["style"]}  # never too much of these
+ORIGINALITY, STYLE = "originality", "style"
+UPWARD = {*CRITERIA["chords"], LOGIT}  # never too much of these
 FARTHEST = 5.0
 MIDDLE = (100 / 6, 50, 500 / 6)  # percentiles
 LIKENESS = 0.5  # the share that a take equal to one chosen before loses
@@ -82,7 +83,7 @@ class Ranked:
     take: Take | Score | Path
     score: float
     reasons: str
-    off: dict[str, float] = field(repr=False)  # by criterion, how far outside the musician's own: 0 to 5
+    off: dict[str, float] = field(repr=False)  # by criterion, how far outside the musician's own: 0 to 5; style in nats
     measures: dict[str, float] = field(repr=False)
 
     def __str__(self) -> str:
@@ -215,6 +216,9 @@ def _judged(take, critic: Critic, measures: dict[str, float], flagged: bool | No
     if flagged is not None:
         off[ORIGINALITY] = FARTHEST * flagged
     score = math.exp(-float(np.mean([*off.values()])))
+    if LOGIT in measures:
+        off[STYLE] = float(np.logaddexp(0, -measures[LOGIT]))
+        score *= math.exp(-off[STYLE])
     return Ranked(take, score, _reasons(measures, far, flagged), off, measures)
 
 
