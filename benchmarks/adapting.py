@@ -3,7 +3,8 @@
 The pieces of a style that every base leaves out (recipes/base.py, HELD_OUT) become a corpus; each method trains on it
 for the same minutes; nats per note on the style's own test pieces are compared, and nats per token on some of the
 base's own validation pieces (--base-corpus), which tells how much was forgotten. The best checkpoint is chosen on the
-style's validation.
+style's validation. Methods with "and the base's music" learn from both, in equal shares: from the style's training
+pieces, and from pieces that the base learned from (--base-corpus); their validation is the style's alone.
 """
 
 from __future__ import annotations
@@ -12,20 +13,24 @@ import argparse
 import csv
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import bench
 
 from woodshed.jobs import free_threads, threads
-from woodshed.symbolic.data.corpus import Corpus, open_corpus
+from woodshed.symbolic.data.corpus import Corpus, open_corpus, write_corpus
 from woodshed.symbolic.data.prepare import prepare
 from woodshed.symbolic.judging.likelihood import likelihood
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.run import Run, open_run
 from woodshed.symbolic.tokenizers import Tokenizer
 
-STYLES = {"Chaminade": "remi", "Debussy": "performance", "Scarlatti": "performance", "Schubert": "performance"}
-SETS = {"remi": "lieder", "performance": "giantmidi"}
+STYLES = {  # the set, and the tokens
+    "Chaminade": ("lieder", "remi"),
+    **dict.fromkeys(("Debussy", "Scarlatti", "Schubert"), ("giantmidi", "performance")),
+    "drummer9": ("groove", "performance"),
+}
 TIED = ('modules_to_save=["embed_tokens"]', "ensure_weight_tying=true")
 METHODS = {
     "from scratch": dict(base="none", size="6m", learning_rate=1.5e-3),
@@ -34,21 +39,40 @@ METHODS = {
     "LoRA r8 and embedding, 0.002": dict(adapter="lora", learning_rate=2e-3, lora_args=TIED),
     "IA3, 0.01": dict(adapter="ia3", learning_rate=1e-2),
 }
+MIXED = " and the base's music"
+METHODS |= {name + MIXED: METHODS[name] for name in ("full, 0.0005", "LoRA r8, 0.002")}
 ROWS = 32  # of the base's validation pieces
+PIECES = 300  # of those that the base learned from, to mix in
 
 
 def style_corpus(data: Path, style: str, work: Path) -> Corpus:
     """The corpus of one style, prepared once."""
-    kind, folder = STYLES[style], work / style
+    (kind, tokenizer), folder = STYLES[style], work / style
     if not (folder / "corpus").exists():
         with (data / "manifest.csv").open(encoding="utf-8") as file:
-            paths = [row["file"] for row in csv.DictReader(file) if row["set"] == SETS[kind] and style in row["file"]]
+            paths = [row["file"] for row in csv.DictReader(file) if row["set"] == kind and style in row["file"]]
         for path in paths:
             target = folder / "music" / path
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(data / path, target)
-        prepare(folder / "music", folder / "corpus", tokenizer=kind, augment=True, fractions="0.6,0.2,0.2")
+        keep = ("drums", "short") if kind == "groove" else ()
+        told = dict(tokenizer=tokenizer, keep=keep, augment=True, fractions="0.6,0.2,0.2")
+        prepare(folder / "music", folder / "corpus", **told)
     return open_corpus(folder / "corpus")
+
+
+def mixed_corpus(style: Corpus, base: Corpus, out: Path) -> Corpus:
+    """The style's pieces, and to train on besides as many ids of pieces that the base learned from."""
+    if out.exists():
+        return open_corpus(out)
+    learned = base.split("train")
+    learned = learned[:: max(len(learned) // PIECES, 1)][:PIECES]
+    drawn = sum(style.pieces[n].ids * style.pieces[n].weight for n in style.split("train"))
+    weight = drawn / sum(base.pieces[n].ids for n in learned)
+    pieces = style.pieces + [replace(base.pieces[n], weight=weight) for n in learned]
+    scores = [style.score(n) for n in range(len(style))] + [base.score(n) for n in learned]
+    told = dict(settings=style.settings, skipped=[], facts=style.facts, music=style.music)
+    return write_corpus(out, pieces, scores, style.tokenizer, **told)
 
 
 def nats(model, rows: Sequence, tokenizer: Tokenizer) -> dict:
@@ -87,13 +111,17 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
-    corpus, rows = style_corpus(options.data, options.style, options.work), []
+    corpus, folder, rows = style_corpus(options.data, options.style, options.work), options.work / options.style, []
     test = corpus.evaluation_rows("test", options.max_seq_len)
     if options.base_corpus:
-        known = Sample(open_corpus(options.base_corpus).evaluation_rows("validation", options.max_seq_len), ROWS)
+        base = open_corpus(options.base_corpus)
+        known = Sample(base.evaluation_rows("validation", options.max_seq_len), ROWS)
+        mixed = mixed_corpus(corpus, base, folder / "mixed")
     for method in options.methods:
-        out = options.work / options.style / "".join(c if c.isalnum() else "-" for c in method)
-        run = adapted(corpus, out, options, METHODS[method])
+        if method.endswith(MIXED) and not options.base_corpus:
+            continue
+        out = folder / "".join(c if c.isalnum() else "-" for c in method)
+        run = adapted(mixed if method.endswith(MIXED) else corpus, out, options, METHODS[method])
         row = {"method": method, "trained": run.facts["trainable"], "steps": run.facts["step"]}
         with threads(options.threads):
             model = run.model(merge=True)

@@ -22,7 +22,7 @@ import numpy as np
 from ... import __version__
 from ...config import flag, read_fields, updated
 from ...errors import InputError, RunError, WoodshedError
-from ...files import new_folder, write_file, writing
+from ...files import new_folder, read_object, write_file, writing
 from ...jobs import free_threads, threads
 from .. import models
 from ..data.corpus import Corpus, open_corpus
@@ -176,8 +176,9 @@ def _common(settings: CompareSettings) -> dict:
         raise InputError(f"--train-args {name}: {remedy}")
     several = [name for name, value in asdict(TrainSettings()).items() if isinstance(value, tuple)]
     more = {name: (v,) if name in several and isinstance(v, str) else v for name, v in more.items()}
-    minutes = settings.max_minutes if settings.max_steps is not None else settings.max_minutes or DEFAULT_MINUTES
-    limits = {"max_minutes": minutes, "max_steps": settings.max_steps}
+    limits = {"max_minutes": settings.max_minutes, "max_steps": settings.max_steps}
+    if settings.max_minutes is settings.max_steps is None:
+        limits["max_minutes"] = DEFAULT_MINUTES
     common = {"max_seq_len": settings.max_seq_len, "seed": settings.seed} | limits | more
     try:
         resolve(TrainSettings(base=None, **common))
@@ -211,7 +212,7 @@ def _claimed(out: Path, plan: dict) -> dict:
 def _plan_there(out: Path, corpus: str) -> dict:
     """What the models of an earlier comparison on this corpus are trained with."""
     try:
-        there = json.loads((out / PLAN).read_text(encoding="utf-8"))
+        there = read_object(out / PLAN)
         known, training = there["corpus"], dict(there["training"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"--out {out}: its {PLAN} cannot be read ({error}); choose another folder") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import RunError
+from ...files import read_object
 from ...jobs import claimed
 from .. import bases
 from ..data.corpus import SPLITS, Corpus
@@ -138,7 +138,7 @@ def played_before(folder: Path) -> Iterator[tuple[Score, dict]]:
     """The newest takes in RUN/takes that were played from nothing, each with its measures and temperature."""
     files = sorted((folder / "takes").rglob("*.json"), key=os.path.getmtime)
     for file in files[::-1][:MOST_TAKES]:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        told = read_object(file)
         midi = file.with_suffix(".mid")
         if midi.exists() and not {"prompt", "melody"} & {name for name, value in told["settings"].items() if value}:
             yield read_midi(midi), _asked(told["measures"], told["temperature"], "chords" in told["settings"])

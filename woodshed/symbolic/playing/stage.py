@@ -226,6 +226,8 @@ def _span(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer) -> t
 def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[int, np.ndarray]:
     """Where a region that begins at `start`, after all else, ends, and the chords asked for in it."""
     progression = parse_progression(settings.chords) if settings.chords is not None else []
+    if len(progression) > MOST_BARS:
+        raise InputError(f"--chords: {len(progression):,} bars; give at most {MOST_BARS:,}")
     bar = bar_ticks(score, settings.bpm, settings.metre)
     if settings.bars is not None:
         count = int(settings.bars)
