@@ -10,7 +10,8 @@ fit a melody, the table also says what a musician would look at, for the written
     changes     chords a bar
     entropy     of a song's chords over time, in bits
 
-A last table has `dissonant_overlap` of melody and accompaniment: POP909's own piano, and block chords.
+A last table has `dissonant_overlap` of melody and accompaniment: POP909's own piano, and block chords. With --run the
+opening sixteen bars of some melodies are accompanied by a run, two takes each, beside the same over those bars alone.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from woodshed.symbolic.music.harmonise import harmonise
 from woodshed.symbolic.music.melody import Slots, make_slots, melody_line
 from woodshed.symbolic.music.parts import assign_parts
 from woodshed.symbolic.music.score import CHORD, NOTE, Score, Track
+from woodshed.symbolic.playing.perform import perform
 
 MAJOR, MINOR, DOMINANT = 0, 1, 10  # qualities
 MAIN_PLACES = (0, 1, 2, 5, 7)  # of slots: where a bar or its second half begins
@@ -270,6 +272,33 @@ def overlaps(songs: list[Song]) -> list[dict]:
     return [{"accompaniment": name, "dissonant_overlap": float(np.nanmean(v))} for name, v in sorted(found.items())]
 
 
+def opening(song: Song, bars: int = 16) -> tuple[Score, Score]:
+    """So many bars from where the melody sets in: the melody, and the whole song."""
+    lines = song.score.seams()
+    first = max(int(np.searchsorted(lines, song.melody.notes["onset"][0], side="right")) - 1, 0)
+    begin, end = int(lines[first]), int(lines[min(first + bars, len(lines) - 1)])
+    return song.melody.slice(begin, end, cut=True), song.score.slice(begin, end, cut=True)
+
+
+def accompanied(songs: list[Song], run: Path, count: int) -> list[dict]:
+    """`dissonant_overlap` over the openings of `count` songs of each kind: by the run at its safest and its wildest
+    temperature, by block chords of `harmonise`, and by POP909's pianist."""
+    found: dict[str, list[float]] = {}
+    for kind in ("openewld", "pop909"):
+        mine = [song for song in songs if song.kind == kind]
+        for number in np.unique(np.linspace(0, len(mine) - 1, min(count, len(mine))).astype(int)):
+            melody, whole = opening(mine[number])
+            chords = harmonise(melody, keep_grid=True)
+            others = {"block chords, harmonise": block_chords(chords, melody.end, melody.ticks_per_quarter)}
+            if kind == "pop909":
+                others["the song's own"] = assign_parts(whole).only("accompaniment", "bass", "other")
+            for take in perform(run, prompt=melody, melody="auto", keep_grid=True, takes=2, seed=5):
+                others[f"{run.name} at {take.temperature:g}"] = next(iter(take.alone.values()))
+            for name, other in others.items():
+                found.setdefault(f"{kind}: {name}", []).append(dissonant_overlap(melody, other))
+    return [{"accompaniment": name, "dissonant_overlap": float(np.nanmean(v))} for name, v in sorted(found.items())]
+
+
 def _late(chords: np.ndarray, slots: Slots) -> np.ndarray:
     rows = chords.copy()
     rows["tick"] += int(np.median(slots.bar_ticks))
@@ -280,6 +309,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    parser.add_argument("--run", type=Path, help="accompany some of the melodies with it")
+    parser.add_argument("--count", type=int, default=10, help="melodies of each kind for --run")
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
     songs = load(options.data, options.split)
@@ -289,6 +320,8 @@ def main() -> None:
     report(again)
     print("\nDissonant overlap of melody and accompaniment")
     report(overlaps(songs))
+    if options.run:
+        report(accompanied(songs, options.run, options.count))
 
 
 if __name__ == "__main__":
