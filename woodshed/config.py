@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +29,14 @@ def updated(kind: type[Settings], settings: Settings | None, changes: dict) -> S
 def flag(name: str) -> str:
     """The flag of a field."""
     return f"--{name.replace('_', '-')}"
+
+
+def refuse_not_positive(settings: Any, names: Collection[str]) -> None:
+    """An InputError for a field of that name that is given, and is not a finite number above 0."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"{flag(name)} {value}: give more than 0, and a finite number")
 
 
 def given(settings: Any) -> dict[str, Any]:

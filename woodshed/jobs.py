@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import InputError, RunError
+from .errors import FileError, InputError, RunError
 from .files import writing
 
 try:
@@ -79,6 +79,27 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def find_device(name: str = "auto") -> str:
+    """A device of torch by its name: cpu, cuda or cuda:1; auto is the GPU where there is one, else the CPU.
+
+    Raises InputError where this machine has none of that name.
+    """
+    import torch
+
+    gpu = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if gpu else "cpu"
+    if name.partition(":")[0] not in (("cpu", "cuda") if gpu else ("cpu",)):
+        choice = "auto, cpu, cuda" if gpu else "auto, cpu (torch finds no CUDA GPU here)"
+        raise InputError(f"--device {name}: choose from {choice}")
+    return name
+
+
+def resumable(trouble: FileError, step: int) -> FileError:
+    """What could not be written in a job that has saved a step, and how it goes on."""
+    return FileError(trouble.path, f"{trouble.reason}; put that right, then go on from step {step:,} with --resume")
 
 
 @contextmanager

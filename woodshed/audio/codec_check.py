@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import page
-from ..config import updated
+from ..config import refuse_not_positive, updated
 from ..errors import InputError
 from ..files import new_folder, write_file
 from . import notes
@@ -85,9 +85,7 @@ def check_codec(
     fields of CheckSettings. Raises InputError where `out` is not empty, EmptyCorpus for a folder without usable sound.
     """
     settings, out = updated(CheckSettings, settings, changes), Path(out)
-    for name in ("excerpts", "seconds"):
-        if not getattr(settings, name) > 0:
-            raise InputError(f"--{name} {getattr(settings, name)}: give more than 0")
+    refuse_not_positive(settings, ("excerpts", "seconds"))
     if out.is_file() or (out.exists() and any(out.iterdir())):
         raise InputError(f"--out {out} is there already; choose a new folder")
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec

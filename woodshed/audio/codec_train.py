@@ -26,7 +26,7 @@ from .. import menu
 from ..config import continued, given, updated
 from ..errors import FileError, InputError, RunError
 from ..files import new_folder, read_object, write_file
-from ..jobs import claimed, free_threads, stop_on_signals, threads
+from ..jobs import claimed, find_device, free_threads, stop_on_signals, threads
 from ..log import append_log, draw_loss, rewind_log
 from . import codecs
 from .codecs import Codec
@@ -140,7 +140,7 @@ def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:
     say = lambda message: report(Progress(message=message))  # noqa: E731
     codec = menu.load(codecs.__name__, settings.kind, "codec").begin(settings)
     if codec.network is not None:
-        codec.network.to(_device(settings.device))
+        codec.network.to(find_device(settings.device))
     listener = Listener(folder, out / HEARD)
     found = find(folder, shortest=settings.seconds, hear=listener.listen, say=say)
     listener.save()
@@ -167,14 +167,6 @@ def _refuse_other_recordings(out: Path, known: str) -> None:
     if read_object(out / SETTINGS).get("recordings") != known:
         reason = "the recordings in the folder are not those it has learned from"
         raise RunError(out, f"{reason}; give the folder as it was, or train another codec with this one as --base")
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds none here; choose cpu")
-    return torch.device(name)
 
 
 # --- the loop --------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from statistics import median
 from typing import Literal
 
 from ... import __version__
-from ...config import updated
+from ...config import refuse_not_positive, updated
 from ...errors import InputError
 from ...files import seen_from, write_file
 from .pipeline import ENCODERS, chosen_device, fingerprint, open_pipeline, timestep_law
@@ -193,8 +193,6 @@ def _check(settings: EstimateSettings, out: Path) -> None:
         raise InputError(f"--targets {settings.targets}: choose from {', '.join(TARGETS)}")
     if not 0 < settings.keep <= 1:
         raise InputError(f"--keep {settings.keep}: give more than 0, at most 1")
-    for name in ("rank", "batches"):
-        if not getattr(settings, name) > 0:
-            raise InputError(f"--{name} {getattr(settings, name)}: give more than 0")
+    refuse_not_positive(settings, ("rank", "batches"))
     if out.exists() or not out.absolute().parent.is_dir():
         raise InputError(f"--out {out}: choose a file that does not exist yet, in a folder that does")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, InputError, MissingExtra, RunError
 from ...files import read_object
+from ...jobs import find_device
 
 if TYPE_CHECKING:
     import torch
@@ -82,11 +83,7 @@ def chosen_device(name: str) -> tuple[str, torch.dtype]:
     """
     import torch
 
-    gpu = torch.cuda.is_available()
-    device = ("cuda" if gpu else "cpu") if name == "auto" else name
-    if device.split(":")[0] not in (("cpu", "cuda") if gpu else ("cpu",)):
-        choice = "auto, cpu, cuda" if gpu else "auto, cpu (torch finds no CUDA GPU here)"
-        raise InputError(f"--device {name}: choose from {choice}")
+    device = find_device(name)
     return device, torch.float32 if device == "cpu" else torch.bfloat16
 
 

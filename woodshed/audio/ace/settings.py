@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from ...config import continued, flag, given, refuse_unknown
+from ...config import continued, flag, given, refuse_not_positive, refuse_unknown
 from ...errors import InputError
 from ...files import read_object
 
@@ -169,10 +169,7 @@ def read_preset(name: str) -> dict:
 def check(settings: TrainSettings) -> None:
     """An InputError for a value that cannot work, with its flag."""
     _check_choices(settings)
-    for name in POSITIVE:
-        value = getattr(settings, name)
-        if value is not None and not value > 0:
-            raise InputError(f"{flag(name)} {value}: give more than 0")
+    refuse_not_positive(settings, POSITIVE)
     for name in SHARES:
         if not 0 <= getattr(settings, name) < 1:
             raise InputError(f"{flag(name)} {getattr(settings, name)}: give 0 or more, less than 1")

@@ -21,7 +21,7 @@ from ... import __version__
 from ...config import updated
 from ...errors import FileError, InputError, RunError
 from ...files import new_folder, seen_from, write_file
-from ...jobs import claimed, free_threads, refuse_occupied, stop_on_signals, threads
+from ...jobs import claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
 from .layouts import CONFIG, PEFT
 from .pipeline import ENCODERS, chosen_device, fingerprint, part_config, quiet
 from .run import FACTS, Job, checkpoints, read_facts
@@ -158,7 +158,7 @@ def _resumable(job: Job, trouble: FileError) -> FileError:
     if not (job.out / FACTS).exists():
         return trouble
     step = max(checkpoints(job.out), default=0)
-    return FileError(trouble.path, f"{trouble.reason}; put that right, then go on from step {step:,} with --resume")
+    return resumable(trouble, step)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...config import flag
+from ...config import refuse_not_positive
 from ...errors import InputError
 
 
@@ -67,10 +67,7 @@ POSITIVE = ("latent_rate", "latent_dim", "width", "depth", "batch_size", "second
 
 def check(settings: CodecSettings) -> None:
     """An InputError for a value that cannot work, with its flag."""
-    for name in (*POSITIVE, *LIMITS, "eval_steps", "threads"):
-        value = getattr(settings, name)
-        if value is not None and not value > 0:
-            raise InputError(f"{flag(name)} {value}: give more than 0")
+    refuse_not_positive(settings, (*POSITIVE, *LIMITS, "eval_steps", "threads"))
     if settings.channels not in (1, 2):
         raise InputError(f"--channels {settings.channels}: choose 1 (mono) or 2 (stereo)")
     if not 8000 <= settings.sample_rate <= 96000:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from ... import __version__
 from ... import log as logs
-from ...errors import InputError, RunError
+from ...errors import RunError
 from ...files import seen_from
+from ...jobs import find_device
 from ..codecs import Codec
 from . import health, latents, profile, run
 from .latents import Latents, Recording
@@ -86,7 +87,7 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
     """All that a training needs before its first step; run.json, manifest and profile are written. `place` is where the
     codec was opened."""
     facts, settings, base = (_again if settings.resume else _anew)(folder, out, codec, place, settings)
-    device, finished = _device(settings.device), facts.get("finished", False)
+    device, finished = torch.device(find_device(settings.device)), facts.get("finished", False)
     facts |= {"settings": to_json(settings), "finished": False}
     keep = settings.latents or out / "latents"
     learned = _recordings(folder, out, codec, keep, settings, report)
@@ -187,14 +188,6 @@ def _steps(settings: GanSettings, new: Latents) -> int:
     if not settings.epochs:
         return UNLIMITED
     return math.ceil(settings.epochs * len(new.data) / (settings.window * settings.batch_size))
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"--device {name}: torch finds no GPU; leave it out, or install a torch for your GPU")
-    return torch.device(name)
 
 
 def _tensor(array: np.ndarray | None, device: torch.device) -> Tensor | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from ...config import continued, flag, given
+from ...config import continued, flag, given, refuse_not_positive
 from ...errors import InputError
 from .health import Pulse
 
@@ -173,10 +173,7 @@ def resolve(settings: GanSettings, *, latent_rate: float, base: dict | None) -> 
 
 def check(settings: GanSettings) -> None:
     """An InputError for a value that cannot work, with its flag."""
-    for name in POSITIVE:
-        value = getattr(settings, name)
-        if value is not None and not value > 0:
-            raise InputError(f"{flag(name)} {value}: give more than 0")
+    refuse_not_positive(settings, POSITIVE)
     for name in ("rehearse", "hold_out"):
         if not 0 <= getattr(settings, name) < 1:
             raise InputError(f"{flag(name)} {getattr(settings, name)}: give a share, 0 or more and less than 1")

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import FileError, InputError, MissingExtra, RunError
+from ...jobs import find_device
 from ..features import Features, load_librosa
 from ..wave import probe, read_audio
 
@@ -216,12 +217,12 @@ class Captioner:
         if not (folder / "config.json").is_file():
             raise InputError(f"--captioner {folder}: give a folder with an audio language model (config.json ...)")
         try:
-            import torch
             from transformers import AutoConfig, AutoProcessor
+
+            where = find_device(device)
         except ImportError as error:
             raise MissingExtra(error.name or "transformers", "audio") from None
         load_librosa()  # transformers makes spectra with it
-        where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
             kind = _auto_class(AutoConfig.from_pretrained(folder))
             self.processor = AutoProcessor.from_pretrained(folder)

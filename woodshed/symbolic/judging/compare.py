@@ -23,11 +23,11 @@ from ... import __version__
 from ...config import flag, read_fields, updated
 from ...errors import InputError, RunError, WoodshedError
 from ...files import new_folder, read_object, write_file, writing
-from ...jobs import free_threads, threads
+from ...jobs import find_device, free_threads, threads
 from .. import models
 from ..data.corpus import Corpus, open_corpus
 from ..learning.settings import ADAPTER, Progress, TrainSettings, resolve
-from ..playing.excerpts import EvaluateSettings, device_here, refuse_other_tokens, row_length
+from ..playing.excerpts import EvaluateSettings, refuse_other_tokens, row_length
 from ..playing.takes import Take
 from ..run import FACTS, open_run, read_facts
 from .alone import train_alone
@@ -290,7 +290,7 @@ def _compared(
         raise InputError("nothing to compare: " + "; ".join(f"{name}: {reason}" for name, reason in failed.items()))
     found.sort(key=lambda row: row["likelihood"]["nats_per_note"] or np.inf)
     facts = {"woodshed": __version__, "corpus": corpus.folder.name, "fingerprint": corpus.fingerprint}
-    facts |= {"tokenizer": corpus.tokenizer.name, "max_seq_len": length, "plan": plan, "device": device_here()}
+    facts |= {"tokenizer": corpus.tokenizer.name, "max_seq_len": length, "plan": plan, "device": find_device()}
     facts |= {"split": asked.playing.split, "takes": asked.playing.takes, "seed": asked.playing.seed}
     facts |= {"unit": "bars" if corpus.tokenizer.needs_bars else "seconds", "length": asked.length}
     pieces = len({excerpt.piece for excerpt in asked.excerpts})

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ... import __version__
 from ...errors import InputError
-from ...jobs import free_threads, threads
+from ...jobs import find_device, free_threads, threads
 from ..data.corpus import Corpus, open_corpus
 from ..data.likeness import Excerpt, compare_hidden, compare_histograms, compare_measures, overall
 from ..music.midi import read_midi
@@ -29,7 +29,6 @@ from ..music.score import Score
 from ..playing.excerpts import (
     EvaluateSettings,
     cut_excerpts,
-    device_here,
     excerpt_length,
     first,
     make_settings,
@@ -76,7 +75,7 @@ def evaluate(
     length = excerpt_length(corpus.tokenizer, settings)
     excerpts, short = cut_excerpts(corpus, settings.split, length)
     files = _read_takes(settings.takes_dir) if settings.takes_dir else {}
-    device = device_here()
+    device = find_device()
     model, rows = run.model(merge=True, device=device), corpus.evaluation_rows(settings.split, row_length(run))
     with threads(free_threads()):
         nats = likelihood(model, rows, corpus.tokenizer, progress=lambda share: report(0.3 * share, "likelihood"))

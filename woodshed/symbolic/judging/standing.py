@@ -10,6 +10,7 @@ import numpy as np
 
 from ...config import flag
 from ...errors import InputError
+from ...jobs import find_device
 from ...log import read_log
 from ..data import tasks
 from ..data.corpus import SPLITS, Corpus, EvaluationRows
@@ -20,7 +21,6 @@ from ..playing.decode import Sampling, Stream, decode
 from ..playing.excerpts import (
     EvaluateSettings,
     cut_excerpts,
-    device_here,
     excerpt_length,
     first,
     make_settings,
@@ -61,7 +61,7 @@ def examined(
     run: Run, corpus: Corpus, rows: EvaluationRows, asked: Questions, report: Callable[[float, str], None]
 ) -> tuple[dict, Take]:
     """All figures of one run, and its first take. `rows` are those of the likelihood, the same for all."""
-    model = run.model(merge=True, device=device_here())
+    model = run.model(merge=True, device=find_device())
     nats = likelihood(model, rows, corpus.tokenizer, progress=lambda share: report(0.4 * share, "likelihood"))
     count = sum(weight.numel() for weight in model.parameters())
     speed = playing_speed(run, asked.playing.seed)

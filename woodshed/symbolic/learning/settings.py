@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ...config import continued, flag, given, refuse_unknown
+from ...config import continued, flag, given, refuse_not_positive, refuse_unknown
 from ...errors import InputError, MissingExtra
 from ...files import read_object
 from ...log import append_log
@@ -185,10 +185,8 @@ def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
 
 def check(settings: TrainSettings) -> None:
     """An InputError for a value that cannot work, with its flag."""
-    for name in (*LIMITS, "batch_size", "learning_rate", "lora_alpha", "gradient_accumulation", "max_seq_len", *COUNTS):
-        value = getattr(settings, name)
-        if value is not None and not 0 < value < math.inf:
-            raise InputError(f"{flag(name)} {value}: give more than 0, and a finite number")
+    numbers = ("batch_size", "learning_rate", "lora_alpha", "gradient_accumulation", "max_seq_len")
+    refuse_not_positive(settings, (*LIMITS, *numbers, *COUNTS))
     if settings.max_seq_len < SHORTEST:
         raise InputError(f"--max-seq-len {settings.max_seq_len}: give {SHORTEST} or more")
     if not settings.warmup >= 0:

@@ -24,7 +24,7 @@ from ... import log as logs
 from ...config import read_fields, updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError, WoodshedError
 from ...files import new_folder, read_object, seen_from
-from ...jobs import claimed, free_threads, refuse_occupied, stop_on_signals, threads
+from ...jobs import claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
 from .. import bases
 from .. import run as runs
 from ..data.corpus import IGNORED, open_corpus
@@ -325,7 +325,7 @@ def _resumable(job: Job, trouble: FileError) -> FileError:
     if not (job.out / runs.FACTS).exists():
         return trouble
     step = max(_whole_checkpoints(job.out), default=0)
-    return FileError(trouble.path, f"{trouble.reason}; put that right, then go on from step {step:,} with --resume")
+    return resumable(trouble, step)
 
 
 def _out_of_memory(trouble: RuntimeError) -> bool:

@@ -26,7 +26,7 @@ import numpy as np
 
 from ...errors import EmptyCorpus, InputError, RunError
 from ...files import write_file
-from ...jobs import free_threads, threads
+from ...jobs import find_device, free_threads, threads
 from .. import run as runs
 from ..data.corpus import Corpus, open_corpus
 from ..data.likeness import Excerpt
@@ -35,7 +35,7 @@ from ..music.measure import MEASURES, measure
 from ..music.score import Score
 from ..run import Run, open_run
 from ..tokenizers import BOS, Tokenizer
-from .excerpts import TOGETHER, EvaluateSettings, cut_excerpts, device_here, play, refuse_other_tokens, row_length
+from .excerpts import TOGETHER, EvaluateSettings, cut_excerpts, play, refuse_other_tokens, row_length
 
 FILE = Path("critic") / "critic.safetensors"  # a folder of its own: a run's digest is over all weights beside run.json
 FORMAT = 2
@@ -288,11 +288,11 @@ class Listener:
 
     def __init__(self, run: Run):
         self.run, self.tokenizer, self.context = run, run.tokenizer, row_length(run)
-        self.model = run.model(merge=True, device=device_here())
+        self.model = run.model(merge=True, device=find_device())
         self.base = self.model
         if run.facts["base"]:
             folder = runs.own_base(run.folder, run.facts)
-            self.base = runs.load_base(folder, run.tokenizer, device=device_here())
+            self.base = runs.load_base(folder, run.tokenizer, device=find_device())
 
     def hear(self, scores: Sequence[Score], *, nats: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """What the base makes of scores, (N, 2 * width): mean and spread of its last hidden states. And nats per note

@@ -88,13 +88,6 @@ def row_length(run: Run) -> int:
     return run.facts["settings"].get("max_seq_len") or longest(run.folder) or 2048
 
 
-def device_here() -> str:
-    """The accelerator where there is one, else the CPU."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def cut_excerpts(corpus: Corpus, split: str, length: int) -> tuple[list[Excerpt], int]:
     """The pieces of a split in excerpts of so many bars or seconds, and how many pieces are shorter than one.
 
