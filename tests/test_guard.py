@@ -1,6 +1,7 @@
 """The guard: what it notices in music made to run aground, that it lets real music be, and how it steps back."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -161,6 +162,20 @@ def test_a_model_made_to_run_aground_is_caught(name, kind):
     assert take.grammar.done and len(take.sums) == len(take.ids)
 
 
+@pytest.mark.parametrize("longest", [6.0, 10.0])
+def test_a_key_that_was_forgotten_is_lifted(longest):
+    tokenizer = OURS["performance"]
+    lengths = {}
+    for guard in (None, Guard(longest_note=longest)):
+        take = replace(stream(tokenizer), guard=guard)
+        love = Toy(tokenizer, cycle="NOTE_ON_48 TIME_SHIFT_1000ms NOTE_ON_60 TIME_SHIFT_900ms", love=9.0)
+        decode(love, [take], context=60_000)
+        rows = np.array(take.grammar.notes)
+        lengths[guard is None] = take.grammar.seconds(rows[:, 1]) - take.grammar.seconds(rows[:, 0])
+    assert lengths[True].max() > longest + 2  # what this model does by itself
+    assert longest <= lengths[False].max() <= longest + 1  # a time shift is a second at most
+
+
 @both
 def test_a_model_that_runs_wild_is_caught_before_its_bar_ends(name):
     tokenizer = OURS[name]
@@ -214,7 +229,7 @@ def test_guarded_takes_are_the_same_alone_or_among_others(name):
 @both
 def test_a_guard_that_finds_nothing_changes_nothing(name):
     tokenizer = OURS[name]
-    takes = [stream(tokenizer, 5, bars=4), stream(tokenizer, 5, bars=4)]
+    takes = [stream(tokenizer, 5, bars=2), stream(tokenizer, 5, bars=2)]  # no key can be down for too long
     takes[1].guard = None
     for take in takes:
         decode(Hashed(tokenizer.vocab_size), [take], context=60_000)

@@ -112,6 +112,9 @@ def test_the_summary_is_that_of_the_pieces(tmp_path):
     assert (facts["chords"], facts["free"]) == (3, 0)
     assert (corpus.music["bpm"], corpus.music["metre"]) == (120, "4/4")
     assert set(corpus.music["head"]) <= set(corpus.tokenizer.words)
+    notes = [(s.notes["onset"].astype(int), s.notes["duration"], s) for s in map(corpus.score, range(len(corpus)))]
+    lengths = np.concatenate([s.seconds(onset + length) - s.seconds(onset) for onset, length, s in notes])
+    assert 0.99 * lengths.max() < corpus.music["longest_note"] <= lengths.max() + 0.01
     told = "\n".join(corpus_lines(corpus))
     assert "bars and beats" in told
     assert f"{facts['ids']:,} remi ids" in told

@@ -136,6 +136,7 @@ def prepare(
     facts = _facts(pieces, scores) | {"tokenizer": why, "remarks": remarks, "metadata": _per_split(table, report)}
     told = {"settings": _saved(settings), "skipped": skipped, "facts": facts | {"source": seen_from(out, folder)}}
     told["music"] = _music(usable) | {
+        "longest_note": _longest_note(scores),
         "chords": facts["chords"] > 0 and tokenizer.knows_chords,
         "prepared": {name: getattr(settings, name) for name in ("hands", "only_part", "keep_grid")},
     }
@@ -254,6 +255,15 @@ def _music(findings: Sequence[Finding]) -> dict:
         metres = Counter(fact.metre for fact in bound)
         usual |= {"bpm": round(float(np.median([fact.bpm for fact in bound])), 1), "metre": metres.most_common(1)[0][0]}
     return usual
+
+
+def _longest_note(scores: Sequence[Score]) -> float:
+    """Seconds that 999 of 1,000 notes do not outlast."""
+    lengths = []
+    for score in scores:
+        onsets = score.notes["onset"].astype(np.int64)
+        lengths.append(score.seconds(onsets + score.notes["duration"]) - score.seconds(onsets))
+    return round(float(np.quantile(np.concatenate(lengths), 0.999)), 2)
 
 
 def _per_split(table: Metadata | None, report: Report) -> dict | None:

@@ -124,10 +124,10 @@ def advance(stream: Stream, logits: np.ndarray) -> int:
     if grammar.forced is not None:
         return grammar.push(grammar.forced)
     allowed = grammar.allowed()
-    if stream.harmony is None:
-        drawn = draw(stream, logits, allowed)
-    else:
-        drawn = draw(stream, *stream.harmony(grammar, logits, allowed))
+    weighed, left = logits, stream.guard.lifted(grammar, allowed) if stream.guard else allowed
+    if stream.harmony:
+        weighed, left = stream.harmony(grammar, weighed, left)
+    drawn = draw(stream, weighed, left)
     entered = grammar.push(drawn)
     if entered == drawn:  # what the clock puts in instead was not the model's choice
         total = _log_sum(logits)

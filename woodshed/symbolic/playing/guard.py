@@ -2,8 +2,10 @@
 
 Four things are noticed: a loop (two bars or less, again and again, note for note), a stuck key, silence, and runaway
 density. Each limit is beyond what real music does: together they fire in under 2% of real pieces
-(benchmarks/guard.py). Ids are never penalised for coming again; music repeats itself.
+(benchmarks/guard.py). Ids are never penalised for coming again; music repeats itself. And where notes are ended by ids
+of their own, a key that was forgotten is lifted.
 
+    Guard().lifted(grammar, allowed) -> the ids that may come next
     Guard().look(grammar) -> how many ids to keep, where the take is to go back to an earlier bar line, a little warmer
     notice(notes, times, seconds) -> Fault or None            the detector alone, on any notes and bar lines
     faults(score) -> the bars of a Score at which it fires
@@ -28,6 +30,7 @@ SILENT_BARS, SILENT_SECONDS = 4, 10  # without an onset
 DENSEST, DENSE_SECONDS = 56, 2  # notes a second, over at least so many seconds
 REACH = 800  # notes that are looked back upon
 DRUMS = PARTS.index("drums")
+LONGEST_NOTE = 6.0  # seconds that a key may be down, where the corpus does not say more: 99.9% of GiantMIDI's notes
 WARMER = 0.15  # temperature added with every step back
 
 
@@ -124,11 +127,22 @@ class Guard:
     """
 
     most: int = 4
+    longest_note: float = LONGEST_NOTE  # seconds
     warmer: float = 0.0  # added to the temperature for now
     happened: list[dict] = field(default_factory=list)
     seen: tuple[int, int] = (0, 0)  # lines and notes there were at the last look
     until: int = -1  # the step up to which the take stays warmer
     again: int = 0  # steps back without having come past that
+
+    def lifted(self, grammar: Grammar, allowed: np.ndarray) -> np.ndarray:
+        """The ids (a mask) that may come next: where keys are down for too long, only those that lift them."""
+        if not isinstance(grammar, NoteGrammar) or grammar.releases is None or not grammar.held:
+            return allowed
+        onset, _, pitch, _ = np.array(grammar.held).T
+        lift = np.zeros_like(allowed)
+        down = grammar.seconds(grammar.now) - grammar.seconds(onset)
+        lift[grammar.releases + pitch[down >= self.longest_note]] = True
+        return allowed & lift if (allowed & lift).any() else allowed
 
     def look(self, grammar: Grammar) -> int | None:
         """Look at a take that has come to a bar line, or is too busy to reach it: how many of its ids to keep where it

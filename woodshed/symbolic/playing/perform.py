@@ -27,7 +27,7 @@ from ..music.score import Score
 from ..run import Run, open_run
 from ..tokenizers import Tokenizer
 from .decode import Sampling, Stream, decode
-from .guard import Guard
+from .guard import LONGEST_NOTE, Guard
 from .harmony import Harmony
 from .placing import finish, joined, reached, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
@@ -112,7 +112,8 @@ def _streams(run: Run, settings: GenerateSettings, stages: list[Stage], context:
         harmony = Harmony(plan, grammar, settings.harmony) if stage.binding and settings.harmony != "free" else None
         sampling = Sampling(temperature, settings.top_k, settings.top_p, settings.min_p)
         prompts = _prompts(tokenizer, stage, score, region, last)
-        guard = Guard() if settings.guard else None
+        longest = run.facts.get("music", {}).get("longest_note", LONGEST_NOTE)
+        guard = Guard(longest_note=max(longest, LONGEST_NOTE)) if settings.guard else None
         streams.append(Stream(*prompts, grammar, sampling, settings.seed + number, harmony, guard))
     for stream, before in zip(streams, after, strict=False):
         stream.rng = before.rng
