@@ -180,9 +180,9 @@ def loudness_of(path: str | Path) -> float:
     return listen(path).loudness
 
 
-def digest_of(path: str | Path) -> str:
-    """Sixteen hexadecimal digits over the bytes of a file. Raises FileError."""
-    digest = hashlib.sha256()
+def digest_of(path: str | Path, begin: bytes = b"") -> str:
+    """Sixteen hexadecimal digits over some bytes to begin with and those of a file. Raises FileError."""
+    digest = hashlib.sha256(begin)
     try:
         with open(path, "rb") as file:
             while block := file.read(1 << 22):

@@ -10,7 +10,6 @@ by the pipeline's own encode_prompt, so that training and playing cannot differ.
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import math
 from collections import Counter
@@ -28,7 +27,7 @@ from ...errors import EmptyCorpus, FileError, InputError, RunError
 from ...files import new_folder, seen_from, write_file
 from ...jobs import claimed
 from ..labels.dataset import INSTRUMENTAL, Dataset, Sample, load_dataset, prompt
-from ..wave import read_audio
+from ..wave import digest_of, read_audio
 from .pipeline import (
     ENCODERS,
     STATES,
@@ -169,14 +168,7 @@ def _facts(sample: Sample, dataset: Dataset, seed: int) -> dict[str, Any]:
 
 def _key(path: Path, facts: dict, encoders: str, settings: PrepareSettings) -> str:
     """Sixteen hex digits over all that a sample's tensors depend on."""
-    digest = hashlib.sha256(json.dumps([facts, encoders, settings.max_seconds, settings.loudness]).encode())
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    except OSError as error:
-        raise FileError(path, f"cannot be read: {error.strerror or error}") from None
-    return digest.hexdigest()[:16]
+    return digest_of(path, json.dumps([facts, encoders, settings.max_seconds, settings.loudness]).encode())
 
 
 def _counted(skipped: list[dict]) -> str:

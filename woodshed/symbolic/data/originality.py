@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,6 +48,15 @@ LENGTHS = (16, 256)  # quarters: the shortest and longest excerpts
 CHANCE = 0.99  # of a Gumbel distribution, below which matches by chance lie
 METHOD = 1  # to be raised with whatever changes a weight: stored levels of another method are not used
 STORED = "originality.json"
+
+
+class _Aligned(NamedTuple):
+    """One of the take's lines of notes beside a piece: the points, and the places of the equal notes."""
+
+    line: int
+    points: int
+    mine: np.ndarray  # (N,) in the take's Lines
+    theirs: np.ndarray  # (N,) in the pieces' Lines
 
 
 @dataclass(frozen=True)
@@ -158,11 +168,10 @@ class Index:
         """
         mine = lines(score)
         gains, pairs = self._search(mine)
-        aligned = [
-            (line, *found) for line, found in zip(pairs.mine, align(mine, self.lines, gains, pairs), strict=True)
-        ]
-        best = sorted(aligned, key=lambda row: -row[1])[:CLOSEST]
-        found = [self._match(score, mine, *row) for row in best if row[1]]
+        found = zip(pairs.mine, align(mine, self.lines, gains, pairs), strict=True)
+        aligned = [_Aligned(line, *path) for line, path in found]
+        best = sorted(aligned, key=lambda row: -row.points)[:CLOSEST]
+        found = [self._match(score, mine, row) for row in best if row.points]
         chosen: list[Match] = []
         for match in sorted(found, key=lambda match: -match.weight):
             if len(chosen) < most and not any(_overlap(match, other) for other in chosen):
@@ -205,7 +214,8 @@ class Index:
         inside = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
         return gains, np.repeat(places[wanted], count), self.places[np.repeat(begin, count) + inside]
 
-    def _match(self, score: Score, mine: Lines, line: int, points: int, i: np.ndarray, j: np.ndarray) -> Match:
+    def _match(self, score: Score, mine: Lines, aligned: _Aligned) -> Match:
+        line, points, i, j = aligned
         piece = int(self.lines.pieces[self.owners[j[0]]])
         source, times, their_times = self.scores[piece], mine.time[i], self.lines.time[j]
         start, stop = np.rint(times[[0, -1]] * score.ticks_per_quarter).astype(int).tolist()

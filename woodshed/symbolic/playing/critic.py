@@ -192,7 +192,10 @@ def make_critic(
         told(0.2)
         if pieces < FEWEST:
             return critic
-        ours, fresh = _play(run, [train[place] for place in charts], held, length, takes, seed, told)
+        ours, fresh = [], []
+        for number, session in enumerate(_sessions(run, [train[place] for place in charts], held, takes, seed)):
+            (fresh if session.held_out else ours).extend(session.played(length))
+            told(0.4 + 0.2 * number)
         if not ours:
             return critic
         asked = ([train[place] for place in learned], ours, fresh)
@@ -207,17 +210,32 @@ def make_critic(
     return Critic(excerpts, classifier, facts)
 
 
-def _play(run: Run, train, held, length: int, takes: int, seed: int, told) -> tuple[list[Score], list[Score]]:
-    """Takes to learn from, of the base and of the run, and fresh ones of the run: over the chords of these excerpts."""
-    over = [Excerpt(number, score) for number, score in enumerate(train)]
-    played = _played(base_run(run) or run, over[0::2], length, takes, seed)
-    told(0.4)
-    played += _played(run, over[1::2] or over, length, takes, seed + 10_000)
-    told(0.6)
-    over = [Excerpt(number, held[place]) for number, place in enumerate(_evenly(held, min(takes, FRESH)))]
-    fresh = _played(run, over, length, min(takes, FRESH), seed + 20_000) if over else []
-    told(0.8)
-    return played, fresh
+@dataclass(frozen=True)
+class _Session:
+    """So many takes of a run over the chords of some excerpts."""
+
+    run: Run
+    over: list[Score]
+    takes: int
+    seed: int
+    held_out: bool = False  # to try the critic on, not to make it of
+
+    def played(self, length: int) -> list[Score]:
+        settings = EvaluateSettings(takes=self.takes, seed=self.seed)
+        charts = [Excerpt(number, score) for number, score in enumerate(self.over)]
+        made = play(self.run, charts, settings, length, progress=lambda share: None)
+        return windows([take.score for take in made], self.run.tokenizer, length)
+
+
+def _sessions(run: Run, train: list[Score], held: list[Score], takes: int, seed: int) -> list[_Session]:
+    """Of the base and of the run over excerpts of training pieces, and of the run over those held out, if there are."""
+    sessions = [
+        _Session(base_run(run) or run, train[0::2], takes, seed),
+        _Session(run, train[1::2] or train, takes, seed + 10_000),
+    ]
+    few = min(takes, FRESH)
+    fresh = [held[place] for place in _evenly(held, few)]
+    return sessions + [_Session(run, fresh, few, seed + 20_000, held_out=True)] * bool(fresh)
 
 
 def keep_critic(run: Run, corpus: Corpus | str | Path, **options) -> Critic:
@@ -255,12 +273,6 @@ def _unlearned(learned: list[int], train: int, held: int, held_pieces: int) -> l
 def _evenly(some: Sequence, count: int) -> list[int]:
     """Up to so many places of a sequence, evenly spread."""
     return np.unique(np.linspace(0, len(some) - 1, min(count, len(some))).astype(int)).tolist()
-
-
-def _played(run: Run, charts: list[Excerpt], length: int, takes: int, seed: int) -> list[Score]:
-    settings = EvaluateSettings(takes=takes, seed=seed)
-    made = play(run, charts, settings, length, progress=lambda share: None)
-    return windows([take.score for take in made], run.tokenizer, length)
 
 
 def windows(scores: Sequence[Score], tokenizer: Tokenizer, length: int) -> list[Score]:
