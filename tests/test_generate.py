@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import mido
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from conftest import HANDS
 from folders import tune
 
+from woodshed.cli.generate import take_lines
 from woodshed.errors import FileError, InputError, RunError
 from woodshed.files import free_folder
 from woodshed.symbolic.music.chords import estimate_key
@@ -226,8 +228,13 @@ def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_p
     played = generate(run, **asked)
     assert all(take.originality is not None and take.originality.weight >= 0 for take in played)
     assert generate(run, originality=False, **asked | {"takes": 1})[0].originality is None
-    kept = generate(run, keep=2, **asked)
+    shares = []
+    kept = generate(run, keep=2, progress=shares.append, **asked)
     assert len(kept) == 2 and {take.seed for take in kept} < {take.seed for take in played}
+    assert shares == sorted(shares) and shares[-1] == 1
+    scores = [float(take.ranked.split()[0]) for take in kept]
+    assert all(0 <= score <= 1 for score in scores) and not any(take.ranked for take in played)
+    assert [line for take in kept for line in take_lines(take, Path("take.mid")) if take.ranked in line]
     assert (run / "critic").is_dir()
     again = generate(run, **kept[0].settings)
     assert len(again) == 1 and again[0].score == kept[0].score

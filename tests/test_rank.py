@@ -21,6 +21,7 @@ from woodshed.symbolic.playing import rank as ranking
 from woodshed.symbolic.playing.critic import Classifier, Critic, make_critic, windows
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.rank import distances, overlap, rank
+from woodshed.symbolic.playing.takes import Take
 from woodshed.symbolic.run import open_run
 
 
@@ -151,6 +152,10 @@ def test_a_copy_of_a_training_piece_goes_down(pop):
     assert strict[id(held[0])].score < plain[id(held[0])].score
     assert "copies a training piece" in strict[id(held[0])].reasons
     assert all(strict[id(score)].score >= plain[id(score)].score for score in held[1:])
+    told = [Take(score, 9, 1, 1.0, {}, originality=Suspicious().report(score)) for score in held]
+    assert [one.score for one in rank(made, told, critic=critic)] == [
+        one.score for one in rank(made, held, critic=critic, index=Suspicious())
+    ]
 
 
 # --- the whole way, for both tokenizers -----------------------------------------------------------------------

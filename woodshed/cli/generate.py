@@ -68,11 +68,15 @@ def chart_lines(chart: str) -> list[str]:
 
 
 def take_lines(take: Take, path: Path) -> list[str]:
-    """The file, notes, adherence to the chords (and to rotated ones, and bar by bar), recurrence, the guard's work."""
+    """The file, notes, adherence to the chords (and to rotated ones, and bar by bar), recurrence; why it was kept; what
+    it repeats of the training pieces; the guard's work.
+    """
     told = [f"{take.notes} notes", f"{take.score.seconds(take.score.end):.1f} s", f"T {take.temperature:g}"]
     names = {"chord_adherence": "in chord", "rotated_adherence": "in rotated chords", "recurrence": "recurrence"}
     told += [f"{take.measures[k]:.2f} {about}" for k, about in names.items() if not math.isnan(take.measures[k])]
     lines = [f"{path}: " + ", ".join(told)]
+    if take.ranked:
+        lines += [f"    {take.ranked}"]
     if any(value is not None for value in take.adherence_per_bar):
         bars = ["  - " if value is None else f"{value:.2f}" for value in take.adherence_per_bar]
         lines += [f"    in chord, bar by bar: {' '.join(bars)}"]

@@ -10,12 +10,15 @@ generate(run, prompt="tune.mid", melody="auto")            an accompaniment to a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..run import Run, open_run
 from .perform import perform
 from .settings import ComposeSettings, make_settings
 from .takes import Take
+
+PLAYING = 0.5  # the share of the time, where takes are ranked too
 
 
 def generate(
@@ -28,8 +31,8 @@ def generate(
     """Play takes and return them; `Take.save` writes one.
 
     `run` is a Run or its folder; settings may be given as keywords: `generate("my-style", chords="Dm7 G7 Cmaj7",
-    bars=8, takes=3, seed=1)`. With `keep` only so many are returned, best first. `progress` is called with the share
-    that is done, 0 to 1.
+    bars=8, takes=3, seed=1)`. With `keep` only so many are returned, best first, and `Take.ranked` tells why; the run's
+    style critic is made, and kept, where it has none yet. `progress` is called with the share that is done, 0 to 1.
 
     Inside a prompt all events outside the region stay as they are, in the prompt's own ticks, and so do notes that
     sound into it; tempo map, metre, tracks and programs are the prompt's.
@@ -39,9 +42,11 @@ def generate(
     """
     settings = make_settings(settings, changes)
     run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
-    takes = perform(run, settings, progress=progress)
     if settings.keep is None:
-        return takes
+        return perform(run, settings, progress=progress)
     from .rank import rank
 
-    return [ranked.take for ranked in rank(run, takes, keep=settings.keep)]
+    told = progress or (lambda share: None)
+    takes = perform(run, settings, progress=lambda share: told(PLAYING * share))
+    found = rank(run, takes, keep=settings.keep, progress=lambda share: told(PLAYING + (1 - PLAYING) * share))
+    return [replace(one.take, ranked=str(one)) for one in found]

@@ -103,8 +103,8 @@ def rank(
     """Takes, scores or MIDI files (or all of a folder), best first; the best `keep` of them.
 
     Bars of files are those that the files state. The run's critic is made, and kept in its folder, where it has none
-    or `corpus` is another than it was made from; or give a `critic`. With an originality `index` of the corpus, a take
-    that repeats more of it than the musician does goes down.
+    or `corpus` is another than it was made from; or give a `critic`. A Take that is flagged for repeating more of its
+    corpus than the musician does goes down; so does any other, by an originality `index` of the corpus.
 
     Raises InputError where there is nothing to rank, RunError for a run without a critic and no corpus to make it from
     or a corpus of other tokens, FileError for what cannot be read.
@@ -126,7 +126,7 @@ def rank(
             found.append(_measured(listener, critic, score))
             told((1 + (number + 1) / len(scores)) / 2)
     ranked = [
-        _judged(take, critic, measures, _flagged(index, score))
+        _judged(take, critic, measures, _flagged(take, score, index))
         for take, score, measures in zip(takes, scores, found, strict=True)
     ]
     return _diverse(ranked, scores)[:keep]
@@ -202,8 +202,10 @@ def distances(critic: Critic, measures: dict[str, float]) -> dict[str, float]:
     return found
 
 
-def _flagged(index: Index | None, score: Score) -> bool | None:
-    return index.report(score).flagged if index and len(pitched(score)) else None
+def _flagged(take: Take | Score | Path, score: Score, index: Index | None) -> bool | None:
+    if index is None:
+        return take.originality.flagged if isinstance(take, Take) and take.originality else None
+    return index.report(score).flagged if len(pitched(score)) else None
 
 
 def _judged(take, critic: Critic, measures: dict[str, float], flagged: bool | None) -> Ranked:

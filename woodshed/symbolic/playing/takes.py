@@ -36,13 +36,15 @@ class Take:
     guarded: tuple[dict, ...] = ()  # what the guard noticed on the way, and where it stepped back to
     chart: str = ""  # the chords that held in what was written, as `chords` takes them
     originality: Report | None = None  # what it repeats of the pieces that the run has learned, where these are found
+    ranked: str = ""  # its score, 0 to 1, and why, where takes were ranked
     remarks: tuple[str, ...] = ()  # what a musician should know of how it was made
     alone: dict[str, Score] = field(default_factory=dict, repr=False)  # what has a file of its own, by its name
 
     def facts(self) -> dict:
         """What stands in the take's .json and, as text events, in its .mid."""
         facts = {name: getattr(self, name) for name in ("seed", "temperature", "run", "engine", "notes")}
-        facts |= {"woodshed": __version__, "settings": self.settings, "chart": self.chart, "remarks": self.remarks}
+        facts |= {"woodshed": __version__, "settings": self.settings, "chart": self.chart}
+        facts |= {"ranked": self.ranked, "remarks": self.remarks}
         facts |= {"originality": self.originality and self.originality.facts()}
         facts |= {"adherence_per_bar": self.adherence_per_bar, "guarded": self.guarded}
         return facts | {"measures": {k: None if np.isnan(v) else round(v, 4) for k, v in self.measures.items()}}
