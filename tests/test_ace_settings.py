@@ -51,7 +51,7 @@ def test_flags_win_over_memory_and_memory_over_presets(tmp_path):
     (tmp_path / "mine.json").write_text('{"rank": 5}')
     assert resolve(TrainSettings(preset=str(tmp_path / "mine.json")), songs=3, turbo=True).rank == 5
     (tmp_path / "mine.json").write_text('{"rnk": 5}')
-    with pytest.raises(InputError, match="has no 'rnk'; did you mean rank"):
+    with pytest.raises(InputError, match="has no setting 'rnk'; did you mean 'rank'"):
         resolve(TrainSettings(preset=str(tmp_path / "mine.json")), songs=3, turbo=True)
 
 

@@ -334,7 +334,7 @@ def test_what_has_a_flag_is_no_lora_arg():
     for word in ("r=3", "lora_alpha=3", "lora_dropout=0.3"):
         with pytest.raises(InputError, match=r"--lora-args \w+: set it with --lora-"):
             adapted(make("llama"), lora_args=(word,))
-    with pytest.raises(InputError, match="LoraConfig has no 'rank'"):
+    with pytest.raises(InputError, match="LoraConfig has no setting 'rank'"):
         adapted(make("llama"), lora_args=("rank=3",))
     with pytest.raises(InputError, match="--adapter lora target_modules=nonsense"):
         adapted(make("llama"), lora_args=("target_modules=nonsense",))

@@ -170,7 +170,7 @@ def test_what_cannot_work_is_told_before_any_work(name):
         models.make(name, **sizes, max_seq_len=512, max_relative_distance=0)
     with pytest.raises(InputError, match="hidden_size 100: choose an even multiple of num_attention_heads, 7"):
         models.make(name, **sizes, max_seq_len=512, hidden_size=100, num_attention_heads=7)
-    with pytest.raises(InputError, match=f"{name} has no setting relative_distance.*max_relative_distance"):
+    with pytest.raises(InputError, match=f"{name} has no setting 'relative_distance'.*max_relative_distance"):
         models.make(name, **sizes, max_seq_len=512, relative_distance=3)
     with torch.device("meta"):
         model = models.make(name, **sizes, max_seq_len=4096, max_relative_distance=3500)

@@ -52,7 +52,7 @@ def test_a_preset_of_ones_own(tmp_path):
     assert (settings.epochs, settings.max_seq_len, settings.batch_size) == (7, 512, 4)
     assert settings.training_args == ("weight_decay=0.1",)
     path.write_text('{"epoch": 7}')
-    with pytest.raises(InputError, match="has no 'epoch'; did you mean epochs"):
+    with pytest.raises(InputError, match="has no setting 'epoch'; did you mean 'epochs'"):
         resolve(TrainSettings(preset=str(path)))
     for text in ("[1]", "{", "7"):
         path.write_text(text)
@@ -111,10 +111,12 @@ def test_fields_are_json_or_name_value():
 @pytest.mark.parametrize(
     "field, word, message",
     [
-        ("training_args", "weight_dcay=0.1", "TrainingArguments has no 'weight_dcay'; did you mean weight_decay"),
+        ("training_args", "weight_dcay=0.1", "TrainingArguments has no setting 'weight_dcay'; did you mean 'weight_decay'"),
         ("training_args", "learning_rate=0.1", "learning_rate: set it with --learning-rate"),
         ("training_args", "optim=nonsense", "--training-args optim=nonsense"),
-        ("model_args", "hiden_size=2", "hiden_size"),
+        ("training_args", "adam_beta1=abc", "--training-args: adam_beta1 is 'abc'; give a number"),
+        ("model_args", "hiden_size=2", "decoder has no setting 'hiden_size'; did you mean 'hidden_size'"),
+        ("model_args", "hidden_size=0", "decoder with hidden_size=0: give 1 or more"),
         ("model_args", "vocab_size=9", "--model-args vocab_size: set it with --tokenizer of woodshed prepare"),
         ("model_args", "size=2m", "--model-args size: set it with --size"),
         ("epoch", 3, "TrainSettings has no setting 'epoch'; did you mean 'epochs'"),

@@ -17,12 +17,7 @@ Settings = TypeVar("Settings")
 
 def updated(kind: type[Settings], settings: Settings | None, changes: dict) -> Settings:
     """`settings` (or the defaults of `kind`) with some fields changed; an unknown name is an InputError."""
-    names = [field.name for field in dataclasses.fields(kind)]
-    for name in changes:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(names)}"
-            raise InputError(f"{kind.__name__} has no setting {name!r}; {hint}")
+    refuse_unknown(changes, kind, kind.__name__)
     return dataclasses.replace(settings if settings is not None else kind(), **changes)
 
 
@@ -67,7 +62,8 @@ def read_fields(
 ) -> dict[str, Any]:
     """JSON objects and name=value words as one dict.
 
-    An InputError refuses names that are no fields of `kind`, and those that are set with a flag of their `own`.
+    An InputError refuses names that are no fields of `kind`, words where these hold numbers, and names that are set
+    with a flag of their `own`.
     """
     values: dict[str, Any] = {}
     for word in words:
@@ -77,7 +73,8 @@ def read_fields(
         except (ValueError, TypeError) as error:
             raise InputError(f"{flag} {word}: neither a JSON object nor name=value ({error})") from None
     if kind is not None:
-        refuse_unknown(values, kind, flag)
+        refuse_unknown(values, kind, f"{flag}: {kind.__name__}")
+        refuse_words(values, kind, flag)
     for name in values.keys() & (own or {}).keys():
         raise InputError(f"{flag} {name}: set it with {own[name]}")
     return values
@@ -90,12 +87,19 @@ def _value(text: str) -> Any:
         return text
 
 
-def refuse_unknown(values: dict, kind: type, flag: str) -> None:
-    """An InputError for a name that is no field of the dataclass `kind`."""
+def refuse_unknown(values: Collection[str], kind: type, owner: str) -> None:
+    """An InputError for a name that is no field of the dataclass `kind`, which are the settings of `owner`."""
     known = [item.name for item in dataclasses.fields(kind) if item.init]
     for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            raise InputError(
-                f"{flag}: {kind.__name__} has no {name!r}" + (f"; did you mean {near[0]}?" if near else "")
-            )
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(sorted(known))}"
+            raise InputError(f"{owner} has no setting {name!r}; {hint}")
+
+
+def refuse_words(values: Mapping[str, Any], kind: type, owner: str) -> None:
+    """An InputError for text where a field of the dataclass `kind` holds a number."""
+    for item in dataclasses.fields(kind):
+        holds = item.type if isinstance(item.type, str) else getattr(item.type, "__name__", "")
+        if isinstance(value := values.get(item.name), str) and holds.startswith(("int", "float")):
+            raise InputError(f"{owner}: {item.name} is {value!r}; give a number")

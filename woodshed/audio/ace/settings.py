@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from ...config import continued, flag, given, refuse_not_positive, refuse_unknown
+from ...config import continued, flag, given, refuse_not_positive, refuse_unknown, refuse_words
 from ...errors import InputError
 from ...files import read_object
 
@@ -162,7 +162,8 @@ def read_preset(name: str) -> dict:
     except (OSError, ValueError) as error:
         choice = ", ".join(sorted(name for name in shipped if not name.startswith("memory-")))
         raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
-    refuse_unknown(preset, TrainSettings, f"--preset {name}")
+    refuse_unknown(preset, TrainSettings, f"--preset {name}: {TrainSettings.__name__}")
+    refuse_words(preset, TrainSettings, f"--preset {name}")
     return preset
 
 

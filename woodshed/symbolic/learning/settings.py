@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ...config import continued, flag, given, refuse_not_positive, refuse_unknown
+from ...config import continued, flag, given, refuse_not_positive, refuse_unknown, refuse_words
 from ...errors import InputError, MissingExtra
 from ...files import read_object
 from ...log import append_log
@@ -168,10 +168,8 @@ def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
     except (OSError, ValueError) as error:
         choice = ", ".join(sorted(shipped))
         raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
-    refuse_unknown(own, TrainSettings, f"--preset {name}")
-    for key, value in own.items():
-        if isinstance(value, str) and TrainSettings.__annotations__[key].startswith(("int", "float")):
-            raise InputError(f"--preset {name}: {key} is {value!r}; give a number")
+    refuse_unknown(own, TrainSettings, f"--preset {name}: {TrainSettings.__name__}")
+    refuse_words(own, TrainSettings, f"--preset {name}")
     preset["adapter"] = adapter or preset["adapter"]
     if preset["adapter"] != "lora":
         preset = {key: value for key, value in preset.items() if key not in LORA}

@@ -11,7 +11,6 @@ Importing this package loads no torch; making a model does.
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from ... import menu
@@ -47,8 +46,9 @@ def make(name: str, *, size: str, vocab_size: int, max_seq_len: int, **overrides
     if size not in module.SIZES:
         raise InputError(f"{name} has no size {size!r}; choose from: {', '.join(module.SIZES)}")
     for field, value in overrides.items():
-        if isinstance(value, int | float) and value < 0:
-            raise InputError(f"{name} with {field}={value}: give 0 or more")
+        least = int(field.endswith("_size") or field.startswith("num_"))
+        if isinstance(value, int | float) and value < least:
+            raise InputError(f"{name} with {field}={value}: give {least} or more")
     try:
         model = module.MODEL(module.make_config(size, vocab_size, max_seq_len=max_seq_len, **overrides))
     except (StrictDataclassError, ValueError, TypeError, ArithmeticError) as error:
@@ -59,14 +59,6 @@ def make(name: str, *, size: str, vocab_size: int, max_seq_len: int, **overrides
     model.config.use_cache = False
     model.generation_config.use_cache = True
     return model
-
-
-def refuse_unknown(name: str, kind: type, overrides: dict) -> None:
-    """An InputError for overrides that are no fields of a model's configuration class."""
-    known = {field.name for field in fields(kind)}
-    if unknown := overrides.keys() - known:
-        told = f"{name} has no setting {', '.join(sorted(unknown))}"
-        raise InputError(f"{told}; choose from: {', '.join(sorted(known))}")
 
 
 def share_features(model: PreTrainedModel, features: np.ndarray) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from ...config import refuse_unknown
 from ..tokenizers import BOS, EOS, PAD
-from . import refuse_unknown
 from ._attention import attention_for
 
 MODEL = LlamaForCausalLM
@@ -25,7 +25,7 @@ SIZES = {
 
 def make_config(size: str, vocab_size: int, *, max_seq_len: int, **overrides) -> LlamaConfig:
     """The configuration of a size in SIZES. `overrides` are fields of LlamaConfig; others are an InputError."""
-    refuse_unknown("decoder", LlamaConfig, overrides)
+    refuse_unknown(overrides, LlamaConfig, "decoder")
     width, depth, inner = SIZES[size]
     settings = {
         "hidden_size": width,

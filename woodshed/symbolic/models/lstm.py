@@ -16,8 +16,8 @@ from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel, ini
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from ...config import refuse_unknown
 from ..tokenizers import BOS, EOS, PAD
-from . import refuse_unknown
 
 # hidden_size, num_hidden_layers
 SIZES = {"2m": (272, 3), "6m": (512, 3), "12m": (704, 3), "25m": (1024, 3)}
@@ -173,7 +173,7 @@ MODEL = LSTMForCausalLM
 
 def make_config(size: str, vocab_size: int, *, max_seq_len: int, **overrides) -> LSTMConfig:
     """The configuration of a size in SIZES. `overrides` are fields of LSTMConfig; others are an InputError."""
-    refuse_unknown("lstm", LSTMConfig, overrides)
+    refuse_unknown(overrides, LSTMConfig, "lstm")
     width, depth = SIZES[size]
     settings = {"vocab_size": vocab_size, "hidden_size": width, "num_hidden_layers": depth}
     return LSTMConfig(**settings | {"max_position_embeddings": max_seq_len} | overrides)
