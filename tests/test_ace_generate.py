@@ -15,7 +15,7 @@ from test_ace_adapters import trained, write  # noqa: E402
 
 from woodshed.audio.ace import difference as differences  # noqa: E402
 from woodshed.audio.ace.adapters import load_adapters, unload_adapters  # noqa: E402
-from woodshed.audio.ace.difference import Difference, spectral_distance, verdict  # noqa: E402
+from woodshed.audio.ace.difference import Difference, log_spectral_distance, verdict  # noqa: E402
 from woodshed.audio.ace.generate import PlaySettings, generate, resolve, spliced  # noqa: E402
 from woodshed.audio.ace.layouts import read_adapter  # noqa: E402
 from woodshed.audio.ace.pipeline import fingerprint, open_pipeline  # noqa: E402
@@ -205,15 +205,15 @@ def noise(seed: int, level: float = 0.1) -> Audio:
     return Audio((level * np.random.default_rng(seed).standard_normal((22050, 1))).astype(np.float32), 22050)
 
 
-def test_the_spectral_distance():
+def test_the_log_spectral_distance():
     one = noise(0)
-    assert spectral_distance(one, one) == 0
+    assert log_spectral_distance(one, one) == 0
     louder = Audio(one.samples * np.float32(10**0.3), one.sample_rate)
-    assert spectral_distance(one, louder) == pytest.approx(6, abs=0.01)
-    assert spectral_distance(one, noise(1)) == pytest.approx(spectral_distance(noise(1), one))
+    assert log_spectral_distance(one, louder) == pytest.approx(6, abs=0.01)
+    assert log_spectral_distance(one, noise(1)) == pytest.approx(log_spectral_distance(noise(1), one))
     silence = Audio(np.zeros((22050, 1), np.float32), 22050)
-    assert spectral_distance(silence, silence) == 0
-    assert spectral_distance(silence, one) > 20
+    assert log_spectral_distance(silence, silence) == 0
+    assert log_spectral_distance(silence, one) > 20
 
 
 def found(bare, adapted) -> Difference:
@@ -244,7 +244,7 @@ def test_the_table_tells_both_sides():
     silent = Audio(np.zeros((22050, 1), np.float32), 22050)
     assert {row[0]: row[1] for row in differences.table([found(silent, silent)])}["tempo, bpm"] == "-"
     assert differences.between_seeds([one]) is None
-    assert differences.between_seeds([one, other]) == pytest.approx(spectral_distance(one, other))
+    assert differences.between_seeds([one, other]) == pytest.approx(log_spectral_distance(one, other))
 
 
 # --- the command -------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def test_the_command_says_whether_one_hears_the_adapter(base, run, tmp_path, cap
     told = capsys.readouterr().out
     assert "There is an audible difference." in told and "spectral distance, dB" in told
     facts = json.loads((tmp_path / "b/001/take-1.json").read_text())
-    assert facts["audible"] and facts["spectral_distance_to_base"] > 1
+    assert facts["audible"] and facts["log_spectral_distance_to_base"] > 1
     assert not json.loads((tmp_path / "b/001/take-1-base.json").read_text())["adapters"]
 
 

@@ -246,7 +246,10 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(corpus, t
         (dict(models="decoder,lstm", split="exam"), "split 'exam'"),
         (dict(models="decoder,lstm", train_args=("base=piano",)), "--train-args base"),
         (dict(models="decoder,lstm", train_args=("seed=1",)), "--train-args seed: set it with --seed"),
-        (dict(models="decoder,lstm", train_args=("batch_size=many",)), "--train-args: batch_size is .many.; give a number"),
+        (
+            dict(models="decoder,lstm", train_args=("batch_size=many",)),
+            "batch_size is .many.; give a number",
+        ),
         (dict(models="decoder,lstm", train_args=("batchsize=1",)), "did you mean .batch_size."),
         (dict(model="decoder"), "did you mean 'models'"),
         (dict(runs=("a",)), "--runs a: give two or more"),

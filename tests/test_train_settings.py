@@ -111,7 +111,11 @@ def test_fields_are_json_or_name_value():
 @pytest.mark.parametrize(
     "field, word, message",
     [
-        ("training_args", "weight_dcay=0.1", "TrainingArguments has no setting 'weight_dcay'; did you mean 'weight_decay'"),
+        (
+            "training_args",
+            "weight_dcay=0.1",
+            "Arguments has no setting 'weight_dcay'; did you mean 'weight_decay'",
+        ),
         ("training_args", "learning_rate=0.1", "learning_rate: set it with --learning-rate"),
         ("training_args", "optim=nonsense", "--training-args optim=nonsense"),
         ("training_args", "adam_beta1=abc", "--training-args: adam_beta1 is 'abc'; give a number"),

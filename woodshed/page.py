@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -71,6 +72,15 @@ def spaced(name: str) -> str:
 def counted(number: int, thing: str) -> str:
     """ "1 take", "20 takes"."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def clock(seconds: float) -> str:
+    """ "3:07", "1:02:45"; dashes for what is not known."""
+    if math.isnan(seconds):
+        return "--:--"
+    minutes, seconds = divmod(int(seconds), 60)
+    hours = f"{minutes // 60}:" * (minutes >= 60)
+    return f"{hours}{minutes % 60:0{2 if hours else 1}d}:{seconds:02d}"
 
 
 def digits(value: float | None) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -44,11 +43,6 @@ def bar(about: str) -> Iterator[Callable]:
 
         progress.say = partial(errors.print, soft_wrap=True, markup=False)
         yield progress
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds."""
-    return "--:--" if math.isnan(seconds) else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def refuse_json(path: Path | None) -> None:

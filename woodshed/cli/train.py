@@ -3,10 +3,11 @@
 import sys
 from pathlib import Path
 
+from ..page import clock
 from ..symbolic.data.corpus import open_corpus
 from ..symbolic.data.prepare import changes_line
 from ..symbolic.learning.settings import TrainSettings
-from .terminal import CorpusPath, bar, clock
+from .terminal import CorpusPath, bar
 
 
 def command(corpus: CorpusPath, out: Path, settings: TrainSettings):

@@ -43,10 +43,10 @@ class Difference:
 def difference(base: Audio, adapted: Audio) -> Difference:
     """Measure two takes of one seed."""
     same = base.samples.shape == adapted.samples.shape and bool(np.array_equal(base.samples, adapted.samples))
-    return Difference(describe(base), describe(adapted), spectral_distance(base, adapted), same)
+    return Difference(describe(base), describe(adapted), log_spectral_distance(base, adapted), same)
 
 
-def spectral_distance(one: Audio, other: Audio) -> float:
+def log_spectral_distance(one: Audio, other: Audio) -> float:
     """dB: the root mean square difference of two mel spectra in each frame, its mean over the frames that sound."""
     spectra = [_decibels(audio) for audio in (one, other)]
     frames = min(spectrum.shape[1] for spectrum in spectra)
@@ -104,7 +104,7 @@ def _commonest(values: Iterable[str | None]) -> str:
 
 def between_seeds(takes: Sequence[Audio]) -> float | None:
     """dB between takes of the base that have different seeds: what a change of everything amounts to."""
-    return _mean(spectral_distance(one, other) for one, other in pairwise(takes))
+    return _mean(log_spectral_distance(one, other) for one, other in pairwise(takes))
 
 
 def verdict(

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from ...config import updated
 from ...errors import EmptyCorpus, FileError, InputError
 from ...files import seen_from
-from ...page import counted
+from ...page import clock, counted
 from ..wave import BY_FFMPEG, READ, audio_files, listen
 from .dataset import Dataset, Metadata, Sample, TagPosition, load_dataset
 from .sidecars import collect, shown
@@ -214,12 +214,6 @@ def _reasons(recordings: Iterable[Recording]) -> str:
 
 
 # --- on the screen ---------------------------------------------------------------------------------------------
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, and hours where there are some."""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
 
 
 def table(report: Report):

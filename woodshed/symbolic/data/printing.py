@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ...page import percent
+from ...page import clock, percent
 from .report import REASONS, Facts, Report, advice, count_files, duration
 from .tasks import PLAYED_LEVELS
 
@@ -54,7 +54,7 @@ def _overview(report: Report):
     """Label and value, a line each."""
     facts = [finding.facts for finding in report.usable]
     rows = [
-        ("length", _spread([fact.seconds for fact in facts], _clock)),
+        ("length", _spread([fact.seconds for fact in facts], clock)),
         ("notes a second", _spread([fact.notes_per_second for fact in facts], "{:.1f}".format)),
         ("pitches", f"{min(fact.lowest for fact in facts)} to {max(fact.highest for fact in facts)} (60 is middle C)"),
         ("keys", _common(fact.key for fact in facts if fact.key)),
@@ -86,10 +86,6 @@ def _spread(values: list[float], tell) -> str:
         return ""
     low, middle, high = (tell(float(value)) for value in np.quantile(values, [0, 0.5, 1]))
     return f"{middle}, from {low} to {high}" if low != high else middle
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def _common(values: Iterable[str], most: int = 6) -> str:
@@ -124,7 +120,7 @@ def _file_table(report: Report):
     for finding in report.usable:
         fact = finding.facts
         bpm = f"{fact.bpm:.0f}" if fact.bpm else ""
-        told = [finding.path, _clock(fact.seconds), f"{fact.notes:,}", fact.key, bpm, fact.metre]
+        told = [finding.path, clock(fact.seconds), f"{fact.notes:,}", fact.key, bpm, fact.metre]
         table.add_row(*(Text(plain(cell)) for cell in told))
     return table
 

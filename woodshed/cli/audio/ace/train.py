@@ -5,7 +5,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ....audio.ace.settings import Progress, TrainSettings
-from ...terminal import bar, clock
+from ....page import clock
+from ...terminal import bar
 
 
 def command(tensors: Positional[Path], out: Path, settings: TrainSettings, base: str | None = None):

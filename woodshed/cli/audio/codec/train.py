@@ -5,7 +5,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ....audio.codecs._settings import CodecSettings
-from ...terminal import bar, clock
+from ....page import clock
+from ...terminal import bar
 
 
 def command(folder: Positional[Path], out: Path, settings: CodecSettings):

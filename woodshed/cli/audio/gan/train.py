@@ -6,7 +6,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ....audio.gan.settings import GanSettings
-from ...terminal import bar, clock
+from ....page import clock
+from ...terminal import bar
 
 
 def command(folder: Positional[Path], codec: str, out: Path, settings: GanSettings):
