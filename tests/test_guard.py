@@ -145,8 +145,10 @@ ILL = {
 
 
 def stream(tokenizer, seed=0, most=2, bars=32, temperature=1.0):
+    """One take, guarded against all but what no one can play."""
     plan = Plan(Score(tempos=[(0, 600_000)]), 0, bars * 1920, ring=False, last=None)
-    return Stream([BOS], [BOS], tokenizer.grammar(plan), Sampling(temperature), seed, guard=Guard(most))
+    guard = Guard(most, pitches=(0, 127), together=128)
+    return Stream([BOS], [BOS], tokenizer.grammar(plan), Sampling(temperature), seed, guard=guard)
 
 
 @pytest.mark.parametrize(("name", "kind"), ILL)
@@ -174,6 +176,29 @@ def test_a_key_that_was_forgotten_is_lifted(longest):
         lengths[guard is None] = take.grammar.seconds(rows[:, 1]) - take.grammar.seconds(rows[:, 0])
     assert lengths[True].max() > longest + 2  # what this model does by itself
     assert longest <= lengths[False].max() <= longest + 1  # a time shift is a second at most
+
+
+@both
+def test_no_key_is_struck_out_of_range(name):
+    tokenizer, lows, highs = OURS[name], [], []
+    for guard in (None, Guard(pitches=(50, 61))):
+        take = replace(stream(tokenizer, bars=4), guard=guard)
+        decode(Hashed(tokenizer.vocab_size, 60_000), [take], context=60_000)
+        pitches = np.array(take.grammar.notes)[:, 2]
+        lows.append(pitches.min()), highs.append(pitches.max())
+    assert lows[0] < 50 and highs[0] > 61  # what this model does by itself
+    assert 50 <= lows[1] <= highs[1] <= 61
+
+
+@both
+def test_no_more_keys_are_struck_at_once_than_may_be(name):
+    tokenizer, most = OURS[name], []
+    for guard in (None, Guard(together=3)):
+        take = replace(stream(tokenizer, bars=4), guard=guard)
+        decode(Hashed(tokenizer.vocab_size, 60_000), [take], context=60_000)
+        onsets = np.array(take.grammar.notes)[:, 0]
+        most.append(np.unique(onsets, return_counts=True)[1].max())
+    assert most[0] > 3 >= most[1]
 
 
 @both

@@ -1,5 +1,6 @@
 """From a folder to a corpus: what goes in, songs in one split, the same every time, and never half a corpus."""
 
+from collections import Counter
 from itertools import islice
 
 import numpy as np
@@ -115,6 +116,10 @@ def test_the_summary_is_that_of_the_pieces(tmp_path):
     notes = [(s.notes["onset"].astype(int), s.notes["duration"], s) for s in map(corpus.score, range(len(corpus)))]
     lengths = np.concatenate([s.seconds(onset + length) - s.seconds(onset) for onset, length, s in notes])
     assert 0.99 * lengths.max() < corpus.music["longest_note"] <= lengths.max() + 0.01
+    pitches = np.concatenate([corpus.score(place).notes["pitch"] for place in range(len(corpus))])
+    assert corpus.music["pitches"] == [pitches.min(), pitches.max()]
+    struck = [Counter(corpus.score(place).notes["onset"].tolist()).most_common(1)[0][1] for place in range(len(corpus))]
+    assert corpus.music["together"] == max(struck)
     told = "\n".join(corpus_lines(corpus))
     assert "bars and beats" in told
     assert f"{facts['ids']:,} remi ids" in told

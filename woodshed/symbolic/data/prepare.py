@@ -19,6 +19,7 @@ from ...config import updated
 from ...errors import EmptyCorpus, FileError, InputError
 from ...files import seen_from
 from .. import tokenizers
+from ..music.chords import pitched
 from ..music.midi import midi_files
 from ..music.score import PARTS, Score
 from ..tokenizers import Tokenizer
@@ -137,6 +138,8 @@ def prepare(
     told = {"settings": _saved(settings), "skipped": skipped, "facts": facts | {"source": seen_from(out, folder)}}
     told["music"] = _music(usable) | {
         "longest_note": _longest_note(scores),
+        "pitches": _pitches(scores),
+        "together": _together(scores, tokenizer),
         "chords": facts["chords"] > 0 and tokenizer.knows_chords,
         "prepared": {name: getattr(settings, name) for name in ("hands", "only_part", "keep_grid")},
     }
@@ -264,6 +267,19 @@ def _longest_note(scores: Sequence[Score]) -> float:
         onsets = score.notes["onset"].astype(np.int64)
         lengths.append(score.seconds(onsets + score.notes["duration"]) - score.seconds(onsets))
     return round(float(np.quantile(np.concatenate(lengths), 0.999)), 2)
+
+
+def _pitches(scores: Sequence[Score]) -> list[int]:
+    """The range beyond which, above or below, 1 of 2,000 notes lies; drums have none."""
+    notes = np.concatenate([pitched(score)["pitch"] for score in scores])
+    return [int(pitch) for pitch in np.quantile(notes, [0.0005, 0.9995], method="nearest")] if len(notes) else [0, 127]
+
+
+def _together(scores: Sequence[Score], tokenizer: Tokenizer) -> int:
+    """Notes struck at one moment, as the tokens tell moments apart: only 1 moment of 2,000 has more; drums aside."""
+    onsets = [pitched(tokenizer.quantize(score))["onset"] for score in scores]
+    counts = np.concatenate([np.unique(times, return_counts=True)[1] for times in onsets])
+    return int(np.quantile(counts, 0.9995, method="nearest")) if len(counts) else 128
 
 
 def _per_split(table: Metadata | None, report: Report) -> dict | None:

@@ -127,6 +127,8 @@ def advance(stream: Stream, logits: np.ndarray) -> int:
     weighed, left = logits, stream.guard.lifted(grammar, allowed) if stream.guard else allowed
     if stream.harmony:
         weighed, left = stream.harmony(grammar, weighed, left)
+    if stream.guard:
+        left = stream.guard.playable(grammar, left)
     drawn = draw(stream, weighed, left)
     entered = grammar.push(drawn)
     if entered == drawn:  # what the clock puts in instead was not the model's choice

@@ -2,10 +2,10 @@
 
 Four things are noticed: a loop (two bars or less, again and again, note for note), a stuck key, silence, and runaway
 density. Each limit is beyond what real music does: together they fire in under 2% of real pieces
-(benchmarks/guard.py). Ids are never penalised for coming again; music repeats itself. And where notes are ended by ids
-of their own, a key that was forgotten is lifted.
+(benchmarks/guard.py). Ids are never penalised for coming again; music repeats itself. And no key is struck beyond the
+range of the corpus, nor more at once than there; where notes are ended by ids of their own, a forgotten key is lifted.
 
-    Guard().lifted(grammar, allowed) -> the ids that may come next
+    Guard().lifted(grammar, allowed), .playable(grammar, allowed) -> the ids that may come next
     Guard().look(grammar) -> how many ids to keep, where the take is to go back to an earlier bar line, a little warmer
     notice(notes, times, seconds) -> Fault or None            the detector alone, on any notes and bar lines
     faults(score) -> the bars of a Score at which it fires
@@ -14,6 +14,7 @@ of their own, a key that was forgotten is lifted.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,8 @@ SILENT_BARS, SILENT_SECONDS = 4, 10  # without an onset
 DENSEST, DENSE_SECONDS = 56, 2  # notes a second, over at least so many seconds
 REACH = 800  # notes that are looked back upon
 DRUMS = PARTS.index("drums")
+PIANO = 21, 108  # A0 to C8: the pitches that may be struck, where the corpus does not say which
+FINGERS = 10  # notes that may be struck at one moment, where the corpus does not say how many
 LONGEST_NOTE = 6.0  # seconds that a key may be down, where the corpus does not say more: 99.9% of GiantMIDI's notes
 WARMER = 0.15  # temperature added with every step back
 
@@ -128,6 +131,8 @@ class Guard:
 
     most: int = 4
     longest_note: float = LONGEST_NOTE  # seconds
+    pitches: tuple[int, int] = PIANO  # the lowest and the highest
+    together: int = FINGERS  # notes struck at one moment
     warmer: float = 0.0  # added to the temperature for now
     happened: list[dict] = field(default_factory=list)
     seen: tuple[int, int] = (0, 0)  # lines and notes there were at the last look
@@ -143,6 +148,24 @@ class Guard:
         down = grammar.seconds(grammar.now) - grammar.seconds(onset)
         lift[grammar.releases + pitch[down >= self.longest_note]] = True
         return allowed & lift if (allowed & lift).any() else allowed
+
+    def playable(self, grammar: Grammar, allowed: np.ndarray) -> np.ndarray:
+        """The ids (a mask) that may come next: none that strikes a key out of range or one too many at this moment,
+        unless there is no other.
+        """
+        if not isinstance(grammar, NoteGrammar) or grammar.part == DRUMS:
+            return allowed
+        if self._full(grammar) and (allowed & grammar.leaves).any():
+            return allowed & grammar.leaves
+        left, (lowest, highest) = allowed.copy(), self.pitches
+        left[grammar.keys : grammar.keys + lowest] = left[grammar.keys + highest + 1 : grammar.keys + 128] = False
+        return left if left.any() else allowed
+
+    def _full(self, grammar: NoteGrammar) -> bool:
+        """Whether no more notes may be struck at this moment."""
+        now = grammar.now
+        struck = takewhile(lambda note: note[0] == now, reversed(grammar.notes))
+        return sum(part != DRUMS for _, _, _, part in struck) >= self.together
 
     def look(self, grammar: Grammar) -> int | None:
         """Look at a take that has come to a bar line, or is too busy to reach it: how many of its ids to keep where it

@@ -27,7 +27,7 @@ from ..music.score import Score
 from ..run import Run, open_run
 from ..tokenizers import Tokenizer
 from .decode import Sampling, Stream, decode
-from .guard import LONGEST_NOTE, Guard
+from .guard import FINGERS, LONGEST_NOTE, PIANO, Guard
 from .harmony import Harmony
 from .placing import finish, joined, reached, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
@@ -36,6 +36,7 @@ from .takes import Take
 
 TRIES = 8  # to write a take that has a note
 PROMPT_SHARE = 0.5  # the most of a context that a prompt takes
+ANOTHER_KEY = 6  # semitones that music may lie beyond the range of the corpus
 
 
 def perform(
@@ -112,12 +113,22 @@ def _streams(run: Run, settings: GenerateSettings, stages: list[Stage], context:
         harmony = Harmony(plan, grammar, settings.harmony) if stage.binding and settings.harmony != "free" else None
         sampling = Sampling(temperature, settings.top_k, settings.top_p, settings.min_p)
         prompts = _prompts(tokenizer, stage, score, region, last)
-        longest = run.facts.get("music", {}).get("longest_note", LONGEST_NOTE)
-        guard = Guard(longest_note=max(longest, LONGEST_NOTE)) if settings.guard else None
+        guard = _guard(run) if settings.guard else None
         streams.append(Stream(*prompts, grammar, sampling, settings.seed + number, harmony, guard))
     for stream, before in zip(streams, after, strict=False):
         stream.rng = before.rng
     return streams
+
+
+def _guard(run: Run) -> Guard:
+    """One that knows what the run's corpus has."""
+    music = run.facts.get("music", {})
+    pitches = PIANO
+    if "pitches" in music:
+        lowest, highest = music["pitches"]
+        pitches = max(lowest - ANOTHER_KEY, 0), min(highest + ANOTHER_KEY, 127)
+    longest = max(music.get("longest_note", LONGEST_NOTE), LONGEST_NOTE)
+    return Guard(longest_note=longest, pitches=pitches, together=music.get("together", FINGERS))
 
 
 def _prompts(tokenizer: Tokenizer, stage: Stage, score: Score, region: Region, last: int | None) -> list[list[int]]:
