@@ -120,6 +120,10 @@ def test_the_summary_is_that_of_the_pieces(tmp_path):
     assert corpus.music["pitches"] == [pitches.min(), pitches.max()]
     struck = [Counter(corpus.score(place).notes["onset"].tolist()).most_common(1)[0][1] for place in range(len(corpus))]
     assert corpus.music["together"] == max(struck)
+    heard = [
+        tuple(score.tracks[n].part for n in np.unique(score.notes["track"])) for score in map(corpus.score, range(3))
+    ]
+    assert {frozenset(parts) for parts in corpus.music["ensembles"]} == {frozenset(parts) for parts in heard}
     told = "\n".join(corpus_lines(corpus))
     assert "bars and beats" in told
     assert f"{facts['ids']:,} remi ids" in told

@@ -18,7 +18,7 @@ from woodshed.symbolic.data.tasks import Region, prompt
 from woodshed.symbolic.music.chords import lay_out, merged, parse_progression
 from woodshed.symbolic.music.score import CHORD as CHORD_DTYPE
 from woodshed.symbolic.music.score import Score, Track
-from woodshed.symbolic.playing.placing import finish, written
+from woodshed.symbolic.playing.placing import finish, in_ensemble, written
 from woodshed.symbolic.playing.prompts import read_prompt
 from woodshed.symbolic.playing.settings import make_settings
 from woodshed.symbolic.playing.stage import bar_lines, chart, fitted, set_stage
@@ -397,3 +397,40 @@ def test_read_prompt_takes_paths_and_says_what_is_wrong(tmp_path):
         read_prompt(
             tune(1).merge(tune(2, center=40)).replace(tracks=(Track(part="other"),) * 2), {"only_part": "melody"}
         )
+
+
+# --- parts that play together ------------------------------------------------------------------------------------
+
+
+def band(**notes):
+    """A Score with a track for each part and the given pitches on it, one a quarter."""
+    rows = [(480 * n, 480, pitch, 80, t) for t, row in enumerate(notes.values()) for n, pitch in enumerate(row)]
+    return Score(rows, tracks=tuple(Track(part, 0, part == "drums", part) for part in notes))
+
+
+DUO, BAND = ["melody", "accompaniment"], ["melody", "bass", "accompaniment", "drums"]
+
+
+@pytest.mark.parametrize(
+    ("ensembles", "notes", "expected"),
+    [
+        ([DUO], {"melody": [72, 74], "left": [50]}, {"melody": [50, 72, 74]}),
+        (
+            [DUO],
+            {"melody": [72] * 3, "accompaniment": [50], "other": [55, 80]},
+            {"melody": [72, 72, 72, 80], "accompaniment": [50, 55]},
+        ),
+        ([DUO], {"melody": [72], "accompaniment": [50], "other": [50]}, {"melody": [72], "accompaniment": [50]}),
+        ([DUO], {"melody": [72], "drums": [38, 42, 38]}, {"melody": [72]}),
+        ([DUO, BAND], {"melody": [72], "drums": [38, 42]}, {"melody": [72], "drums": [38, 42]}),
+        ([DUO], {"left": [50], "right": [70]}, {"left": [50], "right": [70]}),
+        ([], {"melody": [72], "left": [50]}, {"melody": [72], "left": [50]}),
+        ([DUO], {}, {}),
+    ],
+)
+def test_notes_of_parts_that_the_corpus_has_not_go_to_the_nearest(ensembles, notes, expected):
+    made = in_ensemble(band(**notes), ensembles)
+    found = {track.part: made.notes["pitch"][made.notes["track"] == n].tolist() for n, track in enumerate(made.tracks)}
+    assert {part: sorted(pitches) for part, pitches in found.items() if pitches} == {
+        part: sorted(pitches) for part, pitches in expected.items()
+    }

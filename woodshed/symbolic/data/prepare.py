@@ -140,6 +140,7 @@ def prepare(
         "longest_note": _longest_note(scores),
         "pitches": _pitches(scores),
         "together": _together(scores, tokenizer),
+        "ensembles": _ensembles(scores),
         "chords": facts["chords"] > 0 and tokenizer.knows_chords,
         "prepared": {name: getattr(settings, name) for name in ("hands", "only_part", "keep_grid")},
     }
@@ -280,6 +281,13 @@ def _together(scores: Sequence[Score], tokenizer: Tokenizer) -> int:
     onsets = [pitched(tokenizer.quantize(score))["onset"] for score in scores]
     counts = np.concatenate([np.unique(times, return_counts=True)[1] for times in onsets])
     return int(np.quantile(counts, 0.9995, method="nearest")) if len(counts) else 128
+
+
+def _ensembles(scores: Sequence[Score]) -> list[list[str]]:
+    """The parts that play together in at least one piece of a hundred, the most usual first."""
+    heard = [{score.tracks[track].part for track in np.unique(score.notes["track"])} for score in scores]
+    counts = Counter(tuple(part for part in PARTS if part in parts) for parts in heard)
+    return [list(parts) for parts, count in counts.most_common() if count >= len(scores) / 100]
 
 
 def _per_split(table: Metadata | None, report: Report) -> dict | None:

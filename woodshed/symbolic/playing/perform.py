@@ -29,7 +29,7 @@ from ..tokenizers import Tokenizer
 from .decode import Sampling, Stream, decode
 from .guard import FINGERS, LONGEST_NOTE, PIANO, Guard
 from .harmony import Harmony
-from .placing import finish, joined, reached, written
+from .placing import finish, in_ensemble, joined, reached, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
 from .stage import Stage, bar_lines, but_the_last_bar, closing, fitted, set_stage
 from .takes import Take
@@ -143,7 +143,8 @@ def _prompts(tokenizer: Tokenizer, stage: Stage, score: Score, region: Region, l
 
 def _music(run: Run, stage: Stage, stream: Stream) -> Score:
     """What a stream has written, in the ticks of its stage."""
-    return written(stage, run.tokenizer.decode_body(np.array(stream.ids)))
+    music = run.tokenizer.decode_body(np.array(stream.ids))
+    return written(stage, in_ensemble(music, run.facts.get("music", {}).get("ensembles", ())))
 
 
 def _take(

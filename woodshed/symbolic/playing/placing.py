@@ -10,7 +10,7 @@ import numpy as np
 from ..data.tasks import Region
 from ..music.chords import merged
 from ..music.parts import only_tracks
-from ..music.score import Score, Track
+from ..music.score import PARTS, Score, Track
 from ..tokenizers import part_index, part_tracks
 from .prompts import HANDS, Prompt
 from .stage import Stage, bar_lines, spliced
@@ -37,9 +37,28 @@ def written(stage: Stage, music: Score) -> Score:
     return _by_part(stage.score.replace(notes=notes, pedals=pedals, chords=chords, tracks=tracks))
 
 
-def _by_part(score: Score) -> Score:
-    """The same notes with a track for each part, and the pedal on the first."""
-    tracks, track = part_tracks(part_index(score))
+def in_ensemble(music: Score, ensembles: Sequence[Sequence[str]]) -> Score:
+    """The same notes in parts that play together in the corpus, whose `ensembles` come the most usual first.
+
+    The one with most of the notes is kept; notes of other parts go to the nearest of its own, in the median pitch, and
+    drums that it has not are left out. Unchanged where no note is in any ensemble.
+    """
+    part, pitch = part_index(music), music.notes["pitch"]
+    kept = max((np.isin(PARTS, one)[part] for one in ensembles), key=np.sum, default=np.ones(len(part), dtype=bool))
+    drums = part == PARTS.index("drums")
+    homes = np.unique(part[kept & ~drums])
+    if kept.all() or not len(homes):
+        return music
+    middles = np.array([np.median(pitch[kept & (part == home)]) for home in homes])
+    nearest = homes[np.abs(pitch[:, None] - middles).argmin(axis=1)]
+    stays = kept | ~drums
+    part = np.where(kept, part, nearest)[stays]
+    return _by_part(music.replace(notes=music.notes[stays]), part).without_overlaps()
+
+
+def _by_part(score: Score, part: np.ndarray | None = None) -> Score:
+    """The same notes with a track for each part (theirs, or these indices into PARTS), and the pedal on the first."""
+    tracks, track = part_tracks(part_index(score) if part is None else part)
     notes = score.notes.copy()
     notes["track"] = track
     return score.replace(notes=notes, tracks=tracks)
