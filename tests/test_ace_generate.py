@@ -287,7 +287,7 @@ def test_the_command_says_whether_one_hears_the_adapter(base, run, tmp_path, cap
     told = capsys.readouterr().out
     assert "There is an audible difference." in told and "spectral distance, dB" in told
     facts = json.loads((tmp_path / "b/001/take-1.json").read_text())
-    assert facts["audible"] and facts["log_spectral_distance_to_base"] > 1
+    assert facts["audible"] and facts["spectral_distance_to_base"] > 1
     assert not json.loads((tmp_path / "b/001/take-1-base.json").read_text())["adapters"]
 
 

@@ -218,6 +218,20 @@ def test_the_guard_says_what_it_did_unless_it_is_off(run):
     assert guarded.score != alone.score
 
 
+def test_takes_keep_to_what_the_corpus_plays(run):
+    opened = open_run(run)
+    known = {"pitches": [60, 62], "together": 2, "ensembles": [["melody", "bass"]]}
+    opened.facts["music"] = opened.facts["music"] | known
+    asked = {"takes": 4, "seed": 3} | ({"bars": 4} if opened.tokenizer.needs_bars else {"seconds": 8})
+    for take in generate(opened, **asked):
+        pitches, struck = take.score.notes["pitch"], Counter(take.score.notes["onset"].tolist())
+        assert 60 - 6 <= pitches.min() <= pitches.max() <= 62 + 6 and max(struck.values()) <= 2
+        parts = {track.part for track in take.score.tracks}
+        assert parts <= {"melody", "bass"} or not parts & {"melody", "bass"}
+    wild = generate(opened, guard=False, **asked)
+    assert min(take.score.notes["pitch"].min() for take in wild) < 54
+
+
 def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_path, monkeypatch):
     """The corpus is found where the run says it is; the critic is made, and kept in the run."""
     shutil.copytree(run.parent, tmp_path / "home")

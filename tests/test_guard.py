@@ -202,6 +202,21 @@ def test_no_more_keys_are_struck_at_once_than_may_be(name):
 
 
 @both
+def test_what_has_drums_is_let_through(name):
+    """One pitched note at a time, and a drum with each: drums neither count nor are left out."""
+    tokenizer = OURS[name]
+    tracks = (Track("a", 0, False, "melody"), Track("b", 0, True, "drums"))
+    notes = [(at, 240, pitch, 80, track) for at in range(0, 7680, 480) for track, pitch in enumerate((60, 38))]
+    ids = tokenizer.body(Score(notes, tracks=tracks), 0, 7680).ids
+    guard, grammar = Guard(pitches=(60, 60), together=1), tokenizer.grammar(Plan(Score(), 0, 7680, last=None))
+    for token in ids:
+        if grammar.forced is None and not grammar.done:
+            assert guard.playable(grammar, grammar.allowed())[token], tokenizer.words[token]
+        grammar.push(int(token))
+    assert len(grammar.notes) == 32
+
+
+@both
 def test_a_model_that_runs_wild_is_caught_before_its_bar_ends(name):
     tokenizer = OURS[name]
     words = np.array(tokenizer.words)

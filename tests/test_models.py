@@ -29,7 +29,7 @@ def test_unknown_names_sizes_and_fields_say_what_there_is():
         models.make("decodr", size="2m", vocab_size=VOCAB, max_seq_len=8)
     with pytest.raises(InputError, match=r"no size '3m'.*2m, 6m"):
         models.make("decoder", size="3m", vocab_size=VOCAB, max_seq_len=8)
-    with pytest.raises(InputError, match=r"no setting layers.*num_hidden_layers"):
+    with pytest.raises(InputError, match=r"no setting 'layers'.*num_hidden_layers"):
         models.make("decoder", size="2m", vocab_size=VOCAB, max_seq_len=8, layers=2)
 
 

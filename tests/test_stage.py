@@ -1,6 +1,7 @@
 """What stands around a region stays as it is, whatever is written into it; and what cannot be asked is refused."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from woodshed.symbolic.music.score import Score, Track
 from woodshed.symbolic.playing.placing import finish, in_ensemble, written
 from woodshed.symbolic.playing.prompts import read_prompt
 from woodshed.symbolic.playing.settings import make_settings
-from woodshed.symbolic.playing.stage import bar_lines, chart, fitted, set_stage
+from woodshed.symbolic.playing.stage import Stage, bar_lines, chart, fitted, set_stage
 from woodshed.symbolic.run import Run
 from woodshed.symbolic.tokenizers import make
 
@@ -408,29 +409,36 @@ def band(**notes):
     return Score(rows, tracks=tuple(Track(part, 0, part == "drums", part) for part in notes))
 
 
-DUO, BAND = ["melody", "accompaniment"], ["melody", "bass", "accompaniment", "drums"]
+DUO, TRIO = ["melody", "accompaniment"], ["melody", "bass", "accompaniment"]
 
 
 @pytest.mark.parametrize(
-    ("ensembles", "notes", "expected"),
+    ("ensembles", "there", "notes", "expected"),
     [
-        ([DUO], {"melody": [72, 74], "left": [50]}, {"melody": [50, 72, 74]}),
+        ([DUO], {}, {"melody": [72, 74], "left": [50]}, {"melody": [50, 72, 74]}),
         (
             [DUO],
+            {},
             {"melody": [72] * 3, "accompaniment": [50], "other": [55, 80]},
             {"melody": [72, 72, 72, 80], "accompaniment": [50, 55]},
         ),
-        ([DUO], {"melody": [72], "accompaniment": [50], "other": [50]}, {"melody": [72], "accompaniment": [50]}),
-        ([DUO], {"melody": [72], "drums": [38, 42, 38]}, {"melody": [72]}),
-        ([DUO, BAND], {"melody": [72], "drums": [38, 42]}, {"melody": [72], "drums": [38, 42]}),
-        ([DUO], {"left": [50], "right": [70]}, {"left": [50], "right": [70]}),
-        ([], {"melody": [72], "left": [50]}, {"melody": [72], "left": [50]}),
-        ([DUO], {}, {}),
+        ([DUO], {}, {"melody": [72], "accompaniment": [50], "other": [50]}, {"melody": [72], "accompaniment": [50]}),
+        ([DUO], {}, {"melody": [72], "drums": [38, 42, 38]}, {"melody": [72]}),
+        ([DUO, ["drums"]], {}, {"melody": [72], "drums": [38, 42, 38]}, {"melody": [72]}),
+        ([DUO, [*DUO, "drums"]], {}, {"melody": [72], "drums": [38, 42]}, {"melody": [72], "drums": [38, 42]}),
+        ([DUO], {}, {"left": [50], "right": [70]}, {"left": [50], "right": [70]}),
+        ([DUO, ["other"]], {"melody": [60]}, {"melody": [72], "other": [50, 52]}, {"melody": [50, 52, 72]}),
+        ([DUO, TRIO], {"bass": [40]}, {"melody": [72], "bass": [40]}, {"melody": [72], "bass": [40]}),
+        ([DUO], {"bass": [40], "left": [40]}, {"melody": [72], "bass": [40]}, {"melody": [72], "bass": [40]}),
+        ([], {}, {"melody": [72], "left": [50]}, {"melody": [72], "left": [50]}),
+        ([DUO], {}, {}, {}),
     ],
 )
-def test_notes_of_parts_that_the_corpus_has_not_go_to_the_nearest(ensembles, notes, expected):
-    made = in_ensemble(band(**notes), ensembles)
+def test_notes_of_parts_that_do_not_go_together_go_to_the_nearest(ensembles, there, notes, expected):
+    """`there` are notes on the stage already."""
+    stage = Stage(None, band(**there), band(**there), Region(0, 1920))
+    made = in_ensemble(stage, band(**notes), ensembles)
     found = {track.part: made.notes["pitch"][made.notes["track"] == n].tolist() for n, track in enumerate(made.tracks)}
-    assert {part: sorted(pitches) for part, pitches in found.items() if pitches} == {
-        part: sorted(pitches) for part, pitches in expected.items()
-    }
+    assert {part: sorted(pitches) for part, pitches in found.items() if pitches} == expected
+    asked = replace(stage, region=Region(0, 1920, ("bass",)))
+    assert in_ensemble(asked, band(**notes), ensembles) == band(**notes)

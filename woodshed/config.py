@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 from .errors import InputError, RunError
 
 Settings = TypeVar("Settings")
+MANY = 60  # names, more than are worth a line
 
 
 def updated(kind: type[Settings], settings: Settings | None, changes: dict) -> Settings:
@@ -84,22 +86,27 @@ def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return text
+        return float(text) if re.fullmatch(r"[+-]?\d*\.?\d+(e[+-]?\d+)?", text) else text  # .5, which is no JSON
 
 
 def refuse_unknown(values: Collection[str], kind: type, owner: str) -> None:
     """An InputError for a name that is no field of the dataclass `kind`, which are the settings of `owner`."""
-    known = [item.name for item in dataclasses.fields(kind) if item.init]
+    known = sorted(item.name for item in dataclasses.fields(kind) if item.init)
     for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(sorted(known))}"
-            raise InputError(f"{owner} has no setting {name!r}; {hint}")
+            hint = f"; choose from: {', '.join(known)}" if len(known) <= MANY else ""
+            hint = f"; did you mean {near[0]!r}?" if near else hint
+            raise InputError(f"{owner} has no setting {name!r}{hint}")
 
 
 def refuse_words(values: Mapping[str, Any], kind: type, owner: str) -> None:
     """An InputError for text where a field of the dataclass `kind` holds a number."""
     for item in dataclasses.fields(kind):
-        holds = item.type if isinstance(item.type, str) else getattr(item.type, "__name__", "")
-        if isinstance(value := values.get(item.name), str) and holds.startswith(("int", "float")):
+        holds = set(re.findall(r"\w+", item.type if isinstance(item.type, str) else str(item.type)))
+        if (
+            isinstance(value := values.get(item.name), str)
+            and holds & {"int", "float"}
+            and not holds & {"str", "Literal"}
+        ):
             raise InputError(f"{owner}: {item.name} is {value!r}; give a number")

@@ -78,9 +78,10 @@ def clock(seconds: float) -> str:
     """ "3:07", "1:02:45"; dashes for what is not known."""
     if math.isnan(seconds):
         return "--:--"
-    minutes, seconds = divmod(int(seconds), 60)
-    hours = f"{minutes // 60}:" * (minutes >= 60)
-    return f"{hours}{minutes % 60:0{2 if hours else 1}d}:{seconds:02d}"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02d}"
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def digits(value: float | None) -> str:

@@ -21,6 +21,7 @@ from ...files import seen_from
 from .. import tokenizers
 from ..music.chords import pitched
 from ..music.midi import midi_files
+from ..music.parts import sounding_parts
 from ..music.score import PARTS, Score
 from ..tokenizers import Tokenizer
 from .corpus import SPLITS, Corpus, Piece, write_corpus
@@ -285,8 +286,7 @@ def _together(scores: Sequence[Score], tokenizer: Tokenizer) -> int:
 
 def _ensembles(scores: Sequence[Score]) -> list[list[str]]:
     """The parts that play together in at least one piece of a hundred, the most usual first."""
-    heard = [{score.tracks[track].part for track in np.unique(score.notes["track"])} for score in scores]
-    counts = Counter(tuple(part for part in PARTS if part in parts) for parts in heard)
+    counts = Counter(map(sounding_parts, scores))
     return [list(parts) for parts, count in counts.most_common() if count >= len(scores) / 100]
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import InputError
-from .score import Score, Track
+from .score import PARTS, Score, Track
 
 HANDS = ("joined", "kept")
 ONE_LINE = 0.9  # share of notes that end before the next begins, above which a track is a single line
@@ -181,6 +181,12 @@ def _joined(score: Score, staves: list[int]) -> Score:
     notes, pedals = score.notes.copy(), score.pedals.copy()
     notes["track"], pedals["track"] = place[notes["track"]], place[pedals["track"]]
     return score.replace(notes=notes, pedals=pedals, tracks=tracks).without_overlaps()
+
+
+def sounding_parts(score: Score) -> tuple[str, ...]:
+    """The parts that have notes, in the order of PARTS."""
+    heard = {score.tracks[track].part for track in np.unique(score.notes["track"])}
+    return tuple(part for part in PARTS if part in heard)
 
 
 def only_tracks(score: Score, keep: Sequence[int]) -> Score:

@@ -233,9 +233,10 @@ def _sessions(run: Run, train: list[Score], held: list[Score], takes: int, seed:
         _Session(base_run(run) or run, train[0::2], takes, seed),
         _Session(run, train[1::2] or train, takes, seed + 10_000),
     ]
-    few = min(takes, FRESH)
-    fresh = [held[place] for place in _evenly(held, few)]
-    return sessions + [_Session(run, fresh, few, seed + 20_000, held_out=True)] * bool(fresh)
+    if held:
+        few = min(takes, FRESH)
+        sessions.append(_Session(run, [held[place] for place in _evenly(held, few)], few, seed + 20_000, held_out=True))
+    return sessions
 
 
 def keep_critic(run: Run, corpus: Corpus | str | Path, **options) -> Critic:

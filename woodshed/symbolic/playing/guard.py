@@ -2,8 +2,9 @@
 
 Four things are noticed: a loop (two bars or less, again and again, note for note), a stuck key, silence, and runaway
 density. Each limit is beyond what real music does: together they fire in under 2% of real pieces
-(benchmarks/guard.py). Ids are never penalised for coming again; music repeats itself. And no key is struck beyond the
-range of the corpus, nor more at once than there; where notes are ended by ids of their own, a forgotten key is lifted.
+(benchmarks/guard.py). Ids are never penalised for coming again; music repeats itself. And no key is struck far
+out of the corpus's range, nor more at once than there; where notes are ended by ids of their own, a forgotten key is
+lifted.
 
     Guard().lifted(grammar, allowed), .playable(grammar, allowed) -> the ids that may come next
     Guard().look(grammar) -> how many ids to keep, where the take is to go back to an earlier bar line, a little warmer
@@ -150,15 +151,21 @@ class Guard:
         return allowed & lift if (allowed & lift).any() else allowed
 
     def playable(self, grammar: Grammar, allowed: np.ndarray) -> np.ndarray:
-        """The ids (a mask) that may come next: none that strikes a key out of range or one too many at this moment,
-        unless there is no other.
+        """The ids (a mask) that may come next: none that strikes a key out of range, or one too many at this moment,
+        unless there is no other. Drums have no range, and do not count.
         """
-        if not isinstance(grammar, NoteGrammar) or grammar.part == DRUMS:
+        if not isinstance(grammar, NoteGrammar):
             return allowed
-        if self._full(grammar) and (allowed & grammar.leaves).any():
-            return allowed & grammar.leaves
-        left, (lowest, highest) = allowed.copy(), self.pitches
-        left[grammar.keys : grammar.keys + lowest] = left[grammar.keys + highest + 1 : grammar.keys + 128] = False
+        left, full = allowed.copy(), self._full(grammar)
+        words, keys = left[grammar.part_words :][: len(PARTS)], left[grammar.keys :][:128]
+        beats = bool(words[DRUMS])
+        if grammar.part == DRUMS:
+            words &= not full
+        elif full and (left & grammar.leaves).any():
+            left &= grammar.leaves
+        else:
+            keys[: self.pitches[0]] = keys[self.pitches[1] + 1 :] = False
+        words[DRUMS] = beats
         return left if left.any() else allowed
 
     def _full(self, grammar: NoteGrammar) -> bool:

@@ -144,7 +144,9 @@ def _prompts(tokenizer: Tokenizer, stage: Stage, score: Score, region: Region, l
 def _music(run: Run, stage: Stage, stream: Stream) -> Score:
     """What a stream has written, in the ticks of its stage."""
     music = run.tokenizer.decode_body(np.array(stream.ids))
-    return written(stage, in_ensemble(music, run.facts.get("music", {}).get("ensembles", ())))
+    if stream.guard:
+        music = in_ensemble(stage, music, run.facts.get("music", {}).get("ensembles", ()))
+    return written(stage, music)
 
 
 def _take(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ..data.tasks import Region
 from ..music.chords import merged
-from ..music.parts import only_tracks
+from ..music.parts import only_tracks, sounding_parts
 from ..music.score import PARTS, Score, Track
 from ..tokenizers import part_index, part_tracks
 from .prompts import HANDS, Prompt
@@ -34,31 +34,37 @@ def written(stage: Stage, music: Score) -> Score:
     if stage.region.parts:  # whatever the run calls it, it was asked for these parts
         first = stage.region.parts[0]
         tracks = [track if track.part in stage.region.parts else Track(first, part=first) for track in tracks]
-    return _by_part(stage.score.replace(notes=notes, pedals=pedals, chords=chords, tracks=tracks))
+    made = stage.score.replace(notes=notes, pedals=pedals, chords=chords, tracks=tracks)
+    return _by_part(made, part_index(made))
 
 
-def in_ensemble(music: Score, ensembles: Sequence[Sequence[str]]) -> Score:
-    """The same notes in parts that play together in the corpus, whose `ensembles` come the most usual first.
+def in_ensemble(stage: Stage, music: Score, ensembles: Sequence[Collection[str]]) -> Score:
+    """Music with the parts that play together in the corpus, whose `ensembles` come the most usual first.
 
-    The one with most of the notes is kept; notes of other parts go to the nearest of its own, in the median pitch, and
-    drums that it has not are left out. Unchanged where no note is in any ensemble.
+    The ensemble that has what is on the stage already, and most of the notes, is kept; notes of other parts go to the
+    nearest of its own in the median pitch, and drums that it has not are left out. Unchanged where no note is in any
+    ensemble, and where parts were asked for.
     """
+    there = set(sounding_parts(stage.score))
+    fitting = [set(one) for one in ensembles if there <= set(one)] or [there | set(one) for one in ensembles]
+    if not fitting or stage.region.parts:
+        return music
     part, pitch = part_index(music), music.notes["pitch"]
-    kept = max((np.isin(PARTS, one)[part] for one in ensembles), key=np.sum, default=np.ones(len(part), dtype=bool))
     drums = part == PARTS.index("drums")
+    inside = [np.isin(PARTS, list(one))[part] for one in fitting]
+    kept = max(inside, key=lambda mask: ((mask & ~drums).sum(), mask.sum()))
     homes = np.unique(part[kept & ~drums])
     if kept.all() or not len(homes):
         return music
-    middles = np.array([np.median(pitch[kept & (part == home)]) for home in homes])
+    middles = np.array([np.median(pitch[part == home]) for home in homes])
     nearest = homes[np.abs(pitch[:, None] - middles).argmin(axis=1)]
     stays = kept | ~drums
-    part = np.where(kept, part, nearest)[stays]
-    return _by_part(music.replace(notes=music.notes[stays]), part).without_overlaps()
+    return _by_part(music.replace(notes=music.notes[stays]), np.where(kept, part, nearest)[stays]).without_overlaps()
 
 
-def _by_part(score: Score, part: np.ndarray | None = None) -> Score:
-    """The same notes with a track for each part (theirs, or these indices into PARTS), and the pedal on the first."""
-    tracks, track = part_tracks(part_index(score) if part is None else part)
+def _by_part(score: Score, part: np.ndarray) -> Score:
+    """The same notes with a track for each part, from indices (N,) into PARTS, and the pedal on the first."""
+    tracks, track = part_tracks(part)
     notes = score.notes.copy()
     notes["track"] = track
     return score.replace(notes=notes, tracks=tracks)
@@ -68,7 +74,8 @@ def joined(one: Score, other: Score) -> Score:
     """Two stretches that were `written` on the same stage, one after the other, as one; a track for each part."""
     pedals = np.concatenate([one.pedals, other.pedals])
     chords = merged(np.concatenate([one.chords, other.chords]))
-    return _by_part(one.merge(other).replace(pedals=pedals, chords=chords))
+    both = one.merge(other).replace(pedals=pedals, chords=chords)
+    return _by_part(both, part_index(both))
 
 
 def reached(stage: Stage, music: Score) -> Stage:

@@ -36,7 +36,8 @@ class TakeSettings:
     harmony: Literal["free", "guided", "strict"] = "guided"
     """How chords are kept on strong beats and in the bass: as the model likes, with a soft bias, or strictly."""
     guard: bool = True
-    """Step back to an earlier bar line and draw again where a take loops, sticks, falls silent or runs wild."""
+    """Step back to an earlier bar line and draw again where a take loops, sticks, falls silent or runs wild; keep to
+    the corpus's range, notes struck at once, and parts that go together."""
     originality: bool = True
     """Look what each take repeats of the pieces that the run has learned."""
     keep: int | None = None
