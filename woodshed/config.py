@@ -104,9 +104,6 @@ def refuse_words(values: Mapping[str, Any], kind: type, owner: str) -> None:
     """An InputError for text where a field of the dataclass `kind` holds a number."""
     for item in dataclasses.fields(kind):
         holds = set(re.findall(r"\w+", item.type if isinstance(item.type, str) else str(item.type)))
-        if (
-            isinstance(value := values.get(item.name), str)
-            and holds & {"int", "float"}
-            and not holds & {"str", "Literal"}
-        ):
+        numeric = holds & {"int", "float"} and not holds & {"str", "Literal"}
+        if numeric and isinstance(value := values.get(item.name), str):
             raise InputError(f"{owner}: {item.name} is {value!r}; give a number")
