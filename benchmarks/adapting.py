@@ -3,8 +3,9 @@
 The pieces of a style that every base leaves out (recipes/base.py, HELD_OUT) become a corpus; each method trains on it
 for the same minutes; nats per note on the style's own test pieces are compared, and nats per token on some of the
 base's own validation pieces (--base-corpus), which tells how much was forgotten. The best checkpoint is chosen on the
-style's validation. Methods with "and the base's music" learn from both, in equal shares: from the style's training
-pieces, and from pieces that the base learned from (--base-corpus); their validation is the style's alone.
+style's validation, and a run that becomes no better ends by itself (`train --patience`). Methods with "and the base's
+music" learn from both, in equal shares: from the style's training pieces, and from pieces that the base learned from
+(--base-corpus); their validation is the style's alone.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from pathlib import Path
 import bench
 
 from woodshed.jobs import free_threads, threads
+from woodshed.symbolic import bases
 from woodshed.symbolic.data.corpus import Corpus, open_corpus, write_corpus
 from woodshed.symbolic.data.prepare import prepare
 from woodshed.symbolic.judging.likelihood import likelihood
+from woodshed.symbolic.learning.settings import TrainSettings
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.run import Run, open_run
 from woodshed.symbolic.tokenizers import Tokenizer
@@ -31,16 +34,18 @@ STYLES = {  # the set, and the tokens
     **dict.fromkeys(("Debussy", "Scarlatti", "Schubert"), ("giantmidi", "performance")),
     "drummer9": ("groove", "performance"),
 }
+AS_IT_IS = "the base as it is"
 TIED = ('modules_to_save=["embed_tokens"]', "ensure_weight_tying=true")
 METHODS = {
-    "from scratch": dict(base="none", size="6m", learning_rate=1.5e-3),
-    **{f"full, {rate:g}": dict(adapter="none", learning_rate=rate) for rate in (2e-4, 5e-4)},
-    **{f"LoRA r8, {rate:g}": dict(adapter="lora", learning_rate=rate) for rate in (3e-4, 1e-3, 2e-3, 4e-3)},
-    "LoRA r8 and embedding, 0.002": dict(adapter="lora", learning_rate=2e-3, lora_args=TIED),
+    AS_IT_IS: {},
+    "from scratch": dict(base="none", size="6m"),
+    **{f"full, {rate:g}": dict(adapter="none", learning_rate=rate) for rate in (1e-4, 5e-4)},
+    **{f"LoRA r8, {rate:g}": dict(adapter="lora", learning_rate=rate) for rate in (5e-4, 2e-3)},
+    "LoRA r8 and embedding, 0.0005": dict(adapter="lora", learning_rate=5e-4, lora_args=TIED),
     "IA3, 0.01": dict(adapter="ia3", learning_rate=1e-2),
 }
 MIXED = " and the base's music"
-METHODS |= {name + MIXED: METHODS[name] for name in ("full, 0.0005", "LoRA r8, 0.002")}
+METHODS |= {name + MIXED: METHODS[name] for name in ("full, 0.0001", "LoRA r8, 0.0005")}
 ROWS = 32  # of the base's validation pieces
 PIECES = 300  # of those that the base learned from, to mix in
 
@@ -90,10 +95,12 @@ class Sample(list):
 
 
 def adapted(corpus: Corpus, out: Path, options: argparse.Namespace, method: dict) -> Run:
-    """The run of a method, trained once."""
+    """The run of a method, trained once: with the defaults, but for what the method says."""
+    if not method:
+        return open_run(options.base if options.base != "auto" else bases.fitting(corpus.tokenizer))
     limit = dict(max_steps=options.steps) if options.steps else dict(max_minutes=options.minutes)
-    common = limit | dict(max_seq_len=options.max_seq_len, batch_size=2, eval_rows=32)
-    common |= dict(base=options.base, threads=options.threads)
+    common = limit | dict(max_seq_len=options.max_seq_len, base=options.base)
+    common |= dict(patience=options.patience, threads=options.threads)
     return open_run(out) if (out / "run.json").exists() else train(corpus, out, **common | method)
 
 
@@ -108,11 +115,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of --minutes, where the machine is shared")
     parser.add_argument("--max-seq-len", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=free_threads())
+    parser.add_argument("--patience", type=int, default=TrainSettings.patience)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     corpus, folder, rows = style_corpus(options.data, options.style, options.work), options.work / options.style, []
-    test = corpus.evaluation_rows("test", options.max_seq_len)
+    splits = {name: corpus.evaluation_rows(name, options.max_seq_len) for name in ("validation", "test")}
     if options.base_corpus:
         base = open_corpus(options.base_corpus)
         known = Sample(base.evaluation_rows("validation", options.max_seq_len), ROWS)
@@ -122,11 +130,11 @@ def main() -> None:
             continue
         out = folder / "".join(c if c.isalnum() else "-" for c in method)
         run = adapted(mixed if method.endswith(MIXED) else corpus, out, options, METHODS[method])
-        row = {"method": method, "trained": run.facts["trainable"], "steps": run.facts["step"]}
+        learned = {"trained": run.facts["trainable"], "best": run.facts["best_step"], "steps": run.facts["step"]}
+        row = {"style": options.style, "method": method} | (learned if METHODS[method] else dict.fromkeys(learned, 0))
         with threads(options.threads):
             model = run.model(merge=True)
-            row |= {"validation": run.facts["validation"]["nats_per_note"]}
-            row |= {"test": nats(model, test, corpus.tokenizer)["nats_per_note"]}
+            row |= {name: nats(model, found, corpus.tokenizer)["nats_per_note"] for name, found in splits.items()}
             if options.base_corpus:
                 row["base's validation, a token"] = nats(model, known, corpus.tokenizer)["nats_per_token"]
         rows.append(row)

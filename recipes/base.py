@@ -60,6 +60,7 @@ TRAIN = dict(
     training_args=("weight_decay=0.1", "adam_beta2=0.98"),
     eval_steps=500,
     eval_rows=96,
+    patience=0,
 )
 LARGEST = 28 * 2**20  # bytes of weights that the package should carry
 

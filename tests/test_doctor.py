@@ -123,11 +123,20 @@ def test_a_healthy_run_gets_no_diagnosis_and_the_figures_are_told(healthy):
 
 
 def test_over_fitting(tmp_path):
-    train(Noise(2), tmp_path / "run", max_steps=40, eval_steps=5, **TINY)
+    train(Noise(2), tmp_path / "run", max_steps=40, eval_steps=5, patience=0, **TINY)
     found = named(diagnose(tmp_path / "run"), "over-fitting")
     best = read_facts(tmp_path / "run")["best_step"]
-    assert f"best at step {best}," in found.symptom and best < 40
-    assert flags_of(found).startswith(f"--augment --max-steps {best}")
+    assert f"best at step {best}," in found.symptom and best < 40 and found.severity == 2
+    assert flags_of(found) == f"--augment --base piano-played --max-steps {best}"
+
+
+def test_a_run_that_ended_by_itself_is_good_to_know(tmp_path):
+    train(Noise(2), tmp_path / "run", max_steps=400, eval_steps=5, **TINY)
+    found = diagnose(tmp_path / "run")
+    told = named(found, "nothing better came")
+    assert told.severity == 1 and "back to step" in told.symptom
+    assert flags_of(told) == "--augment --base piano-played "
+    assert not {"over-fitting", "too short a training"} & {diagnosis.name for diagnosis in found.diagnoses}
 
 
 @pytest.mark.parametrize("rate", [1e-7, 30.0])

@@ -1,9 +1,12 @@
-"""train() where things go wrong: a full disk, too little memory, a loss that jumps."""
+"""train() where things go wrong: a full disk, too little memory, a loss that jumps; and where nothing better comes."""
 
 import errno
 import json
 import math
 import pkgutil
+import shutil
+import signal
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 from safetensors import SafetensorError
 from toys import STEPS, TINY, ToyCorpus, ToyRows, events_of, steps_of
 
-from woodshed.errors import FileError, InputError
+from woodshed.errors import FileError, InputError, RunError
 from woodshed.log import read_log, rewind_log
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.run import checkpoints
@@ -209,3 +212,101 @@ def test_a_restart_leaves_the_rest_of_the_log_and_what_happened(tmp_path):
     (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 6, "los')
     rewind_log(tmp_path / "log.jsonl", 3)
     assert read_log(tmp_path / "log.jsonl") == [*lines[:3], {"step": 5, "event": "rollback"}]
+
+
+# --- nothing better comes --------------------------------------------------------------------------------------------
+
+
+class Backwards(ToyCorpus):
+    """Learns to count upwards, and is asked to count down: the surer it becomes, the worse."""
+
+    def evaluation_rows(self, split, max_seq_len):
+        rows = super().evaluation_rows(split, max_seq_len)
+        upwards = type(rows).__getitem__
+
+        class Downwards(type(rows)):
+            def __getitem__(self, index):
+                row = upwards(self, index)
+                ids = row["input_ids"][::-1].copy()
+                return row | {"input_ids": ids, "labels": ids.copy()}
+
+        return Downwards(rows.count, rows.length, rows.seed)
+
+
+STALE = {**TINY, "max_steps": 400, "eval_steps": 4, "patience": 2}
+
+
+@pytest.fixture(scope="module")
+def plateau(tmp_path_factory):
+    out, told = tmp_path_factory.mktemp("train") / "plateau", []
+    return train(Backwards(), out, report=told.append, **STALE), told
+
+
+def test_a_run_that_becomes_no_better_goes_back_to_its_best_and_ends(plateau):
+    run, told = plateau
+    (event,) = [line for line in read_log(run.folder / "log.jsonl") if line.get("event") == "plateau"]
+    best = event["step"] - 8
+    last = best + round(best / 4)
+    assert any(f"back to step {best}, the rate falls until step {last}" in progress.message for progress in told)
+    assert run.facts["finished"] and run.facts["step"] == last
+    assert list(steps_of(run.folder)) == [*range(1, last + 1)]
+    rates = steps_of(run.folder, "learning_rate")
+    falling = [rates[step] for step in range(best + 1, last + 1)]
+    assert rates[best] == pytest.approx(1e-2) and all(np.diff(falling) < 0)
+    assert falling[-1] == pytest.approx(1e-2 / (last - best))
+    validations = {step: found["nats_per_note"] for step, found in steps_of(run.folder, "validation").items()}
+    assert run.facts["best_step"] == min(validations, key=validations.get) in (best, last)
+
+
+class Killed(Exception):
+    """As sudden as a kill: nothing is saved."""
+
+
+@pytest.mark.parametrize("sudden", [False, True])
+def test_what_ends_it_while_the_rate_falls_changes_nothing(plateau, tmp_path, sudden):
+    fallen = []
+
+    def end(progress):
+        fallen.append("the rate falls" in progress.message or (bool(fallen) and fallen[-1]))
+        if fallen.count(True) == 4:
+            if sudden:
+                raise Killed
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Killed) if sudden else nullcontext():
+        train(Backwards(), tmp_path, report=end, **STALE)
+    assert fallen.count(True) >= 4 and not json.loads((tmp_path / "run.json").read_text())["finished"]
+    run = train(Backwards(), tmp_path, resume=True)
+    assert run.facts["finished"] and steps_of(run.folder) == steps_of(plateau[0].folder)
+
+
+def test_a_signal_is_heard_before_patience_ends(plateau, tmp_path):
+    """It comes with the evaluation that would be the last one."""
+    best = plateau[0].facts["best_step"]
+
+    def stop(progress):
+        if progress.step == best + 8 and progress.validation:
+            signal.raise_signal(signal.SIGTERM)
+
+    run = train(Backwards(), tmp_path, report=stop, **STALE)
+    assert not run.facts["finished"] and events_of(tmp_path) == ["stopped"]
+
+
+def test_what_has_ended_by_itself_goes_on_where_more_is_asked(plateau, tmp_path):
+    out, ended = shutil.copytree(plateau[0].folder, tmp_path / "run"), plateau[0].facts["step"]
+    with pytest.raises(RunError, match=f"it has finished, at step {ended}; to go on, give more"):
+        train(Backwards(), out, resume=True)
+    run = train(Backwards(), out, resume=True, max_steps=ended + 40)
+    assert run.facts["step"] == ended + 40 and not run.facts["plateau"]
+    rates = steps_of(out, "learning_rate")
+    assert rates[ended + 1] == pytest.approx(1e-2)
+    assert run.facts["best_step"] == plateau[0].facts["best_step"]  # it did not become better
+
+
+def test_nothing_ends_what_still_becomes_better_or_has_no_patience(reference, tmp_path):
+    assert events_of(reference[0].folder) == []
+    run = train(Backwards(), tmp_path, **STALE | {"patience": 0, "max_steps": 32})
+    assert run.facts["step"] == 32 and events_of(tmp_path) == []
+    schedule = ("lr_scheduler_type=constant",)
+    run = train(Backwards(), tmp_path / "own", training_args=schedule, **STALE | {"max_steps": 32})
+    assert run.facts["step"] == 32

@@ -179,7 +179,7 @@ def _common(settings: CompareSettings) -> dict:
     limits = {"max_minutes": settings.max_minutes, "max_steps": settings.max_steps}
     if settings.max_minutes is settings.max_steps is None:
         limits["max_minutes"] = DEFAULT_MINUTES
-    common = {"max_seq_len": settings.max_seq_len, "seed": settings.seed} | limits | more
+    common = {"max_seq_len": settings.max_seq_len, "seed": settings.seed, "patience": 0} | limits | more
     try:
         resolve(TrainSettings(base=None, **common))
     except TypeError as error:

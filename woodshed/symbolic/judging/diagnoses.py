@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
@@ -186,7 +187,7 @@ def slow_adapter(seen: Evidence) -> Diagnosis | None:
 def over_fitting(seen: Evidence) -> Diagnosis | None:
     """Validation rises again for two evaluations or more, while the training loss still falls."""
     valid = seen.validations
-    if len(valid) < 3 or (best := int(valid[:, 1].argmin())) > len(valid) - 3:
+    if seen.facts.get("plateau") or len(valid) < 3 or (best := int(valid[:, 1].argmin())) > len(valid) - 3:
         return None
     (at, low), (last, now) = valid[best], valid[-1]
     before = seen.steps[seen.steps[:, 0] <= at, 1][-max(len(seen.steps) // 10, 8) :].mean()
@@ -196,21 +197,33 @@ def over_fitting(seen: Evidence) -> Diagnosis | None:
     told = f"validation was best at step {at:,.0f}, {low:.3f} nats a {seen.unit}, and is {now:.3f} at step {last:,.0f} "
     told += f"({now / low - 1:.0%} above), while the training loss fell from {before:.3f} to {after:.3f} nats a token"
     cause = "it learns the pieces by heart; the best checkpoint is what plays, what came after was time lost"
-    remedies = [Remedy("train", f"--max-steps {at:.0f}", "as long as it helped")]
+    shorter = Remedy("train", f"--max-steps {at:.0f}", "as long as it helped")
+    return Diagnosis("over-fitting", 2, told, cause, (*_against_by_heart(seen), shorter))
+
+
+def ended_by_itself(seen: Evidence) -> Diagnosis | None:
+    if not seen.facts.get("plateau"):
+        return None
+    cause = "more of these pieces taught it nothing that others have as well; it went back to its best, and that plays"
+    remedies = (*_against_by_heart(seen), Remedy("inspect", "", "more pieces help most: which files are usable"))
+    return Diagnosis("nothing better came", 1, seen.events("plateau")[-1]["message"], cause, remedies)
+
+
+def _against_by_heart(seen: Evidence) -> Iterator[Remedy]:
+    """What keeps a model from learning its pieces by heart."""
     if seen.corpus is None or not seen.corpus.settings.get("augment"):
-        remedies.insert(0, Remedy("prepare", "--augment", "12 keys and 3 tempi: 36 times the music"))
+        yield Remedy("prepare", "--augment", "12 keys and 3 tempi: 36 times the music")
     if seen.settings.get("base"):
-        remedies.append(Remedy("train", "--adapter lora --lora-dropout 0.2", "fewer weights to remember with"))
+        yield Remedy("train", "--adapter lora --lora-dropout 0.2", "fewer weights to remember with")
     elif seen.base:
-        remedies.append(Remedy("train", f"--base {seen.base}", "begin with what others have written"))
-    return Diagnosis("over-fitting", 2, told, cause, tuple(remedies))
+        yield Remedy("train", f"--base {seen.base}", "begin with what others have written")
 
 
 def too_short(seen: Evidence) -> Diagnosis | None:
     """The loss still fell steeply at the end, before the rate came down; or the run had hardly begun."""
     count, least = len(seen.steps), max(FEW_STEPS, seen.settings["warmup"])
     remedies = (Remedy("train", seen.longer(), "twice as long"),)
-    if not (seen.facts["finished"] and count):
+    if not (seen.facts["finished"] and count) or seen.facts.get("plateau"):
         return None
     if count < least:
         told = f"{count} step{'s' * (count > 1)}; with fewer than {least:g} the rate has hardly risen"
@@ -367,6 +380,7 @@ DIAGNOSES = (
     flat_loss,
     slow_adapter,
     over_fitting,
+    ended_by_itself,
     chords_ignored,
     too_random,
     too_repetitive,

@@ -23,7 +23,7 @@ from transformers.trainer_callback import ExportableState
 
 from ...config import read_fields
 from ...errors import FileError, InputError
-from ...log import append_log, draw_loss
+from ...log import append_log, draw_loss, read_log
 from ..data.corpus import IGNORED
 from .muon import Muon, parameter_groups
 from .settings import FLAGS, UNLIMITED, Course, Job, Progress
@@ -32,6 +32,7 @@ from .trackers import tracking
 DECAY = 0.2  # the last part of a run, in which the rate falls linearly to 0
 ENDLESS = ("constant", "constant_with_warmup", "inverse_sqrt", "reduce_lr_on_plateau")  # schedules without an end
 SAVE_SECONDS = 600  # at most this much work is lost
+FIRST_SECONDS, GROWTH = 20, 1 / 3  # when to evaluate first, and then: an adapter may be at its best after a minute
 DRAW_SECONDS = 60  # between two pictures of the loss
 WINDOW, MIN_WINDOW = 64, 8  # step losses whose median says what is normal
 JUMP_FACTOR, JUMP = 3, 1.0
@@ -43,6 +44,14 @@ class Diverged(Exception):
     def __init__(self, step: int, loss: float, usual: float):
         self.step = step
         super().__init__(f"at step {step} the loss was {loss:.3g}, after a median of {usual:.3g}")
+
+
+class Plateau(Exception):
+    """No evaluation has been better than that at step `best` for as long as the run has patience."""
+
+    def __init__(self, best: int, step: int, height: float, told: str):
+        self.best, self.step, self.height = best, step, height
+        super().__init__(told)
 
 
 class Drawn(Dataset):
@@ -104,6 +113,9 @@ class Pace(TrainerCallback, ExportableState):
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, as a share of its peak: a rise, then flat, then a fall to 0."""
+        if self.course.last:
+            left = (self.course.last - step) / (self.course.last - self.course.best)
+            return self.course.height * min(1.0, max(0.0, left))
         done = self.done(step)
         if self.warmup >= 1:
             rise = (step + 1) / self.warmup
@@ -124,11 +136,13 @@ class Pace(TrainerCallback, ExportableState):
         return {"args": {}, "attributes": asdict(replace(self.course, seconds=self.seconds))}
 
     def due(self, step: int) -> bool:
-        """Whether to evaluate: every `eval_steps`, or every tenth of the run, at most for a tenth of the time."""
+        """Whether to evaluate: every `eval_steps`; or every tenth of the run, before that each time that it is longer
+        by a third, at most for a tenth of the time."""
         if self.eval_steps:
             return step % self.eval_steps == 0
-        tenth = min(self.seconds / max(self.done(step), 1e-9) / 10, SAVE_SECONDS)
-        return time.monotonic() - self.evaluated >= max(tenth, 9 * self.pause)
+        since, tenth = time.monotonic() - self.evaluated, self.seconds / max(self.done(step), 1e-9) / 10
+        grown = max(FIRST_SECONDS, GROWTH * (self.seconds - since))
+        return since >= max(min(tenth, grown, SAVE_SECONDS), 9 * self.pause)
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.began = self.paused = self.saved = self.evaluated = time.monotonic()
@@ -151,6 +165,27 @@ class Pace(TrainerCallback, ExportableState):
     def on_save(self, args, state, control, **kwargs):
         self.saved = time.monotonic()
         self.pause = self.saved - self.paused
+
+
+class Patience(TrainerCallback):
+    """Raises Plateau at the save that follows so many evaluations since the best, unless the end has begun. It goes by
+    the log, which is taken back with the run."""
+
+    def __init__(self, patience: int, pace: Pace, log: Path):
+        self.patience, self.pace, self.log = patience, pace, log
+
+    def on_save(self, args, state, control, **kwargs):
+        best, step = state.best_global_step, state.global_step
+        ending = self.pace.stopped or self.pace.course.last or self.pace.done(step) > 1 - DECAY
+        if ending or not best or not (Path(args.output_dir) / f"checkpoint-{best}").exists():
+            return
+        lines, measure = read_log(self.log), args.metric_for_best_model.removeprefix("eval_")
+        worth = {line["step"]: line["validation"].get(measure, math.nan) for line in lines if "validation" in line}
+        if sum(at > best for at in worth) < self.patience:
+            return
+        rate = next(line["learning_rate"] for line in lines if line["step"] == best and "learning_rate" in line)
+        told = f"validation has not become better since step {best:,} ({worth[best]:.3f}, now {worth[max(worth)]:.3f})"
+        raise Plateau(best, step, rate / args.learning_rate, told)
 
 
 class Learner(Trainer):
@@ -318,7 +353,7 @@ def arguments(job: Job, course: Course) -> TrainingArguments:
     often = "steps" if job.validation else "no"
     ours = {
         "output_dir": str(job.out),
-        "max_steps": job.steps,
+        "max_steps": job.steps_of(course),
         "per_device_train_batch_size": course.batch_size,
         "per_device_eval_batch_size": course.batch_size,
         "gradient_accumulation_steps": course.accumulation,

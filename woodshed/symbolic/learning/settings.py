@@ -63,9 +63,13 @@ class TrainSettings:
     warmup: float = 0.02
     """The part of the run in which the rate rises; 1 or more counts steps."""
     eval_steps: int | None = None
-    """Validate and save every so many steps; by default every tenth of the run, for a tenth of the time at most."""
+    """Validate and save every so many steps; by default often at first, then every tenth of the run, for a tenth of the
+    time at most."""
     eval_rows: int = 64
     """Rows of the validation split to evaluate, always the same."""
+    patience: int = 3
+    """After so many evaluations since the best, go back to that and let the rate fall from there, which ends the run; 0
+    never does, nor a lr_scheduler_type of your own."""
     keep_checkpoints: int = 3
     """Checkpoints to keep, the best and the last among them."""
     seed: int = 0
@@ -88,7 +92,8 @@ class TrainSettings:
 # What may change when a run goes on: its length, its rate, and what leaves the losses alone.
 LIMITS = ("epochs", "max_steps", "max_minutes")
 TRACKING = {"tracker", "project", "run_name"}
-FREE = {*LIMITS, *TRACKING, "preset", "learning_rate", "warmup", "eval_steps", "keep_checkpoints", "threads", "resume"}
+FREE = {*LIMITS, *TRACKING, "preset", "learning_rate", "warmup", "eval_steps", "patience"}
+FREE |= {"keep_checkpoints", "threads", "resume"}
 COUNTS = ("eval_steps", "eval_rows", "keep_checkpoints", "threads")
 LORA = ("lora_rank", "lora_alpha", "lora_dropout")
 ADAPTER = ("adapter", *LORA, "lora_args")
@@ -187,8 +192,9 @@ def check(settings: TrainSettings) -> None:
     refuse_not_positive(settings, (*LIMITS, *numbers, *COUNTS))
     if settings.max_seq_len < SHORTEST:
         raise InputError(f"--max-seq-len {settings.max_seq_len}: give {SHORTEST} or more")
-    if not settings.warmup >= 0:
-        raise InputError(f"--warmup {settings.warmup}: give 0 or more")
+    for name in ("warmup", "patience"):
+        if not getattr(settings, name) >= 0:
+            raise InputError(f"{flag(name)} {getattr(settings, name)}: give 0 or more")
     if not 0 <= settings.seed < 2**32:
         raise InputError(f"--seed {settings.seed}: choose from 0 to {2**32 - 1}")
     _check_adapter(settings)
@@ -244,6 +250,9 @@ class Course:
     threads: int
     rollbacks: int = 0
     seconds: float = 0.0
+    best: int = 0  # the step gone back to when nothing better came for long,
+    last: int = 0  # the step until which the rate falls from there (0: it does not),
+    height: float = 1.0  # and the share of its peak that it falls from
 
 
 @dataclass(frozen=True)
@@ -259,6 +268,10 @@ class Job:
     steps: int
     validation: Any  # rows, or None
     per: dict[str, float]  # tokens to a token, a note, a second
+
+    def steps_of(self, course: Course) -> int:
+        """The steps of the run as it has turned out."""
+        return min(course.last or self.steps, self.steps)
 
     def say(self, message: str, **event) -> None:
         """Tell a message; with step=... and event=..., log it too."""

@@ -9,6 +9,7 @@ what is decided before the first step, what happens when the loss jumps or the m
 from __future__ import annotations
 
 import gc
+import json
 import math
 import os
 import shutil
@@ -23,19 +24,19 @@ from ... import __version__
 from ... import log as logs
 from ...config import read_fields, updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError, WoodshedError
-from ...files import new_folder, read_object, seen_from
+from ...files import new_folder, read_object, seen_from, write_file
 from ...jobs import claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
 from .. import bases
 from .. import run as runs
 from ..data.corpus import IGNORED, open_corpus
 from ..run import Run, checkpoints
 from . import adapters
-from .settings import MODEL_FLAGS, UNLIMITED, Course, Job, TrainSettings, asks_for_new, resolve, resumed
+from .settings import LIMITS, MODEL_FLAGS, UNLIMITED, Course, Job, TrainSettings, asks_for_new, resolve, resumed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from .callbacks import Diverged, Learner
+    from .callbacks import Diverged, Learner, Plateau
 
 MAX_ROLLBACKS = 3
 
@@ -66,7 +67,7 @@ def train(
 
 def _trained(job: Job) -> Run:
     """Attempts, each from the newest checkpoint on, until one comes to the end."""
-    from .callbacks import Diverged
+    from .callbacks import Diverged, Plateau
 
     course = _course(job)
     while True:
@@ -76,6 +77,8 @@ def _trained(job: Job) -> Run:
                 return _attempt(job, course)
         except Diverged as trouble:
             course = _slower(job, course, trouble)
+        except Plateau as found:
+            course = _cooling(job, course, found)
         except FileError as trouble:
             raise _resumable(job, trouble) from None
         except RuntimeError as trouble:
@@ -107,6 +110,8 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
     steps = _steps(settings, len(rows))
     if resume:
         _refuse_finished(out, saved, steps, settings)
+        if saved["finished"]:  # more is asked of it than it would have done by itself
+            settings = replace(settings, patience=0)
     return Job(corpus, out, settings, report, facts, rows, steps, *_validation(corpus, settings))
 
 
@@ -174,7 +179,8 @@ def _resumed(settings: TrainSettings, facts: dict, corpus, out: Path) -> TrainSe
 
 def _refuse_finished(out: Path, facts: dict, steps: int, settings: TrainSettings) -> None:
     late = settings.max_minutes is not None and facts.get("seconds", 0) >= settings.max_minutes * 60
-    if facts["finished"] and (facts["step"] >= steps or late):
+    same = all(getattr(settings, name) == facts["settings"][name] for name in LIMITS)
+    if facts["finished"] and (facts["step"] >= steps or late or same):
         reason = f"it has finished, at step {facts['step']:,}"
         raise RunError(out, f"{reason}; to go on, give more with --epochs, --max-steps or --max-minutes")
 
@@ -199,6 +205,7 @@ def _course(job: Job) -> Course:
         return Course(settings.batch_size, settings.gradient_accumulation, threads or free_threads())
     state = read_object(found[max(found)] / "trainer_state.json")
     course = Course(**state["stateful_callbacks"]["Pace"]["attributes"])
+    course = course if settings.patience else replace(course, best=0, last=0, height=1.0)
     return replace(course, threads=threads or course.threads)
 
 
@@ -261,7 +268,7 @@ def _learner(job: Job, course: Course) -> Learner:
     from torch.utils.data import Subset
     from transformers import PrinterCallback
 
-    from .callbacks import Drawn, Journal, Learner, Pace, Validation, arguments
+    from .callbacks import Drawn, Journal, Learner, Pace, Patience, Validation, arguments
 
     settings, per_step = job.settings, course.batch_size * course.accumulation
     args = arguments(job, course)
@@ -273,18 +280,22 @@ def _learner(job: Job, course: Course) -> Learner:
             job.say(f"Starting from {settings.base}")
         job.say(f"Total parameters {total:,} / Trainable parameters {trained:,} ({trained / total:.2%})")
     asked = read_fields(settings.training_args, None, "--training-args")
-    limits = {"steps": job.steps, "minutes": settings.max_minutes}
-    pace = Pace(course, **limits, warmup=settings.warmup, eval_steps=settings.eval_steps)
     ids, epoch = per_step * settings.max_seq_len, len(job.rows) / per_step
+    limits = {"steps": job.steps_of(course), "minutes": settings.max_minutes}
+    pace = Pace(course, **limits, warmup=settings.warmup, eval_steps=settings.eval_steps)
+    journal = Journal(job.out, pace, job.report, ids=ids, epoch=epoch)
+    callbacks, own_rate = [journal, pace], "lr_scheduler_type" not in asked
+    if settings.patience and own_rate:
+        callbacks.append(Patience(settings.patience, pace, journal.path))
     learner = Learner(
         model=model,
         args=args,
-        train_dataset=Drawn(job.rows, job.steps * per_step),
+        train_dataset=Drawn(job.rows, pace.steps * per_step),
         eval_dataset=job.validation and Subset(job.validation, range(len(job.validation))),
         compute_metrics=Validation(job.per),
-        callbacks=[Journal(job.out, pace, job.report, ids=ids, epoch=epoch), pace],
+        callbacks=callbacks,
         pace=pace,
-        own_rate="lr_scheduler_type" not in asked,
+        own_rate=own_rate,
         muon="optim" not in asked and settings.adapter == "none",
     )
     learner.remove_callback(PrinterCallback)
@@ -299,13 +310,32 @@ def _finish(job: Job, learner: Learner) -> Run:
     log = logs.read_log(job.out / "log.jsonl")
     validation = [line["validation"] for line in log if line["step"] == best and "validation" in line]
     facts = job.facts | {"settings": asdict(job.settings), "step": step, "best_step": best}
+    facts |= {"plateau": bool(learner.pace.course.last)}
     facts |= {"seconds": round(learner.pace.seconds, 1), "validation": validation[-1] if validation else {}}
     if stopped := learner.pace.stopped:
         job.say(f"stopped at step {step:,} by {stopped}, saved; go on with --resume", step=step, event="stopped")
     return runs.publish(job.out, found[best], facts | {"finished": not stopped}, learner.model.config)
 
 
-# --- when something goes wrong ----------------------------------------------------------------------------------
+# --- when something goes wrong, or nothing better comes ----------------------------------------------------------
+
+
+def _cooling(job: Job, course: Course, found: Plateau) -> Course:
+    """Back to the best checkpoint, and from there to an end as if planned so: the rate falls in a last fifth."""
+    from .callbacks import DECAY, Pace
+
+    last = found.best + max(1, round(found.best * DECAY / (1 - DECAY)))
+    job.say(
+        f"{found}: back to step {found.best:,}, the rate falls until step {last:,}", step=found.step, event="plateau"
+    )
+    course = replace(course, best=found.best, last=last, height=found.height)
+    saved = checkpoints(job.out)
+    state = read_object(path := saved[found.best] / "trainer_state.json")
+    state["stateful_callbacks"][Pace.__name__]["attributes"] |= asdict(course)  # a kill from here on changes nothing
+    write_file(path, json.dumps(state, indent=2))
+    for step in saved.keys() - range(found.best + 1):
+        shutil.rmtree(saved[step])
+    return course
 
 
 def _slower(job: Job, course: Course, trouble: Diverged) -> Course:
