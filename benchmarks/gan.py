@@ -2,8 +2,9 @@
 
 For every size: parameters, floating-point operations of a step (torch.utils.flop_counter, all three networks and their
 gradients, the slope of R1 included), steps a second (the median), what that makes of the machine, and how many seconds
-of latents the generator makes in a second. With --codec also how fast that codec turns latents into sound, and with
---folder as well how fast it encodes the first recording there. The latents are random: speed does not depend on them.
+of latents the generator makes in a second. The latents are random: speed does not depend on them. With --codec also how
+fast that codec turns latents into sound, and with --folder as well how fast it encodes the first recording there, in a
+file of its own (FILE-codec.json).
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--codec", help="measure this codec as well")
     parser.add_argument("--folder", type=Path, help="recordings to encode")
-    parser.add_argument("--latent-rate", type=float, default=10.77)
+    parser.add_argument("--latent-rate", type=float, default=21.53, help="that of the codec `own`")
     for name, default in {"latent-dim": 64, "batch-size": 32, "steps": 5, "window": 0, "threads": 1}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -107,7 +108,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     bench.report([size(channels, options) for channels in options.sizes], options.json)
     if options.codec:
-        bench.report(codec_rows(options))
+        bench.report(codec_rows(options), options.json and options.json.with_stem(f"{options.json.stem}-codec"))
 
 
 if __name__ == "__main__":

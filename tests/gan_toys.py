@@ -53,7 +53,7 @@ def unpainted():
     """No pictures in the block: they take longer than the steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "spectrograms", lambda sounds: b"")
-        patch.setattr(training, "draw_progress", lambda log, picture: None)
+        patch.setattr(training, "draw_progress", lambda log, picture, real: None)
         yield
 
 

@@ -138,7 +138,7 @@ def test_the_switch_fades_and_returns():
     assert step.switched(-1.0, gap=0.5) == pytest.approx(-0.9999)
     assert step.switched(-0.5, gap=5.0) == pytest.approx(-0.5001)
     assert step.switched(-1.0, gap=2.0) == -1.0
-    assert step.switched(0.0, gap=-3.0) == 0.0
+    assert step.switched(-0.1, gap=-3.0) == -0.1  # R1 never ends
 
 
 def test_the_average_follows_by_its_law():

@@ -124,7 +124,7 @@ def test_profiles_tell_near_from_far():
 
 def reference():
     real = [song(seed, seconds=6.0, sample_rate=8000, channels=1) for seed in range(4)]
-    return [TOY.encode(audio) for audio in real], real
+    return health.signs([TOY.encode(audio) for audio in real], real), real
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,14 @@ def test_sounds_that_are_no_music_are_noticed(samples, reason):
     found = health.signs([TOY.encode(audio) for audio in samples], samples)
     told = health.sickness(found, health.limits(*reference()))
     assert reason in told if reason else told == ""
+
+
+def test_one_silent_reference_does_not_make_silence_sound():
+    signs, real = reference()
+    assert signs.onset_rate > 0.5
+    real[0] = silence(6.0, sample_rate=8000)
+    found = health.limits(health.signs([TOY.encode(audio) for audio in real], real), real)
+    assert found.loudness > signs.loudness - health.SOFTER - 3
 
 
 def test_latents_that_stand_still_or_are_alike_are_noticed():

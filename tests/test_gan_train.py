@@ -18,7 +18,7 @@ from woodshed.audio.gan import run as runs
 from woodshed.audio.gan import train as training
 from woodshed.audio.gan.job import Rows
 from woodshed.audio.gan.progress import draw_progress
-from woodshed.audio.gan.settings import GanSettings
+from woodshed.audio.gan.settings import GanSettings, resolve
 from woodshed.audio.gan.train import train
 from woodshed.audio.spectrogram import spectrograms
 from woodshed.audio.wave import write_audio
@@ -58,6 +58,10 @@ def test_a_killed_run_goes_on_exactly(trained, recordings, tmp_path):
     with pytest.raises(Killed):
         train(recordings, tmp_path / "run", codec=TOY, report=kill, latents=tmp_path / "kept", **TINY)
     assert sorted(runs.checkpoints(tmp_path / "run")) == [0, 4, 8]
+    killed = runs.open_run(tmp_path / "run", codec=TOY)  # it plays all the same
+    assert not killed.facts["finished"] and killed.step() == 8 and killed.step(0) == 0
+    average = killed.generator(8).state_dict()
+    assert all(torch.equal(value, average[name]) for name, value in killed.generator().state_dict().items())
     train(recordings, tmp_path / "run", codec=TOY, resume=True)
     assert not (tmp_path / "run/latents").exists()
     for name in ("generator.safetensors", "checkpoint-12/state.safetensors"):
@@ -152,6 +156,7 @@ def test_a_poisoned_step_is_rolled_back_and_retried_at_half_the_rate(recordings,
     assert "at step 7 the losses are no numbers (NaN); back to step 4, on at a rate of 0.0005" in told[0]
     assert "back to step 0, on at a rate of 0.00025" in told[1]  # step 4 has been tried twice
     assert [event["rate"] for event in events(tmp_path / "run")] == [0.0005, 0.00025]
+    assert json.loads((tmp_path / "run/checkpoint-4/course.json").read_text())["switch"] < -0.999  # R1 in full
     facts = runs.read_facts(tmp_path / "run")
     assert facts["finished"] and facts["rollbacks"] == 2 and facts["rate"] == 0.00025
     weights = load_file(tmp_path / "run/generator.safetensors")
@@ -218,10 +223,17 @@ def test_a_base_brings_all_that_it_knows(trained, recordings, tmp_path):
     assert course["age"] == 14 and course["switch"] > -1 and course["step"] == 2
     assert any("near the old ones" in message for message in messages)
     assert runs.read_facts(run.folder)["distance"] < profile.NEAR
+    assert json.loads((run.folder / "checkpoint-0/course.json").read_text())["sounded"]  # as that of the base
     again = train(recordings, run.folder, codec=TOY, resume=True, max_steps=3, base=trained.folder)
     assert runs.read_facts(again.folder)["step"] == 3
     with pytest.raises(RunError, match="--base was"):
         train(recordings, run.folder, codec=TOY, resume=True, max_steps=4, base=tmp_path)
+
+
+def test_the_rate_on_a_base_is_half_of_what_that_had_at_last():
+    base = {"base_channels": 24, "window": 64, "rate": 5e-5}
+    assert resolve(GanSettings(), latent_rate=10.0, base=base).learning_rate == 2.5e-5
+    assert resolve(GanSettings(learning_rate=1e-5), latent_rate=10.0, base=base).learning_rate == 1e-5
 
 
 def test_a_base_that_does_not_fit_is_refused_by_name(trained, recordings, tmp_path):

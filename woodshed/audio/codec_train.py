@@ -31,7 +31,7 @@ from ..log import append_log, draw_loss, rewind_log
 from . import codecs
 from .codecs import Codec
 from .codecs._settings import FREE, LIMITS, MINUTES, CodecSettings, check
-from .crops import Crops, find, split
+from .crops import ENOUGH, Crops, find, split
 from .wave import Listener
 
 SETTINGS, LOG, HEARD = "settings.json", "log.jsonl", "heard.json"
@@ -144,6 +144,9 @@ def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:
     listener = Listener(folder, out / HEARD)
     found = find(folder, shortest=settings.seconds, hear=listener.listen, say=say)
     listener.save()
+    if (seconds := sum(one.seconds for one in found)) < ENOUGH:
+        little = f"{seconds / 60:.1f} minutes of audio are little"
+        say(f"{little}: give more than {ENOUGH / 60:.0f}, so that the codec knows many sounds")
     train, held = split(found, shortest=settings.seconds, seed=settings.seed)
     codec.about = {"folder": folder.absolute().name, "recordings": len(train)}
     samples = max(1, round(settings.seconds * codec.sample_rate / codec.hop_length)) * codec.hop_length
@@ -276,7 +279,8 @@ def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
     found = _checkpoints(job.out)
     if not found:
         rewind_log(job.out / LOG, 0)
-        job.codec.start_from(job.first)
+        if job.settings.base is None:
+            job.codec.start_from(job.first)
         return
     folder = found[-1]
     try:

@@ -17,6 +17,7 @@ from .wave import Audio, Heard, audio_files, listen, read_audio
 
 POOL, FRESH = 24, 4  # stretches in memory; steps after which the oldest makes room for a new one
 STRETCH = 20.0  # seconds
+ENOUGH = 600.0  # seconds of recordings; less is little to learn from
 HELD_OUT = 0.1  # of the recordings, or of each where they are FEW
 FEW = 5
 

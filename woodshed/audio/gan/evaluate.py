@@ -76,7 +76,7 @@ def evaluate(
     random = [rng.standard_normal(shape).astype(np.float32) for _ in range(settings.clips)]
     clips["random"] = [codec.decode(one) for one in random]
     progress(0.5, "listening")
-    facts = {"run": run.folder.absolute().name, "step": settings.checkpoint or run.facts.get("step")}
+    facts = {"run": run.folder.absolute().name, "step": run.step(settings.checkpoint)}
     facts |= {
         "folder": Path(folder).name,
         "recordings": len(held),

@@ -123,7 +123,7 @@ def _take(run: Run, network: Generator, settings: GenerateSettings, seed: int) -
         audio = _faded(codec.decode(latents).cut(0, settings.seconds))
     spent = {"network": round(made - began, 4), "codec": round(time.perf_counter() - made, 4)}
     facts = {"seed": seed} | chosen | {"seconds": round(audio.seconds, 4), "run": run.folder.absolute().name}
-    facts |= {"step": settings.checkpoint or run.facts.get("step"), "codec": run.facts["codec"]["fingerprint"]}
+    facts |= {"step": run.step(settings.checkpoint), "codec": run.facts["codec"]["fingerprint"]}
     facts |= {"loudness_before_levelling": round(audio.loudness, 2), "seconds_spent": spent}
     return Take(audio, latents, facts | {"engine": f"woodshed {__version__}, torch {torch.__version__}"})
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .. import features
 from ..wave import Audio
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 FFT, HOP = 2048, 1024
 FLOOR = 1e-6  # of the strongest bin
-SOFTER = 25.0  # dB below the softest reference
+SOFTER = 25.0  # dB below the median reference
 PURER = 0.4  # of the flatness of the purest reference
 STILLER = 0.15  # of the references' median motion
 ALIKE = 0.1  # of the references' median difference
@@ -36,6 +37,7 @@ class Signs:
     centroid: float  # Hz
     motion: float  # how much latents change from frame to frame
     difference: float  # how much the samples differ from one another
+    onset_rate: float  # attacks a second, in the mean
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,14 @@ def signs(latents: list[np.ndarray], sounds: list[Audio]) -> Signs:
     """Measure samples: their latents (frames, latent_dim) and what they decode to."""
     heard = np.array([(audio.loudness, *spectrum(audio)) for audio in sounds])
     loudness, flatness, centroid = np.median(np.maximum(heard, -100.0), axis=0)
-    return Signs(float(loudness), float(flatness), float(centroid), motion(latents), difference(latents))
+    onset_rate = float(np.mean([len(features.onsets(audio)) / max(audio.seconds, 1e-9) for audio in sounds]))
+    return Signs(float(loudness), float(flatness), float(centroid), motion(latents), difference(latents), onset_rate)
 
 
-def limits(latents: list[np.ndarray], sounds: list[Audio]) -> Sound:
-    """What is asked of samples, where these are real."""
-    quietest = min(max(audio.loudness, -60.0) for audio in sounds)
+def limits(real: Signs, sounds: list[Audio]) -> Sound:
+    """What is asked of samples, where `real` and `sounds` are of recordings."""
     purest = min(spectrum(audio)[0] for audio in sounds)
-    return Sound(quietest - SOFTER, PURER * purest, STILLER * motion(latents), ALIKE * difference(latents))
+    return Sound(max(real.loudness, -60.0) - SOFTER, PURER * purest, STILLER * real.motion, ALIKE * real.difference)
 
 
 def sickness(found: Signs, sound: Sound) -> str:

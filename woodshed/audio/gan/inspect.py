@@ -18,8 +18,8 @@ import numpy as np
 from ...errors import EmptyCorpus, FileError
 from ...page import counted
 from .. import features
+from ..crops import ENOUGH
 from ..wave import Audio, audio_files, digest_of, listen, read_audio
-from .latents import ENOUGH
 
 EXCERPT = 60.0  # seconds from the middle of each recording that are listened to
 LONG = 20 * 60.0  # seconds

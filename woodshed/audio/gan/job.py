@@ -38,7 +38,8 @@ class Job:
     report: Callable[[Progress], None]
     facts: dict
     rows: Rows
-    sound: health.Sound
+    real: health.Signs  # of recordings,
+    sound: health.Sound  # and what samples must reach
     profile: np.ndarray
     steps: int
     stopped: str = ""
@@ -100,9 +101,12 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
     rows = Rows(new, old, settings, device)
     if base and "distance" not in facts:
         facts["distance"] = _distance(base, new, codec, settings, report)
-    sound = health.limits(*_references(new, codec, settings))
+    stretches, sounds = _references(new, codec, settings)
+    real = health.signs(stretches, sounds)
+    facts["real"] = vars(real)
     known = _profile(new, codec, settings.window)
-    job = Job(out, codec, settings, report, facts, rows, sound, known, _steps(settings, new))
+    sound = health.limits(real, sounds)
+    job = Job(out, codec, settings, report, facts, rows, real, sound, known, _steps(settings, new))
     if finished:
         _refuse_finished(job)
     run.write_facts(out, facts)
@@ -113,7 +117,8 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
 def _anew(folder: Path, out: Path, codec: Codec, place: str | Path, settings: GanSettings):
     """Facts, settings and base of a new run."""
     base = run.open_run(settings.base, codec=codec) if settings.base is not None else None
-    settings = resolve(settings, latent_rate=codec.latent_rate, base=base and base.facts["shape"])
+    known = base and base.facts["shape"] | {"rate": base.facts["rate"]}
+    settings = resolve(settings, latent_rate=codec.latent_rate, base=known)
     facts = {"woodshed": __version__, "style": folder.absolute().name, "codec": run.codec_facts(codec, place, out)}
     facts["shape"] = {"base_channels": settings.base_channels, "window": settings.window}
     facts["base"] = seen_from(out, base.folder) if base else None

@@ -23,10 +23,10 @@ import numpy as np
 from ...errors import EmptyCorpus, FileError, RunError
 from ...files import read_object, seen_from, write_file, writing
 from ..codecs import Codec, encode_stream, levelled_stream
+from ..crops import ENOUGH
 from ..wave import Audio, Listener, audio_files, probe
 
 MANIFEST, HEARD = "manifest.json", "heard.json"
-ENOUGH = 600.0  # seconds; less is little to learn from
 FEWEST_TO_SPLIT = 5  # recordings, below which none is held out
 Told = Callable[[float, str], None]
 

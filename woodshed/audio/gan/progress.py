@@ -9,22 +9,26 @@ import numpy as np
 from ... import page
 from ...files import write_file
 from ...log import read_log
+from .health import Signs
 
 
-def draw_progress(log: Path, picture: Path) -> None:
-    """The critic's losses, the switch and the distance of the samples from the recordings, over steps."""
+def draw_progress(log: Path, picture: Path, *, real: Signs) -> None:
+    """The critic's losses and R1's weight over steps; and of the samples how far their latents are from those of the
+    recordings, how many attacks they have a second and how much they move; dashed what recordings have."""
     lines = read_log(log)
-    figure = page.canvas(9, 7)
-    rows = figure.subplots(3, 1, sharex=True)
-    for axes, names in zip(rows, (("hinge", "gap"), ("r1", "switch"), ()), strict=True):
+    figure = page.canvas(9, 9)
+    rows = figure.subplots(5, 1, sharex=True)
+    drawn = (("hinge", "gap"), ("r1", "switch"), ("distance",), ("onset_rate",), ("motion",))
+    for axes, names in zip(rows, drawn, strict=True):
         for name in names:
             found = np.array([(line["step"], line[name]) for line in lines if name in line]).reshape(-1, 2)
-            axes.plot(*found.T, label=name, linewidth=0.9)
-        axes.set_ylabel(", ".join(names) or "distance of latents")
-    heard = [(line["step"], line["distance"]) for line in lines if "distance" in line]
-    rows[2].plot(*np.array(heard).reshape(-1, 2).T, "o-", markersize=4, color="tab:orange")
-    rows[2].set_yscale("log")
-    rows[2].set_xlabel("step")
+            of_samples = {"marker": "o", "markersize": 4, "color": "tab:orange"} if len(names) == 1 else {}
+            axes.plot(*found.T, label=name, linewidth=0.9, **of_samples)
+            if hasattr(real, name):
+                axes.axhline(getattr(real, name), linestyle="--", color="gray", linewidth=0.9)
+        axes.set_ylabel("\n".join(names).replace("_", " "))
     for axes in rows[:2]:
         axes.legend(fontsize=8, frameon=False)
+    rows[2].set_yscale("log")
+    rows[-1].set_xlabel("step")
     write_file(picture, page.png(figure, grid="both"))

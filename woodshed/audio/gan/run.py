@@ -1,7 +1,7 @@
 """A run on disk.
 
 generator.safetensors                  what plays: the moving average of the generator's weights
-run.json                               our facts: codec and its fingerprint, shape, settings, base, what counts as sound
+run.json                               our facts: codec and its fingerprint, shape, settings, base, signs of recordings
 manifest.json  profile.safetensors     which recordings it has learned from; what their latents are like
 log.jsonl  progress.png  samples/      how it was trained, and what it played on the way
 takes/  evaluations/
@@ -45,6 +45,10 @@ class Run:
     @property
     def window(self) -> int:
         return self.facts["shape"]["window"]
+
+    def step(self, checkpoint: int | None = None) -> int:
+        """The step of a checkpoint, or the one it has come to."""
+        return self.facts["step"] if checkpoint is None else checkpoint
 
     def generator(self, step: int | None = None) -> Generator:
         """The network that plays, in eval mode; or as it was at one of the checkpoints."""

@@ -15,7 +15,7 @@ BaseChannels = Literal[24, 64, 128, 192, 256]
 Precision = Literal["auto", "float32", "bfloat16"]
 LEARNING_RATES = {24: 2e-4, 64: 2e-4, 128: 4e-5, 192: 3e-5, 256: 2e-5}
 SIZES = ", ".join(map(str, LEARNING_RATES))
-FINE_TUNING = 0.5  # of the rate of a new model
+FINE_TUNING = 0.5  # of the rate that the base had
 SECONDS_OF_A_WINDOW = {24: 6.0, 64: 12.0}  # larger models: LONG
 LONG = 24.0
 SMALLEST_WINDOW = 16  # latents
@@ -36,7 +36,7 @@ class GanSettings:
     batch_size: int = 32
     """Windows in a step."""
     learning_rate: float | None = None
-    """By default by the size, and half of that on a --base."""
+    """By default by the size; on a --base half of what that had at last."""
     epochs: float | None = None
     """Passes over the recordings."""
     max_steps: int | None = None
@@ -155,18 +155,20 @@ class Course:
 
 
 def resolve(settings: GanSettings, *, latent_rate: float, base: dict | None) -> GanSettings:
-    """Fill in what was not set, and check it. `base` is the shape of the base (base_channels, window)."""
+    """Fill in what was not set, and check it. `base` says base_channels and window of the base, and its last rate."""
     check(settings)
     if base is not None:
         settings = _as_base(settings, base)
     channels = settings.base_channels or 64
     window = settings.window or nearest_power(SECONDS_OF_A_WINDOW.get(channels, LONG) * latent_rate)
     rate = settings.learning_rate
-    if rate is None:
+    if rate is None and base is not None:
+        rate = FINE_TUNING * base["rate"]
+    elif rate is None:
         if channels not in LEARNING_RATES:
             told = f"--base-channels {channels}: no rate is known for it"
             raise InputError(f"{told}; choose from {SIZES}, or give a --learning-rate")
-        rate = LEARNING_RATES[channels] * (FINE_TUNING if base else 1)
+        rate = LEARNING_RATES[channels]
     length = {} if any(getattr(settings, name) for name in LIMITS) else {"max_steps": DEFAULT_STEPS}
     return replace(settings, base_channels=channels, window=window, learning_rate=rate, **length)
 

@@ -21,7 +21,7 @@ from .networks import Critic, Generator
 
 BETAS = (0.5, 0.999)
 R1_WEIGHT = 10.0
-SWITCH_STEP = 1e-4
+SWITCH_STEP, LEAST = 1e-4, 0.1  # of R1's weight: without any a critic swings
 RUNS_AWAY = 0.9  # of the gap of 2 at which both hinges are satisfied
 DECAY = 0.999  # of the moving average
 CLIP = 100.0  # norm of a gradient; a rare outlier is shortened, the usual ones are left alone
@@ -37,7 +37,7 @@ class Shape(NamedTuple):
 
 @dataclass
 class Players:
-    """All that training changes. `switch` goes from -1 (R1 in full) to 0 (no R1)."""
+    """All that training changes. `switch` goes from -1 (R1 in full) to -LEAST."""
 
     generator: Generator
     critic: Critic
@@ -113,9 +113,9 @@ def r1(scores: Tensor, real: Tensor) -> Tensor:
 
 
 def switched(switch: float, *, gap: float) -> float:
-    """The switch after a step: towards -1 where the critic runs away, else towards 0."""
+    """The switch after a step: towards -1 where the critic runs away, else towards -LEAST."""
     runs_away = min(max(gap, 0.0), 2.0) / 2 > RUNS_AWAY
-    return min(max(switch + (-SWITCH_STEP if runs_away else SWITCH_STEP), -1.0), 0.0)
+    return min(max(switch + (-SWITCH_STEP if runs_away else SWITCH_STEP), -1.0), -LEAST)
 
 
 def decay(step: int) -> float:

@@ -103,7 +103,7 @@ def _start(job: Job, players: Players) -> Course:
         if not (known := run.checkpoints(base)):
             reason = "it holds no checkpoint, and without its critic and optimizers it cannot go on learning"
             raise RunError(base, f"{reason}; train it again, or choose another --base")
-        run.load_checkpoint(known[max(known)], players)
+        course.sounded = run.load_checkpoint(known[max(known)], players).sounded
     run.save_checkpoint(job.out, players, course, keep=job.settings.keep_checkpoints)
     return course
 
@@ -163,10 +163,12 @@ def _save(job: Job, players: Players, course: Course) -> None:
     course.sounded = course.sounded or not trouble
     course.retried = False
     run.save_checkpoint(job.out, players, course, keep=job.settings.keep_checkpoints)
+    run.publish(job.out, players, job.facts | _counted(course))  # so that it plays, however it ends
     line = {"step": course.step, "distance": round(apart, 5)} | {k: round(v, 5) for k, v in vars(found).items()}
     logs.append_log(job.out / "log.jsonl", line | {"seconds": round(course.seconds, 2)})
-    draw_progress(job.out / "log.jsonl", job.out / "progress.png")
-    job.say(f"step {course.step:,}: distance of its latents {apart:.3f}, {found.loudness:.0f} LUFS")
+    draw_progress(job.out / "log.jsonl", job.out / "progress.png", real=job.real)
+    heard = f"{found.onset_rate:.1f} onsets a second (recordings {job.real.onset_rate:.1f}), {found.loudness:.0f} LUFS"
+    job.say(f"step {course.step:,}: distance of its latents {apart:.3f}, {heard}")
 
 
 @torch.no_grad()
@@ -196,8 +198,8 @@ def _listen(job: Job, players: Players, course: Course) -> tuple[health.Signs, f
 
 
 def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> Course:
-    """Back to the last sound checkpoint, at half the rate. One that has been gone back to before is left for an older
-    one; after MAX_ROLLBACKS an error with advice.
+    """Back to the last sound checkpoint, at half the rate and with R1 in full. One that has been gone back to before is
+    left for an older one; after MAX_ROLLBACKS an error with advice.
     """
     rollbacks, rate, seconds = course.rollbacks + 1, course.rate / 2, course.seconds
     if rollbacks > MAX_ROLLBACKS:
@@ -210,6 +212,7 @@ def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> C
         newest = found[max(found)]
     course = run.load_checkpoint(newest, players)
     course.rollbacks, course.rate, course.seconds, course.retried = rollbacks, rate, seconds, True
+    course.switch = players.switch = -1.0
     run.write_course(newest, course)
     back = f"back to step {course.step:,}, on at a rate of {rate:.2g}"
     job.say(f"{trouble}; {back}", step=course.step, event="rolled back", broke=trouble.step, rate=rate)
@@ -218,9 +221,15 @@ def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> C
 
 
 def _finish(job: Job, players: Players, course: Course) -> Run:
-    counted = {"step": course.step, "seconds": round(course.seconds, 1), "finished": not job.stopped}
-    run.publish(job.out, players, job.facts | counted | {"rollbacks": course.rollbacks, "rate": course.rate})
+    counted = _counted(course) | {"finished": not job.stopped}
+    run.publish(job.out, players, job.facts | counted)
     if job.stopped:
         event = {"step": course.step, "event": "stopped"}
         job.say(f"stopped at step {course.step:,} by {job.stopped}, saved; go on with --resume", **event)
     return Run(job.out, job.facts | counted, job.codec)
+
+
+def _counted(course: Course) -> dict:
+    """What run.json says of how far a run has come."""
+    counted = {"step": course.step, "seconds": round(course.seconds, 1), "finished": False}
+    return counted | {"rollbacks": course.rollbacks, "rate": course.rate}
