@@ -49,8 +49,8 @@ class Diverged(Exception):
 class Plateau(Exception):
     """No evaluation has been better than that at step `best` for as long as the run has patience."""
 
-    def __init__(self, best: int, step: int, height: float, told: str):
-        self.best, self.step, self.height = best, step, height
+    def __init__(self, best: int, step: int, rate: float, told: str):
+        self.best, self.step, self.rate = best, step, rate  # the rate at the best step
         super().__init__(told)
 
 
@@ -121,7 +121,7 @@ class Pace(TrainerCallback, ExportableState):
             rise = (step + 1) / self.warmup
         else:
             rise = (done + 1 / self.steps) / self.warmup if self.warmup else 1.0
-        return min(1.0, rise, (1 - done) / DECAY)
+        return self.course.height * min(1.0, rise, (1 - done) / DECAY)
 
     def left(self, step: int, first: int) -> float:
         """Seconds until the end, from the speed since the step `first` at which this process began."""
@@ -185,7 +185,7 @@ class Patience(TrainerCallback):
             return
         rate = next(line["learning_rate"] for line in lines if line["step"] == best and "learning_rate" in line)
         told = f"validation has not become better since step {best:,} ({worth[best]:.3f}, now {worth[max(worth)]:.3f})"
-        raise Plateau(best, step, rate / args.learning_rate, told)
+        raise Plateau(best, step, rate, told)
 
 
 class Learner(Trainer):

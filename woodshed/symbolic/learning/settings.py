@@ -68,8 +68,8 @@ class TrainSettings:
     eval_rows: int = 64
     """Rows of the validation split to evaluate, always the same."""
     patience: int = 3
-    """After so many evaluations since the best, go back to that and let the rate fall from there, which ends the run; 0
-    never does, nor a lr_scheduler_type of your own."""
+    """After so many evaluations since the best, go back to that and on at a quarter of the rate; where that does not
+    help either, the rate falls to nothing and the run ends. Without effect at 0, or with a lr_scheduler_type."""
     keep_checkpoints: int = 3
     """Checkpoints to keep, the best and the last among them."""
     seed: int = 0
@@ -250,9 +250,9 @@ class Course:
     threads: int
     rollbacks: int = 0
     seconds: float = 0.0
-    best: int = 0  # the step gone back to when nothing better came for long,
-    last: int = 0  # the step until which the rate falls from there (0: it does not),
-    height: float = 1.0  # and the share of its peak that it falls from
+    best: int = 0  # the step gone back to when nothing better came for long (0: none)
+    height: float = 1.0  # the share of the learning rate that is left since then
+    last: int = 0  # the step at which it will have fallen to nothing (0: at the planned end)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .callbacks import Diverged, Learner, Plateau
 
 MAX_ROLLBACKS = 3
+LOWER, LOWEST = 1 / 4, 1 / 16  # of the learning rate: what is left where nothing better comes, and when that is the end
 
 
 def train(
@@ -78,7 +79,7 @@ def _trained(job: Job) -> Run:
         except Diverged as trouble:
             course = _slower(job, course, trouble)
         except Plateau as found:
-            course = _cooling(job, course, found)
+            course = _lower(job, course, found)
         except FileError as trouble:
             raise _resumable(job, trouble) from None
         except RuntimeError as trouble:
@@ -205,7 +206,7 @@ def _course(job: Job) -> Course:
         return Course(settings.batch_size, settings.gradient_accumulation, threads or free_threads())
     state = read_object(found[max(found)] / "trainer_state.json")
     course = Course(**state["stateful_callbacks"]["Pace"]["attributes"])
-    course = course if settings.patience else replace(course, best=0, last=0, height=1.0)
+    course = course if settings.patience else replace(course, best=0, height=1.0, last=0)
     return replace(course, threads=threads or course.threads)
 
 
@@ -320,15 +321,21 @@ def _finish(job: Job, learner: Learner) -> Run:
 # --- when something goes wrong, or nothing better comes ----------------------------------------------------------
 
 
-def _cooling(job: Job, course: Course, found: Plateau) -> Course:
-    """Back to the best checkpoint, and from there to an end as if planned so: the rate falls in a last fifth."""
+def _lower(job: Job, course: Course, found: Plateau) -> Course:
+    """Back to the best checkpoint, and on at a quarter of the rate; where nothing better came of that before, or the
+    rate is low already, to an end as if planned so: the rate falls in a last fifth."""
     from .callbacks import DECAY, Pace
 
-    last = found.best + max(1, round(found.best * DECAY / (1 - DECAY)))
-    job.say(
-        f"{found}: back to step {found.best:,}, the rate falls until step {last:,}", step=found.step, event="plateau"
-    )
-    course = replace(course, best=found.best, last=last, height=found.height)
+    peak = job.settings.learning_rate * 0.5**course.rollbacks
+    height = min(course.height, found.rate / peak)  # lower while it was still rising
+    if found.best > course.best and height > LOWEST:
+        course = replace(course, best=found.best, height=LOWER * height)
+        way = f"on at learning rate {course.height * peak:.2g}"
+    else:
+        last = found.best + max(1, round(found.best * DECAY / (1 - DECAY)))
+        course = replace(course, best=found.best, height=height, last=last)
+        way = f"the rate falls until step {last:,}"
+    job.say(f"{found}: back to step {found.best:,}, {way}", step=found.step, event="plateau")
     saved = checkpoints(job.out)
     state = read_object(path := saved[found.best] / "trainer_state.json")
     state["stateful_callbacks"][Pace.__name__]["attributes"] |= asdict(course)  # a kill from here on changes nothing
