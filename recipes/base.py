@@ -6,6 +6,9 @@ Every stage is kept in WORK, and done once, so that the same command goes on aft
     WORK/NAME/corpus  `woodshed prepare` on them
     WORK/NAME/run     `woodshed train` on that, for MINUTES in all; Ctrl-C saves and ends a piece of it
 
+`--on-from BASE` begins with the weights of a base of the package, where WORK is lost or rows are to be longer
+(`--max-seq-len 2048`; as many ids in a step).
+
 `--pack FILE.zip` writes the corpus to one file and stops; given instead of DATA it brings the corpus to a machine
 without the data (one with a GPU, say). `--cool MINUTES` lets the rate of the newest checkpoint fall to nothing within
 so many minutes, in WORK/NAME/cooled, so that an unfinished run can be used and still go on. `--publish` writes the
@@ -27,11 +30,12 @@ from pathlib import Path
 
 from woodshed.cli.train import train_with_bar
 from woodshed.errors import InputError
+from woodshed.files import read_object, write_file
 from woodshed.log import read_log
 from woodshed.symbolic import bases
 from woodshed.symbolic.data.corpus import Corpus, open_corpus
 from woodshed.symbolic.data.prepare import prepare
-from woodshed.symbolic.run import FACTS, checkpoints, open_run
+from woodshed.symbolic.run import FACTS, checkpoints, open_run, read_facts
 
 MINUTES = 480
 TOKENIZERS = {"piano": "remi", "piano-played": "performance"}
@@ -72,6 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--name", choices=TOKENIZERS, default="piano")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="of training in all")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--on-from", metavar="BASE", help="a base of the package to begin with")
+    parser.add_argument("--max-seq-len", type=int, default=TRAIN["max_seq_len"], help="ids in a row, with --on-from")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--pack", type=Path, metavar="FILE.zip")
     what.add_argument("--cool", type=float, metavar="MINUTES")
@@ -88,7 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
         cool(corpus, folder, options.cool, options.threads)
     else:
         run = folder / "run"
-        more = {"resume": True} if checkpoints(run) else TRAIN
+        fresh = started(options.on_from, folder, options.max_seq_len) if options.on_from else TRAIN
+        more = {"resume": True} if checkpoints(run) else fresh
         train_with_bar(corpus, run, max_minutes=options.minutes, threads=options.threads, **more)
 
 
@@ -131,6 +138,20 @@ def entries(data: Path, row: dict) -> list[dict]:
     return [dict(zip(TABLE, (path, kind, row["split"], WEIGHTS[kind]), strict=True)) for kind, path in found]
 
 
+def started(name: str, folder: Path, length: int) -> dict:
+    """The settings to go on from a base with rows of `length` ids: a copy of it, whose limit is that; its positions are
+    rotary and have no weights. What is cooled and begins anew wants a lower rate than what has never been cooled."""
+    start = folder / "start"
+    if not start.exists():
+        shutil.copytree(open_run(name).folder, start)
+        config = read_object(start / "config.json") | {"max_position_embeddings": length}
+        write_file(start / "config.json", json.dumps(config, indent=1))
+    kept = {setting: value for setting, value in TRAIN.items() if setting not in ("size", "model_args")}
+    rows = max(1, TRAIN["batch_size"] * TRAIN["max_seq_len"] // length)
+    changed = dict(max_seq_len=length, batch_size=rows, learning_rate=TRAIN["learning_rate"] * 2 / 3)
+    return kept | changed | dict(base=str(start), adapter="none")
+
+
 # --- weights ---------------------------------------------------------------------------------------------------
 
 
@@ -162,6 +183,10 @@ def publish(folder: Path, name: str) -> Path:
         shutil.copyfile(run.folder / file, temporary / file)
     facts = run.facts | {"style": out.name, "base": None, "corpus": f"made by recipes/base.py for {name}"}
     facts.pop("corpus_folder", None)  # a folder of the machine that trained it
+    if facts["settings"]["base"]:
+        before = read_facts(folder / "start")
+        facts["settings"]["base"] = before["style"]
+        facts["before"] = [*before.get("before", []), {key: before[key] for key in ("style", "step", "seconds")}]
     sets = {piece.path.split("/")[0] for piece in open_corpus(folder / "corpus").pieces if piece.split == "train"}
     for text, content in ((FACTS, json.dumps(facts, indent=1)), ("README.md", card(out.name, facts, sets))):
         (temporary / text).write_text(content, encoding="utf-8")
