@@ -1,14 +1,9 @@
 """The page: what it asks for, plays and refuses; and, in a real browser, what a musician sees and gets."""
 
-import json
-import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.error import HTTPError
@@ -16,11 +11,13 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
 import pytest
+from browsers import browser, served  # noqa: F401
 
 from woodshed.cli import main
 from woodshed.errors import InputError, MissingExtra
 from woodshed.studio import demo_page
-from woodshed.studio.demo_page import in_order, parse_auth, play, settings_of
+from woodshed.studio.demo_page import in_order, play, settings_of
+from woodshed.studio.server import import_gradio, parse_auth
 from woodshed.symbolic.music.midi import read_midi
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.rank import rank
@@ -28,8 +25,6 @@ from woodshed.symbolic.run import open_run
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
 ASKED = dict(chords=CHORDS, cold=0.8, hot=1.2, bars=2, bpm=None, takes=2, seed="3", ending=False, harmony="strict")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DEADLINE = 60
 
 
 @pytest.fixture
@@ -78,9 +73,9 @@ def test_what_is_left_empty_is_left_to_the_run():
 
 def test_takes_are_those_of_generate_and_nothing_is_overwritten(opened):
     told = []
-    list(play(opened, settings_of(**ASKED | {"takes": 1}), lambda share, desc: None))
+    list(play(opened, ASKED | {"takes": 1}, lambda share, desc: None))
     before = {path: path.read_bytes() for path in (opened.folder / "takes").glob("*/*")}
-    pages = list(play(opened, settings_of(**ASKED), lambda share, desc: told.append(share)))
+    pages = list(play(opened, ASKED, lambda share, desc: told.append(share)))
     assert len(before) == 4 and before == {path: path.read_bytes() for path in before}
     assert told == sorted(told) and 0 <= told[0] < told[-1] == 1
     assert [page.count("<article") for page in pages] == [1, 2]
@@ -95,7 +90,7 @@ def test_takes_are_those_of_generate_and_nothing_is_overwritten(opened):
 def test_a_card_says_what_is_in_it_and_takes_no_tags_from_outside(opened):
     take = generate(opened, settings_of(**ASKED))[0]
     paths = [Path(f"/tmp/a b#?&<i>/take-1{kind}") for kind in (".mid", ".json", ".wav", ".png")]
-    found = Found(demo_page.card(1, take, "<b>best</b>", paths))
+    found = Found(demo_page.take_card(1, take, "<b>best</b>", paths))
     assert "<b>best</b>" in found.text and f"{take.notes} note" in found.text and "seed 3" in found.text
     assert {tag for tag, _ in found.tags} <= {"article", "h2", "small", "p", "audio", "div", "img", "a", "span"}
     assert paths[0] in found.files()
@@ -116,7 +111,7 @@ def test_with_a_critic_the_best_comes_first(run, opened):
 
 def test_what_cannot_be_played_leaves_nothing(opened):
     with pytest.raises(InputError, match=r"bar 2.*Hm7"):
-        list(play(opened, settings_of(**ASKED | {"chords": "C | Hm7"}), lambda share, desc: None))
+        list(play(opened, ASKED | {"chords": "C | Hm7"}, lambda share, desc: None))
     assert not list(opened.folder.glob("takes/*"))
 
 
@@ -148,109 +143,17 @@ def test_what_keeps_the_page_from_opening_is_one_line(run, capsys):
 def test_without_gradio_it_says_what_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(MissingExtra, match=r"woodshed\[studio\]"):
-        demo_page.import_gradio()
+        import_gradio()
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------
 
 
-class Browser:
-    """Chromium without a window, spoken to in the DevTools protocol over a pipe: JSON messages that end with a 0."""
-
-    def __init__(self, profile: Path):
-        flags = (
-            "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --remote-debugging-pipe"
-        )
-        line = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1'
-        self.process = subprocess.Popen(
-            ["sh", "-c", line, CHROMIUM, *flags.split(), f"--user-data-dir={profile}", "about:blank"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self.count = 0
-        self.events, self.session, self.rest = [], None, b""
-        target = next(t for t in self.ask("Target.getTargets")["targetInfos"] if t["type"] == "page")["targetId"]
-        self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Network", "Runtime"):
-            self.ask(f"{domain}.enable")
-
-    def ask(self, method, **params):
-        """Send a command and wait for its answer; events that come first are kept."""
-        self.count += 1
-        message = {"id": self.count, "method": method, "params": params}
-        message |= {"sessionId": self.session} if self.session else {}
-        self.process.stdin.write(json.dumps(message).encode() + b"\0")
-        self.process.stdin.flush()
-        while True:
-            while b"\0" not in self.rest:
-                block = self.process.stdout.read1(1 << 16)
-                assert block, "the browser has gone"
-                self.rest += block
-            text, self.rest = self.rest.split(b"\0", 1)
-            answer = json.loads(text)
-            if answer.get("id") == self.count:
-                assert "error" not in answer, answer
-                return answer["result"]
-            self.events.append(answer)
-
-    def run(self, script):
-        """The value of a JavaScript expression, of a promise what comes of it."""
-        answer = self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def wait(self, script):
-        """The first value of an expression that is true."""
-        end = time.monotonic() + DEADLINE
-        while not (value := self.run(script)):
-            assert time.monotonic() < end, f"in {DEADLINE} s never: {script}\n{self.run('document.body.innerText')}"
-            time.sleep(0.1)
-        return value
-
-    def fill(self, label, text):
-        """Type into the field of a label, as a hand does: what was there is selected first."""
-        named = f"l => l.innerText.trim().startsWith({json.dumps(label)})"
-        fields = "[...document.querySelectorAll('textarea, input:not([type=range])')]"
-        field = f"{fields}.find(i => [...i.labels].some({named}) || i.ariaLabel?.endsWith({json.dumps(label)}))"
-        self.wait(f"!!{field}")
-        self.run(f"(i => {{ i.focus(); i.select() }})({field})")
-        self.ask("Input.insertText", text=text)
-        self.run("document.activeElement.blur()")
-
-    def press(self, text):
-        """Click on the button that says this."""
-        button = f"[...document.querySelectorAll('button')].find(b => b.innerText.trim() == {json.dumps(text)})"
-        self.wait(f"!!{button}")
-        self.run(f"{button}.click()")
-
-    def fetched(self):
-        """The addresses of all requests so far."""
-        return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
-
-    def close(self):
-        self.ask("Browser.close")
-        self.process.communicate(timeout=DEADLINE)
-
-
-@pytest.fixture
-def browser(tmp_path):
-    if CHROMIUM is None or os.name == "nt":
-        pytest.skip("needs chromium, and a system with pipes as files")
-    browser = Browser(tmp_path / "profile")
-    yield browser
-    browser.close()
-
-
 @pytest.fixture
 def page(own):
-    """The address of the page of a tiny run, served as a user does it, for anna; Ctrl-C ends it."""
-    pytest.importorskip("gradio")
-    command = [sys.executable, "-m", "woodshed", "demo-page", str(own), "--port", "0", "--auth", "anna:secret"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
-        yield re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())[0]
-        server.send_signal(signal.SIGINT)
-        assert "Traceback" not in server.communicate(timeout=DEADLINE)[1]
-        assert server.returncode in (0, 130)
+    """The address of the page of a tiny run, for anna."""
+    with served(own, "--auth", "anna:secret") as address:
+        yield address
 
 
 def status(url) -> int:
@@ -265,7 +168,7 @@ def status(url) -> int:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("run", ["remi"], indirect=True)
-def test_a_musician_opens_the_page_and_leaves_with_takes(page, own, browser, tmp_path):
+def test_a_musician_opens_the_page_and_leaves_with_takes(page, own, browser, tmp_path):  # noqa: F811
     browser.ask("Page.navigate", url=page)
     for label, text in (("username", "anna"), ("password", "secret")):
         browser.fill(label, text)

@@ -1,0 +1,97 @@
+"""The page of a latent GAN: how long and how wild in; sound of any length out, to hear, see and download. Takes lie
+where `woodshed audio gan generate` puts them, RUN/takes/NNN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from ..audio.gan.generate import Take, generate, save_take
+from ..audio.gan.run import Run, checkpoints, open_run
+from ..audio.gan.settings import MOST_SECONDS, MOST_TRUNCATION, GenerateSettings
+from ..files import free_folder, new_folder
+from ..page import clock
+from .server import MOST_TAKES, Page, card, seed_of, show
+
+INTRO = "Say how long and how wild, and press Play: new sound in the manner of the recordings."
+END = "the end"
+
+
+def open_page(run: Run | str | Path) -> Page:
+    """The page of a run. Raises RunError where it, or its codec, is not what it should be."""
+    run = run if isinstance(run, Run) else open_run(run)
+    folder = takes_folder(run)
+    return Page(run.folder.name, folder, INTRO, partial(_form, run=run), lambda asked, told: play(run, asked, told))
+
+
+def takes_folder(run: Run) -> Path:
+    return (run.folder / "takes").resolve()
+
+
+# --- the form --------------------------------------------------------------------------------------------------
+
+
+def _form(gradio, *, run: Run) -> dict:
+    """What can be asked, by the names that settings_of takes."""
+    usual = GenerateSettings()
+    form = {
+        "seconds": gradio.Number(
+            usual.seconds, label="Seconds", minimum=1, maximum=MOST_SECONDS, info="118 is 1:58; any length goes."
+        ),
+        "takes": gradio.Slider(1, MOST_TAKES, usual.takes, step=1, label="Takes"),
+        "truncation": gradio.Slider(
+            0.1,
+            MOST_TRUNCATION,
+            usual.truncation,
+            step=0.1,
+            label="Truncation",
+            info="Low is safe and much alike, high is wild.",
+        ),
+        "loop": gradio.Checkbox(usual.loop, label="Loop", info="The end leads back to the beginning."),
+    }
+    with gradio.Row():
+        for name, info in (
+            ("seed", "The same number plays the same again."),
+            ("style_seed", "One style for all takes."),
+        ):
+            label = name.replace("_", " ").capitalize()
+            form[name] = gradio.Textbox(label=label, placeholder="a new one each time", info=info, min_width=120)
+    steps = [f"{step}" for step in checkpoints(run.folder)]
+    form["checkpoint"] = gradio.Dropdown([END, *steps], value=END, label="As it was at step", visible=bool(steps))
+    return form
+
+
+def settings_of(seed: str, style_seed: str, checkpoint: str, **asked) -> GenerateSettings:
+    """What was filled in, as settings."""
+    asked |= {"seed": seed_of(seed), "style_seed": seed_of(style_seed, "style seed")}
+    asked |= {"checkpoint": None if checkpoint == END else int(checkpoint)}
+    return GenerateSettings(**{name: value for name, value in asked.items() if value is not None})
+
+
+# --- playing ---------------------------------------------------------------------------------------------------
+
+
+def play(run: Run, asked: dict, progress: Callable[..., None]) -> Iterator[str]:
+    """Play what is asked, store and show it: the HTML of the takes each time that there is one more of them.
+
+    `progress` is called with the share that is done and `desc`, what is being done.
+    """
+    settings, parent = settings_of(**asked), takes_folder(run)
+    with new_folder(parent):
+        progress(0, desc="Playing")
+        takes, folder, cards = generate(run, settings), None, []
+        for number, take in enumerate(takes, 1):
+            folder = folder or free_folder(parent)
+            paths = save_take(take, folder / f"{run.folder.name}_seed{take.facts['seed']}_take-{number}")
+            progress(number / settings.takes, desc="Playing")
+            cards.append(_take_card(number, take, paths))
+            yield show(cards, folder)
+
+
+def _take_card(number: int, take: Take, paths: list[Path]) -> str:
+    facts, times = take.facts, take.audio.seconds / sum(take.facts["seconds_spent"].values())
+    about = f"seed {facts['seed']}, truncation {facts['truncation']:g}{', a loop' if facts['loop'] else ''}"
+    line = f"{clock(take.audio.seconds)}, played {times:.0f} times as fast as it sounds, at step {facts['step']:,}"
+    return card(number, about, [line], paths, picture="Spectrogram")
