@@ -2,18 +2,23 @@
 # ruff: noqa: F811
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import soundfile
-from gan_toys import TOY, Toy, recordings, trained, without_pictures  # noqa: F401
+from gan_toys import TINY, TOY, Toy, recordings, trained, without_pictures  # noqa: F401
+from sounds import song
 
-from woodshed.audio.gan.evaluate import evaluate, nearest_learned
+from woodshed.audio.gan import copying
+from woodshed.audio.gan.evaluate import evaluate
 from woodshed.audio.gan.evaluate_page import save
 from woodshed.audio.gan.generate import commented, decode_loop, generate, save_take
+from woodshed.audio.gan.latents import Latents, Recording
 from woodshed.audio.gan.run import open_run
 from woodshed.audio.gan.settings import GenerateSettings
-from woodshed.audio.wave import Audio, read_audio
+from woodshed.audio.gan.train import train
+from woodshed.audio.wave import Audio, read_audio, write_audio
 from woodshed.errors import EmptyCorpus, InputError, RunError
 
 # --- playing -----------------------------------------------------------------------------------------------------
@@ -85,17 +90,31 @@ def test_a_run_with_another_codec_or_broken_weights_is_refused(trained, recordin
 # --- judging -----------------------------------------------------------------------------------------------------
 
 
-def test_the_nearest_learned_stretch_is_found():
-    rng = np.random.default_rng(0)
-    asked, learned = rng.standard_normal((7, 5, 3)), rng.standard_normal((40, 5, 3))
-    asked[3] = learned[17] + 0.01
-    far, which = nearest_learned(asked, learned, block=3)
+def several(*lengths, mirror=False):
+    rng = np.random.default_rng(1)
+    recordings = tuple(Recording(f"{number}.wav", frames=count) for number, count in enumerate(lengths))
+    data = rng.standard_normal((2, sum(lengths), 3)).astype(np.float32)
+    return Latents(recordings, data[0], data[1] if mirror else None)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_the_nearest_learned_stretch_is_found_wherever_it_begins(monkeypatch, mirror):
+    monkeypatch.setattr(copying, "BLOCK", 7)
+    known, size = several(40, 3, 25, mirror=mirror), 5
+    asked = np.random.default_rng(0).standard_normal((9, size, 3))
+    asked[3] = known.data[17:22] + 0.001
+    asked[4] = (known.mirrored if mirror else known.data)[63:68]  # the last there is
+    far, frames = copying.nearest_learned(asked, known)
+    starts = [*range(36), *range(43, 64)]  # none goes from one recording into the next
+    sides = [known.data, known.mirrored] if mirror else [known.data]
+    learned = [(start, data[start : start + size]) for data in sides for start in starts]
     for at, one in enumerate(asked):
-        naive = [1 - (one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()) for other in learned]
-        assert which[at] == int(np.argmin(naive)) and far[at] == pytest.approx(min(naive))
-    assert which[3] == 17 and far[3] < 0.001
-    soft, _ = nearest_learned(0.1 * asked, learned)
-    assert soft == pytest.approx(far)
+        norms = [np.linalg.norm(one) * np.linalg.norm(other) for _, other in learned]
+        naive = [1 - (one * other).sum() / norm for (_, other), norm in zip(learned, norms, strict=True)]
+        assert frames[at] == learned[int(np.argmin(naive))][0] and far[at] == pytest.approx(min(naive), abs=1e-5)
+    assert frames[3] == 17 and far[3] < 0.001
+    assert frames[4] == 63 and far[4] == pytest.approx(0, abs=1e-6)
+    assert copying.nearest_learned(0.1 * asked, known)[0] == pytest.approx(far, abs=1e-6)
 
 
 def test_a_run_is_judged_by_recordings_it_has_not_learned(trained, recordings, tmp_path):
@@ -115,3 +134,17 @@ def test_a_run_is_judged_by_recordings_it_has_not_learned(trained, recordings, t
     (learned / "a.wav").write_bytes((recordings / closest[0]["file"]).read_bytes())
     with pytest.raises(EmptyCorpus, match="learned from all 1"):
         evaluate(trained, learned, clips=2)
+
+
+def test_what_a_base_has_learned_counts_as_learned(trained, recordings, tmp_path):
+    music = tmp_path / "music"
+    music.mkdir()
+    write_audio(music / "new.wav", song(77, seconds=6.0, sample_rate=8000))
+    settings = {**TINY, "hold_out": 0.0, "max_steps": 1, "base": trained.folder}
+    run = train(music, tmp_path / "run", codec=TOY, **settings)
+    (tmp_path / "elsewhere").mkdir()
+    found = evaluate(run, recordings, clips=2, seconds=3.5).facts
+    assert found["recordings"] == 1  # all others its base has learned from
+    moved = shutil.move(tmp_path / "run", tmp_path / "elsewhere" / "run")
+    with pytest.raises(RunError, match="is unknown without its base"):
+        evaluate(open_run(moved, codec=TOY), recordings, clips=2)

@@ -115,6 +115,9 @@ def test_a_run_goes_on_for_longer_but_not_with_other_settings(trained, recording
     for change, flag in (({"batch_size": 8}, "--batch-size"), ({"seed": 3}, "--seed")):
         with pytest.raises(RunError, match=f"{flag} was .* another run"):
             train(recordings, trained.folder, codec=TOY, resume=True, **change)
+    own = shutil.copytree(trained.folder, tmp_path / "own")
+    slower = train(recordings, own, codec=TOY, resume=True, max_steps=13, learning_rate=1e-4)
+    assert slower.facts["rate"] == 1e-4
     with pytest.raises(RunError, match="codec toy-1-0"):
         train(recordings, trained.folder, codec=Toy(seed=1), resume=True)
     with pytest.raises(RunError, match="finished, at step 12; to go on"):

@@ -12,6 +12,7 @@ train        the loop around it: checkpoints, samples, rollbacks
 run          a run on disk
 generate     takes of any length, loops
 evaluate     takes beside held-out recordings
+copying      whether takes repeat what was learned
 
 M. Pasini and J. Schlüter, "Musika! Fast Infinite Waveform Music Generation" (2022), https://arxiv.org/abs/2208.08706
 """

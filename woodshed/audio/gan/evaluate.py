@@ -10,7 +10,7 @@ have is as near as music of this kind comes, the codec's is the least a model of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,16 +24,13 @@ from ..codecs import Codec, gain
 from ..wave import Audio, read_audio
 from . import health
 from . import latents as kept
+from .copying import neighbours
 from .generate import generate
-from .latents import Latents, Recording
-from .run import Run
+from .latents import Recording, joined
+from .run import Run, lineage
 from .settings import EvaluateSettings
 
 SETS = ("held-out", "learned", "codec", "takes", "random")
-STRETCH = 3.0  # seconds whose latents are looked for among those learned
-MOST_STRETCHES = 40_000
-CLOSEST = 5  # stretches of takes that are named
-LEVEL = 5  # percent of the held-out stretches that are nearer to what was learned than what counts as near
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +54,12 @@ def evaluate(
     from cannot be found.
     """
     settings, codec = updated(EvaluateSettings, settings, changes), run.codec
-    manifest = kept.read_manifest(run.folder)
-    held = _held_out(folder, manifest, run)
+    manifests = {place: kept.read_manifest(place) for place in lineage(run)}
+    manifest = manifests[run.folder]
+    held = _held_out(folder, manifests.values(), run)
     store = run.folder / manifest["latents"]
     progress(0.0, "encoding")
-    known = kept.reopened(run.folder, manifest, "train", codec)
+    known = joined([kept.reopened(place, one, "train", codec) for place, one in manifests.items()])
     new = kept.encode(held, folder, codec, keep=store, told=lambda share, text: progress(0.3 * share, text))
     progress(0.3, "playing")
     length = {"seconds": settings.seconds, "truncation": settings.truncation, "seed": settings.seed}
@@ -84,13 +82,15 @@ def evaluate(
     }
     facts |= {"clips": settings.clips, "seconds": settings.seconds, "truncation": settings.truncation}
     facts |= {"seed": settings.seed, "frechet": _distances(clips), "sound": _sounds(clips, progress)}
-    facts["neighbours"] = _neighbours(known, new, [take.latents for take in takes], random, codec)
+    progress(0.9, "looking for copies")
+    facts["neighbours"] = neighbours(known, new, [take.latents for take in takes], random, codec.latent_rate)
     progress(1.0, "")
     return Evaluation(facts, clips)
 
 
-def _held_out(folder: str | Path, manifest: dict, run: Run) -> list[Recording]:
-    learned = {one.digest for one in manifest["recordings"] if one.split == "train"}
+def _held_out(folder: str | Path, manifests: Iterable[dict], run: Run) -> list[Recording]:
+    """What neither the run nor its bases have learned from."""
+    learned = {one.digest for manifest in manifests for one in manifest["recordings"] if one.split == "train"}
     found = kept.survey(folder, run.codec, run=run.folder, window=run.window)
     held = [one for one in found if one.split != "skipped" and one.digest not in learned]
     if not held:
@@ -140,68 +140,3 @@ def _sounds(clips: dict[str, list[Audio]], progress) -> dict[str, dict[str, floa
         means = {"onset_rate": onset_rate, "centroid": centroid, "loudness": loudness, "flatness": flatness}
         found[kind] = {name: round(float(value), 5) for name, value in means.items()}
     return found
-
-
-# --- copying -----------------------------------------------------------------------------------------------------
-
-
-def _neighbours(known: Latents, new: Latents, takes: list, random: list, codec: Codec) -> dict:
-    """How near each stretch comes to what was learned; and the nearest, named."""
-    size = max(2, round(STRETCH * codec.latent_rate))
-    every = max(1, math.ceil(len(known.data) / MOST_STRETCHES))
-    starts, learned = known.windows(size, every=every)
-    _, held = new.windows(size, every=max(1, size // 2))
-    held = held[np.linspace(0, len(held) - 1, min(len(held), 1000)).astype(int)]
-    asked = {"held-out": held, "takes": _stretches(takes, size), "random": _stretches(random, size)}
-    nearest = {name: nearest_learned(stretches, learned) for name, stretches in asked.items() if len(stretches)}
-    level = float(np.percentile(nearest["held-out"][0], LEVEL)) if "held-out" in nearest else 0.0
-    found: dict = {
-        "stretch_seconds": round(size / codec.latent_rate, 2),
-        "every_frames": every,
-        "level": round(level, 4),
-    }
-    found["median"] = {name: round(float(np.median(far)), 4) for name, (far, _) in nearest.items()}
-    found["nearest"] = {name: round(float(far.min()), 4) for name, (far, _) in nearest.items()}
-    if "takes" not in nearest:
-        return found
-    far, which = nearest["takes"]
-    found["share_within_level"] = round(float((far < level).mean()), 4)
-    per_take = len(far) // len(takes)
-    found["closest"] = []
-    for at in _spread(far, per_take):
-        file, frame = known.place(int(starts[which[at]]))
-        take, stretch = divmod(at, per_take)
-        moment = {"take": take + 1, "take_second": round(stretch * (size // 2) / codec.latent_rate, 1)}
-        source = {"file": file, "second": round(frame / codec.latent_rate, 1), "distance": round(float(far[at]), 4)}
-        found["closest"].append(moment | source)
-    return found
-
-
-def _stretches(pieces: list[np.ndarray], size: int) -> np.ndarray:
-    """Overlapping stretches (n, size, latent_dim) of pieces of one length; none where they are shorter."""
-    starts = np.arange(0, len(pieces[0]) - size + 1, max(1, size // 2))
-    return np.concatenate([piece[starts[:, None] + np.arange(size)] for piece in pieces])
-
-
-def nearest_learned(asked: np.ndarray, learned: np.ndarray, *, block: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """How far each stretch (n, size, latent_dim) is from the nearest learned one, and which that is: 1 minus the
-    cosine, which does not take what is soft or plain for near; 0 is a copy, 1 has nothing in common.
-    """
-    learned, far, which = _unit(learned), np.empty(len(asked)), np.empty(len(asked), int)
-    for first in range(0, len(asked), block):
-        alike = _unit(asked[first : first + block]) @ learned.T
-        which[first : first + block] = alike.argmax(axis=1)
-        far[first : first + block] = 1 - alike.max(axis=1)
-    return far, which
-
-
-def _unit(stretches: np.ndarray) -> np.ndarray:
-    """Each stretch as one vector of length 1."""
-    flat = stretches.reshape(len(stretches), -1)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
-
-
-def _spread(far: np.ndarray, per_take: int) -> list[int]:
-    """The nearest stretches, one a take, the nearest first."""
-    best = far.reshape(-1, per_take).argmin(axis=1) + per_take * np.arange(len(far) // per_take)
-    return sorted(best.tolist(), key=lambda at: far[at])[:CLOSEST]

@@ -11,7 +11,8 @@ from ...page import digits, document, embedded, html_table, percent, tag
 from ..codecs import LOUDNESS
 from ..spectrogram import spectrograms
 from ..wave import write_audio
-from .evaluate import LEVEL, SETS, Evaluation
+from .copying import LEVEL
+from .evaluate import SETS, Evaluation
 
 COLUMNS = ("", "timbre", "chroma", "onsets a second", "centroid Hz", "LUFS", "nearest learned")
 HOW = (

@@ -159,7 +159,7 @@ def _refuse_other_recordings(out: Path, found: list[Recording]) -> None:
 
 def _refuse_finished(job: Job) -> None:
     facts = job.facts
-    if job.done(Course(job.settings.learning_rate, facts["step"], facts["seconds"])) >= 1:
+    if job.done(Course(job.settings.learning_rate, step=facts["step"], seconds=facts["seconds"])) >= 1:
         reason = f"it has finished, at step {facts['step']:,}"
         raise RunError(job.out, f"{reason}; to go on, give more with --epochs, --max-steps or --max-minutes")
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -80,6 +81,20 @@ def open_run(folder: str | Path, *, codec: Codec | str | Path | None = None) -> 
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec
     refuse_other_codec(folder, facts, codec)
     return Run(folder, facts, codec)
+
+
+def lineage(run: Run) -> Iterator[Path]:
+    """The folder of a run, of its base, of that one's base. Raises RunError where one is not there any more."""
+    folder, facts = run.folder, run.facts
+    yield folder
+    while facts.get("base") is not None:
+        base = Path(os.path.normpath(folder / facts["base"]))
+        if not (base / FACTS).exists():
+            raise RunError(
+                run.folder, f"what it has learned from is unknown without its base, {base}; put it back there"
+            )
+        folder, facts = base, read_facts(base)
+        yield folder
 
 
 def refuse_other_codec(folder: Path, facts: dict, codec: Codec) -> None:

@@ -120,7 +120,7 @@ class EvaluateSettings:
 
 
 LIMITS = ("epochs", "max_steps", "max_minutes")
-FREE = {*LIMITS, "save_steps", "samples", "keep_checkpoints", "threads", "device", "latents", "resume"}
+FREE = {*LIMITS, "learning_rate", "save_steps", "samples", "keep_checkpoints", "threads", "device", "latents", "resume"}
 POSITIVE = (*LIMITS, "batch_size", "learning_rate", "save_steps", "keep_checkpoints", "threads")
 DEFAULT_STEPS = 100_000  # where nothing says how long
 
@@ -144,6 +144,7 @@ class Course:
     """What a run has come to; every checkpoint keeps it."""
 
     rate: float
+    asked: float = 0.0  # the rate of the settings when this one was set
     step: int = 0
     seconds: float = 0.0
     rollbacks: int = 0

@@ -94,10 +94,12 @@ def _start(job: Job, players: Players) -> Course:
     for path in set(job.out.glob("checkpoint-*")) - set((found := run.checkpoints(job.out)).values()):
         shutil.rmtree(path)  # a kill broke it
     if found:
-        course = run.load_checkpoint(found[max(found)], players)
+        course, asked = run.load_checkpoint(found[max(found)], players), job.settings.learning_rate
+        if course.asked != asked:  # another than the run had; one that was halved stays so
+            course.rate = course.asked = asked
         logs.rewind_log(job.out / "log.jsonl", course.step)
         return course
-    course = Course(job.settings.learning_rate)
+    course = Course(job.settings.learning_rate, asked=job.settings.learning_rate)
     if job.facts["base"] is not None:
         base = Path(os.path.normpath(job.out / job.facts["base"]))
         if not (known := run.checkpoints(base)):
