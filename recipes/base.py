@@ -77,12 +77,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=MINUTES, help="of training in all")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--on-from", metavar="BASE", help="a base of the package to begin with")
-    parser.add_argument("--max-seq-len", type=int, default=TRAIN["max_seq_len"], help="ids in a row, with --on-from")
+    parser.add_argument("--max-seq-len", type=int, help="ids in a row, with --on-from")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--pack", type=Path, metavar="FILE.zip")
     what.add_argument("--cool", type=float, metavar="MINUTES")
     what.add_argument("--publish", action="store_true")
     options = parser.parse_args(arguments)
+    if options.max_seq_len and not options.on_from:
+        parser.error("--max-seq-len is for a run that begins --on-from a base")
     folder = options.work / options.name
     if options.publish:
         print(publish(folder, options.name))
@@ -94,8 +96,9 @@ def main(arguments: list[str] | None = None) -> None:
         cool(corpus, folder, options.cool, options.threads)
     else:
         run = folder / "run"
-        fresh = started(options.on_from, folder, options.max_seq_len) if options.on_from else TRAIN
-        more = {"resume": True} if checkpoints(run) else fresh
+        length = options.max_seq_len or TRAIN["max_seq_len"]
+        fresh = started(options.on_from, folder, length) if options.on_from else TRAIN
+        more = {"resume": True, "patience": 0} if checkpoints(run) else fresh
         train_with_bar(corpus, run, max_minutes=options.minutes, threads=options.threads, **more)
 
 
@@ -141,11 +144,14 @@ def entries(data: Path, row: dict) -> list[dict]:
 def started(name: str, folder: Path, length: int) -> dict:
     """The settings to go on from a base with rows of `length` ids: a copy of it, whose limit is that; its positions are
     rotary and have no weights. What is cooled and begins anew wants a lower rate than what has never been cooled."""
-    start = folder / "start"
+    base = open_run(name).folder
+    start, temporary = folder / f"{base.name}-{length}", folder / ".start"
     if not start.exists():
-        shutil.copytree(open_run(name).folder, start)
-        config = read_object(start / "config.json") | {"max_position_embeddings": length}
-        write_file(start / "config.json", json.dumps(config, indent=1))
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(base, temporary)
+        config = read_object(temporary / "config.json") | {"max_position_embeddings": length}
+        write_file(temporary / "config.json", json.dumps(config, indent=1))
+        os.replace(temporary, start)
     kept = {setting: value for setting, value in TRAIN.items() if setting not in ("size", "model_args")}
     rows = max(1, TRAIN["batch_size"] * TRAIN["max_seq_len"] // length)
     changed = dict(max_seq_len=length, batch_size=rows, learning_rate=TRAIN["learning_rate"] * 2 / 3)
@@ -160,7 +166,7 @@ def cool(corpus: Corpus, folder: Path, minutes: float, threads: int | None) -> N
     if not (folder / "cooled").exists():
         shutil.copytree(folder / "run", folder / "cooled")
     spent = max(line.get("seconds", 0) for line in read_log(folder / "run" / "log.jsonl")) / 60
-    train_with_bar(corpus, folder / "cooled", resume=True, max_minutes=spent + minutes, threads=threads)
+    train_with_bar(corpus, folder / "cooled", resume=True, patience=0, max_minutes=spent + minutes, threads=threads)
 
 
 def publish(folder: Path, name: str) -> Path:
@@ -184,7 +190,7 @@ def publish(folder: Path, name: str) -> Path:
     facts = run.facts | {"style": out.name, "base": None, "corpus": f"made by recipes/base.py for {name}"}
     facts.pop("corpus_folder", None)  # a folder of the machine that trained it
     if facts["settings"]["base"]:
-        before = read_facts(folder / "start")
+        before = read_facts(Path(os.path.normpath(run.folder / facts["settings"]["base"])))
         facts["settings"]["base"] = before["style"]
         facts["before"] = [*before.get("before", []), {key: before[key] for key in ("style", "step", "seconds")}]
     sets = {piece.path.split("/")[0] for piece in open_corpus(folder / "corpus").pieces if piece.split == "train"}
@@ -197,6 +203,8 @@ def publish(folder: Path, name: str) -> Path:
 def card(name: str, facts: dict, sets: set[str]) -> str:
     """The model card, with the sets of music that it has learned from."""
     told = ", ".join(f"{value:.3f} {unit.replace('_', ' ')}" for unit, value in facts["validation"].items())
+    before, length = facts["settings"]["base"], facts["settings"]["max_seq_len"]
+    on = f" --on-from {before} --max-seq-len {length}" if before else ""
     learned = "\n".join(f"| {source} |" for kind, source in SOURCES.items() if kind in sets)
     return f"""---
 license: mit
@@ -206,7 +214,8 @@ tags: [music, midi, woodshed]
 # {name}
 
 A base model of Woodshed: piano music, {facts["parameters"]:,} parameters, a stock Llama in bfloat16. `tokenizer.json`
-says what its ids mean. Made by `python recipes/base.py DATA WORK --name {name.rpartition("-")[0]}`; validation {told}.
+says what its ids mean. Validation: {told}. Made by
+`python recipes/base.py DATA WORK --name {name.rpartition("-")[0]}{on}`.
 
 | learned from | licence |
 |---|---|

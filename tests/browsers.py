@@ -110,7 +110,9 @@ def served(run, *more):
     pytest.importorskip("gradio")
     command = [sys.executable, "-m", "woodshed", "demo-page", str(run), "--port", "0", *more]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
-        yield re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())[0]
-        server.send_signal(signal.SIGINT)
-        assert "Traceback" not in server.communicate(timeout=DEADLINE)[1]
-        assert server.returncode in (0, 130)
+        try:
+            yield re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())[0]
+        finally:
+            server.send_signal(signal.SIGINT)
+            told = server.communicate(timeout=DEADLINE)[1]
+        assert "Traceback" not in told and server.returncode in (0, 130)

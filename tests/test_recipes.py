@@ -78,3 +78,19 @@ def test_from_the_data_to_a_base_in_the_package(recipe, data, tmp_path):
         assert base.folder.name == f"piano-{version}" and base.facts["music"]["chords"]
         assert next(base.model().parameters()).abs().sum() > 0
     assert {path.name for path in base.folder.iterdir()} >= {"README.md", "model.safetensors", "tokenizer.json"}
+
+
+def test_a_base_goes_on_with_longer_rows(recipe, data, tmp_path):
+    command = [str(data), str(tmp_path / "work"), "--minutes", "0.02", "--threads", "1"]
+    recipe.main(command)
+    recipe.main([*command, "--publish"])
+    longer = [str(data), str(tmp_path / "more"), *command[2:], "--on-from", "piano", "--max-seq-len", "128"]
+    recipe.main(longer)
+    recipe.main([*longer, "--publish"])
+    base = open_run("piano")
+    assert base.folder.name == "piano-2" and base.model().config.max_position_embeddings == 128
+    assert base.facts["base"] is None and base.facts["settings"]["base"] == "piano-1"
+    assert [before["style"] for before in base.facts["before"]] == ["piano-1"]
+    assert "--on-from piano-1 --max-seq-len 128" in (base.folder / "README.md").read_text()
+    with pytest.raises(SystemExit):
+        recipe.main([*command, "--max-seq-len", "128"])

@@ -79,6 +79,7 @@ def play(run: Run, asked: dict, progress: Callable[..., None]) -> Iterator[str]:
     `progress` is called with the share that is done and `desc`, what is being done.
     """
     settings, parent = settings_of(**asked), takes_folder(run)
+    run = open_run(run.folder, codec=run.codec)  # it may have gone on learning since the page was opened
     with new_folder(parent):
         progress(0, desc="Playing")
         takes, folder, cards = generate(run, settings), None, []

@@ -27,7 +27,9 @@ def neighbours(known: Latents, new: Latents, takes: list[np.ndarray], random: li
     held = held[np.linspace(0, len(held) - 1, min(len(held), MOST_HELD)).astype(int)]
     asked = {"held-out": held, "takes": _stretches(takes, size), "random": _stretches(random, size)}
     asked = {name: stretches for name, stretches in asked.items() if len(stretches)}
-    far, frames = nearest_learned(np.concatenate([*asked.values(), np.zeros((0, *known.data[:size].shape))]), known)
+    far, frames = nearest_learned(
+        np.concatenate([*asked.values(), np.zeros((0, size, known.data.shape[1]), np.float32)]), known
+    )
     ends = np.cumsum([0, *map(len, asked.values())])
     place = {name: slice(*span) for name, span in zip(asked, itertools.pairwise(ends), strict=True)}
     level = float(np.percentile(far[place["held-out"]], LEVEL)) if "held-out" in place else 0.0

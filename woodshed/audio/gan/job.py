@@ -117,7 +117,7 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
 def _anew(folder: Path, out: Path, codec: Codec, place: str | Path, settings: GanSettings):
     """Facts, settings and base of a new run."""
     base = run.open_run(settings.base, codec=codec) if settings.base is not None else None
-    known = base and base.facts["shape"] | {"rate": base.facts["rate"]}
+    known = base and base.facts["shape"] | {"rate": base.facts.get("rate", base.facts["settings"]["learning_rate"])}
     settings = resolve(settings, latent_rate=codec.latent_rate, base=known)
     facts = {"woodshed": __version__, "style": folder.absolute().name, "codec": run.codec_facts(codec, place, out)}
     facts["shape"] = {"base_channels": settings.base_channels, "window": settings.window}

@@ -80,9 +80,9 @@ def joined(several: list[Latents]) -> Latents:
     """Latents of several folders as one."""
     if len(several) == 1:
         return several[0]
-    mirrored = [one.data if one.mirrored is None else one.mirrored for one in several]
-    data = np.concatenate([one.data for one in several])
-    return Latents(tuple(itertools.chain(*(one.recordings for one in several))), data, np.concatenate(mirrored))
+    recordings = tuple(itertools.chain(*(one.recordings for one in several)))
+    data, mirrored = np.concatenate([one.data for one in several]), [one.mirrored for one in several]
+    return Latents(recordings, data, None if mirrored[0] is None else np.concatenate(mirrored))
 
 
 # --- reading and encoding a folder -----------------------------------------------------------------------------

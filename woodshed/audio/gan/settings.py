@@ -144,7 +144,7 @@ class Course:
     """What a run has come to; every checkpoint keeps it."""
 
     rate: float
-    asked: float = 0.0  # the rate of the settings when this one was set
+    asked: float = 0.0  # the rate of the settings when this one was set; 0 is not known
     step: int = 0
     seconds: float = 0.0
     rollbacks: int = 0

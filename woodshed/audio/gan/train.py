@@ -95,8 +95,9 @@ def _start(job: Job, players: Players) -> Course:
         shutil.rmtree(path)  # a kill broke it
     if found:
         course, asked = run.load_checkpoint(found[max(found)], players), job.settings.learning_rate
-        if course.asked != asked:  # another than the run had; one that was halved stays so
-            course.rate = course.asked = asked
+        if course.asked not in (0.0, asked):  # another than the run had; one that was halved stays so
+            course.rate = asked
+        course.asked = asked
         logs.rewind_log(job.out / "log.jsonl", course.step)
         return course
     course = Course(job.settings.learning_rate, asked=job.settings.learning_rate)
@@ -105,7 +106,7 @@ def _start(job: Job, players: Players) -> Course:
         if not (known := run.checkpoints(base)):
             reason = "it holds no checkpoint, and without its critic and optimizers it cannot go on learning"
             raise RunError(base, f"{reason}; train it again, or choose another --base")
-        course.sounded = run.load_checkpoint(known[max(known)], players).sounded
+        run.load_checkpoint(known[max(known)], players)
     run.save_checkpoint(job.out, players, course, keep=job.settings.keep_checkpoints)
     return course
 
@@ -203,7 +204,7 @@ def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> C
     """Back to the last sound checkpoint, at half the rate and with R1 in full. One that has been gone back to before is
     left for an older one; after MAX_ROLLBACKS an error with advice.
     """
-    rollbacks, rate, seconds = course.rollbacks + 1, course.rate / 2, course.seconds
+    rollbacks, rate, seconds, asked = course.rollbacks + 1, course.rate / 2, course.seconds, course.asked
     if rollbacks > MAX_ROLLBACKS:
         advice = f"try --learning-rate {rate / 2:.1g}, more recordings, or woodshed audio gan inspect"
         raise InputError(f"the model broke {rollbacks} times: {trouble}; {advice}") from None
@@ -214,7 +215,7 @@ def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> C
         newest = found[max(found)]
     course = run.load_checkpoint(newest, players)
     course.rollbacks, course.rate, course.seconds, course.retried = rollbacks, rate, seconds, True
-    course.switch = players.switch = -1.0
+    course.asked, course.switch, players.switch = asked, -1.0, -1.0
     run.write_course(newest, course)
     back = f"back to step {course.step:,}, on at a rate of {rate:.2g}"
     job.say(f"{trouble}; {back}", step=course.step, event="rolled back", broke=trouble.step, rate=rate)

@@ -202,11 +202,11 @@ def over_fitting(seen: Evidence) -> Diagnosis | None:
 
 
 def ended_by_itself(seen: Evidence) -> Diagnosis | None:
-    if not seen.facts.get("plateau"):
+    if not (seen.facts.get("plateau") and (found := seen.events("plateau"))):
         return None
     cause = "more of these pieces taught it nothing that others have as well; it went back to its best, and that plays"
     remedies = (*_against_by_heart(seen), Remedy("inspect", "", "more pieces help most: which files are usable"))
-    return Diagnosis("nothing better came", 1, seen.events("plateau")[-1]["message"], cause, remedies)
+    return Diagnosis("nothing better came", 1, found[-1]["message"], cause, remedies)
 
 
 def _against_by_heart(seen: Evidence) -> Iterator[Remedy]:

@@ -49,8 +49,8 @@ class Diverged(Exception):
 class Plateau(Exception):
     """No evaluation has been better than that at step `best` for as long as the run has patience."""
 
-    def __init__(self, best: int, step: int, rate: float, told: str):
-        self.best, self.step, self.rate = best, step, rate  # the rate at the best step
+    def __init__(self, best: int, step: int, seconds: float, told: str):
+        self.best, self.step, self.seconds = best, step, seconds
         super().__init__(told)
 
 
@@ -117,7 +117,9 @@ class Pace(TrainerCallback, ExportableState):
             left = (self.course.last - step) / (self.course.last - self.course.best)
             return self.course.height * min(1.0, max(0.0, left))
         done = self.done(step)
-        if self.warmup >= 1:
+        if self.course.best:  # it has risen before
+            rise = 1.0
+        elif self.warmup >= 1:
             rise = (step + 1) / self.warmup
         else:
             rise = (done + 1 / self.steps) / self.warmup if self.warmup else 1.0
@@ -183,9 +185,8 @@ class Patience(TrainerCallback):
         worth = {line["step"]: line["validation"].get(measure, math.nan) for line in lines if "validation" in line}
         if sum(at > best for at in worth) < self.patience:
             return
-        rate = next(line["learning_rate"] for line in lines if line["step"] == best and "learning_rate" in line)
         told = f"validation has not become better since step {best:,} ({worth[best]:.3f}, now {worth[max(worth)]:.3f})"
-        raise Plateau(best, step, rate, told)
+        raise Plateau(best, step, self.pace.seconds, told)
 
 
 class Learner(Trainer):

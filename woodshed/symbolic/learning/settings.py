@@ -67,7 +67,7 @@ class TrainSettings:
     time at most."""
     eval_rows: int = 64
     """Rows of the validation split to evaluate, always the same."""
-    patience: int = 3
+    patience: int = 2
     """After so many evaluations since the best, go back to that and on at a quarter of the rate; where that does not
     help either, the rate falls to nothing and the run ends. Without effect at 0, or with a lr_scheduler_type."""
     keep_checkpoints: int = 3

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from ... import __version__
 from ... import log as logs
-from ...config import read_fields, updated
+from ...config import given, read_fields, updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError, WoodshedError
 from ...files import new_folder, read_object, seen_from, write_file
 from ...jobs import claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
@@ -98,7 +98,10 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
         settings = replace(settings, base=_named_base(settings.base, out))
     if resume := settings.resume:
         saved = runs.read_facts(out)
-        settings, facts = _resumed(settings, saved, corpus, out), saved | facts | {"finished": False}
+        asked, settings = given(settings), _resumed(settings, saved, corpus, out)
+        if saved["finished"] and "patience" not in asked:  # more is asked of it than it would do by itself
+            settings = replace(settings, patience=0)
+        facts = saved | facts | {"settings": asdict(settings), "finished": False}
     else:
         refuse_occupied(out, runs.FACTS)
         if settings.base == "auto":
@@ -111,8 +114,6 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
     steps = _steps(settings, len(rows))
     if resume:
         _refuse_finished(out, saved, steps, settings)
-        if saved["finished"]:  # more is asked of it than it would have done by itself
-            settings = replace(settings, patience=0)
     return Job(corpus, out, settings, report, facts, rows, steps, *_validation(corpus, settings))
 
 
@@ -326,19 +327,17 @@ def _lower(job: Job, course: Course, found: Plateau) -> Course:
     rate is low already, to an end as if planned so: the rate falls in a last fifth."""
     from .callbacks import DECAY, Pace
 
-    peak = job.settings.learning_rate * 0.5**course.rollbacks
-    height = min(course.height, found.rate / peak)  # lower while it was still rising
-    if found.best > course.best and height > LOWEST:
-        course = replace(course, best=found.best, height=LOWER * height)
-        way = f"on at learning rate {course.height * peak:.2g}"
+    if found.best > course.best and course.height > LOWEST:
+        course = replace(course, best=found.best, height=LOWER * course.height)
+        way = f"on at learning rate {_peak(job, course):.2g}"
     else:
         last = found.best + max(1, round(found.best * DECAY / (1 - DECAY)))
-        course = replace(course, best=found.best, height=height, last=last)
+        course = replace(course, best=found.best, last=last)
         way = f"the rate falls until step {last:,}"
     job.say(f"{found}: back to step {found.best:,}, {way}", step=found.step, event="plateau")
-    saved = checkpoints(job.out)
+    saved = checkpoints(job.out)  # a kill from here on changes nothing
     state = read_object(path := saved[found.best] / "trainer_state.json")
-    state["stateful_callbacks"][Pace.__name__]["attributes"] |= asdict(course)  # a kill from here on changes nothing
+    state["stateful_callbacks"][Pace.__name__]["attributes"] |= asdict(replace(course, seconds=found.seconds))
     write_file(path, json.dumps(state, indent=2))
     for step in saved.keys() - range(found.best + 1):
         shutil.rmtree(saved[step])
@@ -347,7 +346,7 @@ def _lower(job: Job, course: Course, found: Plateau) -> Course:
 
 def _slower(job: Job, course: Course, trouble: Diverged) -> Course:
     """Back to the last checkpoint, at half the rate; after three times of that, an error with advice."""
-    rate = job.settings.learning_rate * 0.5 ** (course.rollbacks + 1)
+    rate = _peak(job, course) / 2
     if course.rollbacks == MAX_ROLLBACKS:
         advice = f"try --learning-rate {rate / 2:.1g}, --warmup 0.1, or look at the corpus with woodshed inspect"
         raise InputError(f"training diverged {MAX_ROLLBACKS + 1} times: {trouble}; {advice}") from None
@@ -355,6 +354,11 @@ def _slower(job: Job, course: Course, trouble: Diverged) -> Course:
     message = f"{trouble}: back to step {step:,}, on at learning rate {rate:.3g}"
     job.say(message, step=trouble.step, event="rollback")
     return replace(course, rollbacks=course.rollbacks + 1)
+
+
+def _peak(job: Job, course: Course) -> float:
+    """The learning rate between rise and fall."""
+    return job.settings.learning_rate * 0.5**course.rollbacks * course.height
 
 
 def _resumable(job: Job, trouble: FileError) -> FileError:
