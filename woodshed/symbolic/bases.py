@@ -1,6 +1,6 @@
 """The base models in the package: small models that already know music, for anyone to start from.
 
-A base is a run without a log, in `woodshed/bases/NAME-VERSION` (`piano-1`); the plain name (`piano`) is the newest.
+A base is a run without a log, in `woodshed/bases/NAME-VERSION` (`piano-2`); the plain name (`piano`) is the newest.
 A name works wherever a command takes a run or a base.
 """
 
@@ -20,7 +20,7 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Path | None:
-    """The folder of a base: `piano-1`, or the newest `piano`; None where there is none of that name."""
+    """The folder of a base: `piano-2`, or the newest `piano`; None where there is none of that name."""
     versions = [known for known in names() if name in (known, known.rpartition("-")[0])]
     return FOLDER / versions[-1] if versions else None
 
