@@ -36,7 +36,7 @@ STYLES = {  # the set, and the tokens
 }
 AS_IT_IS = "the base as it is"
 TIED = ('modules_to_save=["embed_tokens"]', "ensure_weight_tying=true")
-METHODS = {  # each at the rate of the preset
+METHODS = {  # each at the rate of its preset, or at --learning-rate
     AS_IT_IS: {},
     "from scratch": dict(base="none", size="6m"),
     "full": dict(adapter="none"),
@@ -101,6 +101,7 @@ def adapted(corpus: Corpus, out: Path, options: argparse.Namespace, method: dict
     limit = dict(max_steps=options.steps) if options.steps else dict(max_minutes=options.minutes)
     common = limit | dict(max_seq_len=options.max_seq_len, base=options.base)
     common |= dict(patience=options.patience, threads=options.threads)
+    common |= dict(learning_rate=options.learning_rate, batch_size=options.batch_size)
     return open_run(out) if (out / "run.json").exists() else train(corpus, out, **common | method)
 
 
@@ -115,6 +116,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of --minutes, where the machine is shared")
     parser.add_argument("--max-seq-len", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=free_threads())
+    parser.add_argument("--learning-rate", type=float, help="for all methods, in place of those of the preset")
+    parser.add_argument("--batch-size", type=int)
     parser.add_argument("--patience", type=int, default=TrainSettings.patience)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--json", type=Path, help="write the figures here")
@@ -128,7 +131,8 @@ def main() -> None:
     for method in options.methods:
         if method.endswith(MIXED) and not options.base_corpus:
             continue
-        out = folder / "".join(c if c.isalnum() else "-" for c in method)
+        rate = f" at {options.learning_rate:g}" if options.learning_rate else ""
+        out = folder / "".join(c if c.isalnum() else "-" for c in method + rate)
         run = adapted(mixed if method.endswith(MIXED) else corpus, out, options, METHODS[method])
         learned = {"trained": run.facts["trainable"], "best": run.facts["best_step"], "steps": run.facts["step"]}
         row = {"style": options.style, "method": method} | (learned if METHODS[method] else dict.fromkeys(learned, 0))
