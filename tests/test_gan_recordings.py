@@ -10,6 +10,7 @@ import pytest
 from gan_toys import TOY, Toy, reads, recordings  # noqa: F401
 from sounds import Folder, noise, silence, song, tone
 
+from woodshed.audio.codecs import encode_file
 from woodshed.audio.gan import health, latents, profile, step
 from woodshed.audio.gan.inspect import inspect
 from woodshed.audio.wave import Audio, Listener, audio_files, digest_of, listen, write_audio
@@ -99,6 +100,16 @@ def test_what_was_encoded_is_kept_by_content(recordings, tmp_path, monkeypatch):
     assert first.mirrored is None and len(first.data) == 6 * 120
     starts = first.starts(16)
     assert len(starts) == 6 * (120 - 15) and first.place(250) == (first.recordings[2].file, 10)
+
+
+def test_what_is_kept_is_what_the_codec_gave(recordings, tmp_path, monkeypatch):
+    """In whatever order it lies in memory: that of `own` is turned."""
+    encode = Toy.encode
+    monkeypatch.setattr(Toy, "encode", lambda self, audio: np.asfortranarray(encode(self, audio)))
+    found = latents.survey(recordings, TOY, run=tmp_path, window=16)
+    kept = latents.encode(found, recordings, TOY, keep=tmp_path, told=lambda share, text: None)
+    given = np.concatenate([encode_file(recordings / one.file, TOY) for one in kept.recordings])
+    np.testing.assert_allclose(kept.data, given, atol=1e-5)
 
 
 def test_of_stereo_the_mirror_image_is_learned_as_well(tmp_path):

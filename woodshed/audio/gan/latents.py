@@ -1,9 +1,9 @@
 """A folder of recordings as latents, and the rows that are drawn from them.
 
-Each recording is brought to one loudness and encoded once; what comes of it is kept under the digest of the file and
-the fingerprint of the codec, so that neither another name nor another run makes it be encoded again:
+Each recording is brought to one loudness and encoded once; what comes of it is kept under the fingerprint of the codec
+and the digest of the file, so that neither another name nor another run makes it be encoded again:
 
-    LATENTS/5f2a90c1d3e44b07-89abcdef01234567.safetensors    latents (frames, latent_dim); of stereo also mirrored
+    LATENTS/89abcdef01234567-5f2a90c1d3e44b07.safetensors    latents (frames, latent_dim); of stereo also mirrored
 
 RUN/manifest.json says which recordings a run has learned from, which it has not, and which could not be used;
 RUN/heard.json what was heard in them, so that only what is new or changed is listened to when a run goes on.
@@ -116,7 +116,7 @@ def encode(recordings: list[Recording], folder: str | Path, codec: Codec, *, kee
     total, done = sum(one.seconds for one in recordings) or 1.0, 0.0
     for one in recordings:
         told(done / total, one.file)
-        path = keep / f"{one.digest}-{codec.fingerprint}.safetensors"
+        path = keep / f"{codec.fingerprint}-{one.digest}.safetensors"
         if not path.exists():
             _encode_one(Path(folder) / one.file, one.loudness, codec, path)
         pieces.append(_read(path))
@@ -135,7 +135,7 @@ def reopened(run: Path, manifest: dict, split: str, codec: Codec, *, told: Told 
     recordings = [one for one in manifest["recordings"] if one.split == split]
     keep, folder = run / manifest["latents"], run / manifest["folder"]
     for one in recordings:
-        kept = keep / f"{one.digest}-{codec.fingerprint}.safetensors"
+        kept = keep / f"{codec.fingerprint}-{one.digest}.safetensors"
         if not kept.exists() and not (folder / one.file).exists():
             raise RunError(run, f"neither its latents ({kept}) nor its recordings ({folder}) are there; put one back")
     return encode(recordings, folder, codec, keep=keep, told=told)
@@ -209,7 +209,8 @@ def _encoded(path: Path, loudness: float, codec: Codec, *, mirror: bool) -> np.n
     pieces = levelled_stream(path, codec, loudness=loudness)
     if mirror:
         pieces = (Audio(np.ascontiguousarray(piece.samples[:, ::-1]), piece.sample_rate) for piece in pieces)
-    return np.concatenate(list(encode_stream(pieces, codec))).astype(np.float32)
+    latents = np.concatenate(list(encode_stream(pieces, codec)))
+    return np.ascontiguousarray(latents, np.float32)  # safetensors writes memory as it lies, in Fortran's order too
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
