@@ -121,6 +121,20 @@ def test_of_stereo_the_mirror_image_is_learned_as_well(tmp_path):
     assert not np.allclose(found.mirrored, found.data, atol=0.1)
 
 
+class Unequal(Toy):
+    """The toy, but of its dimensions only the first is heard in full, and the last not at all."""
+
+    def decode(self, latents):
+        return super().decode(latents * np.float32([1, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25, 0]))
+
+
+def test_what_is_heard_of_a_dimension_is_measured():
+    stretches = list(np.random.default_rng(0).standard_normal((8, 16, 8)).astype(np.float32))
+    found = profile.importance(stretches, Unequal())
+    assert found[0] == 1.0 and found[7] == profile.LEAST
+    assert all(0.2 < rest < found[1] < 0.9 for rest in found[2:7])
+
+
 def test_profiles_tell_near_from_far():
     music = [TOY.encode(song(seed, seconds=8.0, sample_rate=8000, channels=1)) for seed in range(12)]
     old, new = (profile.profile(some, profile.stretch(20.0, 64)) for some in (music[:6], music[6:]))

@@ -80,7 +80,7 @@ def make_latents(
     choice = {"style_seed": style_seed, "truncation": truncation, "loop": loop}
     where = coordinates.piece(halves, network.half, seed=seed, **choice)
     with torch.inference_mode():
-        made = network(where, torch.Generator().manual_seed(seed))
+        made = network.play(where, torch.Generator().manual_seed(seed))
     return made[0].T.contiguous().numpy()
 
 

@@ -104,6 +104,9 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
     stretches, sounds = _references(new, codec, settings)
     real = health.signs(stretches, sounds)
     facts["real"] = vars(real)
+    if base is None and "importance" not in facts:
+        report(Progress(message="listening to what each dimension of the latents does"))
+        facts["importance"] = profile.importance(stretches, codec)
     known = _profile(new, codec, settings.window)
     sound = health.limits(real, sounds)
     job = Job(out, codec, settings, report, facts, rows, real, sound, known, _steps(settings, new))

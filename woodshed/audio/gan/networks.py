@@ -1,8 +1,8 @@
 """The generator and the critic.
 
 The sizes follow Musika's: with `base_channels` 128, windows of 256 and 128 latent dimensions the generator has 15.4 M
-parameters and the critic 21.0 M. Channels of a level are a multiple of `base_channels`: 2 at the full rate, 3 at half
-of it, and so on.
+parameters and the critic 21.8 M. Channels of a level are a multiple of `base_channels`: 2 at the full rate, 3 at half
+of it, and so on. What is heard of a latent dimension differs a lot; inside of the networks each has a size by that.
 """
 
 from __future__ import annotations
@@ -85,10 +85,14 @@ class Up(nn.Module):
 
 
 class Generator(nn.Module):
-    """Coordinates (B, 2 * DEPTH, k * half) -> latents (B, latent_dim, k * half), each half by itself."""
+    """Coordinates (B, 2 * DEPTH, k * half) -> latents (B, latent_dim, k * half), each half by itself.
+
+    They come out times `scale` (latent_dim, 1), as the critic takes them; play() gives those of the codec.
+    """
 
     def __init__(self, latent_dim: int, base_channels: int, half: int):
         super().__init__()
+        self.register_buffer("scale", torch.ones(latent_dim, 1))
         self.half, levels = half, int(math.log2(half // SEED_LENGTH))
         widths = [base_channels * (2 + level) for level in range(levels, -1, -1)]
         self.seed = nn.Linear(2 * DEPTH * SEED_LENGTH // 2, widths[0] * SEED_LENGTH)
@@ -104,6 +108,9 @@ class Generator(nn.Module):
         latents = self.make(halves.reshape(-1, depth, self.half), generator)
         joined = latents.reshape(count, -1, latents.shape[1], self.half).transpose(1, 2)
         return joined.reshape(count, -1, length)
+
+    def play(self, coordinates: Tensor, generator: torch.Generator) -> Tensor:
+        return self(coordinates, generator) / self.scale
 
     def make(self, coordinates: Tensor, generator: torch.Generator) -> Tensor:
         """One half each: (B, 2 * DEPTH, half) -> (B, latent_dim, half)."""
@@ -132,23 +139,37 @@ class Down(nn.Module):
 
 
 class Critic(nn.Module):
-    """Latents (B, latent_dim, window) -> (B,): how real they sound; above 0 real, below made."""
+    """Latents (B, latent_dim, window) -> judgements (B, n), above 0 real, below made: of the whole window, and of every
+    2, 4, ... frames of it. `weights` (n,) make all these scales count alike.
+
+    Judging stretches as well is from P. Isola, J. Zhu, T. Zhou and A. Efros, "Image-to-Image Translation with
+    Conditional Adversarial Networks", 2016, https://arxiv.org/abs/1611.07004.
+    """
 
     def __init__(self, latent_dim: int, base_channels: int, window: int):
         super().__init__()
         blocks = int(math.log2(window // SEED_LENGTH)) - 1
         widths = [base_channels * width for width in (3, *(CRITIC_WIDTHS[min(k, 3)] for k in range(blocks)))]
-        self.start = nn.Conv1d(latent_dim, widths[0], 4, stride=2, padding=1)
+        widths = [max(width, 2 * latent_dim) for width in widths[:2]] + widths[2:]
+        self.look = nn.Conv1d(latent_dim, widths[0], 3, padding=1)
+        self.start = nn.Conv1d(widths[0], widths[0], 4, stride=2, padding=1)
         self.blocks = nn.ModuleList(Down(*step) for step in itertools.pairwise(widths))
+        self.local = nn.ModuleList(nn.Conv1d(width, 1, 1) for width in widths[:-1])
         self.last = nn.Conv1d(widths[-1], widths[-1], 3, padding=1)
         self.out = nn.Linear(widths[-1] * SEED_LENGTH, 1)
+        counts = [*(window >> level for level in range(1, blocks + 1)), 1]
+        scales = [torch.full((count,), 1 / count / len(counts)) for count in counts]
+        self.register_buffer("weights", torch.cat(scales), persistent=False)
         self.apply(_fresh)
 
     def forward(self, latents: Tensor) -> Tensor:
-        x = F.leaky_relu(self.start(latents), SLOPE)
-        for block in self.blocks:
+        x = F.leaky_relu(self.start(F.leaky_relu(self.look(latents), SLOPE)), SLOPE)
+        judgements = []
+        for local, block in zip(self.local, self.blocks, strict=True):
+            judgements.append(local(x)[:, 0])
             x = block(x)
-        return self.out(F.leaky_relu(self.last(x), SLOPE).flatten(1))[:, 0]
+        whole = self.out(F.leaky_relu(self.last(x), SLOPE).flatten(1))
+        return torch.cat([*judgements, whole], dim=1)
 
 
 def shuffled(x: Tensor) -> Tensor:

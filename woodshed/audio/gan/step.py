@@ -8,6 +8,7 @@ is what plays.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,9 +21,10 @@ from . import coordinates
 from .networks import Critic, Generator
 
 BETAS = (0.5, 0.999)
-R1_WEIGHT = 10.0
+R1_WEIGHT = 40.0  # four times that of Musika: latents are smaller in the networks, and the slope steeper
 SWITCH_STEP, LEAST = 1e-4, 0.1  # of R1's weight: without any a critic swings
 RUNS_AWAY = 0.9  # of the gap of 2 at which both hinges are satisfied
+POWER = 0.5  # of how much is heard of a latent dimension: its size in the networks
 DECAY = 0.999  # of the moving average
 CLIP = 100.0  # norm of a gradient; a rare outlier is shortened, the usual ones are left alone
 
@@ -62,12 +64,16 @@ class Report(NamedTuple):
     norm: float  # the larger norm of the gradients
 
 
-def new_players(shape: Shape, *, seed: int, device: torch.device | str = "cpu") -> Players:
-    """Fresh networks; equal for equal seeds."""
+def new_players(
+    shape: Shape, *, seed: int, importance: Sequence[float] | None = None, device: torch.device | str = "cpu"
+) -> Players:
+    """Fresh networks; equal for equal seeds. `importance` is how much is heard of each latent dimension."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator = Generator(shape.latent_dim, shape.base_channels, shape.window // 2)
         critic = Critic(*shape)
+    if importance is not None:
+        generator.scale.copy_(torch.tensor(importance)[:, None] ** POWER)
     average = Generator(shape.latent_dim, shape.base_channels, shape.window // 2)
     average.load_state_dict(generator.state_dict())
     generator, critic, average = (network.to(device) for network in (generator, critic, average.requires_grad_(False)))
@@ -86,15 +92,16 @@ def update(players: Players, real: Tensor, *, rate: float, seed: int, half_preci
     with _precision(real.device, half_precision):
         made = generator(where, draws).float()
     weight = -players.switch * R1_WEIGHT
-    real = real.requires_grad_(weight > 0)
+    real = (real * generator.scale).requires_grad_(weight > 0)
     with _precision(real.device, half_precision):
         on_real, on_made = (critic(latents).float() for latents in (real, made.detach()))
-    hinge = (F.relu(1 - on_real).mean() + F.relu(1 + on_made).mean()) / 2
+    hinge = ((F.relu(1 - on_real) + F.relu(1 + on_made)) @ critic.weights).mean() / 2
+    on_real, on_made = on_real @ critic.weights, on_made @ critic.weights
     penalty = r1(on_real, real) if weight else torch.zeros((), device=real.device)
     critic_norm = _learn(players.adams["critic"], critic, hinge + weight * penalty, rate)
     critic.requires_grad_(False)
     with _precision(real.device, half_precision):
-        loss = -critic(made).float().mean()
+        loss = -(critic(made).float() @ critic.weights).mean()
     generator_norm = _learn(players.adams["generator"], generator, loss, rate)
     critic.requires_grad_(True)
     players.age += 1

@@ -75,7 +75,8 @@ def train(
 
 
 def _trained(job: Job) -> Run:
-    players = new_players(job.shape, seed=job.settings.seed, device=job.rows.device)
+    told = {"seed": job.settings.seed, "importance": job.facts.get("importance"), "device": job.rows.device}
+    players = new_players(job.shape, **told)
     course = _start(job, players)
     while True:
         try:
@@ -180,7 +181,7 @@ def _listen(job: Job, players: Players, course: Course) -> tuple[health.Signs, f
     device, half = job.rows.device, players.average.half
     draws = torch.Generator(device).manual_seed(SAMPLE_SEEDS)
     where = coordinates.draw(PROFILED, half, generator=draws, device=device)
-    made = players.average(where, draws).transpose(1, 2).cpu().numpy()
+    made = players.average.play(where, draws).transpose(1, 2).cpu().numpy()
     if not np.isfinite(made).all():
         raise Sick(course.step, "its samples are no numbers")
     size = profile.stretch(job.codec.latent_rate, job.settings.window)
