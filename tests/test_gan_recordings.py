@@ -121,6 +121,15 @@ def test_of_stereo_the_mirror_image_is_learned_as_well(tmp_path):
     assert not np.allclose(found.mirrored, found.data, atol=0.1)
 
 
+def test_what_comes_again_is_alike():
+    rng = np.random.default_rng(0)
+    bars = rng.standard_normal((4, 20, 8))
+    again = [np.concatenate([bar, bar + 0.1 * rng.standard_normal(bar.shape)]) for bar in bars]
+    assert profile.repetition(again, 20) > 0.95
+    assert abs(profile.repetition(again, 7)) < 0.2
+    assert profile.repetition(again, 40) is None
+
+
 class Unequal(Toy):
     """The toy, but of its dimensions only the first is heard in full, and the last not at all."""
 

@@ -1,9 +1,10 @@
 """Latent coordinates: where in the space of sounds each moment of a piece lies.
 
-A piece has one style, a vector that holds from beginning to end, and a line of anchors with SPACING halves of a window
-from one to the next; between two anchors the coordinates change evenly. All are standard normal, DEPTH numbers each.
-A half of a window is all that the generator makes at once, so that a line of any length is a piece of any length, and
-a line that ends where it begins is a loop.
+A piece has one style, a vector that holds from beginning to end, and a line of anchors, one at each border between two
+halves of a window; from one anchor to the next the coordinates change evenly. All are normal, DEPTH numbers each. A
+half of a window is all that the generator makes at once, so that a line of any length is a piece of any length, and a
+line that ends where it begins is a loop. Musika has an anchor every third half and a style as wide as the line; but so
+one half is much like the next.
 """
 
 from __future__ import annotations
@@ -14,32 +15,27 @@ import torch
 from torch import Tensor
 
 DEPTH = 64
-SPACING = 3  # halves
+STYLE = 0.5  # spread of the style; that of the line is 1
 
 
 def draw(count: int, half: int, *, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
-    """Coordinates of `count` windows to train on, (count, 2 * DEPTH, 2 * half): each begins at one of the SPACING
-    halves between two anchors.
-    """
+    """Coordinates of `count` windows to train on, (count, 2 * DEPTH, 2 * half)."""
     anchors = torch.randn(count, 3, DEPTH, generator=generator, device=device)
     style = torch.randn(count, DEPTH, generator=generator, device=device)
-    starts = torch.randint(SPACING, (count, 1), generator=generator, device=device)
-    frames = torch.arange(2 * half, device=device) + 0.5
-    return _joined(anchors, starts / SPACING + frames / (SPACING * half), style)
+    return _joined(anchors, 2, half, style)
 
 
 def piece(
     halves: int, half: int, *, seed: int, style_seed: int | None = None, truncation: float = 2.0, loop: bool = False
 ) -> Tensor:
-    """Coordinates of one piece, (1, 2 * DEPTH, halves * half); no number is beyond -truncation .. truncation.
+    """Coordinates of one piece, (1, 2 * DEPTH, halves * half); no number of an anchor is beyond -truncation ..
+    truncation.
 
     A loop leads back to its first anchor: the frame after its last is its first.
     """
-    segments = max(1, round(halves / SPACING)) if loop else math.ceil(halves / SPACING)
-    anchors = truncated_normal(1, segments + (not loop), DEPTH, seed=seed, truncation=truncation)
+    anchors = truncated_normal(1, halves + (not loop), DEPTH, seed=seed, truncation=truncation)
     style = truncated_normal(1, DEPTH, seed=_other(seed) if style_seed is None else style_seed, truncation=truncation)
-    spacing = halves / segments if loop else SPACING
-    return _joined(anchors, ((torch.arange(halves * half) + 0.5) / (spacing * half))[None], style)
+    return _joined(anchors, halves, half, style)
 
 
 def truncated_normal(*shape: int, seed: int, truncation: float) -> Tensor:
@@ -51,16 +47,19 @@ def truncated_normal(*shape: int, seed: int, truncation: float) -> Tensor:
 
 
 def interpolated(anchors: Tensor, positions: Tensor) -> Tensor:
-    """Anchors (B, A, D) at positions (B, T), in anchors, as (B, T, D); after the last anchor comes the first."""
-    left = positions.floor().long()
-    rows, count = torch.arange(len(anchors), device=anchors.device)[:, None], anchors.shape[1]
-    before, after = anchors[rows, left % count], anchors[rows, (left + 1) % count]
-    return torch.lerp(before, after, (positions - left)[..., None])
+    """Anchors (B, A, D) at positions (T,), in anchors, as (B, T, D), everywhere of the spread that the anchors have;
+    after the last anchor comes the first.
+    """
+    left, count = positions.floor().long(), anchors.shape[1]
+    share = (positions - left)[:, None]
+    between = torch.lerp(anchors[:, left % count], anchors[:, (left + 1) % count], share)
+    return between / torch.sqrt(share**2 + (1 - share) ** 2)
 
 
-def _joined(anchors: Tensor, positions: Tensor, style: Tensor) -> Tensor:
+def _joined(anchors: Tensor, halves: int, half: int, style: Tensor) -> Tensor:
+    positions = (torch.arange(halves * half, device=anchors.device) + 0.5) / half
     line = interpolated(anchors, positions)
-    return torch.cat([line, style[:, None].expand_as(line)], dim=-1).transpose(1, 2)
+    return torch.cat([line, STYLE * style[:, None].expand_as(line)], dim=-1).transpose(1, 2)
 
 
 def _other(seed: int) -> int:

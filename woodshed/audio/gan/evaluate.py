@@ -22,7 +22,7 @@ from ...statistics import frechet_distance
 from .. import features
 from ..codecs import Codec, gain
 from ..wave import Audio, read_audio
-from . import health
+from . import health, profile
 from . import latents as kept
 from .copying import neighbours
 from .generate import generate
@@ -83,7 +83,11 @@ def evaluate(
     facts |= {"clips": settings.clips, "seconds": settings.seconds, "truncation": settings.truncation}
     facts |= {"seed": settings.seed, "frechet": _distances(clips), "sound": _sounds(clips, progress)}
     progress(0.9, "looking for copies")
-    facts["neighbours"] = neighbours(known, new, [take.latents for take in takes], random, codec.latent_rate)
+    played, half = [take.latents for take in takes], run.window // 2
+    by_set = {"held-out": new.pieces, "learned": known.pieces, "takes": played, "random": random}
+    facts["repetition"] = {kind: profile.repetition(those, half) for kind, those in by_set.items()}
+    facts["repetition"] |= {"seconds": round(half / codec.latent_rate, 3)}
+    facts["neighbours"] = neighbours(known, new, played, random, codec.latent_rate)
     progress(1.0, "")
     return Evaluation(facts, clips)
 

@@ -14,11 +14,12 @@ from ..wave import write_audio
 from .copying import LEVEL
 from .evaluate import SETS, Evaluation
 
-COLUMNS = ("", "timbre", "chroma", "onsets a second", "centroid Hz", "LUFS", "nearest learned")
+COLUMNS = ("", "timbre", "chroma", "onsets a second", "centroid Hz", "LUFS", "repeats", "nearest learned")
 HOW = (
     "timbre, chroma: Frechet distances from the held-out clips (MFCC 1 to 16; pitch classes above the "
-    "strongest, times 1000); nearest learned: how far the median stretch of latents is from the nearest that was "
-    "learned (0 is a copy, 1 unrelated)"
+    "strongest, times 1000); repeats: how alike latents are to those half a window before (1 the same, 0 unrelated); "
+    "nearest learned: how far the median stretch of latents is from the nearest that was learned (0 is a copy, "
+    "1 unrelated)"
 )
 HEARD = 4  # clips of each set that are written
 SEEN = ("held-out", "codec", "takes", "random")
@@ -49,8 +50,8 @@ def rows(facts: dict) -> Iterator[list[str]]:
         sound = facts["sound"][kind]
         apart = [facts["frechet"][name].get(kind) for name in ("timbre", "chroma")]
         heard = [sound[name] for name in ("onset_rate", "centroid", "loudness")]
-        near = facts["neighbours"]["median"].get(kind)
-        yield [kind, *map(digits, (*apart, *heard, near))]
+        again, near = facts["repetition"].get(kind), facts["neighbours"]["median"].get(kind)
+        yield [kind, *map(digits, (*apart, *heard, again, near))]
 
 
 def lines(facts: dict) -> Iterator[str]:

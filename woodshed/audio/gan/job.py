@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from collections.abc import Callable
@@ -177,9 +176,7 @@ def _distance(base: Run, new: Latents, codec: Codec, settings: GanSettings, repo
 
 
 def _profile(found: Latents, codec: Codec, window: int) -> np.ndarray:
-    first = found.first
-    pieces = [found.data[a:b] for a, b in itertools.pairwise(first)]
-    return profile.profile(pieces, profile.stretch(codec.latent_rate, window))
+    return profile.profile(found.pieces, profile.stretch(codec.latent_rate, window))
 
 
 def _references(new: Latents, codec: Codec, settings: GanSettings) -> tuple[list, list]:

@@ -59,6 +59,11 @@ class Latents:
         """The frame at which each recording begins, and the end of the last."""
         return np.cumsum([0, *(recording.frames for recording in self.recordings)])
 
+    @property
+    def pieces(self) -> list[np.ndarray]:
+        """Those of each recording, (frames, latent_dim)."""
+        return [self.data[start:end] for start, end in itertools.pairwise(self.first)]
+
     def starts(self, window: int) -> np.ndarray:
         """All frames at which a window fits into one recording."""
         first = self.first

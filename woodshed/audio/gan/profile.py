@@ -1,4 +1,5 @@
-"""What latents are like, in short stretches; how far other latents are from that; what is heard of each dimension."""
+"""What latents are like: in short stretches, and how far others are from that; how much they repeat themselves; what is
+heard of each dimension."""
 
 from __future__ import annotations
 
@@ -34,6 +35,18 @@ def distance(new: np.ndarray, old: np.ndarray) -> float:
     """The Frechet distance of two profiles, in units of the old one's variance: 0 is the same, 1 as far as the old is
     wide."""
     return frechet_distance(new.astype(np.float64), old.astype(np.float64)) / float(old.var(axis=0).sum())
+
+
+def repetition(latents: list[np.ndarray], lag: int) -> float | None:
+    """How alike latents (frames, latent_dim) are to those `lag` frames before them: 1 the same, 0 unrelated; None where
+    all are shorter."""
+    longer = [one for one in latents if len(one) > lag]
+    if not longer:
+        return None
+    before, after = (np.concatenate([one[part] for one in longer]) for part in (slice(-lag), slice(lag, None)))
+    before, after = before - before.mean(axis=0), after - after.mean(axis=0)
+    alike = (before * after).sum() / np.sqrt(np.square(before).sum() * np.square(after).sum())
+    return round(float(alike), 4)
 
 
 def importance(stretches: list[np.ndarray], codec: Codec) -> list[float]:
