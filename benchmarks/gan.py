@@ -100,8 +100,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--codec", help="measure this codec as well")
     parser.add_argument("--folder", type=Path, help="recordings to encode")
-    parser.add_argument("--latent-rate", type=float, default=21.53, help="that of the codec `own`")
-    for name, default in {"latent-dim": 64, "batch-size": 32, "steps": 5, "window": 0, "threads": 1}.items():
+    parser.add_argument("--latent-rate", type=float, default=10.77, help="that of the codec `own`")
+    for name, default in {"latent-dim": 64, "batch-size": 16, "steps": 5, "window": 0, "threads": 1}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()

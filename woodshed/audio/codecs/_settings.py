@@ -22,7 +22,7 @@ class CodecSettings:
     """Samples a second."""
     channels: int = 2
     """1 mono, 2 stereo."""
-    latent_rate: float = 21.5
+    latent_rate: float = 10.8
     """Latent frames a second, about: the nearest that the sample rate allows."""
     latent_dim: int = 64
     """Numbers in a latent frame."""

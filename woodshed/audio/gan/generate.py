@@ -111,7 +111,7 @@ def commented(wav: bytes, text: str) -> bytes:
 def _take(run: Run, network: Generator, settings: GenerateSettings, seed: int) -> Take:
     codec, half = run.codec, network.half
     frames = settings.seconds * codec.latent_rate
-    halves = max(1, round(frames / half) if settings.loop else math.ceil(frames / half))
+    halves = max(2, round(frames / half)) if settings.loop else max(1, math.ceil(frames / half))
     chosen = {"style_seed": settings.style_seed, "truncation": settings.truncation, "loop": settings.loop}
     began = time.perf_counter()
     latents = make_latents(network, halves, seed=seed, **chosen)

@@ -16,7 +16,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 LEARNING_RATES = {24: 2e-4, 64: 2e-4, 128: 4e-5, 192: 3e-5, 256: 2e-5}
 SIZES = ", ".join(map(str, LEARNING_RATES))
 FINE_TUNING = 0.5  # of the rate that the base had
-SECONDS_OF_A_WINDOW = {24: 6.0, 64: 12.0}  # larger models: LONG
+SECONDS_OF_A_WINDOW = {24: 6.0, 64: 6.0}  # larger models: LONG
 LONG = 24.0
 SMALLEST_WINDOW = 16  # latents
 MOST_SECONDS = 4 * 3600
@@ -32,8 +32,8 @@ class GanSettings:
     """The size: 24 and 64 can be trained on a CPU, 128 to 256 want a GPU and many hours of audio. By default that of
     --base, or 64."""
     window: int | None = None
-    """Latents that the critic hears at once, a power of two; by default about 6 s (24), 12 s (64) or 24 s."""
-    batch_size: int = 32
+    """Latents that the critic hears at once, a power of two; by default about 6 s (24 and 64) or 24 s."""
+    batch_size: int = 16
     """Windows in a step."""
     learning_rate: float | None = None
     """By default by the size; on a --base half of what that had at last."""
@@ -74,7 +74,7 @@ class GenerateSettings:
     """What to play."""
 
     seconds: float = 60.0
-    """How long each take is; a loop comes as near as whole half windows allow."""
+    """How long each take is; a loop comes as near as whole half windows allow, two or more."""
     takes: int = 4
     """How many to play."""
     truncation: float = 2.0
