@@ -12,7 +12,8 @@ from woodshed.audio import codec_train
 from woodshed.audio.codec_train import train_codec
 from woodshed.audio.wave import write_audio
 
-TINY = dict(sample_rate=16000, latent_dim=24, side_dim=4, width=16, batch_size=2, seconds=0.6, threads=1, device="cpu")
+TINY = dict(sample_rate=16000, latent_rate=15.6, latent_dim=24, side_dim=4, width=16)
+TINY |= dict(batch_size=2, seconds=0.6, threads=1, device="cpu")
 
 
 @contextmanager

@@ -121,8 +121,9 @@ def test_an_oobleck_learns_only_the_spread_of_its_latents(foreign, recordings, t
 
 
 def test_settings_say_what_they_are_for():
-    assert own.begin(CodecSettings(sample_rate=16000, width=8)).latent_rate == pytest.approx(15.6, abs=0.1)
-    assert own.begin(CodecSettings(latent_rate=11, width=8)).latent_rate == pytest.approx(10.77, abs=0.01)
+    assert own.begin(CodecSettings(width=8)).latent_rate == pytest.approx(10.77, abs=0.01)
+    assert own.begin(CodecSettings(latent_rate=21, width=8)).latent_rate == pytest.approx(21.53, abs=0.01)
+    assert own.begin(CodecSettings(sample_rate=16000, width=8)).latent_rate == pytest.approx(7.8, abs=0.1)
     assert not oobleck.recognises("/no/such/folder") and oobleck.recognises("someone/model")
 
 

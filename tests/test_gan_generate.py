@@ -50,6 +50,11 @@ def test_a_take_stores_its_seed_in_the_file_and_beside_it(trained, tmp_path):
     assert len(commented(wav.read_bytes(), "odd")) % 2 == 0
 
 
+def test_a_loop_has_two_halves_at_least(trained):
+    (take,) = generate(trained, seconds=0.1, takes=1, seed=2, loop=True)
+    assert len(take.latents) == trained.window
+
+
 def test_a_loop_has_no_seam(trained):
     (take,) = generate(trained, seconds=4.1, takes=1, seed=2, loop=True)
     assert len(take.latents) % (trained.window // 2) == 0 and len(take.latents) == 80
@@ -123,6 +128,8 @@ def test_a_run_is_judged_by_recordings_it_has_not_learned(trained, recordings, t
     assert facts["recordings"] == 1
     assert facts["frechet"]["timbre"]["learned"] < facts["frechet"]["timbre"]["random"]
     assert facts["neighbours"]["median"]["held-out"] < facts["neighbours"]["median"]["random"]
+    assert facts["repetition"]["seconds"] == pytest.approx(8 / 20)
+    assert all(-1 <= facts["repetition"][kind] <= 1 for kind in ("held-out", "learned", "takes"))
     closest = facts["neighbours"]["closest"]
     assert {one["file"] for one in closest} <= {path.name for path in recordings.iterdir()}
     folder = save(found, tmp_path / "evaluations")

@@ -1,7 +1,7 @@
 """Latent coordinates: where in the space of sounds each moment of a piece lies.
 
 A piece has one style, a vector that holds from beginning to end, and a line of anchors, one at each border between two
-halves of a window; from one anchor to the next the coordinates change evenly. All are normal, DEPTH numbers each. A
+halves of a window; from one anchor to the next the coordinates change gradually. All are normal, DEPTH numbers each. A
 half of a window is all that the generator makes at once, so that a line of any length is a piece of any length, and a
 line that ends where it begins is a loop. Musika has an anchor every third half and a style as wide as the line; but so
 one half is much like the next.
@@ -31,7 +31,8 @@ def piece(
     """Coordinates of one piece, (1, 2 * DEPTH, halves * half); no number of an anchor is beyond -truncation ..
     truncation.
 
-    A loop leads back to its first anchor: the frame after its last is its first.
+    A loop leads back to its first anchor: the frame after its last is its first. It takes two halves or more, so that
+    no anchor is joined to itself.
     """
     anchors = truncated_normal(1, halves + (not loop), DEPTH, seed=seed, truncation=truncation)
     style = truncated_normal(1, DEPTH, seed=_other(seed) if style_seed is None else style_seed, truncation=truncation)

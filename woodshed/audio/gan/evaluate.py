@@ -25,11 +25,12 @@ from ..wave import Audio, read_audio
 from . import health, profile
 from . import latents as kept
 from .copying import neighbours
-from .generate import generate
+from .generate import generate, make_latents
 from .latents import Recording, joined
 from .run import Run, lineage
 from .settings import EvaluateSettings
 
+LONG = 8  # half windows
 SETS = ("held-out", "learned", "codec", "takes", "random")
 
 
@@ -83,11 +84,8 @@ def evaluate(
     facts |= {"clips": settings.clips, "seconds": settings.seconds, "truncation": settings.truncation}
     facts |= {"seed": settings.seed, "frechet": _distances(clips), "sound": _sounds(clips, progress)}
     progress(0.9, "looking for copies")
-    played, half = [take.latents for take in takes], run.window // 2
-    by_set = {"held-out": new.pieces, "learned": known.pieces, "takes": played, "random": random}
-    facts["repetition"] = {kind: profile.repetition(those, half) for kind, those in by_set.items()}
-    facts["repetition"] |= {"seconds": round(half / codec.latent_rate, 3)}
-    facts["neighbours"] = neighbours(known, new, played, random, codec.latent_rate)
+    facts["repetition"] = _repetition(run, settings, {"held-out": new.pieces, "learned": known.pieces})
+    facts["neighbours"] = neighbours(known, new, [take.latents for take in takes], random, codec.latent_rate)
     progress(1.0, "")
     return Evaluation(facts, clips)
 
@@ -114,6 +112,15 @@ def _clips(recordings: list[Recording], folder: Path, codec: Codec, settings: Ev
         audio = read_audio(folder / one.file, start=start, **how)
         clips.append(Audio(audio.samples * np.float32(gain(one.loudness)), audio.sample_rate))
     return clips
+
+
+def _repetition(run: Run, settings: EvaluateSettings, recordings: dict[str, list[np.ndarray]]) -> dict:
+    """How alike latents are to those half a window before, of recordings and of LONG takes; `seconds` is that time."""
+    network, half = run.generator(settings.checkpoint), run.window // 2
+    how = {"style_seed": None, "truncation": settings.truncation, "loop": False}
+    takes = [make_latents(network, LONG, seed=settings.seed + number, **how) for number in range(settings.clips)]
+    found = {kind: profile.repetition(pieces, half) for kind, pieces in (recordings | {"takes": takes}).items()}
+    return found | {"seconds": round(half / run.codec.latent_rate, 3)}
 
 
 def _distances(clips: dict[str, list[Audio]]) -> dict[str, dict[str, float]]:

@@ -2,7 +2,8 @@
 
 The sizes follow Musika's: with `base_channels` 128, windows of 256 and 128 latent dimensions the generator has 15.4 M
 parameters and the critic 21.8 M. Channels of a level are a multiple of `base_channels`: 2 at the full rate, 3 at half
-of it, and so on. What is heard of a latent dimension differs a lot; inside of the networks each has a size by that.
+of it, and so on; the critic begins with 3 of them. Latent dimensions are heard unequally: in the networks each is as
+large as the root of that.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ class Generator(nn.Module):
         return joined.reshape(count, -1, length)
 
     def play(self, coordinates: Tensor, generator: torch.Generator) -> Tensor:
+        """Latents (B, latent_dim, k * half) as the codec takes them, standardised."""
         return self(coordinates, generator) / self.scale
 
     def make(self, coordinates: Tensor, generator: torch.Generator) -> Tensor:
@@ -139,8 +141,8 @@ class Down(nn.Module):
 
 
 class Critic(nn.Module):
-    """Latents (B, latent_dim, window) -> judgements (B, n), above 0 real, below made: of the whole window, and of every
-    2, 4, ... frames of it. `weights` (n,) make all these scales count alike.
+    """Latents (B, latent_dim, window) -> judgements (B, n), above 0 real, below made: one for every 2, 4, ... frames
+    and those around them, and one of the whole window. `shares` (n,) make all these levels count alike.
 
     Judging stretches as well is from P. Isola, J. Zhu, T. Zhou and A. Efros, "Image-to-Image Translation with
     Conditional Adversarial Networks", 2016, https://arxiv.org/abs/1611.07004.
@@ -150,7 +152,7 @@ class Critic(nn.Module):
         super().__init__()
         blocks = int(math.log2(window // SEED_LENGTH)) - 1
         widths = [base_channels * width for width in (3, *(CRITIC_WIDTHS[min(k, 3)] for k in range(blocks)))]
-        widths = [max(width, 2 * latent_dim) for width in widths[:2]] + widths[2:]
+        widths = [max(width, 2 * latent_dim) for width in widths[:2]] + widths[2:]  # so that nothing is lost at once
         self.look = nn.Conv1d(latent_dim, widths[0], 3, padding=1)
         self.start = nn.Conv1d(widths[0], widths[0], 4, stride=2, padding=1)
         self.blocks = nn.ModuleList(Down(*step) for step in itertools.pairwise(widths))
@@ -158,8 +160,8 @@ class Critic(nn.Module):
         self.last = nn.Conv1d(widths[-1], widths[-1], 3, padding=1)
         self.out = nn.Linear(widths[-1] * SEED_LENGTH, 1)
         counts = [*(window >> level for level in range(1, blocks + 1)), 1]
-        scales = [torch.full((count,), 1 / count / len(counts)) for count in counts]
-        self.register_buffer("weights", torch.cat(scales), persistent=False)
+        shares = [torch.full((count,), 1 / count / len(counts)) for count in counts]
+        self.register_buffer("shares", torch.cat(shares), persistent=False)
         self.apply(_fresh)
 
     def forward(self, latents: Tensor) -> Tensor:

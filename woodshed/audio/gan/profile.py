@@ -11,7 +11,7 @@ from ..codecs import Codec
 SECONDS = 1.5
 MOST = 2000  # stretches
 FFT, LOOKS = 2048, 4  # samples; spectra to a frame
-FEW = 4  # frames of each stretch that are played to hear what is lost
+FEW = 8  # frames from the middle of each stretch that are played to hear what is lost
 LEAST = 0.02  # of the importance of the most important dimension
 NEAR, RELATED = 0.35, 1.0  # of halves of one set .2 to .3, other piano music .4, drums 2.4
 
@@ -39,8 +39,8 @@ def distance(new: np.ndarray, old: np.ndarray) -> float:
 
 def repetition(latents: list[np.ndarray], lag: int) -> float | None:
     """How alike latents (frames, latent_dim) are to those `lag` frames before them: 1 the same, 0 unrelated; None where
-    all are shorter."""
-    longer = [one for one in latents if len(one) > lag]
+    none is twice as long."""
+    longer = [one for one in latents if len(one) >= 2 * lag]
     if not longer:
         return None
     before, after = (np.concatenate([one[part] for one in longer]) for part in (slice(-lag), slice(lag, None)))
@@ -53,7 +53,8 @@ def importance(stretches: list[np.ndarray], codec: Codec) -> list[float]:
     """How much is heard of each dimension of latents, from stretches (frames, latent_dim): how far the spectra go where
     it is left at its mean. 1 is the most; LEAST the least, however little is heard.
     """
-    latents = np.concatenate([stretch[:FEW] for stretch in stretches])
+    middles = [max(0, (len(stretch) - FEW) // 2) for stretch in stretches]
+    latents = np.concatenate([stretch[start:][:FEW] for start, stretch in zip(middles, stretches, strict=True)])
     whole = _spectra(codec, latents)
     lost = [latents * (np.arange(codec.latent_dim) != dimension) for dimension in range(codec.latent_dim)]
     changes = np.array([np.sqrt(np.square(_spectra(codec, one) - whole).mean()) for one in lost])
@@ -63,9 +64,9 @@ def importance(stretches: list[np.ndarray], codec: Codec) -> list[float]:
 def _spectra(codec: Codec, latents: np.ndarray) -> np.ndarray:
     """Square roots of the magnitudes (frames, channels, bins) of what latents sound like. Each is the mean of LOOKS, so
     that phases, which every decoding makes up anew, count less."""
-    hop = max(1, codec.hop_length // LOOKS)
     sound = np.pad(codec.decode(latents).samples, ((0, FFT), (0, 0)))
-    looks = np.lib.stride_tricks.sliding_window_view(sound, FFT, axis=0)[::hop][: LOOKS * len(latents)]
+    starts = np.arange(LOOKS * len(latents)) * codec.hop_length // LOOKS
+    looks = np.lib.stride_tricks.sliding_window_view(sound, FFT, axis=0)[starts]
     power = np.square(np.abs(np.fft.rfft(looks * np.hanning(FFT), axis=-1)))
     return power.reshape(len(latents), -1, *power.shape[1:]).mean(axis=1) ** 0.25
 

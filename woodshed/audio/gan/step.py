@@ -95,13 +95,14 @@ def update(players: Players, real: Tensor, *, rate: float, seed: int, half_preci
     real = (real * generator.scale).requires_grad_(weight > 0)
     with _precision(real.device, half_precision):
         on_real, on_made = (critic(latents).float() for latents in (real, made.detach()))
-    hinge = ((F.relu(1 - on_real) + F.relu(1 + on_made)) @ critic.weights).mean() / 2
-    on_real, on_made = on_real @ critic.weights, on_made @ critic.weights
+    hinge = ((F.relu(1 - on_real) + F.relu(1 + on_made)) @ critic.shares).mean() / 2
+    on_real, on_made = on_real @ critic.shares, on_made @ critic.shares
     penalty = r1(on_real, real) if weight else torch.zeros((), device=real.device)
     critic_norm = _learn(players.adams["critic"], critic, hinge + weight * penalty, rate)
     critic.requires_grad_(False)
     with _precision(real.device, half_precision):
-        loss = -(critic(made).float() @ critic.weights).mean()
+        judged = critic(made).float()
+    loss = -(judged @ critic.shares).mean()
     generator_norm = _learn(players.adams["generator"], generator, loss, rate)
     critic.requires_grad_(True)
     players.age += 1

@@ -75,8 +75,8 @@ def train(
 
 
 def _trained(job: Job) -> Run:
-    told = {"seed": job.settings.seed, "importance": job.facts.get("importance"), "device": job.rows.device}
-    players = new_players(job.shape, **told)
+    how = {"seed": job.settings.seed, "importance": job.facts.get("importance"), "device": job.rows.device}
+    players = new_players(job.shape, **how)
     course = _start(job, players)
     while True:
         try:
