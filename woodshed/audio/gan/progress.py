@@ -29,6 +29,6 @@ def draw_progress(log: Path, picture: Path, *, real: Signs) -> None:
         axes.set_ylabel("\n".join(names).replace("_", " "))
     for axes in rows[:2]:
         axes.legend(fontsize=8, frameon=False)
-    rows[2].set_yscale("log")
+    rows[2].set_ylim(bottom=0)
     rows[-1].set_xlabel("step")
     write_file(picture, page.png(figure, grid="both"))
