@@ -30,7 +30,7 @@ from .latents import Recording, joined
 from .run import Run, lineage
 from .settings import EvaluateSettings
 
-LONG = 8  # half windows
+LONG = 8  # half windows of the takes in which repetition is looked for
 SETS = ("held-out", "learned", "codec", "takes", "random")
 
 

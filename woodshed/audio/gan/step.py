@@ -21,7 +21,7 @@ from . import coordinates
 from .networks import Critic, Generator
 
 BETAS = (0.5, 0.999)
-R1_WEIGHT = 40.0  # four times that of Musika: latents are smaller in the networks, and the slope steeper
+R1_WEIGHT = 40.0  # four times that of Musika, by trial: the critic runs away less
 SWITCH_STEP, LEAST = 1e-4, 0.1  # of R1's weight: without any a critic swings
 RUNS_AWAY = 0.9  # of the gap of 2 at which both hinges are satisfied
 POWER = 0.5  # of how much is heard of a latent dimension: its size in the networks
