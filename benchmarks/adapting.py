@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +27,7 @@ from woodshed.symbolic.data.prepare import prepare
 from woodshed.symbolic.judging.likelihood import likelihood
 from woodshed.symbolic.learning.settings import TrainSettings
 from woodshed.symbolic.learning.train import train
-from woodshed.symbolic.run import Run, open_run
+from woodshed.symbolic.run import FACTS, Run, open_run, read_facts
 from woodshed.symbolic.tokenizers import Tokenizer
 
 STYLES = {  # the set, and the tokens
@@ -66,9 +67,9 @@ def style_corpus(data: Path, style: str, work: Path) -> Corpus:
     return open_corpus(folder / "corpus")
 
 
-def mixed_corpus(style: Corpus, base: Corpus, out: Path) -> Corpus:
+def mixed_corpus(style: Corpus, base: Corpus, folder: Path) -> Corpus:
     """The style's pieces, and to train on besides as many ids of pieces that the base learned from."""
-    if out.exists():
+    if (out := folder / f"mixed-{base.fingerprint}").exists():
         return open_corpus(out)
     learned = base.split("train")
     learned = learned[:: max(len(learned) // PIECES, 1)][:PIECES]
@@ -95,14 +96,19 @@ class Sample(list):
 
 
 def adapted(corpus: Corpus, out: Path, options: argparse.Namespace, method: dict) -> Run:
-    """The run of a method, trained once: with the defaults, but for what the method says."""
+    """The run of a method, with the defaults but for what the method says: trained once, unless other things are asked
+    of it now."""
     if not method:
-        return open_run(options.base if options.base != "auto" else bases.fitting(corpus.tokenizer))
+        return open_run(options.base)
     limit = dict(max_steps=options.steps) if options.steps else dict(max_minutes=options.minutes)
     common = limit | dict(max_seq_len=options.max_seq_len, base=options.base)
-    common |= dict(patience=options.patience, threads=options.threads)
-    common |= dict(learning_rate=options.learning_rate, batch_size=options.batch_size)
-    return open_run(out) if (out / "run.json").exists() else train(corpus, out, **common | method)
+    common |= dict(learning_rate=options.learning_rate, batch_size=options.batch_size, patience=options.patience)
+    asked = json.loads(json.dumps(common | method)) | {"base": None}  # by which the folder is named
+    known = read_facts(out) if (out / FACTS).exists() else {"finished": False}
+    if not known["finished"] or any(known["settings"][name] != told for name, told in asked.items() if told):
+        shutil.rmtree(out, ignore_errors=True)
+        train(corpus, out, threads=options.threads, **common | method)
+    return open_run(out)
 
 
 def main() -> None:
@@ -122,12 +128,15 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
-    corpus, folder, rows = style_corpus(options.data, options.style, options.work), options.work / options.style, []
+    corpus, rows = style_corpus(options.data, options.style, options.work), []
+    if options.base == "auto":
+        options.base = bases.fitting(corpus.tokenizer)
+    folder = options.work / options.style / Path(options.base).name
     splits = {name: corpus.evaluation_rows(name, options.max_seq_len) for name in ("validation", "test")}
     if options.base_corpus:
         base = open_corpus(options.base_corpus)
         known = Sample(base.evaluation_rows("validation", options.max_seq_len), ROWS)
-        mixed = mixed_corpus(corpus, base, folder / "mixed")
+        mixed = mixed_corpus(corpus, base, folder)
     for method in options.methods:
         if method.endswith(MIXED) and not options.base_corpus:
             continue

@@ -11,8 +11,8 @@ Every stage is kept in WORK, and done once, so that the same command goes on aft
 
 `--pack FILE.zip` writes the corpus to one file and stops; given instead of DATA it brings the corpus to a machine
 without the data (one with a GPU, say). `--cool MINUTES` lets the rate of the newest checkpoint fall to nothing within
-so many minutes, in WORK/NAME/cooled, so that an unfinished run can be used and still go on. `--publish` writes the
-weights of the cooled run (or else the finished one) into the package, as the next version of NAME.
+so many minutes, in WORK/NAME/cooled-STEP, so that an unfinished run can be used and still go on. `--publish` writes the
+weights of the newest checkpoint, cooled, or of a finished run into the package, as the next version of NAME.
 
 DATA holds POP909, OpenScore Lieder, Mutopia, OpenEWLD and GiantMIDI beside a manifest.csv of sets, splits and licences.
 Nothing of it enters the repository.
@@ -26,6 +26,8 @@ import json
 import os
 import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from woodshed.cli.train import train_with_bar
@@ -35,13 +37,15 @@ from woodshed.log import read_log
 from woodshed.symbolic import bases
 from woodshed.symbolic.data.corpus import Corpus, open_corpus
 from woodshed.symbolic.data.prepare import prepare
-from woodshed.symbolic.run import FACTS, checkpoints, open_run, read_facts
+from woodshed.symbolic.learning.callbacks import DECAY
+from woodshed.symbolic.run import FACTS, Run, checkpoints, open_run, read_facts
 
 MINUTES = 480
 TOKENIZERS = {"piano": "remi", "piano-played": "performance"}
-# How often the ids of a set are drawn: what was played counts for more than what was notated.
+# How often the ids of a set are drawn: small sets more often, other versions of songs that are there already less.
 WEIGHTS = {"pop909": 1.5, "versions": 0.6, "lieder": 1.0, "mutopia": 1.5, "openewld": 2.0, "giantmidi": 4.0}
-# Styles that no base may know, so that adapting to them can be measured.
+# Left out, so that adapting can be measured: all of Chaminade's songs, and these composers as GiantMIDI's pianists play
+# them. (Lieder holds songs of Schubert's and Debussy's.)
 HELD_OUT = {"lieder": ("Chaminade,_Cécile",), "giantmidi": ("Debussy", "Scarlatti", "Schubert")}
 SOURCES = {  # and their licences
     "pop909": "POP909 and its other versions | MIT (Music X Lab 2020)",
@@ -98,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
         run = folder / "run"
         length = options.max_seq_len or TRAIN["max_seq_len"]
         fresh = started(options.on_from, folder, length) if options.on_from else TRAIN
-        more = {"resume": True, "patience": 0} if checkpoints(run) else fresh
+        more = {"resume": True, "patience": 0} if (run / FACTS).exists() else fresh
         train_with_bar(corpus, run, max_minutes=options.minutes, threads=options.threads, **more)
 
 
@@ -108,8 +112,8 @@ def main(arguments: list[str] | None = None) -> None:
 def make_corpus(data: Path, music: Path, tokenizer: str, out: Path) -> Corpus:
     """The corpus: as it is there, unpacked from one file, or prepared from the data folder."""
     if not out.exists() and data.suffix == ".zip":
-        with zipfile.ZipFile(data) as archive:
-            archive.extractall(out)
+        with zipfile.ZipFile(data) as archive, made(out) as temporary:
+            archive.extractall(temporary)
     elif not out.exists():
         if not (music / "table.csv").exists():
             gather(data, music)
@@ -145,13 +149,11 @@ def started(name: str, folder: Path, length: int) -> dict:
     """The settings to go on from a base with rows of `length` ids: a copy of it, whose limit is that; its positions are
     rotary and have no weights. What is cooled and begins anew wants a lower rate than what has never been cooled."""
     base = open_run(name).folder
-    start, temporary = folder / f"{base.name}-{length}", folder / ".start"
-    if not start.exists():
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(base, temporary)
-        config = read_object(temporary / "config.json") | {"max_position_embeddings": length}
-        write_file(temporary / "config.json", json.dumps(config, indent=1))
-        os.replace(temporary, start)
+    if not (start := folder / f"{base.name}-{length}").exists():
+        with made(start) as temporary:
+            shutil.copytree(base, temporary)
+            config = read_object(temporary / "config.json") | {"max_position_embeddings": length}
+            write_file(temporary / "config.json", json.dumps(config, indent=1))
     kept = {setting: value for setting, value in TRAIN.items() if setting not in ("size", "model_args")}
     rows = max(1, TRAIN["batch_size"] * TRAIN["max_seq_len"] // length)
     changed = dict(max_seq_len=length, batch_size=rows, learning_rate=TRAIN["learning_rate"] * 2 / 3)
@@ -162,42 +164,77 @@ def started(name: str, folder: Path, length: int) -> dict:
 
 
 def cool(corpus: Corpus, folder: Path, minutes: float, threads: int | None) -> None:
-    """A copy of the run, resumed as if only so many minutes were left: the rate falls to nothing within them."""
-    if not (folder / "cooled").exists():
-        shutil.copytree(folder / "run", folder / "cooled")
-    spent = max(line.get("seconds", 0) for line in read_log(folder / "run" / "log.jsonl")) / 60
-    train_with_bar(corpus, folder / "cooled", resume=True, patience=0, max_minutes=spent + minutes, threads=threads)
+    """A copy of the run at its newest checkpoint, resumed as if only so many minutes were left: the rate falls from
+    where it was to nothing within them."""
+    run = folder / "run"
+    cooled = folder / f"cooled-{max(checkpoints(run))}"
+    if not cooled.exists():
+        with made(cooled) as temporary:
+            shutil.copytree(run, temporary)
+    spent = max(line.get("seconds", 0) for line in read_log(run / "log.jsonl")) / 60
+    rate = peak(read_facts(run)["settings"]["learning_rate"], spent, minutes)
+    how = dict(resume=True, patience=0, learning_rate=rate, threads=threads)
+    train_with_bar(corpus, cooled, max_minutes=spent + minutes, **how)
+
+
+def peak(rate: float, spent: float, minutes: float) -> float:
+    """The rate to ask for, of which so much is left as `rate` where so many minutes are spent and so many to go."""
+    return rate / min(1.0, minutes / (spent + minutes) / DECAY)
+
+
+def finished(folder: Path) -> Run:
+    """The run to publish: cooled since its newest checkpoint, or at its end."""
+    run = folder / "run"
+    cooled = folder / f"cooled-{max(checkpoints(run), default=0)}"
+    found = open_run(cooled if cooled.exists() else run)
+    if not found.facts["finished"]:
+        raise InputError(f"{found.folder}: not finished; go on to the end, or --cool MINUTES first")
+    return found
 
 
 def publish(folder: Path, name: str) -> Path:
     """The weights in bfloat16 as the package's next version of a base, with its facts and a model card."""
-    run = open_run(folder / "cooled" if (folder / "cooled").exists() else folder / "run")
-    latest = bases.find(name)
+    run, latest = finished(folder), bases.find(name)
     version = int(latest.name.rpartition("-")[2]) + 1 if latest else 1
-    out = bases.FOLDER / f"{name}-{version}"
-    temporary = bases.FOLDER / f".{out.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    with made(out := bases.FOLDER / f"{name}-{version}") as temporary:
+        write_base(run, open_corpus(folder / "corpus"), temporary, out.name)
+    return out
+
+
+def write_base(run: Run, corpus: Corpus, folder: Path, name: str) -> None:
+    """The files of a base in an empty folder."""
     model = run.model(merge=True).bfloat16()
     model.config.max_position_embeddings = run.facts["settings"]["max_seq_len"]  # as far as it has been trained
-    model.save_pretrained(temporary)
-    weights = temporary / "model.safetensors"
+    model.save_pretrained(folder)
+    weights = folder / "model.safetensors"
     weights.chmod(0o644)
     size = weights.stat().st_size
     if size > LARGEST:
         raise InputError(f"{run.folder}: {size / 2**20:.1f} MiB of weights; a base may have {LARGEST // 2**20}")
     for file in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(run.folder / file, temporary / file)
-    facts = run.facts | {"style": out.name, "base": None, "corpus": f"made by recipes/base.py for {name}"}
+        shutil.copyfile(run.folder / file, folder / file)
+    made_for = f"made by recipes/base.py for {name.rpartition('-')[0]}"
+    facts = run.facts | {"style": name, "base": None, "corpus": made_for}
     facts.pop("corpus_folder", None)  # a folder of the machine that trained it
     if facts["settings"]["base"]:
         before = read_facts(Path(os.path.normpath(run.folder / facts["settings"]["base"])))
         facts["settings"]["base"] = before["style"]
         facts["before"] = [*before.get("before", []), {key: before[key] for key in ("style", "step", "seconds")}]
-    sets = {piece.path.split("/")[0] for piece in open_corpus(folder / "corpus").pieces if piece.split == "train"}
-    for text, content in ((FACTS, json.dumps(facts, indent=1)), ("README.md", card(out.name, facts, sets))):
-        (temporary / text).write_text(content, encoding="utf-8")
-    os.replace(temporary, out)
-    return out
+    sets = {piece.path.split("/")[0] for piece in corpus.pieces if piece.split == "train"}
+    for text, content in ((FACTS, json.dumps(facts, indent=1)), ("README.md", card(name, facts, sets))):
+        (folder / text).write_text(content, encoding="utf-8")
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[Path]:
+    """A place to make a folder in: it becomes `folder`, or is gone where something fails."""
+    temporary = folder.with_name(f".{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        yield temporary
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def card(name: str, facts: dict, sets: set[str]) -> str:

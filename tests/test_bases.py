@@ -23,6 +23,8 @@ def shelf(tmp_path, monkeypatch, run):
         ignore = shutil.ignore_patterns("checkpoint-*", "takes", "log.jsonl")
         shutil.copytree(run, tmp_path / name, ignore=ignore)
     (tmp_path / "empty-1").mkdir()
+    for name in (".toy-11", "toy-2-old"):  # half written, or put aside
+        shutil.copytree(run, tmp_path / name, ignore=ignore)
     monkeypatch.setattr(bases, "FOLDER", tmp_path)
     return tmp_path
 
@@ -39,6 +41,11 @@ def test_a_base_fits_a_tokenizer_with_the_same_ids_alone(shelf, run):
     assert bases.fitting(make("performance", pedal="drop")) is None
 
 
+def test_the_bases_in_the_package_have_the_ids_that_prepare_writes():
+    for tokens, name in {"remi": "piano", "performance": "piano-played"}.items():
+        assert bases.fitting(make(tokens)) == bases.find(name).name
+
+
 def test_a_base_is_opened_by_its_name_and_leaves_nothing_in_the_package(shelf, tmp_path, monkeypatch):
     opened = open_run("toy-played")
     assert opened.folder == shelf / "toy-played-1" and opened.place == Path("toy-played-1")
@@ -49,7 +56,7 @@ def test_a_base_is_opened_by_its_name_and_leaves_nothing_in_the_package(shelf, t
     assert open_run("mine").place == Path("mine")  # a folder of one's own is no base
 
 
-def test_training_starts_from_the_base_that_fits(shelf, run, tmp_path):
+def test_training_starts_from_the_base_that_fits(shelf, run, tmp_path, monkeypatch):
     settings = dict(max_steps=1, batch_size=1, max_seq_len=64, eval_rows=1)
     corpus = run.parent / "corpus"
     adapted = train(corpus, tmp_path / "adapted", **settings)
@@ -57,6 +64,9 @@ def test_training_starts_from_the_base_that_fits(shelf, run, tmp_path):
     assert train(corpus, tmp_path / "older", base="toy", **settings).facts["base"] == "toy-10"
     fresh = train(corpus, tmp_path / "fresh", base="none", **settings | TINY | {"max_steps": 1})
     assert fresh.facts["base"] is None
+    monkeypatch.chdir(tmp_path)
+    Path("toy", "takes").mkdir(parents=True)  # what the base has played, or music
+    assert train(corpus, tmp_path / "named", base="toy", **settings).facts["base"] == "toy-10"
     assert train(corpus, tmp_path / "sized", **TINY | settings).facts["base"] is None
     assert open_run(tmp_path / "adapted").model(merge=True).config.vocab_size == len(adapted.tokenizer.words)
 

@@ -316,6 +316,16 @@ def test_evaluation_rows_hold_every_note_of_the_split_once(tmp_path):
         assert pitches == rows.notes
 
 
+def test_of_a_bar_longer_than_a_row_only_what_is_in_the_row_counts(tmp_path):
+    dense = tune(notes=640, step=30)  # 64 notes a bar
+    corpus = prepare(folder(tmp_path, dense=dense), tmp_path / "corpus", fractions="1,0,0", keep_grid=True)
+    rows = corpus.evaluation_rows("train", 64)
+    ids = np.concatenate([row["input_ids"] for row in rows])
+    pitches = sum(corpus.tokenizer.words[token].startswith("Pitch_") for token in ids.tolist())
+    assert pitches < corpus.pieces[0].notes / 2 and rows.notes == pytest.approx(pitches, rel=0.1)
+    assert rows.seconds < corpus.evaluation_rows("train", 1024).seconds / 2
+
+
 def test_a_split_is_a_hugging_face_dataset(tmp_path):
     datasets = pytest.importorskip("datasets")
     corpus = prepare(songs_folder(tmp_path, 4), tmp_path / "corpus")

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 from folders import tune
-from toys import TINY
+from toys import TINY, stop_at
 
-from woodshed.errors import RunError
+from woodshed.errors import InputError, RunError
 from woodshed.symbolic import bases
 from woodshed.symbolic.data.corpus import open_corpus
+from woodshed.symbolic.learning.callbacks import DECAY
+from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.music.midi import write_midi
 from woodshed.symbolic.run import open_run
 
@@ -66,18 +68,49 @@ def test_from_the_data_to_a_base_in_the_package(recipe, data, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     command = [str(packed), str(elsewhere), "--minutes", "0.02", "--threads", "1"]
     recipe.main(command)  # on a machine without the data
-    trained = open_run(elsewhere / "piano" / "run")
     assert open_corpus(elsewhere / "piano" / "corpus").fingerprint == open_corpus(work / "piano" / "corpus").fingerprint
     with pytest.raises(RunError, match="has finished"):
         recipe.main(command)
-    recipe.main([*command, "--cool", "0.02"])
-    assert open_run(elsewhere / "piano" / "cooled").facts["step"] > trained.facts["step"]
     for version in (1, 2):
         recipe.main([*command, "--publish"])
         base = open_run("piano")
         assert base.folder.name == f"piano-{version}" and base.facts["music"]["chords"]
         assert next(base.model().parameters()).abs().sum() > 0
     assert {path.name for path in base.folder.iterdir()} >= {"README.md", "model.safetensors", "tokenizer.json"}
+
+
+def test_a_run_is_cooled_from_its_newest_checkpoint_and_never_published_before(recipe, data, tmp_path):
+    work = tmp_path / "work"
+    command = [str(data), str(work), "--threads", "1"]
+    corpus = recipe.make_corpus(data, work / "music", "remi", work / "piano" / "corpus")
+    run = work / "piano" / "run"
+    train(corpus, run, max_minutes=60, report=stop_at(5), threads=1, **recipe.TRAIN)
+    with pytest.raises(InputError, match="not finished; go on to the end, or --cool MINUTES first"):
+        recipe.main([*command, "--publish"])
+    for steps in (6, 12):
+        recipe.main([*command, "--cool", "0.02"])
+        recipe.main([*command, "--publish"])
+        cooled = open_run(work / "piano" / f"cooled-{steps}")
+        assert open_run("piano").facts["step"] == cooled.facts["step"] > steps
+        train(corpus, run, resume=True, max_minutes=60, patience=0, report=stop_at(steps + 5), threads=1)
+    with pytest.raises(InputError, match="not finished"):
+        recipe.main([*command, "--publish"])
+    assert sorted(path.name for path in bases.FOLDER.iterdir()) == ["piano-1", "piano-2"]
+
+
+def test_a_rate_begins_to_fall_from_where_it_was(recipe):
+    for spent, minutes in ((381, 14), (78, 12), (10, 90)):
+        done = spent / (spent + minutes)
+        assert recipe.peak(1.5e-3, spent, minutes) * min(1, (1 - done) / DECAY) == pytest.approx(1.5e-3)
+
+
+def test_a_base_that_is_too_large_leaves_nothing_behind(recipe, data, tmp_path, monkeypatch):
+    command = [str(data), str(tmp_path / "work"), "--minutes", "0.02", "--threads", "1"]
+    recipe.main(command)
+    monkeypatch.setattr(recipe, "LARGEST", 1000)
+    with pytest.raises(InputError, match="MiB of weights; a base may have"):
+        recipe.main([*command, "--publish"])
+    assert not list(bases.FOLDER.glob("*"))
 
 
 def test_a_base_goes_on_with_longer_rows(recipe, data, tmp_path):

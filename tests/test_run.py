@@ -167,8 +167,15 @@ def test_a_base_that_nobody_has(tmp_path, monkeypatch):
         with pytest.raises(RunError, match="no base model") as error:
             find_base(name, tmp_path)
         assert "\n" not in str(error.value)
+        assert "go online once to fetch it, or give a local folder" in str(error.value)
     with pytest.raises(RunError, match="its base is not at"):
         find_base("./piano", tmp_path)
+
+
+def test_a_proxy_that_refuses_is_told_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    with pytest.raises(RunError, match="Hugging Face does not give it"):
+        find_base("nobody/nothing", tmp_path)
 
 
 # --- foreign bases -----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import ADAPTER, STEPS, TINY, ToyCorpus, events_of, steps_of
+from toys import ADAPTER, STEPS, TINY, ToyCorpus, events_of, steps_of, stop_at
 
 from woodshed.errors import EmptyCorpus, FileError, InputError, RunError
 from woodshed.jobs import claimed, free_threads
@@ -171,16 +171,6 @@ def test_a_broken_checkpoint_is_passed_over(reference, tmp_path):
     assert set(checkpoints(out)) == {8, 16}
     train(ToyCorpus(), out, resume=True)
     assert steps_of(out) == steps_of(reference[0].folder)
-
-
-def stop_at(step):
-    """A report that presses Ctrl-C after a step; the run ends with the next."""
-
-    def report(progress):
-        if progress.step == step and not progress.message and not progress.validation:
-            signal.raise_signal(signal.SIGINT)
-
-    return report
 
 
 def test_killed_before_it_was_published_a_run_is_published_when_resumed(reference, tmp_path):

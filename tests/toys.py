@@ -1,5 +1,6 @@
 """A corpus of toy sequences behind the interface of Corpus, the smallest model that learns them, and what it logs."""
 
+import signal
 from pathlib import Path
 from typing import ClassVar
 
@@ -67,3 +68,13 @@ def steps_of(folder: Path, key: str = "loss") -> dict[int, float]:
 def events_of(folder: Path) -> list[str]:
     """What happened in a run, in order."""
     return [line["event"] for line in read_log(folder / "log.jsonl") if "event" in line]
+
+
+def stop_at(step):
+    """A report that presses Ctrl-C after a step; the run ends with the next."""
+
+    def report(progress):
+        if progress.step == step and not progress.message and not progress.validation:
+            signal.raise_signal(signal.SIGINT)
+
+    return report

@@ -6,16 +6,19 @@ A name works wherever a command takes a run or a base.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from .tokenizers import Tokenizer, saved_facts
 
 FOLDER = Path(__file__).parents[1] / "bases"
+NAME = re.compile(r"[a-z][a-z-]*-\d+")
 
 
 def names() -> list[str]:
     """The bases there are, by name and version, older versions first."""
-    found = [path.name for path in FOLDER.glob("*-*") if (path / "model.safetensors").exists()]
+    there = [path for path in FOLDER.glob("*-*") if NAME.fullmatch(path.name)]
+    found = [path.name for path in there if (path / "model.safetensors").exists()]
     return sorted(found, key=lambda name: (name.rpartition("-")[0], int(name.rpartition("-")[2])))
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 FACTS = "run.json"
 KNOWN = {"tokenizer", "corpus", "base", "settings", "finished"}  # what it says from the start
+CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
 
 
@@ -235,14 +236,15 @@ def find_base(base: str, folder: Path) -> Path:
 
 def _snapshot(name: str) -> Path:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HTTPError
 
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPError) as error:
         reason = str(error).strip().splitlines()[0]
         ours = ", ".join(bases.names()) or "there are none"
         told = f"no folder of that name, no base model ({ours}), and Hugging Face does not give it ({reason})"
-        raise RunError(name, told) from None
+        raise RunError(name, f"{told}; check the name, go online once to fetch it, or give a local folder") from None
 
 
 def own_base(folder: Path, facts: dict) -> Path:
@@ -262,9 +264,9 @@ def longest(base: Path) -> int | None:
 
 def _config(folder: Path) -> dict:
     try:
-        return read_object(folder / "config.json")
+        return read_object(folder / CONFIG)
     except (OSError, ValueError) as error:
-        raise RunError(folder, f"its config.json cannot be read ({error}); copy it again") from None
+        raise RunError(folder, f"its {CONFIG} cannot be read ({error}); copy it again") from None
 
 
 def load_base(base: Path, tokenizer: Tokenizer, *, device: str = "cpu") -> PreTrainedModel:

@@ -355,8 +355,9 @@ class EvaluationRows(Sequence):
                 continue
             ids = np.array([BOS, *body.ids.tolist(), *[EOS] * ended])
             self._rows.append(pack([Posed(ids, np.arange(len(ids)) > 0)], length))
-            self.notes += len(window.notes)
-            self.seconds += float(score.seconds(min(stop, end)) - score.seconds(start))
+            kept = min(1.0, length / len(ids))  # of a bar that is longer than a row
+            self.notes += round(kept * len(window.notes))
+            self.seconds += kept * float(score.seconds(min(stop, end)) - score.seconds(start))
             first += count
 
     def __len__(self) -> int:

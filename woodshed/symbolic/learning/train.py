@@ -122,10 +122,10 @@ def _named_base(base: str | None, out: Path) -> str | None:
     a Hugging Face id as it is."""
     if base in (None, "none"):
         return None
-    if Path(base).is_dir():
-        return seen_from(out, base)
     ours = bases.find(base)
-    return ours.name if ours else base
+    if ours and not any((Path(base) / file).exists() for file in (runs.CONFIG, runs.ADAPTER)):
+        return ours.name  # a folder of that name holds something else: its takes, or music
+    return seen_from(out, base) if Path(base).is_dir() else base
 
 
 def _fitted(settings: TrainSettings, out: Path) -> TrainSettings:
