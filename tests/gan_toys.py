@@ -37,6 +37,12 @@ class Toy:
         blocks = np.fft.irfft(magnitudes, axis=2).transpose(0, 2, 1)
         return Audio(blocks.reshape(-1, self.channels).astype(np.float32), self.sample_rate)
 
+    def to(self, device):
+        pass
+
+    def save(self, folder):
+        pass  # open_codec knows no toys: the tests give it themselves
+
 
 TOY = Toy()
 

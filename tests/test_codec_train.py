@@ -20,6 +20,8 @@ from woodshed.audio.codec_check import balance_error, check_codec, spectral_dist
 from woodshed.audio.codec_train import train_codec
 from woodshed.audio.codecs import LOUDNESS, open_codec
 from woodshed.audio.crops import Crops, find, split
+from woodshed.audio.gan import train as gan
+from woodshed.audio.gan.run import open_run
 from woodshed.audio.wave import Audio, loudness_of, write_audio
 from woodshed.errors import EmptyCorpus, InputError, RunError
 from woodshed.log import draw_loss
@@ -85,6 +87,36 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(recordings, t
     assert steps == [1, 2, 3, 4]
 
 
+def test_a_kill_at_the_end_leaves_nothing_unpublished(recordings, trained, tmp_path):
+    whole = open_codec(trained).fingerprint
+    for number, broken in enumerate(("checkpoint-4/state.json", "codec.json", "model.safetensors")):
+        out = shutil.copytree(trained, tmp_path / f"{number}")
+        (out / broken).unlink()
+        if broken.startswith("checkpoint"):  # published is what step 2 was
+            facts = json.loads((out / "codec.json").read_text())
+            (out / "codec.json").write_text(json.dumps(facts | {"step": 2}))
+        assert train_codec(recordings, out, resume=True).fingerprint == whole
+        assert (out / "checkpoint-4" / "state.json").exists()
+        with pytest.raises(RunError, match="it has finished, at step 4"):
+            train_codec(recordings, out, resume=True)
+
+
+def test_a_run_keeps_its_codec(recordings, trained, tmp_path):
+    codec = shutil.copytree(trained, tmp_path / "codec")
+    tiny = dict(base_channels=4, window=16, batch_size=2, learning_rate=1e-3, threads=1, samples=2, max_steps=1)
+    run = gan.train(recordings, tmp_path / "runs" / "mine", codec=codec, **tiny)
+    known = open_codec(codec).fingerprint
+    train_codec(recordings, codec, resume=True, max_steps=5)
+    assert open_codec(codec).fingerprint != known
+    shutil.move(tmp_path / "runs", tmp_path / "elsewhere")
+    shutil.rmtree(codec)
+    moved = open_run(tmp_path / "elsewhere" / "mine")
+    assert moved.codec.fingerprint == known == run.codec.fingerprint
+    shutil.rmtree(moved.folder / "codec")
+    with pytest.raises(RunError, match=r"its codec is not at .*say where it is with --codec"):
+        open_run(moved.folder)
+
+
 def test_a_training_that_goes_on_listens_only_to_what_has_changed(recordings, tmp_path, monkeypatch):
     heard, listen = [], wave.listen
     monkeypatch.setattr(wave, "listen", lambda path: heard.append(path.name) or listen(path))
@@ -135,6 +167,8 @@ def test_what_cannot_work_is_refused(recordings, trained, tmp_path):
     ):
         with pytest.raises(InputError, match=match):
             train_codec(recordings, tmp_path / "new", **TINY | {"max_steps": 1} | changes)
+    with pytest.raises(InputError, match=r"--latent-dim 32: the base .* has 24; leave it out"):
+        train_codec(recordings, tmp_path / "new", base=str(trained), latent_dim=32, max_steps=1)
 
 
 # --- the report ------------------------------------------------------------------------------------------------

@@ -78,6 +78,37 @@ def test_a_style_seed_fixes_the_style_alone():
     assert not torch.equal(one[:, coordinates.DEPTH :], coordinates.piece(2, HALF, seed=1)[:, coordinates.DEPTH :])
 
 
+def test_a_style_is_no_anchor():
+    found = coordinates.piece(2, HALF, seed=5, style_seed=5)[0]
+    first = coordinates.truncated_normal(1, 3, coordinates.DEPTH, seed=5, truncation=2.0)[0, 0]
+    assert not torch.allclose(found[coordinates.DEPTH :, 0] / coordinates.STYLE, first)
+    assert torch.equal(found, coordinates.piece(2, HALF, seed=5)[0])  # the style of take 5
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_equal_letters_of_a_form_have_equal_coordinates(loop):
+    line = coordinates.piece(12, HALF, seed=3, form="AABA", loop=loop)[0].unflatten(1, (4, 3 * HALF))
+    first, again, other, last = line.unbind(1)
+    inside = slice(0, 2 * HALF)  # the third half of a section leads to what follows
+    assert torch.equal(first[:, inside], again[:, inside]) and torch.equal(first[:, inside], last[:, inside])
+    assert not torch.isclose(first[: coordinates.DEPTH, inside], other[: coordinates.DEPTH, inside]).all(0).any()
+    assert torch.equal(first, last) == loop  # then it leads to another A as well
+    assert not torch.equal(first, other) and not torch.equal(again, first)
+    plain = coordinates.piece(12, HALF, seed=3, loop=loop)
+    assert torch.equal(coordinates.piece(12, HALF, seed=3, form="A", loop=loop), plain)
+    assert torch.equal(coordinates.piece(12, HALF, seed=3, form="ABCD", loop=loop), plain)
+
+
+def test_what_comes_back_is_varied_and_the_first_time_never():
+    plain, varied, new = (coordinates.piece(12, HALF, seed=3, form="AABA", vary=vary) for vary in (0.0, 0.3, 1.0))
+    sections = lambda line: line[0, : coordinates.DEPTH].unflatten(1, (4, 3 * HALF))[..., : 2 * HALF].unbind(1)  # noqa: E731
+    for name, (before, after) in {"A": (0, 0), "B": (2, 2)}.items():
+        assert torch.equal(sections(plain)[before], sections(varied)[after]), name
+    far = [(sections(line)[0] - sections(line)[1]).norm() for line in (plain, varied, new)]
+    assert far[0] == 0 < far[1] < 0.5 * far[2]
+    assert sections(varied)[3].std().item() == pytest.approx(sections(plain)[3].std().item(), rel=0.1)
+
+
 # --- networks ----------------------------------------------------------------------------------------------------
 
 

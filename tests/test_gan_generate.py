@@ -35,6 +35,8 @@ def test_takes_are_functions_of_their_seeds_and_as_long_as_asked(trained):
         ({"seconds": 0}, "--seconds"),
         ({"truncation": 9}, "--truncation"),
         ({"style_seed": -1}, "--style"),
+        ({"form": "A-B"}, "--form 'A-B': give a letter for each section"),
+        ({"form": ""}, "--form ''"),
     ):
         with pytest.raises(InputError, match=told):
             GenerateSettings(**wrong)
@@ -48,6 +50,18 @@ def test_a_take_stores_its_seed_in_the_file_and_beside_it(trained, tmp_path):
     assert json.loads(told.read_text())["style_seed"] == 3 and picture.read_bytes()[:4] == b"\x89PNG"
     assert wav.name == "take.v1.wav" and read_audio(wav).loudness == pytest.approx(-18, abs=0.5)
     assert len(commented(wav.read_bytes(), "odd")) % 2 == 0
+
+
+def test_a_form_has_sections_of_whole_halves_and_the_length_that_was_asked(trained):
+    half = trained.window // 2
+    for seconds in (0.1, 4.0, 7.77):
+        (take,) = generate(trained, seconds=seconds, takes=1, seed=4, form="ABA")
+        assert len(take.audio.samples) == round(seconds * 8000) and take.facts["form"] == "ABA"
+    (loop,) = generate(trained, seconds=7.77, takes=1, seed=4, form="ABA", loop=True)
+    assert len(loop.latents) == 3 * 6 * half
+    part = loop.latents[: 5 * half]
+    across = [np.corrcoef(part.ravel(), loop.latents[k * half :][: 5 * half].ravel())[0, 1] for k in (6, 12)]
+    assert across[1] > across[0]
 
 
 def test_a_loop_has_two_halves_at_least(trained):

@@ -63,6 +63,21 @@ def test_a_listener_whose_file_is_damaged_hears_all_again(tmp_path, reads):
         Listener(folder, file).listen(folder / "gone.wav")
 
 
+def test_files_of_one_name_in_two_folders_are_two(tmp_path):
+    paths = [tmp_path / folder / "001.wav" for folder in ("train", "test")]
+    for path, pitch in zip(paths, (440.0, 550.0), strict=True):
+        path.parent.mkdir()
+        write_audio(path, tone(0.3, pitch))
+        os.utime(path, ns=(0, 0))  # as long, and unpacked at once
+    digests = []
+    for path in paths:
+        listener = Listener(path.parent, tmp_path / "heard.json")
+        listener.listen(path)
+        digests.append(listener.digest(path))
+        listener.save()
+    assert digests == [digest_of(path) for path in paths] and len(set(digests)) == 2
+
+
 # --- latents -----------------------------------------------------------------------------------------------------
 
 

@@ -208,6 +208,7 @@ def test_nothing_to_learn_from_and_values_that_cannot_work(recordings, tmp_path)
         ({"rehearse": 0.2}, "nothing to rehearse"),
         ({"learning_rate": -1.0}, "--learning-rate -1.0"),
         ({"learning_rate": None}, "--base-channels 4: no rate is known"),
+        ({"samples": 65}, "--samples 65: give 2, so that they can be compared, to 64"),
         ({"precision": "half"}, "--precision half: choose from auto, float32, bfloat16"),
         ({"device": "cuda"}, "--device cuda"),
     ):
@@ -218,6 +219,26 @@ def test_nothing_to_learn_from_and_values_that_cannot_work(recordings, tmp_path)
     with pytest.raises(InputError, match="no setting 'windows'; did you mean 'window'"):
         train(recordings, tmp_path / "run", codec=TOY, windows=16)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_whose_name_is_no_text_is_learned_from(recordings, tmp_path):
+    folder = tmp_path / "music"
+    shutil.copytree(recordings, folder)
+    try:
+        os.rename(folder / "song 0.wav", os.fsencode(folder) + b"/caf\xe9.wav")
+    except OSError:
+        pytest.skip("this file system has only names that are text")
+    run = train(folder, tmp_path / "run", codec=TOY, **TINY | {"max_steps": 1, "save_steps": 1})
+    listed = latents.read_manifest(run.folder)["recordings"]
+    assert len(listed) == 6 and all(one.split != "skipped" for one in listed)
+    train(folder, run.folder, codec=TOY, resume=True, max_steps=2)
+
+
+def test_a_run_inside_the_folder_of_recordings_goes_on(recordings, tmp_path):
+    folder = shutil.copytree(recordings, tmp_path / "music")
+    run = train(folder, folder / "run", codec=TOY, **TINY | {"max_steps": 1, "save_steps": 1})
+    assert list((run.folder / "samples").rglob("*.wav"))
+    assert runs.read_facts(train(folder, run.folder, codec=TOY, resume=True, max_steps=2).folder)["step"] == 2
 
 
 # --- fine-tuning ---------------------------------------------------------------------------------------------------
@@ -253,6 +274,20 @@ def test_a_base_that_does_not_fit_is_refused_by_name(trained, recordings, tmp_pa
             train(recordings, tmp_path / "run", codec=TOY, base=trained.folder, **change)
     with pytest.raises(RunError, match="codec toy-1-0"):
         train(recordings, tmp_path / "run", codec=Toy(seed=1), base=trained.folder)
+    bare = shutil.copytree(trained.folder, tmp_path / "bare", ignore=shutil.ignore_patterns("checkpoint-*"))
+    with pytest.raises(RunError, match="it holds no checkpoint"):
+        train(recordings, tmp_path / "run", codec=TOY, base=bare)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_without_its_base_unless_it_rehearses(trained, recordings, tmp_path):
+    base = shutil.copytree(trained.folder, tmp_path / "base")
+    for name, rehearse in (("alone", 0.0), ("rehearsed", 0.5)):
+        train(recordings, tmp_path / name, codec=TOY, base=base, rehearse=rehearse, max_steps=1, threads=1, samples=2)
+    shutil.rmtree(base)
+    train(recordings, tmp_path / "alone", codec=TOY, resume=True, max_steps=2)
+    with pytest.raises(RunError, match="not a run"):
+        train(recordings, tmp_path / "rehearsed", codec=TOY, resume=True, max_steps=2)
 
 
 def test_the_rehearsed_share_of_rows_is_old():

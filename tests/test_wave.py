@@ -188,6 +188,15 @@ def test_the_files_of_a_folder(tmp_path):
         audio_files(folder / "two.flac")
 
 
+def test_what_a_run_has_played_is_no_recording(tmp_path):
+    (tmp_path / "my run" / "takes").mkdir(parents=True)
+    for name in ("a.wav", "my run/b.wav", "my run/takes/c.wav"):
+        write_audio(tmp_path / name, tone(0.3))
+    (tmp_path / "my run" / "run.json").write_text("{}")
+    assert audio_files(tmp_path) == [tmp_path / "a.wav"]
+    assert len(audio_files(tmp_path / "my run")) == 2  # asked for by name
+
+
 @pytest.mark.parametrize(
     "name", ["zero.wav", "nan.wav", "empty.mp3", "text.mp3", "corrupt.mp3", "[bold]x.wav", "no.wav"]
 )

@@ -182,8 +182,7 @@ def _learn(job: _Job) -> None:
     if job.settings.resume:
         _restore(job, optimizer)
         if job.share >= 1:
-            reason = f"it has finished, at step {job.step:,}"
-            raise RunError(job.out, f"{reason}; to go on, give more with --max-minutes or --max-steps")
+            return _publish_late(job)
     saved = job.seconds
     while job.share < 1 and not job.stopped:
         began = time.monotonic()
@@ -196,8 +195,20 @@ def _learn(job: _Job) -> None:
         if (job.step % job.settings.eval_steps == 0) if job.settings.eval_steps else due:
             _save(job, optimizer)
             saved = job.seconds
-    if not (job.out / f"checkpoint-{job.step}").exists():
+    if job.out / f"checkpoint-{job.step}" not in _checkpoints(job.out):
         _save(job, optimizer)
+
+
+def _publish_late(job: _Job) -> None:
+    """The codec of the last checkpoint, where a kill came before it was written; else a RunError: all is done."""
+    try:
+        published = codecs.open_codec(job.out).about.get("step")
+    except (FileError, RunError):
+        published = None
+    if published == job.step:
+        reason = f"it has finished, at step {job.step:,}"
+        raise RunError(job.out, f"{reason}; to go on, give more with --max-minutes or --max-steps")
+    _publish(job)
 
 
 def _step(job: _Job, optimizer: torch.optim.Optimizer) -> dict[str, float]:
@@ -277,6 +288,8 @@ def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
     """Network, optimizer, step and seconds of the newest checkpoint; the log loses what came after it."""
     found = _checkpoints(job.out)
+    for broken in set(job.out.glob("checkpoint-*")) - set(found):  # by a kill
+        shutil.rmtree(broken)
     if not found:
         rewind_log(job.out / LOG, 0)
         if job.settings.base is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ..errors import FileError, InputError, MissingExtra
-from ..files import read_object, replacing, write_file
+from ..files import read_object, replacing, seen_from, write_file
 from ..loudness import levelled, loudness
 
 try:
@@ -34,6 +35,7 @@ except (ImportError, OSError):  # soundfile raises an OSError where it finds no 
 READ = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 BY_FFMPEG = (".m4a", ".aac", ".wma", ".mp4")
 WRITTEN = (".wav", ".flac", ".ogg", ".mp3")
+MADE = ("run.json", "codec.json")  # a folder with one of these holds what was made of recordings, and plays itself
 WRITE_FRAMES = 1 << 16
 BLOCK = 30.0  # seconds of a long file that are in memory at once
 DIGEST = 16  # hexadecimal digits
@@ -105,11 +107,14 @@ class Heard(Facts):
 
 
 def audio_files(folder: str | Path) -> list[Path]:
-    """All sound files in a folder and the folders within it, sorted. An InputError where there is no such folder."""
+    """All sound files in a folder and the folders within it, sorted, but for runs and codecs that lie there, and what
+    they have played. An InputError where there is no such folder."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give one that holds {', '.join(READ)} files")
-    return [path for path in visible_files(folder) if path.suffix.lower() in READ + BY_FFMPEG]
+    files = visible_files(folder)
+    made = {path.parent for path in files if path.name in MADE} - {folder}
+    return [path for path in files if path.suffix.lower() in READ + BY_FFMPEG and made.isdisjoint(path.parents)]
 
 
 def visible_files(folder: Path) -> list[Path]:
@@ -231,7 +236,7 @@ class Listener:
 
     def _known(self, path: Path) -> _Known:
         """What is known of a recording as it is now: nothing yet where it is new, or changed."""
-        name = path.relative_to(self.folder).as_posix()
+        name = seen_from(self.file.parent, path)  # two folders may hold files of one name
         try:
             facts = path.stat()
         except OSError as error:
@@ -289,7 +294,8 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """A file that holds some sound, open for reading."""
     with _readable(path) as source:
         try:
-            file = soundfile.SoundFile(source)
+            # soundfile would encode a name that is no text, and fail
+            file = soundfile.SoundFile(os.fsencode(source) if os.name == "posix" else source)
         except (soundfile.LibsndfileError, OSError) as error:
             raise FileError(path, f"cannot be read as sound: {_reason(path, error)}") from None
         with file:

@@ -49,6 +49,12 @@ def _form(gradio, *, run: Run) -> dict:
             label="Truncation",
             info="Low is safe and much alike, high is wild.",
         ),
+        "form": gradio.Textbox(
+            usual.form, label="Form", info="A letter for each section: in AABA the first comes back."
+        ),
+        "vary": gradio.Slider(
+            0, 1, usual.vary, step=0.05, label="Vary", info="How much of it is new when it comes back."
+        ),
         "loop": gradio.Checkbox(usual.loop, label="Loop", info="The end leads back to the beginning."),
     }
     with gradio.Row():
@@ -66,6 +72,7 @@ def _form(gradio, *, run: Run) -> dict:
 def settings_of(seed: str, style_seed: str, checkpoint: str, **asked) -> GenerateSettings:
     """What was filled in, as settings."""
     asked |= {"seed": seed_of(seed), "style_seed": seed_of(style_seed, "style seed")}
+    asked["form"] = asked.get("form", "").strip() or GenerateSettings.form
     asked |= {"checkpoint": None if checkpoint == END else int(checkpoint)}
     return GenerateSettings(**{name: value for name, value in asked.items() if value is not None})
 

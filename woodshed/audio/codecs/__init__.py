@@ -52,6 +52,12 @@ class Codec(Protocol):
     def decode(self, latents: np.ndarray) -> Audio:
         """The sound of latents (frames, latent_dim), at the codec's sample rate and channels."""
 
+    def to(self, device: str) -> None:
+        """Encode and decode on another device."""
+
+    def save(self, folder: Path) -> None:
+        """Write what open_codec needs into a folder, FACTS last."""
+
 
 def open_codec(place: str | Path) -> Codec:
     """The codec in a folder, or by an id of Hugging Face. Raises RunError where no kind of codec recognises it."""

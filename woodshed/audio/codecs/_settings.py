@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...config import refuse_not_positive
+from ...config import flag, given, refuse_not_positive
 from ...errors import InputError
 
 
@@ -63,6 +63,18 @@ LIMITS = ("max_minutes", "max_steps")
 FREE = {*LIMITS, "learning_rate", "eval_minutes", "eval_steps", "threads", "device", "resume"}
 MINUTES = 20.0
 POSITIVE = ("latent_rate", "latent_dim", "width", "depth", "batch_size", "seconds", "learning_rate", "eval_minutes")
+
+
+SIZES = ("sample_rate", "channels", "latent_rate", "latent_dim", "side_dim", "width", "depth")
+
+
+def refuse_sizes(settings: CodecSettings, known: dict) -> None:
+    """An InputError for a size that is asked of a base and that it, `known`, has not."""
+    for name in [name for name in SIZES if name in given(settings)]:
+        asked, has = getattr(settings, name), known.get(name, "no such size")
+        near = name == "latent_rate" and name in known and 0.7 < asked / has < 1.42  # as near as sample rates allow
+        if not near and asked != has:
+            raise InputError(f"{flag(name)} {asked}: the base {settings.base} has {has}; leave it out")
 
 
 def check(settings: CodecSettings) -> None:

@@ -18,7 +18,7 @@ from ...errors import MissingExtra, RunError
 from ...files import read_object, seen_from, write_file
 from ..wave import Audio
 from . import FACTS, fingerprint, fitting, whole_frames
-from ._settings import CodecSettings
+from ._settings import SIZES, CodecSettings, refuse_sizes
 
 MODEL, FOLDERS = "AutoencoderOobleck", ("", "vae")  # in itself, or inside a pipeline
 BLOCK, MARGIN = 500, 25  # latent frames decoded at once, and those around them that have a say
@@ -68,6 +68,10 @@ class OobleckCodec:
             pieces.append(sound[(first - start) * self.hop_length :][: (last - first) * self.hop_length])
         return Audio(np.concatenate(pieces), self.sample_rate)
 
+    def to(self, device: str) -> None:
+        """Encode and decode on another device."""
+        self.model.to(device)
+
     def start_from(self, samples: Tensor) -> None:
         """Nothing: what it knows stays as it is."""
 
@@ -90,7 +94,9 @@ class OobleckCodec:
 
 def begin(settings: CodecSettings) -> OobleckCodec:
     """The model that `base` names."""
-    return load(settings.base)
+    codec = load(settings.base)
+    refuse_sizes(settings, {name: getattr(codec, name) for name in SIZES if hasattr(codec, name)})
+    return codec
 
 
 def recognises(place: str) -> bool:
@@ -117,7 +123,9 @@ def _model(base: str):
     try:
         from diffusers import AutoencoderOobleck
     except ImportError:
-        raise MissingExtra("diffusers", "ace-step") from None
+        if Path(base).exists():
+            raise MissingExtra("diffusers", "ace-step") from None
+        raise RunError(base, f"there is no such folder; for an id: {MissingExtra('diffusers', 'ace-step')}") from None
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.nn.utils.weight_norm` is deprecated")  # diffusers uses it
@@ -125,7 +133,8 @@ def _model(base: str):
                 return AutoencoderOobleck.from_pretrained(_model_folder(Path(base)) or base)
             return AutoencoderOobleck.from_pretrained(base, subfolder=_subfolder(base))
     except (OSError, ValueError) as error:
-        raise RunError(base, f"no {MODEL} can be opened there: {str(error).splitlines()[0]}") from None
+        there = "" if Path(base).exists() else "there is no such folder; as an id of Hugging Face: "
+        raise RunError(base, f"{there}no {MODEL} can be opened there: {str(error).splitlines()[0]}") from None
 
 
 def _subfolder(name: str) -> str | None:

@@ -26,7 +26,7 @@ from ..wave import Audio
 from . import FACTS, WEIGHTS, fingerprint, fitting, whole_frames
 from ._network import Magnitudes, principal, spectral_error
 from ._phase import Integrator, PhaseHead, Stft, griffin_lim, refined
-from ._settings import CodecSettings
+from ._settings import CodecSettings, refuse_sizes
 from ._stereo import BANDS, apart, image, to_bands
 
 WINDOW = 0.0464  # seconds: 2048 samples at 44.1 kHz
@@ -230,6 +230,10 @@ class OwnCodec:
         network.latent_spread.copy_(latents.std(0).clamp(min=1e-4))
         network.lift.copy_(((power + FAINT) / (kept + FAINT)).clamp(1, MOST_LIFT).pow(0.25)[:, None])
 
+    def to(self, device: str) -> None:
+        """Encode and decode on another device."""
+        self.network.to(device)
+
     def save(self, folder: Path) -> None:
         """Write codec.json and model.safetensors."""
         facts = {"kind": self.kind, "shape": dataclasses.asdict(self.network.shape), **self.about}
@@ -243,7 +247,9 @@ class OwnCodec:
 def begin(settings: CodecSettings) -> OwnCodec:
     """A new codec that has learned nothing, or the one that `base` names."""
     if settings.base:
-        return load(settings.base)
+        codec = load(settings.base)
+        refuse_sizes(settings, dataclasses.asdict(codec.network.shape) | {"latent_rate": codec.latent_rate})
+        return codec
     size = 1 << round(np.log2(WINDOW * settings.sample_rate))
     ratio = 1 << max(0, round(np.log2(settings.sample_rate / (size // OVERLAP) / settings.latent_rate)))
     side = settings.side_dim if settings.channels == 2 else 0

@@ -5,6 +5,8 @@ halves of a window; from one anchor to the next the coordinates change gradually
 half of a window is all that the generator makes at once, so that a line of any length is a piece of any length, and a
 line that ends where it begins is a loop. Musika has an anchor every third half and a style as wide as the line; but so
 one half is much like the next.
+
+A half is a function of its two anchors, the style and noise alone: where anchors come back, so does what was played.
 """
 
 from __future__ import annotations
@@ -26,16 +28,33 @@ def draw(count: int, half: int, *, generator: torch.Generator, device: torch.dev
 
 
 def piece(
-    halves: int, half: int, *, seed: int, style_seed: int | None = None, truncation: float = 2.0, loop: bool = False
+    halves: int,
+    half: int,
+    *,
+    seed: int,
+    style_seed: int | None = None,
+    truncation: float = 2.0,
+    loop: bool = False,
+    form: str = "A",
+    vary: float = 0.0,
 ) -> Tensor:
     """Coordinates of one piece, (1, 2 * DEPTH, halves * half); no number of an anchor is beyond -truncation ..
     truncation.
 
-    A loop leads back to its first anchor: the frame after its last is its first. It takes two halves or more, so that
-    no anchor is joined to itself.
+    Of a form (AABA) equal letters have equal anchors, of which `vary` (0 to 1) is new when they come back; `halves` is
+    a multiple of its length, and each section leads to what follows. A loop leads back to its first anchor: the frame
+    after its last is its first. Loops and sections of a form take two halves or more, so that no anchor is joined to
+    itself.
     """
-    anchors = truncated_normal(1, halves + (not loop), DEPTH, seed=seed, truncation=truncation)
-    style = truncated_normal(1, DEPTH, seed=_other(seed) if style_seed is None else style_seed, truncation=truncation)
+    length, letters = halves // len(form), sorted(set(form), key=form.index)
+    drawn = truncated_normal(1, len(letters) * length + (not loop), DEPTH, seed=seed, truncation=truncation)
+    order = [letters.index(letter) * length + k for letter in form for k in range(length)] + [-1] * (not loop)
+    anchors = drawn[:, order]
+    share = torch.tensor([vary * (order[at] in order[:at]) for at in range(len(order))])[:, None]
+    new = truncated_normal(*anchors.shape, seed=_other(_other(seed)), truncation=truncation)
+    anchors = (torch.sqrt(1 - share**2) * anchors + share * new).clamp(-truncation, truncation)
+    style_seed = _other(seed if style_seed is None else style_seed)  # so that it is no anchor
+    style = truncated_normal(1, DEPTH, seed=style_seed, truncation=truncation)
     return _joined(anchors, halves, half, style)
 
 
@@ -64,5 +83,5 @@ def _joined(anchors: Tensor, halves: int, half: int, style: Tensor) -> Tensor:
 
 
 def _other(seed: int) -> int:
-    """A seed of its own for the style, which --seed alone decides as well."""
+    """Another seed, by one."""
     return (seed * 0x9E3779B1 + 0x7F4A7C15) % 2**32

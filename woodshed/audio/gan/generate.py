@@ -66,18 +66,17 @@ def save_take(take: Take, path: Path) -> list[Path]:
     """Write a take as `path`.wav (its seed inside, as a comment), .json with all its facts, and .png."""
     wav, told, picture = (path.with_name(path.name + suffix) for suffix in (".wav", ".json", ".png"))
     write_audio(wav, take.audio.levelled(LOUDNESS))
-    text = json.dumps({name: take.facts[name] for name in ("seed", "style_seed", "truncation", "loop", "run")})
+    text = json.dumps(
+        {name: take.facts[name] for name in ("seed", "style_seed", "truncation", "form", "vary", "loop", "run")}
+    )
     write_file(wav, commented(wav.read_bytes(), text))
     write_file(told, json.dumps(take.facts, indent=1, ensure_ascii=False))
     write_file(picture, spectrograms({wav.name: take.audio}))
     return [wav, told, picture]
 
 
-def make_latents(
-    network: Generator, halves: int, *, seed: int, style_seed: int | None, truncation: float, loop: bool
-) -> np.ndarray:
-    """The latents (halves * half, latent_dim) of one piece, standardised."""
-    choice = {"style_seed": style_seed, "truncation": truncation, "loop": loop}
+def make_latents(network: Generator, halves: int, *, seed: int, **choice) -> np.ndarray:
+    """The latents (halves * half, latent_dim) of one piece, standardised; `choice` goes to coordinates.piece."""
     where = coordinates.piece(halves, network.half, seed=seed, **choice)
     with torch.inference_mode():
         made = network.play(where, torch.Generator().manual_seed(seed))
@@ -111,8 +110,10 @@ def commented(wav: bytes, text: str) -> bytes:
 def _take(run: Run, network: Generator, settings: GenerateSettings, seed: int) -> Take:
     codec, half = run.codec, network.half
     frames = settings.seconds * codec.latent_rate
-    halves = max(2, round(frames / half)) if settings.loop else max(1, math.ceil(frames / half))
-    chosen = {"style_seed": settings.style_seed, "truncation": settings.truncation, "loop": settings.loop}
+    sections = len(settings.form)
+    whole = frames / half / sections  # halves of a section
+    halves = sections * max(2 if sections > 1 or settings.loop else 1, (round if settings.loop else math.ceil)(whole))
+    chosen = {name: getattr(settings, name) for name in ("style_seed", "truncation", "form", "vary", "loop")}
     began = time.perf_counter()
     latents = make_latents(network, halves, seed=seed, **chosen)
     made = time.perf_counter()

@@ -87,6 +87,8 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
     """All that a training needs before its first step; run.json, manifest and profile are written. `place` is where the
     codec was opened."""
     facts, settings, base = (_again if settings.resume else _anew)(folder, out, codec, place, settings)
+    codec.to(find_device(settings.device))
+    run.keep_codec(codec, out)
     device, finished = torch.device(find_device(settings.device)), facts.get("finished", False)
     facts |= {"settings": to_json(settings), "finished": False}
     keep = settings.latents or out / "latents"
@@ -103,7 +105,7 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
     stretches, sounds = _references(new, codec, settings)
     real = health.signs(stretches, sounds)
     facts["real"] = vars(real)
-    if base is None and "importance" not in facts:
+    if facts["base"] is None and "importance" not in facts:
         report(Progress(message="listening to what each dimension of the latents does"))
         facts["importance"] = profile.importance(stretches, codec)
     known = _profile(new, codec, settings.window)
@@ -119,6 +121,9 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
 def _anew(folder: Path, out: Path, codec: Codec, place: str | Path, settings: GanSettings):
     """Facts, settings and base of a new run."""
     base = run.open_run(settings.base, codec=codec) if settings.base is not None else None
+    if base and not run.checkpoints(base.folder):
+        reason = "it holds no checkpoint, and without its critic and optimizers it cannot go on learning"
+        raise RunError(base.folder, f"{reason}; train it again, or choose another --base")
     known = base and base.facts["shape"] | {"rate": base.facts.get("rate", base.facts["settings"]["learning_rate"])}
     settings = resolve(settings, latent_rate=codec.latent_rate, base=known)
     facts = {"woodshed": __version__, "style": folder.absolute().name, "codec": run.codec_facts(codec, place, out)}
@@ -137,7 +142,8 @@ def _again(folder: Path, out: Path, codec: Codec, place: str | Path, settings: G
     settings = resumed(replace(settings, base=was), facts["settings"] | {"base": was}, out)
     if settings.latents is None:
         settings = replace(settings, latents=out / latents.read_manifest(out)["latents"])
-    return facts, settings, run.open_run(was, codec=codec) if was else None
+    needed = was and (settings.rehearse or "distance" not in facts or not run.checkpoints(out))
+    return facts, settings, run.open_run(was, codec=codec) if needed else None
 
 
 def _recordings(folder: Path, out: Path, codec: Codec, keep: Path, settings: GanSettings, report) -> list[Recording]:

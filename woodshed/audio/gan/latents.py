@@ -207,7 +207,7 @@ def _encode_one(path: Path, loudness: float, codec: Codec, kept: Path) -> None:
         arrays["mirrored"] = _encoded(path, loudness, codec, mirror=True)
     with writing(kept):
         kept.parent.mkdir(parents=True, exist_ok=True)
-    write_file(kept, save(arrays, metadata={"codec": codec.fingerprint, "file": path.name}))
+    write_file(kept, save(arrays, metadata={"codec": codec.fingerprint}))
 
 
 def _encoded(path: Path, loudness: float, codec: Codec, *, mirror: bool) -> np.ndarray:

@@ -3,6 +3,7 @@
 generator.safetensors                  what plays: the moving average of the generator's weights
 run.json                               our facts: codec and its fingerprint, shape, settings, base, signs of recordings
 manifest.json  profile.safetensors     which recordings it has learned from; what their latents are like
+codec/                                 a copy of its codec, whatever becomes of that
 log.jsonl  progress.png  samples/      how it was trained, and what it played on the way
 takes/  evaluations/
 latents/  checkpoint-*/  heard.json    private to the machine that trains: latents; all weights, optimizers, course;
@@ -23,7 +24,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...errors import RunError
-from ...files import read_object, replacing, seen_from, write_file, writing
+from ...files import new_folder, read_object, replacing, seen_from, write_file, writing
+from ..codecs import FACTS as CODEC_FACTS
 from ..codecs import Codec, open_codec
 from .health import Pulse
 from .networks import Generator
@@ -31,7 +33,7 @@ from .settings import Course
 from .step import Players, from_tensors, to_tensors
 
 FACTS, WEIGHTS = "run.json", "generator.safetensors"
-STATE, COURSE = "state.safetensors", "course.json"
+STATE, COURSE, CODEC = "state.safetensors", "course.json", "codec"
 KNOWN = {"codec", "shape", "settings", "finished"}
 
 
@@ -69,18 +71,36 @@ class Run:
 
 
 def open_run(folder: str | Path, *, codec: Codec | str | Path | None = None) -> Run:
-    """Open a run with its codec (by default from where run.json says it is).
+    """Open a run with its codec (by default its own copy, or from where run.json says it is).
 
     Raises RunError for a folder that is no run, and for a codec other than the one it was trained with.
     """
     folder = Path(folder)
     facts = read_facts(folder)
     if codec is None:
-        place = facts["codec"]["place"]
-        codec = os.path.normpath(folder / place) if place.startswith(".") else place
+        codec = _place_of_codec(folder, facts)
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec
     refuse_other_codec(folder, facts, codec)
     return Run(folder, facts, codec)
+
+
+def _place_of_codec(folder: Path, facts: dict) -> str | Path:
+    """The run's own copy, else the codec's folder or id. Raises RunError where a folder is gone."""
+    if (folder / CODEC / CODEC_FACTS).exists():
+        return folder / CODEC
+    place = facts["codec"]["place"]
+    if not place.startswith("."):
+        return place
+    if not (found := Path(os.path.normpath(folder / place))).exists():
+        raise RunError(folder, f"its codec is not at {found}; put it back there, or say where it is with --codec")
+    return found
+
+
+def keep_codec(codec: Codec, out: Path) -> None:
+    """A copy of the codec in the run, so that it plays when the codec has been moved, or trained further."""
+    if not (out / CODEC / CODEC_FACTS).exists():
+        with new_folder(out / CODEC):
+            codec.save(out / CODEC)
 
 
 def lineage(run: Run) -> Iterator[Path]:
@@ -124,7 +144,7 @@ def codec_facts(codec: Codec, place: str | Path, out: Path) -> dict:
     """What run.json says of a codec; a local folder as seen from the run, so that both can move together."""
     names = ("fingerprint", "kind", "sample_rate", "channels", "latent_rate", "latent_dim")
     known = {name: getattr(codec, name) for name in names}
-    return {"place": seen_from(out, place) if Path(place).is_dir() else str(place)} | known
+    return {"place": seen_from(out, place) if place and Path(place).is_dir() else str(place)} | known
 
 
 # --- checkpoints -------------------------------------------------------------------------------------------------
@@ -166,7 +186,7 @@ def load_checkpoint(folder: Path, players: Players) -> Course:
         remedy = "delete the checkpoint to go on before it"
         raise RunError(folder, f"its {COURSE} cannot be read ({error}); {remedy}") from None
     try:
-        from_tensors(players, read_tensors(folder / STATE))
+        from_tensors(players, read_tensors(folder / STATE, remedy="delete the checkpoint to go on before it"))
     except RuntimeError as error:
         raise RunError(folder, f"its weights do not fit this run ({str(error).splitlines()[0]})") from None
     players.switch, players.age = course.switch, course.age
@@ -192,9 +212,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
             raise OSError(str(error)) from None
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, or a RunError."""
+def read_tensors(path: Path, *, remedy: str = "copy it again, or go on training with --resume") -> dict[str, Tensor]:
+    """All tensors of a safetensors file, or a RunError with what to do then."""
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise RunError(path, f"missing or damaged ({error}); copy it again, or go on training with --resume") from None
+        raise RunError(path, f"missing or damaged ({error}); {remedy}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -21,6 +22,7 @@ LONG = 24.0
 SMALLEST_WINDOW = 16  # latents
 MOST_SECONDS = 4 * 3600
 MOST_TRUNCATION = 4.0
+MOST_SAMPLES = 64  # at a checkpoint: of so many windows the latents are compared with the recordings'
 UNLIMITED = 2**31  # steps, where only the minutes are limited
 
 
@@ -83,6 +85,11 @@ class GenerateSettings:
     """The first take's seed; the others count on from it. By default a new one; every take stores its own."""
     style_seed: int | None = None
     """One style for all takes; by default each has its own, from its seed."""
+    form: str = "A"
+    """Sections by letters: in AABA the first comes back, twice. All are equally long, two halves of a window at
+    least."""
+    vary: float = 0.2
+    """How much of a section is new when it comes back: 0 hardly anything, 1 all of it."""
     loop: bool = False
     """Takes whose end leads back to their beginning, to be repeated without a seam."""
     checkpoint: int | None = None
@@ -92,6 +99,10 @@ class GenerateSettings:
         for name, most in (("seconds", MOST_SECONDS), ("takes", 1000), ("truncation", MOST_TRUNCATION)):
             if not 0 < (value := getattr(self, name)) <= most:
                 raise InputError(f"--{name} {value}: give more than 0, at most {most:g}")
+        if not re.fullmatch("[A-Za-z]{1,64}", self.form):
+            raise InputError(f"--form {self.form!r}: give a letter for each section, up to 64, such as AABA")
+        if not 0 <= self.vary <= 1:
+            raise InputError(f"--vary {self.vary}: give a share, 0 to 1")
         for name in ("seed", "style_seed"):
             if (value := getattr(self, name)) is not None and not 0 <= value < 2**63:
                 raise InputError(f"{flag(name)} {value}: give a whole number, 0 or more")
@@ -182,8 +193,8 @@ def check(settings: GanSettings) -> None:
             raise InputError(f"{flag(name)} {getattr(settings, name)}: give a share, 0 or more and less than 1")
     if settings.precision not in get_args(Precision):
         raise InputError(f"--precision {settings.precision}: choose from {', '.join(get_args(Precision))}")
-    if settings.samples < 2:
-        raise InputError(f"--samples {settings.samples}: give 2 or more, so that they can be compared")
+    if not 2 <= settings.samples <= MOST_SAMPLES:
+        raise InputError(f"--samples {settings.samples}: give 2, so that they can be compared, to {MOST_SAMPLES}")
     window = settings.window
     if window is not None and (window < SMALLEST_WINDOW or window & (window - 1)):
         raise InputError(f"--window {window}: give a power of two, {SMALLEST_WINDOW} or more")

@@ -19,7 +19,7 @@ import torch
 
 from ... import log as logs
 from ...config import updated
-from ...errors import InputError, RunError
+from ...errors import InputError
 from ...files import new_folder, write_file, writing
 from ...jobs import claimed, free_threads, refuse_occupied, stop_on_signals, threads
 from ..codecs import Codec, open_codec
@@ -29,14 +29,13 @@ from . import coordinates, health, profile, run
 from .job import Job, prepare
 from .progress import draw_progress
 from .run import Run
-from .settings import Course, GanSettings, Progress
+from .settings import MOST_SAMPLES, Course, GanSettings, Progress
 from .step import Players, Report, new_players, update
 
 LOG_EVERY = 20  # steps
 SAVE_SECONDS, SOONEST_SAVE = 600.0, 20.0
 GRACE = 1000  # steps after which samples must be sound, if they have not been before
 MAX_ROLLBACKS = 4
-PROFILED = 64  # windows whose latents are compared with the recordings'
 SAMPLE_SEEDS = 1_000_000  # far from those of takes
 
 
@@ -69,7 +68,8 @@ def train(
     if not settings.resume:
         refuse_occupied(out, run.FACTS)
     with new_folder(out), claimed(out):
-        job = prepare(Path(folder), out, codec, place, settings, report or (lambda progress: None))
+        with threads(settings.threads or free_threads()):
+            job = prepare(Path(folder), out, codec, place, settings, report or (lambda progress: None))
         with threads(job.settings.threads or free_threads()):
             return _trained(job)
 
@@ -103,10 +103,7 @@ def _start(job: Job, players: Players) -> Course:
         return course
     course = Course(job.settings.learning_rate, asked=job.settings.learning_rate)
     if job.facts["base"] is not None:
-        base = Path(os.path.normpath(job.out / job.facts["base"]))
-        if not (known := run.checkpoints(base)):
-            reason = "it holds no checkpoint, and without its critic and optimizers it cannot go on learning"
-            raise RunError(base, f"{reason}; train it again, or choose another --base")
+        known = run.checkpoints(Path(os.path.normpath(job.out / job.facts["base"])))
         run.load_checkpoint(known[max(known)], players)
     run.save_checkpoint(job.out, players, course, keep=job.settings.keep_checkpoints)
     return course
@@ -180,7 +177,7 @@ def _listen(job: Job, players: Players, course: Course) -> tuple[health.Signs, f
     """Samples of the moving average, written and measured; and how far its latents are from the recordings'."""
     device, half = job.rows.device, players.average.half
     draws = torch.Generator(device).manual_seed(SAMPLE_SEEDS)
-    where = coordinates.draw(PROFILED, half, generator=draws, device=device)
+    where = coordinates.draw(MOST_SAMPLES, half, generator=draws, device=device)
     made = players.average.play(where, draws).transpose(1, 2).cpu().numpy()
     if not np.isfinite(made).all():
         raise Sick(course.step, "its samples are no numbers")

@@ -1,11 +1,13 @@
 """woodshed audio codec check"""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 from tyro.conf import Positional
 
 from ....audio.codec_check import CheckSettings, check_codec, lines
+from ....errors import FileError
 from ....symbolic.music.midi import read_midi
 from ...terminal import bar
 
@@ -26,9 +28,13 @@ def command(codec: Positional[str], folder: Positional[Path], out: Path, setting
 
 
 def _notes_beside(recording: Path) -> np.ndarray | None:
-    """Seconds and pitches of the MIDI file of the same name, if there is one."""
-    path = recording.with_suffix(".mid")
-    if not path.exists():
+    """Seconds and pitches of the MIDI file of the same name, if there is one that can be read."""
+    path = next((path for kind in (".mid", ".midi") if (path := recording.with_suffix(kind)).exists()), None)
+    if path is None:
         return None
-    score = read_midi(path)
+    try:
+        score = read_midi(path)
+    except FileError as error:
+        print(f"{error}; {recording.name} is checked without it", file=sys.stderr)
+        return None
     return np.column_stack([score.seconds(score.notes["onset"]), score.notes["pitch"]]).astype(float)
