@@ -20,14 +20,14 @@ from pathlib import Path
 
 import bench
 
-from woodshed.jobs import free_threads, threads
+from woodshed.jobs import claimed, free_threads, threads
 from woodshed.symbolic import bases
 from woodshed.symbolic.data.corpus import Corpus, open_corpus, write_corpus
 from woodshed.symbolic.data.prepare import prepare
 from woodshed.symbolic.judging.likelihood import likelihood
 from woodshed.symbolic.learning.settings import TrainSettings
 from woodshed.symbolic.learning.train import train
-from woodshed.symbolic.run import FACTS, Run, open_run, read_facts
+from woodshed.symbolic.run import FACTS, Run, open_run, read_facts, weights_digest
 from woodshed.symbolic.tokenizers import Tokenizer
 
 STYLES = {  # the set, and the tokens
@@ -105,8 +105,11 @@ def adapted(corpus: Corpus, out: Path, options: argparse.Namespace, method: dict
     common |= dict(learning_rate=options.learning_rate, batch_size=options.batch_size, patience=options.patience)
     asked = json.loads(json.dumps(common | method)) | {"base": None}  # by which the folder is named
     known = read_facts(out) if (out / FACTS).exists() else {"finished": False}
-    if not known["finished"] or any(known["settings"][name] != told for name, told in asked.items() if told):
-        shutil.rmtree(out, ignore_errors=True)
+    fits = known["finished"] and all(known["settings"][name] == told for name, told in asked.items() if told)
+    if not fits or known["corpus"] != corpus.fingerprint:
+        if out.exists():
+            with claimed(out):  # by no training that is still going on
+                shutil.rmtree(out)
         train(corpus, out, threads=options.threads, **common | method)
     return open_run(out)
 
@@ -129,14 +132,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     corpus, rows = style_corpus(options.data, options.style, options.work), []
-    if options.base == "auto":
-        options.base = bases.fitting(corpus.tokenizer)
-    folder = options.work / options.style / Path(options.base).name
+    options.base = bases.fitting(corpus.tokenizer) if options.base == "auto" else options.base
+    base = open_run(options.base).folder
+    folder = options.work / options.style / f"{base.name}-{weights_digest(base)}"
     splits = {name: corpus.evaluation_rows(name, options.max_seq_len) for name in ("validation", "test")}
     if options.base_corpus:
-        base = open_corpus(options.base_corpus)
-        known = Sample(base.evaluation_rows("validation", options.max_seq_len), ROWS)
-        mixed = mixed_corpus(corpus, base, folder)
+        learned = open_corpus(options.base_corpus)
+        known = Sample(learned.evaluation_rows("validation", options.max_seq_len), ROWS)
+        mixed = mixed_corpus(corpus, learned, folder)
     for method in options.methods:
         if method.endswith(MIXED) and not options.base_corpus:
             continue

@@ -166,20 +166,25 @@ def started(name: str, folder: Path, length: int) -> dict:
 def cool(corpus: Corpus, folder: Path, minutes: float, threads: int | None) -> None:
     """A copy of the run at its newest checkpoint, resumed as if only so many minutes were left: the rate falls from
     where it was to nothing within them."""
-    run = folder / "run"
-    cooled = folder / f"cooled-{max(checkpoints(run))}"
-    if not cooled.exists():
+    run, newest = folder / "run", max(checkpoints(folder / "run"), default=0)
+    facts = read_facts(run)
+    if not newest or facts["finished"]:
+        raise InputError(
+            f"{run}: {'finished, --publish it' if newest else 'no checkpoint yet, train on'}; nothing to cool"
+        )
+    if not (cooled := folder / f"cooled-{newest}").exists():
         with made(cooled) as temporary:
             shutil.copytree(run, temporary)
-    spent = max(line.get("seconds", 0) for line in read_log(run / "log.jsonl")) / 60
-    rate = peak(read_facts(run)["settings"]["learning_rate"], spent, minutes)
+    spent = max(line.get("seconds", 0) for line in read_log(run / "log.jsonl") if line.get("step", 0) <= newest) / 60
+    rate = height(spent, facts["settings"]["max_minutes"]) * facts["settings"]["learning_rate"]
+    rate /= height(spent, spent + minutes)
     how = dict(resume=True, patience=0, learning_rate=rate, threads=threads)
     train_with_bar(corpus, cooled, max_minutes=spent + minutes, **how)
 
 
-def peak(rate: float, spent: float, minutes: float) -> float:
-    """The rate to ask for, of which so much is left as `rate` where so many minutes are spent and so many to go."""
-    return rate / min(1.0, minutes / (spent + minutes) / DECAY)
+def height(spent: float, limit: float) -> float:
+    """The share of its peak that the rate of a run has, after so many of its minutes."""
+    return min(1.0, (1 - spent / limit) / DECAY)
 
 
 def finished(folder: Path) -> Run:

@@ -41,7 +41,7 @@ class Toy:
         pass
 
     def save(self, folder):
-        pass  # open_codec knows no toys: the tests give it themselves
+        (folder / "toy").touch()  # open_codec knows no toys: the tests give it themselves
 
 
 TOY = Toy()

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,6 +30,7 @@ from woodshed.symbolic.data.prepare import prepare
 from woodshed.symbolic.judging import evaluate_page
 from woodshed.symbolic.judging.evaluate import evaluate
 from woodshed.symbolic.judging.likelihood import hidden_state, kind_of, likelihood, same_mix
+from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.music.chords import lay_out, parse_progression
 from woodshed.symbolic.music.midi import write_midi
 from woodshed.symbolic.music.score import Score
@@ -300,6 +302,15 @@ def test_without_takes_the_real_music_is_measured(run, corpus):
     assert facts["measures"]["polyphony"]["takes_inside"] is None and facts["measures"]["polyphony"]["real"]
     assert facts["overall"]["pass_rate"] is None and "overlapped_area" not in facts["histograms"]["pitch"]
     assert facts["measures"]["polyphony"]["real_inside"] is None  # a single piece has no others
+
+
+def test_an_adapter_is_judged_by_its_base(run, corpus, tmp_path):
+    shortest = dict(max_steps=1, batch_size=1, max_seq_len=64, eval_rows=1, threads=1)
+    adapted = train(corpus, tmp_path / "adapted", base=str(run), **shortest)
+    for seed in range(2):
+        write_midi(tune(seed + 50), tmp_path / f"{seed}.mid")
+    facts = evaluate(adapted, corpus, split="train", takes_dir=tmp_path, **short(corpus)).facts
+    assert facts["frechet"]["judge"] == Path(run).name
 
 
 def test_takes_from_a_folder(run, corpus, tmp_path):

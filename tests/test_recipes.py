@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from folders import tune
 from toys import TINY, stop_at
 
 from woodshed.errors import InputError, RunError
+from woodshed.log import read_log
 from woodshed.symbolic import bases
 from woodshed.symbolic.data.corpus import open_corpus
 from woodshed.symbolic.learning.callbacks import DECAY
@@ -98,10 +100,23 @@ def test_a_run_is_cooled_from_its_newest_checkpoint_and_never_published_before(r
     assert sorted(path.name for path in bases.FOLDER.iterdir()) == ["piano-1", "piano-2"]
 
 
-def test_a_rate_begins_to_fall_from_where_it_was(recipe):
-    for spent, minutes in ((381, 14), (78, 12), (10, 90)):
-        done = spent / (spent + minutes)
-        assert recipe.peak(1.5e-3, spent, minutes) * min(1, (1 - done) / DECAY) == pytest.approx(1.5e-3)
+def test_a_rate_begins_to_fall_from_where_it_was(recipe, data, tmp_path):
+    work = tmp_path / "work"
+    corpus = recipe.make_corpus(data, work / "music", "remi", work / "piano" / "corpus")
+    run = work / "piano" / "run"
+    train(corpus, run, max_minutes=60, report=stop_at(5), threads=1, **recipe.TRAIN)
+    log = read_log(run / "log.jsonl")
+    lines = [line | {"seconds": 600.0 * line["step"]} if "seconds" in line else line for line in log]
+    lines.append({"step": 7, "loss": 1.0, "seconds": 9999.0})  # after its checkpoint
+    (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asked = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "train_with_bar", lambda corpus, out, **how: asked.update(how))
+        recipe.cool(corpus, run.parent, 3.0, None)
+    assert asked["max_minutes"] == pytest.approx(60 + 3)
+    left = 3 / 63 / DECAY  # of the peak, when it goes on
+    before = recipe.TRAIN["learning_rate"] * recipe.height(60, 60)
+    assert asked["learning_rate"] * left == pytest.approx(before, abs=1e-9)
 
 
 def test_a_base_that_is_too_large_leaves_nothing_behind(recipe, data, tmp_path, monkeypatch):

@@ -173,8 +173,13 @@ def test_a_base_that_nobody_has(tmp_path, monkeypatch):
 
 
 def test_a_proxy_that_refuses_is_told_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    with pytest.raises(RunError, match="Hugging Face does not give it"):
+    import huggingface_hub
+
+    def refused(name, **options):
+        raise huggingface_hub.errors.HTTPError("403 Forbidden")  # neither an OSError nor a ValueError
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refused)
+    with pytest.raises(RunError, match=r"Hugging Face does not give it \(403 Forbidden\)"):
         find_base("nobody/nothing", tmp_path)
 
 

@@ -190,10 +190,12 @@ def test_the_files_of_a_folder(tmp_path):
 
 def test_what_a_run_has_played_is_no_recording(tmp_path):
     (tmp_path / "my run" / "takes").mkdir(parents=True)
-    for name in ("a.wav", "my run/b.wav", "my run/takes/c.wav"):
+    (tmp_path / "theirs").mkdir()
+    for name in ("a.wav", "my run/b.wav", "my run/takes/c.wav", "theirs/d.wav"):
         write_audio(tmp_path / name, tone(0.3))
-    (tmp_path / "my run" / "run.json").write_text("{}")
-    assert audio_files(tmp_path) == [tmp_path / "a.wav"]
+    (tmp_path / "my run" / "run.json").write_text('{"woodshed": "0.1.0"}')
+    (tmp_path / "theirs" / "run.json").write_text('{"started": "May"}')
+    assert audio_files(tmp_path) == [tmp_path / "a.wav", tmp_path / "theirs" / "d.wav"]
     assert len(audio_files(tmp_path / "my run")) == 2  # asked for by name
 
 

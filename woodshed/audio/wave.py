@@ -113,8 +113,15 @@ def audio_files(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give one that holds {', '.join(READ)} files")
     files = visible_files(folder)
-    made = {path.parent for path in files if path.name in MADE} - {folder}
+    made = {path.parent for path in files if path.name in MADE and _is_ours(path)} - {folder}
     return [path for path in files if path.suffix.lower() in READ + BY_FFMPEG and made.isdisjoint(path.parents)]
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return bool(read_object(path).keys() & {"woodshed", "fingerprint"})
+    except (OSError, ValueError):
+        return False
 
 
 def visible_files(folder: Path) -> list[Path]:

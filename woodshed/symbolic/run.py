@@ -256,6 +256,17 @@ def own_base(folder: Path, facts: dict) -> Path:
     return base
 
 
+def base_run(run: Run) -> Run | None:
+    """The base of a run as a run of the same tokens; None where it has none, or one that is no such run."""
+    if not run.facts["base"]:
+        return None
+    folder = own_base(run.folder, run.facts)
+    if not (folder / FACTS).exists():
+        return None
+    base = open_run(folder)
+    return base if base.tokenizer.fingerprint == run.tokenizer.fingerprint else None
+
+
 def longest(base: Path) -> int | None:
     """The longest row, in ids, that a base takes; None where its configuration sets no limit."""
     config = _config(base)

@@ -70,7 +70,7 @@ SIZES = ("sample_rate", "channels", "latent_rate", "latent_dim", "side_dim", "wi
 
 def refuse_sizes(settings: CodecSettings, known: dict) -> None:
     """An InputError for a size that is asked of a base and that it, `known`, has not."""
-    for name in [name for name in SIZES if name in given(settings)]:
+    for name in [name for name in SIZES if name in given(settings) and not settings.resume]:
         asked, has = getattr(settings, name), known.get(name, "no such size")
         near = name == "latent_rate" and name in known and 0.7 < asked / has < 1.42  # as near as sample rates allow
         if not near and asked != has:

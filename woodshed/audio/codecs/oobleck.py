@@ -7,6 +7,7 @@ only measures how far its latents spread over your recordings.
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def load(place: str) -> OobleckCodec:
     facts = _read(Path(place) / FACTS)
     base = facts.get("base", place)
     if base.startswith("."):
-        base = str((Path(place) / base).resolve())
+        base = os.path.normpath(Path(place).absolute() / base)  # as it was written: not through links
     codec = OobleckCodec(_model(base), base, facts)
     if facts and codec.fingerprint != facts.get("fingerprint"):
         raise RunError(place, f"{base} is not the model it was made with; give the folder its old model back")

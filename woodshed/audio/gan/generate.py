@@ -111,8 +111,9 @@ def _take(run: Run, network: Generator, settings: GenerateSettings, seed: int) -
     codec, half = run.codec, network.half
     frames = settings.seconds * codec.latent_rate
     sections = len(settings.form)
-    whole = frames / half / sections  # halves of a section
-    halves = sections * max(2 if sections > 1 or settings.loop else 1, (round if settings.loop else math.ceil)(whole))
+    whole = settings.loop or sections > 1  # halves
+    length = frames / half / sections
+    halves = sections * (max(2, round(length)) if whole else max(1, math.ceil(length)))
     chosen = {name: getattr(settings, name) for name in ("style_seed", "truncation", "form", "vary", "loop")}
     began = time.perf_counter()
     latents = make_latents(network, halves, seed=seed, **chosen)
@@ -120,8 +121,8 @@ def _take(run: Run, network: Generator, settings: GenerateSettings, seed: int) -
     if settings.loop:
         audio = decode_loop(codec, latents)
     else:
-        latents = latents[: math.ceil(frames)]
-        audio = _faded(codec.decode(latents).cut(0, settings.seconds))
+        latents = latents if whole else latents[: math.ceil(frames)]
+        audio = _faded(codec.decode(latents).cut(0, None if whole else settings.seconds))
     spent = {"network": round(made - began, 4), "codec": round(time.perf_counter() - made, 4)}
     facts = {"seed": seed} | chosen | {"seconds": round(audio.seconds, 4), "run": run.folder.absolute().name}
     facts |= {"step": run.step(settings.checkpoint), "codec": run.facts["codec"]["fingerprint"]}

@@ -87,14 +87,17 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
     """All that a training needs before its first step; run.json, manifest and profile are written. `place` is where the
     codec was opened."""
     facts, settings, base = (_again if settings.resume else _anew)(folder, out, codec, place, settings)
+    if base and not run.checkpoints(out) and not run.checkpoints(base.folder):
+        reason = "it holds no checkpoint, and without its critic and optimizers it cannot go on learning"
+        raise RunError(base.folder, f"{reason}; train it again, or choose another --base")
     codec.to(find_device(settings.device))
-    run.keep_codec(codec, out)
     device, finished = torch.device(find_device(settings.device)), facts.get("finished", False)
     facts |= {"settings": to_json(settings), "finished": False}
     keep = settings.latents or out / "latents"
     learned = _recordings(folder, out, codec, keep, settings, report)
     if not (out / run.FACTS).exists():
         run.write_facts(out, facts)  # encoding may take hours: from here on --resume goes on
+    run.keep_codec(codec, out)
     told = lambda share, text: report(Progress(share=share, message=f"encoding {text}"))  # noqa: E731
     new, old = latents.encode(learned, folder, codec, keep=keep, told=told), None
     if settings.rehearse:
@@ -121,9 +124,6 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
 def _anew(folder: Path, out: Path, codec: Codec, place: str | Path, settings: GanSettings):
     """Facts, settings and base of a new run."""
     base = run.open_run(settings.base, codec=codec) if settings.base is not None else None
-    if base and not run.checkpoints(base.folder):
-        reason = "it holds no checkpoint, and without its critic and optimizers it cannot go on learning"
-        raise RunError(base.folder, f"{reason}; train it again, or choose another --base")
     known = base and base.facts["shape"] | {"rate": base.facts.get("rate", base.facts["settings"]["learning_rate"])}
     settings = resolve(settings, latent_rate=codec.latent_rate, base=known)
     facts = {"woodshed": __version__, "style": folder.absolute().name, "codec": run.codec_facts(codec, place, out)}

@@ -86,8 +86,8 @@ class GenerateSettings:
     style_seed: int | None = None
     """One style for all takes; by default each has its own, from its seed."""
     form: str = "A"
-    """Sections by letters: in AABA the first comes back, twice. All are equally long, two halves of a window at
-    least."""
+    """Sections by letters: in AABA the first comes back, twice. All have the same length in whole halves of a window,
+    two at least, so that a take is about as long as was asked."""
     vary: float = 0.2
     """How much of a section is new when it comes back: 0 hardly anything, 1 all of it."""
     loop: bool = False

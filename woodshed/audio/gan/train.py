@@ -68,9 +68,10 @@ def train(
     if not settings.resume:
         refuse_occupied(out, run.FACTS)
     with new_folder(out), claimed(out):
-        with threads(settings.threads or free_threads()):
+        free = free_threads()  # before encoding keeps them busy
+        with threads(settings.threads or free):
             job = prepare(Path(folder), out, codec, place, settings, report or (lambda progress: None))
-        with threads(job.settings.threads or free_threads()):
+        with threads(job.settings.threads or free):
             return _trained(job)
 
 

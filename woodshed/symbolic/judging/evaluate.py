@@ -37,7 +37,7 @@ from ..playing.excerpts import (
     row_length,
 )
 from ..playing.takes import Take
-from ..run import Run, open_run
+from ..run import ADAPTER, Run, base_run, open_run
 from .likelihood import hidden_state, likelihood
 
 
@@ -69,7 +69,7 @@ def evaluate(
     settings = make_settings(settings, changes)
     run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
     corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
-    judge = open_run(settings.judge) if settings.judge else run
+    judge = open_run(settings.judge) if settings.judge else _own_judge(run)
     _refuse_unfit(run, corpus, judge, settings)
     report = progress or (lambda share, text: None)
     length = excerpt_length(corpus.tokenizer, settings)
@@ -98,6 +98,12 @@ def evaluate(
             facts["frechet"] = {"judge": judge.folder.name} | compare_hidden(takes, excerpts, pool)
     report(1.0, "")
     return Evaluation(facts, takes, excerpts, played)
+
+
+def _own_judge(run: Run) -> Run:
+    """The base that an adapter is over, which hears all its adapters alike; else the run itself."""
+    adapted = (run.weights / ADAPTER).exists()
+    return (base_run(run) if adapted else None) or run
 
 
 def _refuse_unfit(run: Run, corpus: Corpus, judge: Run, settings: EvaluateSettings) -> None:

@@ -123,7 +123,7 @@ def _named_base(base: str | None, out: Path) -> str | None:
     if base in (None, "none"):
         return None
     ours = bases.find(base)
-    if ours and not any((Path(base) / file).exists() for file in (runs.CONFIG, runs.ADAPTER)):
+    if ours and not any((Path(base) / file).exists() for file in (runs.FACTS, runs.CONFIG, runs.ADAPTER)):
         return ours.name  # a folder of that name holds something else: its takes, or music
     return seen_from(out, base) if Path(base).is_dir() else base
 

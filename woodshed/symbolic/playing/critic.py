@@ -33,7 +33,7 @@ from ..data.likeness import Excerpt
 from ..music.chords import recognise
 from ..music.measure import MEASURES, measure
 from ..music.score import Score
-from ..run import Run, open_run
+from ..run import Run, base_run, open_run
 from ..tokenizers import BOS, Tokenizer
 from .excerpts import TOGETHER, EvaluateSettings, cut_excerpts, play, refuse_other_tokens, row_length
 
@@ -283,17 +283,6 @@ def windows(scores: Sequence[Score], tokenizer: Tokenizer, length: int) -> list[
 
 
 # --- what a model makes of excerpts ----------------------------------------------------------------------------
-
-
-def base_run(run: Run) -> Run | None:
-    """The base of a run as a run of the same tokens; None where it has none, or one that is no such run."""
-    if not run.facts["base"]:
-        return None
-    folder = runs.own_base(run.folder, run.facts)
-    if not (folder / runs.FACTS).exists():
-        return None
-    base = open_run(folder)
-    return base if base.tokenizer.fingerprint == run.tokenizer.fingerprint else None
 
 
 class Listener:

@@ -46,7 +46,8 @@ class EvaluateSettings:
     seed: int = 0
     """The first take's seed."""
     judge: Path | None = None
-    """Another run, whose hidden states the Frechet distance compares; by default the run's own."""
+    """Another run, whose hidden states the Frechet distance compares; by default that of its base where the run is an
+    adapter, else its own."""
     checkpoint: int | None = None
     """Evaluate one of the run's checkpoints instead of the best."""
 
