@@ -2,7 +2,7 @@
 
 DATA holds OpenEWLD's lead sheets and POP909 (melody track and annotated chords) beside manifest.csv; only its training
 split is learned from. Counts become tables, and a small network learns the odds of chords; both go into
-`woodshed/symbolic/harmonise.safetensors`, numbers only. The same DATA and versions give the same file.
+`woodshed/symbolic/music/harmonise.safetensors`, numbers only. The same DATA and versions give the same file.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ GOALS = {
 }
 KINDS = {
     "lora": "what most programs play",
-    "lokr": "a hundredth of its size, quick to train, and it learns less",
+    "lokr": "a fiftieth of its size, quick to train, and it learns less",
     "dora": "a LoRA that learns more of a small rank; slower, and ComfyUI cannot play it",
 }
 

@@ -110,7 +110,7 @@ def survey(folder: str | Path, codec: Codec, *, run: Path, window: int, hold_out
     if not usable:
         raise EmptyCorpus(f"{folder}: nothing to learn from{_counted(found)}; give recordings of music")
     listener.save()
-    held = round(hold_out * len(usable)) if len(usable) >= FEWEST_TO_SPLIT else 0
+    held = max(1, round(hold_out * len(usable))) if hold_out and len(usable) >= FEWEST_TO_SPLIT else 0
     kept_back = {one.digest for one in usable[:held]}
     return [replace(one, split="held-out") if one.digest in kept_back and not one.reason else one for one in found]
 
