@@ -4,7 +4,7 @@ import csv
 import json
 
 import pytest
-from folders import songs_folder, tune
+from folders import folder, songs_folder, tune
 
 from woodshed.errors import FileError, InputError
 from woodshed.symbolic.data.metadata import read_metadata
@@ -102,6 +102,17 @@ def test_selection_by_composer_year_and_split(tmp_path, asked, pieces):
     assert {row["reason"] for row in corpus.skipped} == {"selection"}
     assert {row["path"]: row["detail"] for row in corpus.skipped}["stranger.mid"] == "not in the table"
     assert corpus.split("train") or "no song for train" in corpus.facts["remarks"][0]
+
+
+def test_a_duplicate_of_what_is_not_asked_for_stays(tmp_path):
+    folder(tmp_path, a=tune(1), b=tune(1), c=tune(2))
+    (tmp_path / "table.csv").write_text(
+        "midi_filename,canonical_composer,split\na.mid,Bach,train\nb.mid,Brahms,train\nc.mid,Brahms,train\n"
+    )
+    how = dict(metadata=tmp_path / "table.csv", composer="brahms")
+    corpus = prepare(tmp_path, tmp_path / "corpus", **how)
+    assert [piece.path for piece in corpus.pieces] == ["b.mid", "c.mid"]
+    assert {row["path"]: row["reason"] for row in corpus.skipped} == {"a.mid": "selection"}
 
 
 def test_maestros_own_table_is_found(tmp_path):

@@ -126,6 +126,20 @@ def test_a_copy_played_freely_is_named_in_seconds(tunes):
     assert "s from 0." in str(match)
 
 
+def test_what_comes_before_the_music_that_was_written_does_not_count(tunes):
+    copied = bars(tune(4, tracks=HANDS), 5, 8)
+    late = copied.replace(notes=shifted(copied.notes, 400 * copied.ticks_per_quarter))
+    alone, after = tunes.report(copied), tunes.report(late, start=400 * copied.ticks_per_quarter)
+    assert after.matches[0].share == pytest.approx(alone.matches[0].share, abs=0.02) and alone.matches[0].share > 0.8
+    assert after.usual == alone.usual and tunes.report(late).matches[0].share < 0.1
+
+
+def shifted(notes, ticks):
+    moved = notes.copy()
+    moved["onset"] += ticks
+    return moved
+
+
 def test_copies_of_two_pieces_are_both_told(tunes):
     first, second = bars(tunes.scores[1], 5, 4), bars(tunes.scores[2], 10, 4)
     late = second.notes.copy()

@@ -306,6 +306,15 @@ def test_a_row_is_a_function_of_seed_and_number_alone(tmp_path, tokenizer):
         assert np.array_equal(row["labels"][learned], row["input_ids"][learned])
 
 
+def test_the_end_of_a_piece_little_longer_than_a_row_is_learned(tmp_path):
+    corpus = prepare(songs_folder(tmp_path, 12), tmp_path / "corpus")
+    longest = max(piece.ids for piece in corpus.pieces)
+    rows = corpus.training_rows(int(longest / 1.4), seed=0)
+    assert all(piece.ids < 1.5 * rows.max_seq_len for piece in corpus.pieces)  # one window each
+    ended = [(rows[k]["input_ids"] == 2).any() for k in range(200)]
+    assert np.mean(ended) > 0.25
+
+
 def test_evaluation_rows_hold_every_note_of_the_split_once(tmp_path):
     corpus = prepare(songs_folder(tmp_path, 10), tmp_path / "corpus")
     for split in SPLITS:

@@ -337,6 +337,7 @@ def test_bars_begin_where_the_music_has_them():
         (dict(parts="melody", bars=4), "say which bars"),
         (dict(melody="Horn"), "--melody Horn: no such track; choose with --melody one of: 1 'Sung', 2 'Band', 3 'Low'"),
         (dict(melody="7"), "--melody 7: no such track"),
+        (dict(melody="auto", parts="bas"), "--parts bas: choose from: melody, "),
         (dict(bars="1-2", bpm=90), "--bpm: what is written inside"),
         (dict(prompt=None, bars="1-2"), "belong to a prompt"),
         (dict(prompt=None, parts="melody"), "belong to a prompt"),
@@ -389,6 +390,16 @@ def test_a_long_file_is_cut_on_both_sides_at_bars_far_from_the_region():
 
 def test_bar_lines_of_free_time_are_two_seconds_apart():
     assert bar_lines(tune(1).freed(), 500, 5000).tolist() == [500, 2500, 4500, 5000]
+
+
+def test_a_run_of_one_hand_or_of_drums_sees_what_it_has_learned():
+    hands = (Track("Right", 0, False, "right"), Track("Left", 0, False, "left"))
+    prompt = read_prompt(tune(tracks=hands), {"hands": "joined", "only_part": "left"}, keep_grid=True)
+    assert prompt.seen == (1,) and prompt.parts() == ["left"]
+    drums = tune(tracks=(Track("Kit", 0, True, "drums"), Track("Bass", 33, False, "bass")))
+    assert read_prompt(drums, {"only_part": "drums"}, keep_grid=True).parts() == ["drums"]
+    assert read_prompt(drums, {"drums": True}, keep_grid=True).parts() == ["bass", "drums"]
+    assert read_prompt(drums, {}, keep_grid=True).parts() == ["bass"]
 
 
 def test_read_prompt_takes_paths_and_says_what_is_wrong(tmp_path):

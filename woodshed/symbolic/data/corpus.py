@@ -234,7 +234,8 @@ class TrainingRows(Sequence):
             self.order = epoch, self._draw_epoch(epoch)
         rng = np.random.default_rng([self.seed, 2, index])
         piece, begin, share = self.windows[self.order[1][place]]
-        examples = [self._example(piece, begin + share * rng.random() * (share < 1), self.max_seq_len, rng)]
+        longer = self.corpus.pieces[piece].ids > self.max_seq_len  # than the row, so that it may begin anywhere
+        examples = [self._example(piece, begin + share * rng.random() * longer, self.max_seq_len, rng)]
         space = self.max_seq_len - len(examples[0].ids)
         while space > 0:
             piece = self.pieces[np.searchsorted(self.edges, rng.random() * self.edges[-1], side="right")]

@@ -264,19 +264,32 @@ def inspect(
 ) -> Report:
     """Examine every MIDI file in a folder, and find the files that are the same song.
 
-    Of two duplicates the first in the order of paths stays. `progress` is told how many files are done, of how many.
-    Above POOL_FROM files all cores work. `changes` are fields of InspectSettings.
-    Raises FileError without the folder, EmptyCorpus without a MIDI file in it.
+    Of two duplicates the first in the order of paths stays. `changes` are fields of InspectSettings; the other
+    arguments and errors are as in examine_folder.
     """
-    folder, settings = Path(folder), updated(InspectSettings, settings, changes)
+    settings = updated(InspectSettings, settings, changes)
+    findings = examine_folder(folder, settings, progress=progress, chords=chords)
+    return Report(Path(folder), settings, compared(findings, settings))
+
+
+def examine_folder(
+    folder: str | Path,
+    settings: InspectSettings,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    chords: Chords = "file",
+) -> list[Finding]:
+    """Examine every MIDI file in a folder, each by itself.
+
+    `progress` is told how many files are done, of how many. Above POOL_FROM files all cores work. Raises FileError
+    without the folder, EmptyCorpus without a MIDI file in it.
+    """
+    folder = Path(folder)
     paths = midi_files(folder)
     if not paths:
         raise EmptyCorpus(f"{folder}: no MIDI files (.mid, .midi) in it or below it{_other_files(folder)}")
     found = mapped(partial(examine, settings=settings, chords=chords), paths, progress)
-    findings = [
-        dataclasses.replace(finding, path=file_name(path, folder)) for finding, path in zip(found, paths, strict=True)
-    ]
-    return Report(folder, settings, tuple(_compared(findings, settings)))
+    return [dataclasses.replace(one, path=file_name(path, folder)) for one, path in zip(found, paths, strict=True)]
 
 
 def mapped(function: Callable, items: list, progress: Callable[[int, int], None] | None = None) -> list:
@@ -319,7 +332,7 @@ def _other_files(folder: Path) -> str:
     return f"; there are {', '.join(f'{count} {kind}' for kind, count in kinds.most_common(3))}" if kinds else ""
 
 
-def _compared(findings: list[Finding], settings: InspectSettings) -> list[Finding]:
+def compared(findings: Iterable[Finding], settings: InspectSettings) -> tuple[Finding, ...]:
     """The findings with duplicates and near-duplicates left out and each one's song named."""
     findings, first = list(findings), {}
     for index, finding in enumerate(findings):
@@ -334,7 +347,7 @@ def _compared(findings: list[Finding], settings: InspectSettings) -> list[Findin
         if place in copies and "near-duplicate" not in settings.keep:
             finding = finding.without("near-duplicate", _likeness(findings[rest[copies[place]]], finding))
         findings[index] = finding
-    return [dataclasses.replace(finding, content="", figures=None) for finding in findings]
+    return tuple(dataclasses.replace(finding, content="", figures=None) for finding in findings)
 
 
 def _likeness(original: Finding, copy: Finding) -> str:

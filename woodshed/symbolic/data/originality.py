@@ -157,12 +157,14 @@ class Index:
         count = np.bincount(figure[np.diff(both, prepend=-1) > 0], minlength=len(self.codes))
         return 1 - np.log(count) / np.log(max(len(numbers), 2))
 
-    def report(self, score: Score) -> Report:
-        """What a take has in common with the training pieces. Give it only what was written, without its prompt."""
-        return Report(self.matches(score), self.usual(score.end / score.ticks_per_quarter))
+    def report(self, score: Score, *, start: int = 0) -> Report:
+        """What a take has in common with the training pieces. Give it only what was written, without its prompt, and
+        the tick at which that begins."""
+        return Report(self.matches(score, start=start), self.usual((score.end - start) / score.ticks_per_quarter))
 
-    def matches(self, score: Score, most: int = 5) -> list[Match]:
-        """Up to so many stretches of a score that stand in a piece, best first; no two overlap by half.
+    def matches(self, score: Score, most: int = 5, *, start: int = 0) -> list[Match]:
+        """Up to so many stretches of a score that stand in a piece, best first; no two overlap by half. Their share is
+        of what comes from `start` on, in ticks.
 
         Of places nearly alike, as refrains are, that comes first where more of the texture agrees.
         """
@@ -171,7 +173,7 @@ class Index:
         found = zip(pairs.mine, align(mine, self.lines, gains, pairs), strict=True)
         aligned = [_Aligned(line, *path) for line, path in found]
         best = sorted(aligned, key=lambda row: -row.points)[:CLOSEST]
-        found = [self._match(score, mine, row) for row in best if row.points]
+        found = [self._match(score, mine, row, start) for row in best if row.points]
         chosen: list[Match] = []
         for match in sorted(found, key=lambda match: -match.weight):
             if len(chosen) < most and not any(_overlap(match, other) for other in chosen):
@@ -214,7 +216,7 @@ class Index:
         inside = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
         return gains, np.repeat(places[wanted], count), self.places[np.repeat(begin, count) + inside]
 
-    def _match(self, score: Score, mine: Lines, aligned: _Aligned) -> Match:
+    def _match(self, score: Score, mine: Lines, aligned: _Aligned, begun: int) -> Match:
         line, points, i, j = aligned
         piece = int(self.lines.pieces[self.owners[j[0]]])
         source, times, their_times = self.scores[piece], mine.time[i], self.lines.time[j]
@@ -234,7 +236,7 @@ class Index:
             weight=points / NOTE * (1 + texture) / 2,
             bars=None if score.free else float(np.diff(_in_bars(score, [start, stop]))[0]),
             seconds=end - second,
-            share=(end - second) / max(float(score.seconds(score.end)), 1e-9),
+            share=(end - second) / max(float(np.ptp(score.seconds([begun, score.end]))), 1e-9),
             texture=texture,
             semitones=move,
             tempo=float(np.ptp(their_times) / np.ptp(times)) if np.ptp(times) else 1.0,

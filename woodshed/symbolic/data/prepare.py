@@ -7,7 +7,7 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from ..music.parts import sounding_parts
 from ..music.score import PARTS, Score
 from ..tokenizers import Tokenizer
 from .corpus import SPLITS, Corpus, Piece, write_corpus
-from .inspect import Chords, InspectSettings, Reason, file_name, inspect, mapped
+from .inspect import Chords, InspectSettings, Reason, compared, examine_folder, file_name, mapped
 from .metadata import Metadata, Performance, find_metadata, read_metadata
 from .report import REASONS, Finding, Report, duration, suits
 from .splits import divide, group_songs, parse_fractions
@@ -120,9 +120,10 @@ def prepare(
     if os.path.exists(out):  # False where nobody may look: then writing it tells why
         raise InputError(f"--out {out} exists already; choose another folder, or remove it")
     table = _table(folder, settings)
-    report = inspect(folder, settings, chords=settings.chords, progress=_half(progress, 0))
-    tokenizer, why = choose_tokenizer(report, settings)
-    findings = [_asked_for(finding, table, tokenizer, settings) for finding in report.findings]
+    found = examine_folder(folder, settings, chords=settings.chords, progress=_half(progress, 0))
+    tokenizer, why = choose_tokenizer(Report(folder, settings, tuple(found)), settings)
+    wanted = [_asked_for(finding, table, tokenizer, settings) for finding in found]
+    findings = compared(wanted, settings)  # after that, so that no duplicate of what is left out goes as well
     usable = [finding for finding in findings if not finding.reason]
     if not usable:
         raise EmptyCorpus(f"{folder}: {_nothing_left(findings)}")
@@ -135,7 +136,7 @@ def prepare(
     scores = [finding.score for finding in usable]
     keys = ("path", "reason", "detail", "digest")
     skipped = [{key: getattr(finding, key) for key in keys} for finding in findings if finding.reason]
-    facts = _facts(pieces, scores) | {"tokenizer": why, "remarks": remarks, "metadata": _per_split(table, report)}
+    facts = _facts(pieces, scores) | {"tokenizer": why, "remarks": remarks, "metadata": _per_split(table, findings)}
     told = {"settings": _saved(settings), "skipped": skipped, "facts": facts | {"source": seen_from(out, folder)}}
     told["music"] = _music(usable) | {
         "longest_note": _longest_note(scores),
@@ -143,7 +144,8 @@ def prepare(
         "together": _together(scores, tokenizer),
         "ensembles": _ensembles(scores),
         "chords": facts["chords"] > 0 and tokenizer.knows_chords,
-        "prepared": {name: getattr(settings, name) for name in ("hands", "only_part", "keep_grid")},
+        "prepared": {name: getattr(settings, name) for name in ("hands", "only_part", "keep_grid")}
+        | {"drums": "drums" in (settings.only_part, *settings.keep)},
     }
     return write_corpus(out, pieces, scores, tokenizer, **told)
 
@@ -290,11 +292,11 @@ def _ensembles(scores: Sequence[Score]) -> list[list[str]]:
     return [list(parts) for parts, count in counts.most_common() if count >= len(scores) / 100]
 
 
-def _per_split(table: Metadata | None, report: Report) -> dict | None:
+def _per_split(table: Metadata | None, findings: Iterable[Finding]) -> dict | None:
     """Performances, hours and notes of the whole table, before any selection."""
     if table is None:
         return None
-    known = {finding.path: finding.facts for finding in report.findings if finding.facts}
+    known = {finding.path: finding.facts for finding in findings if finding.facts}
     return table.per_split(
         {path: facts.notes for path, facts in known.items()}, {path: facts.seconds for path, facts in known.items()}
     )

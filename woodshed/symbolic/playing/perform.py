@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from ...errors import EmptyCorpus
 from ..data import tasks
 from ..data.corpus import find_corpus
 from ..data.originality import Index, originality_index
@@ -69,9 +71,11 @@ def perform(
 
 
 def _learned(run: Run) -> Index | None:
-    """The pieces that a run has learned, where they can be found."""
+    """The pieces that a run has learned, where they can be found and have pitches."""
     corpus = find_corpus(run.folder, run.facts)
-    return originality_index(corpus) if corpus and corpus.split("train") else None
+    with suppress(EmptyCorpus):
+        return originality_index(corpus) if corpus and corpus.split("train") else None
+    return None
 
 
 def _closes(run: Run, settings: GenerateSettings, stage: Stage) -> bool:
@@ -179,7 +183,7 @@ def _take(
         measures=measures,
         adherence_per_bar=_per_bar(stage, music, adherence_per_bar(music, _holding(stage, music))),
         guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),
-        originality=known.report(music) if known else None,
+        originality=known.report(music, start=stage.region.start) if known else None,
         chart=stage.chart,
         remarks=_remarks(stage, music),
         alone={"-".join(stage.region.parts): own} if settings.melody else {},

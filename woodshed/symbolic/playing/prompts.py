@@ -90,7 +90,8 @@ def read_prompt(
     labels = _labels(file, prepared, parts)
     only = prepared.get("only_part")
     sounding = np.unique(file.notes["track"]).tolist()
-    seen = [track for track in sounding if labels[track] != "drums" and only in (None, labels[track])]
+    drums = prepared.get("drums", only == "drums")
+    seen = [track for track in sounding if (drums or labels[track] != "drums") and only in (None, labels[track])]
     if not seen:
         there = ", ".join(sorted({labels[track] for track in sounding}))
         raise FileError(name, f"no prompt: this run plays {only or 'no drums'}, the file has only {there}")
@@ -103,7 +104,8 @@ def read_prompt(
 def _labels(file: Score, prepared: dict, wanted: Sequence[str] | None) -> list[str]:
     """The part as which a run knows each track: one that has learned hands joined tells them apart by other names."""
     roles = ["drums" if track.drums else track.part for track in file.tracks]
-    if prepared.get("hands", "joined") == "kept" or not {*HANDS} & {*roles}:
+    kept = prepared.get("hands") == "kept" or prepared.get("only_part") in HANDS
+    if kept or not {*HANDS} & {*roles}:
         return roles
     others = {*roles} - {*HANDS, "drums"}
     if not {*HANDS} & {*(wanted or ())}:

@@ -134,6 +134,8 @@ def _refuse_odd_numbers(settings: GenerateSettings) -> None:
         raise InputError(f"--bars {bars} and --seconds {seconds} both say how long; give one of them")
     if settings.max_length is not None and settings.max_length < 1:
         raise InputError(f"--max-length {settings.max_length}: choose 1 or more")
+    if settings.max_length is not None and settings.ending:
+        raise InputError(f"--max-length {settings.max_length} with --ending: where it ends is not known; give --bars")
     if settings.seed is not None and settings.seed < 0:
         raise InputError(f"--seed {settings.seed}: choose 0 or more")
     if settings.bpm is not None and not 10 <= settings.bpm <= 500:

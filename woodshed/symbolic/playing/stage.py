@@ -33,7 +33,7 @@ from ..music.chords import (
     spell,
 )
 from ..music.harmonise import harmonise
-from ..music.score import Score
+from ..music.score import PARTS, Score
 from ..run import Run
 from ..tokenizers import Tokenizer
 from .prompts import Prompt, read_prompt
@@ -193,6 +193,8 @@ def _run_parts(prompt: Prompt, settings: GenerateSettings, tracks: list[int]) ->
 def _written_tracks(prompt: Prompt, settings: GenerateSettings) -> list[int]:
     """The file's tracks that are written anew: those of the parts asked for, of an accompaniment none."""
     if settings.melody:
+        if unknown := set(settings.parts or ()) - set(PARTS):
+            raise InputError(f"--parts {min(unknown)}: choose from: {', '.join(PARTS)}")
         return []
     for part in settings.parts or ():
         if not prompt.tracks_of([part]):
@@ -245,9 +247,9 @@ def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[int, 
 def parse_metre(text: str) -> tuple[int, int]:
     """ "6/8" as (6, 8)."""
     above, _, below = text.partition("/")
-    if above.isdigit() and below.isdigit() and 1 <= int(above) <= 15 and int(below) in (2, 4, 8, 16):
+    if above.isdigit() and below.isdigit() and 1 <= int(above) <= 15 and int(below) in (1, 2, 4, 8, 16):
         return int(above), int(below)
-    raise InputError(f"--metre {text!r}: write beats over 2, 4, 8 or 16, such as 4/4, 3/4 or 6/8")
+    raise InputError(f"--metre {text!r}: write beats over 1, 2, 4, 8 or 16, such as 4/4, 3/4 or 6/8")
 
 
 def bar_ticks(score: Score, bpm: float | None = None, metre: str | None = None) -> int:
