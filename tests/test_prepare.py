@@ -9,7 +9,7 @@ from folders import BAND, FAULTS, folder, hostile, real, songs_folder, tune
 
 from woodshed.errors import EmptyCorpus, InputError
 from woodshed.symbolic.data import corpus as writing
-from woodshed.symbolic.data.corpus import SPLITS, Corpus
+from woodshed.symbolic.data.corpus import SPLITS, Corpus, draw_region
 from woodshed.symbolic.data.inspect import inspect
 from woodshed.symbolic.data.prepare import (
     PrepareSettings,
@@ -21,6 +21,7 @@ from woodshed.symbolic.data.prepare import (
     parse_years,
     prepare,
 )
+from woodshed.symbolic.data.tasks import Region
 from woodshed.symbolic.music.midi import write_midi
 from woodshed.symbolic.music.score import Score, Track
 
@@ -313,6 +314,15 @@ def test_the_end_of_a_piece_little_longer_than_a_row_is_learned(tmp_path):
     assert all(piece.ids < 1.5 * rows.max_seq_len for piece in corpus.pieces)  # one window each
     ended = [(rows[k]["input_ids"] == 2).any() for k in range(200)]
     assert np.mean(ended) > 0.25
+
+
+def test_bars_are_filled_in_all_parts_and_in_one(tmp_path):
+    score = tune(3, tracks=(Track("Melody", 0, False, "melody"), Track("Bass", 33, False, "bass")))
+    everything = Region(0, score.end)
+    drawn = [draw_region("fill", score, everything, np.random.default_rng(seed)) for seed in range(300)]
+    assert Counter(region.parts for region in drawn).keys() == {None, ("melody",), ("bass",)}
+    assert 0.25 < np.mean([region.parts is not None for region in drawn]) < 0.42
+    assert all(0 < region.start < region.end < score.end for region in drawn)
 
 
 def test_evaluation_rows_hold_every_note_of_the_split_once(tmp_path):

@@ -36,6 +36,7 @@ SPLITS = ("train", "validation", "test")
 KEYS = range(-5, 7)  # semitones: twelve keys
 TEMPI = (0.9, 1.0, 1.1)
 ROOM = {"compose": 1.2, "continue": 0.8, "fill": 0.8, "accompany": 0.6}  # of a row, in which a task's music is drawn
+PART_SHARE = 1 / 3  # how often one part is to be filled in, beside the others
 HEAD_SHARE = 0.5  # how often each head word, and the countdown, is told
 IGNORED = -100
 
@@ -302,19 +303,20 @@ def draw_task(shares: dict[str, float], rng: np.random.Generator) -> str:
 
 
 def draw_region(task: str, score: Score, everything: Region, rng: np.random.Generator) -> Region:
-    """A region for a task: everything, the rest from a bar on, up to eight bars, or one of the parts."""
+    """A region for a task: everything, the rest from a bar on, up to eight bars or one part in them, or one part."""
     if task == "compose":
         return everything
+    present = sorted({score.tracks[track].part for track in np.unique(score.notes["track"]).tolist()})
+    one = (str(rng.choice(present)),) if len(present) > 1 else None
     if task == "accompany":
-        present = sorted({score.tracks[track].part for track in np.unique(score.notes["track"]).tolist()})
-        return Region(0, everything.end, (str(rng.choice(present)),)) if len(present) > 1 else everything
+        return Region(0, everything.end, one) if one else everything
     lines = score.seams(everything.end)
     if task == "continue" and len(lines) > 2:
         return Region(int(lines[rng.integers(1, len(lines) - 1)]), everything.end)
     if task == "fill" and len(lines) > 4:
         start = int(rng.integers(1, len(lines) - 2))
         stop = min(start + int(rng.integers(1, 9)), len(lines) - 2)
-        return Region(int(lines[start]), int(lines[stop]))
+        return Region(int(lines[start]), int(lines[stop]), one if rng.random() < PART_SHARE else None)
     return everything
 
 
