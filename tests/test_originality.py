@@ -289,6 +289,17 @@ def test_the_command_tells_of_each_file_where_it_comes_from(corpus, tmp_path, ca
     assert [facts["flagged"] for facts in found.values()] == [True, False]
 
 
+def test_of_a_take_with_a_prompt_only_what_was_written_counts(corpus, tmp_path, capsys):
+    own, prompt = corpus.score(corpus.split("train")[0]), tmp_path / "prompt.mid"
+    write_midi(own, prompt)
+    new = shifted(tune(77, tracks=HANDS, notes=64).notes, int(own.bars()[-1]))
+    write_midi(own.replace(notes=np.concatenate([own.notes, new])), tmp_path / "take.mid")
+    for asked, copied in (({"prompt": str(prompt)}, False), ({"prompt": "gone.mid"}, True), ({}, True)):
+        (tmp_path / "take.json").write_text(json.dumps({"settings": asked}))
+        main(["originality", str(corpus.folder), str(tmp_path / "take.mid")])
+        assert ("NOT ORIGINAL" in capsys.readouterr().out) == copied
+
+
 def test_the_command_finds_the_corpus_of_a_run(corpus, tmp_path, capsys):
     run, take = tmp_path / "run", tmp_path / "take.mid"
     run.mkdir()

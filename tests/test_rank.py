@@ -144,7 +144,7 @@ def test_a_copy_of_a_training_piece_goes_down(pop):
     made, critic, held = pop
 
     class Suspicious:
-        def report(self, score):
+        def report(self, score, start=0):
             return type("Report", (), {"flagged": score is held[0]})
 
     plain = {id(one.take): one for one in rank(made, held, critic=critic)}

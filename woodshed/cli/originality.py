@@ -6,8 +6,8 @@ from ..errors import InputError, RunError
 from ..symbolic import bases
 from ..symbolic.data.corpus import Corpus, find_corpus, open_corpus
 from ..symbolic.data.originality import originality_index
-from ..symbolic.music.midi import midi_files, read_midi
-from ..symbolic.music.parts import assign_parts
+from ..symbolic.music.midi import midi_files
+from ..symbolic.playing.takes import read_written
 from ..symbolic.run import FACTS, read_facts
 from .terminal import CorpusPath, FilePaths, JsonFile, bar, refuse_json, write_json
 
@@ -17,7 +17,7 @@ def command(where: CorpusPath, files: FilePaths, json_file: JsonFile = None):
 
     Args:
         where: a corpus, or a run whose corpus is where it was
-        files: MIDI files, or folders of them
+        files: MIDI files, or folders of them; of takes with a prompt only what was written counts
         json_file: write all that was found to this file too, which does not exist yet
     """
     refuse_json(json_file)
@@ -28,7 +28,8 @@ def command(where: CorpusPath, files: FilePaths, json_file: JsonFile = None):
     with bar("comparing") as progress:
         known = originality_index(corpus_of(where))
         for number, path in enumerate(paths):
-            report = known.report(assign_parts(read_midi(path)))
+            score, start = read_written(path)
+            report = known.report(score, start=start)
             found[str(path)] = report.facts()
             print(f"{path}: {report}", flush=True)
             progress((number + 1) / len(paths))

@@ -36,7 +36,7 @@ from ..music.parts import assign_parts
 from ..music.score import Score
 from ..run import Run, open_run
 from .critic import FILE, LOGIT, NATS, Critic, Listener, keep_critic, open_critic, sigmoid, windows
-from .takes import Take
+from .takes import Take, read_written
 
 CRITERIA = {
     "likelihood": (NATS,),
@@ -205,7 +205,8 @@ def distances(critic: Critic, measures: dict[str, float]) -> dict[str, float]:
 def _flagged(take: Take | Score | Path, score: Score, index: Index | None) -> bool | None:
     if index is None:
         return take.originality.flagged if isinstance(take, Take) and take.originality else None
-    return index.report(score).flagged if len(pitched(score)) else None
+    score, start = read_written(Path(take)) if isinstance(take, str | Path) else (score, 0)
+    return index.report(score, start=start).flagged if len(pitched(score)) else None
 
 
 def _judged(take, critic: Critic, measures: dict[str, float], flagged: bool | None) -> Ranked:

@@ -11,9 +11,10 @@ import numpy as np
 
 from ... import __version__
 from ...errors import FileError
-from ...files import write_file
+from ...files import read_object, write_file
 from ..data.originality import Report
-from ..music.midi import write_midi
+from ..music.midi import read_midi, write_midi
+from ..music.parts import assign_parts
 from ..music.score import Score
 from .naming import stem as name
 
@@ -108,3 +109,19 @@ def save_takes(takes: list[Take], folder: Path, soundfont: Path | None = None) -
         kept = sum(stem.with_name(f"{stem.name}.mid").exists() for stem in stems)
         told = f"; kept: the music (.mid) of {kept} of {len(takes)} takes"
         raise FileError(error.path, error.reason + told) from None
+
+
+def read_written(path: Path) -> tuple[Score, int]:
+    """What was written of a MIDI file, and the tick at which that begins: of a take that goes on from a file, or fills
+    holes in it, without the notes of that, as far as the .json beside it says where it is. Raises FileError.
+    """
+    score = assign_parts(read_midi(path))
+    try:
+        prompt = read_midi(read_object(path.with_suffix(".json"))["settings"]["prompt"])
+    except (OSError, ValueError, KeyError, TypeError, FileError):  # no take, none with a prompt, or that is gone
+        return score, 0
+    known, notes = (file.notes["onset"].astype(np.int64) << 8 | file.notes["pitch"] for file in (prompt, score))
+    own = score.notes[~np.isin(notes, known)]
+    if prompt.ticks_per_quarter != score.ticks_per_quarter or not len(own):
+        return score, 0
+    return score.replace(notes=own), int(own["onset"].min())
