@@ -241,6 +241,39 @@ def test_notes_without_an_end_or_length_and_ends_without_a_note():
     assert told == ["2 notes have no end, closed at the end of the track"]
 
 
+def test_a_lost_end_lengthens_one_note_and_not_all_after_it():
+    on, off = b"\x90\x3c\x40", b"\x80\x3c\x40"
+    told = []
+    body = b"\x00" + on + b"\x30" + on + b"\x30" + off + b"\x30" + on + b"\x30" + off + b"\x30" + on + b"\x30" + off
+    score = parse_midi(smf(body), warn=told.append)
+    assert note_list(score) == [(0, 48, 60, 64), (48, 48, 60, 64), (144, 48, 60, 64), (240, 48, 60, 64)]
+    assert told == ["1 note has no end, closed at the end of the track"]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from([60, 61])), max_size=24))
+def test_ends_are_found_as_by_hand(events):
+    """Beside lists of what sounds: the earliest first, or the latest where a pitch lacks ends."""
+    body = b"".join(b"\x04" + bytes([0x90 if on else 0x80, pitch, 64]) for on, pitch in events)
+    found = {}
+    for latest in (False, True):
+        sounding, pairs = {60: [], 61: []}, []
+        for number, (on, pitch) in enumerate(events, 1):
+            if on:
+                sounding[pitch].append(4 * number)
+            elif sounding[pitch]:
+                pairs.append((sounding[pitch].pop(-1 if latest else 0), 4 * number, pitch))
+        found[latest] = pairs, {pitch for pitch in sounding if sounding[pitch]}
+    lacking = found[False][1]
+    end = 4 * len(events)
+    expected = [pair for latest in (False, True) for pair in found[latest][0] if (pair[2] in lacking) == latest]
+    ons = [(4 * number, pitch) for number, (on, pitch) in enumerate(events, 1) if on]
+    ended = {(first, pitch): last for first, last, pitch in expected}
+    rows = [(first, ended.get((first, pitch), end) - first, pitch, 64, 0) for first, pitch in ons]
+    if rows:
+        whole = Score([(a, max(b, 1), *more) for a, b, *more in rows], tracks=(Track("Piano"),), ticks_per_quarter=96)
+        assert note_list(parse_midi(smf(body, division=96))) == note_list(whole.without_overlaps())
+
+
 def test_each_end_ends_the_earliest_note_of_its_pitch():
     body = b"\x00\x90\x3c\x40\x0a\x90\x3c\x41\x0a\x80\x3c\x40\x0a\x80\x3c\x40"
     assert note_list(parse_midi(smf(body))) == [(0, 10, 60, 64), (10, 20, 60, 65)]

@@ -145,7 +145,8 @@ def _check_length(score: Score) -> None:
 
 
 def _notes(events: Events) -> tuple[np.ndarray, np.ndarray, int]:
-    """Note rows, their keys, and how many had no end: each note-off ends the earliest note of its pitch that sounds."""
+    """Note rows, their keys, and how many had no end: each note-off ends the earliest note of its pitch that sounds; of
+    a pitch that lacks note-offs the latest, so that one that was lost lengthens one note and not all after it."""
     at = np.flatnonzero((events.kind == NOTE_ON) | (events.kind == NOTE_OFF))
     voice = events.key[at] * 128 + events.data[at, 0]
     small = np.min_scalar_type(voice.max(initial=0))  # 16 bits sort several times as fast as 64
@@ -160,17 +161,28 @@ def _notes(events: Events) -> tuple[np.ndarray, np.ndarray, int]:
     ons, offs = (np.bincount(voice[which], minlength=len(at) + 1) for which in (starts, ends_a_note))
     mine = voice[starts]
     rank = np.arange(len(on)) - (np.cumsum(ons) - ons)[mine]
-    ended = rank < offs[mine]
+    ended = (ons == offs)[mine]
     until = np.full(len(events.tick), -2)  # -2 is no note, -1 a note without an end
     until[on] = -1
     until[on[ended]] = events.tick[off[(np.cumsum(offs) - offs)[mine][ended] + rank[ended]]]
+    lacking = (starts | ends_a_note) & (ons > offs)[voice]
+    first, last = _nested(starts[lacking], voice[lacking])
+    until[at[lacking][first]] = events.tick[at[lacking][last]]
     on = np.flatnonzero(until > -2)  # in the order of the file
     onset, end, key = events.tick[on], until[on], events.key[on]
     end = np.where(end < 0, events.ends[key // 16], end)
     notes = np.empty(len(on), NOTE)
     notes["onset"], notes["duration"] = onset, np.maximum(end - onset, 1)
     notes["pitch"], notes["velocity"] = events.data[on, 0], events.data[on, 1]
-    return notes, key, len(on) - int(np.count_nonzero(ended))
+    return notes, key, len(on) - int(np.count_nonzero(ended)) - len(first)
+
+
+def _nested(starts: np.ndarray, voice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Note-ons and the note-offs that end them, each the latest that sounds; `voice` is sorted, and no off is stray."""
+    sounding = np.cumsum(np.where(starts, 1, -1)) + ~starts  # with the note itself; over all voices: those before go on
+    order = np.lexsort((np.arange(len(starts)), sounding, voice))
+    pairs = starts[order][:-1] & ~starts[order][1:] & (np.diff(voice[order]) == 0) & (np.diff(sounding[order]) == 0)
+    return order[:-1][pairs], order[1:][pairs]
 
 
 def _stray(starts: np.ndarray, voice: np.ndarray) -> np.ndarray:
