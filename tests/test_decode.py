@@ -10,7 +10,7 @@ from test_tokenizers import OURS, each
 from woodshed.errors import InputError
 from woodshed.symbolic.music.score import Score
 from woodshed.symbolic.playing.decode import Sampling, Stream, decode, probabilities
-from woodshed.symbolic.tokenizers import BOS, Plan
+from woodshed.symbolic.tokenizers import BOS, Plan, make
 
 CHANGES = Score(tempos=[(0, 500_000)], chords=[(bar * 1920, [0, 9, 2, 7][bar % 4], 0, 0) for bar in range(64)])
 
@@ -112,6 +112,15 @@ def test_max_length_ends_at_a_bar_line():
     decode(Hashed(tokenizer.vocab_size), [take], context=4096, max_length=300)
     assert 0 < len(take.ids) < 300
     assert tokenizer.words[take.grammar.ids[len(take.ids)]].startswith("Bar")
+
+
+def test_max_length_ends_at_a_bar_line_where_tokens_have_no_word_for_it():
+    pytest.importorskip("miditok")
+    tokenizer = make("miditok:TSD")
+    (take,) = streams(tokenizer, 1, bars=400)
+    decode(Hashed(tokenizer.vocab_size), [take], context=4096, max_length=300)
+    assert 0 < len(take.ids) < 300
+    assert tokenizer.words[take.grammar.ids[len(take.ids)]].startswith(("TimeShift", "Rest"))
 
 
 @given(

@@ -202,7 +202,9 @@ class MidiTokGrammar(Grammar):
             self.bar = 4 * int(beats) / int(part)
         elif kind in CLOCKS:
             beats, part, resolution = (int(number) for number in value.split("."))
-            self.time += beats + part / resolution
+            before, self.time = self.time, self.time + beats + part / resolution
+            if before // self.bar < self.time // self.bar:  # where there are no words for bars
+                self.lines.append(len(self.ids))
         self.done = token == EOS
         self.ids.append(token)
         return token
