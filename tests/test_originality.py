@@ -91,7 +91,7 @@ def test_the_index_finds_what_a_search_through_everything_finds():
     for seed in range(3):
         take = disguised(pieces[seed].slice(8 * 240, 28 * 240, cut=True), seed)
         mine = lines(take)
-        gains, pairs = known._search(mine)
+        gains, pairs, _ = known._search(mine)
         found = max(score for score, *_ in align(mine, known.lines, gains, pairs))
         assert found == pytest.approx(naive_best(take, pieces), abs=2)
 
@@ -189,6 +189,17 @@ def test_a_loop_counts_as_what_is_looped(tunes):
     notes = [(on + shift, *rest) for shift in shifts for on, *rest in once.notes.tolist()]
     looped = Index([once.replace(notes=notes), *tunes.scores[:4]], [str(n) for n in range(5)])
     assert looped.weight(once.replace(notes=notes)) < 2 * looped.weight(once)
+
+
+def test_a_copy_is_a_copy_however_often_it_is_played_again(tunes):
+    once = bars(tunes.scores[4], 6, 4)
+    length, weights = int(once.bars()[-1]), []
+    for times in (1, 4, 8):
+        rows = [(on + n * length, *rest) for n in range(times) for on, *rest in once.notes.tolist()]
+        report = tunes.report(once.replace(notes=rows))
+        assert report.flagged and report.matches[0].path == "4.mid", times
+        weights.append(report.weight)
+    assert weights[2] > 0.8 * weights[0]
 
 
 def test_takes_of_one_song_are_one_song():

@@ -14,10 +14,10 @@ alignment search tool"), with the notes of lines for residues:
    and Waterman 1981; for melodies Mongeau and Sankoff 1990), one tempo brought to the other.
 
 What an equal note gains is its rarity: 1 where its figures stand in no more than one song, 0 where they stand in all
-(inverse document frequency, Sparck Jones 1972), and shared among all the times that the take itself plays the figure.
-So scales, Alberti basses and loops gain little however long they last. The `weight` of a match is the number of rare
-notes that it is worth: what its notes gain, less one for each note altered, added or left out, less up to half of that
-where the other notes that sound with the line do not stand in the piece (`texture`).
+(inverse document frequency, Sparck Jones 1972), and shared among all the times that the take itself plays the figure in
+that stretch. So scales, Alberti basses and loops gain little however long they last. The `weight` of a match is the
+number of rare notes that it is worth: what its notes gain, less one for each note altered, added or left out, less up
+to half of that where the other notes that sound with the line do not stand in the piece (`texture`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CLOSEST = 64  # of them that are looked at closely
 EXCERPTS = 100  # of held-out pieces, at most
 LENGTHS = (16, 256)  # quarters: the shortest and longest excerpts
 CHANCE = 0.99  # of a Gumbel distribution, below which matches by chance lie
-METHOD = 1  # to be raised with whatever changes a weight: stored levels of another method are not used
+METHOD = 2  # to be raised with whatever changes a weight: stored levels of another method are not used
 STORED = "originality.json"
 
 
@@ -57,6 +57,23 @@ class _Aligned(NamedTuple):
     points: int
     mine: np.ndarray  # (N,) in the take's Lines
     theirs: np.ndarray  # (N,) in the pieces' Lines
+
+
+class _Figures(NamedTuple):
+    """The figures of a take, (F,) each: where they begin, which are the same in a line, how rare, how often there."""
+
+    places: np.ndarray
+    same: np.ndarray
+    rarity: np.ndarray
+    times: np.ndarray
+
+    def points(self, aligned: _Aligned) -> float:
+        """The points of a stretch, each figure shared among the times that it comes there and not in the whole take: a
+        take that plays four bars again and again copies them all the same."""
+        inside = np.isin(self.places, aligned.mine)
+        _, same, times = np.unique(self.same[inside], return_inverse=True, return_counts=True)
+        rarity, shared = self.rarity[inside], (self.rarity / self.times)[inside].sum()
+        return aligned.points * float((rarity / times[same]).sum() / shared) if shared else float(aligned.points)
 
 
 @dataclass(frozen=True)
@@ -169,20 +186,22 @@ class Index:
         Of places nearly alike, as refrains are, that comes first where more of the texture agrees.
         """
         mine = lines(score)
-        gains, pairs = self._search(mine)
+        gains, pairs, known = self._search(mine)
         found = zip(pairs.mine, align(mine, self.lines, gains, pairs), strict=True)
         aligned = [_Aligned(line, *path) for line, path in found]
-        best = sorted(aligned, key=lambda row: -row.points)[:CLOSEST]
-        found = [self._match(score, mine, row, start) for row in best if row.points]
+        best = [row for row in sorted(aligned, key=lambda row: -row.points)[:CLOSEST] if row.points]
+        found = [self._match(score, mine, row, known.points(row), start) for row in best]
         chosen: list[Match] = []
         for match in sorted(found, key=lambda match: -match.weight):
             if len(chosen) < most and not any(_overlap(match, other) for other in chosen):
                 chosen.append(match)
         return chosen
 
-    def _search(self, mine: Lines) -> tuple[np.ndarray, Pairs]:
-        """What each note gains, (L,) integers, and the places to align: those that most rare figures speak for."""
-        gains, i, j = self._hits(mine)
+    def _search(self, mine: Lines) -> tuple[np.ndarray, Pairs, _Figures]:
+        """What each note gains, (L,) integers, the places to align: those that most rare figures speak for, and all
+        figures."""
+        known, i, j = self._hits(mine)
+        gains = _spread(known.rarity / known.times, known.places, len(mine.pitch))
         long, their_long = (of.time[at + FIGURE] - of.time[at] for of, at in ((mine, i), (self.lines, j)))
         tempo = their_long / np.maximum(long, TOGETHER)
         keep = (tempo >= TEMPI[0]) & (tempo <= TEMPI[1])
@@ -201,23 +220,23 @@ class Index:
         middle = np.array([np.median(tempo[order[ends[one] : ends[one + 1]]]) for one in best])
         first = order[starts[best]]
         low = (bucket[first] - 1) * BUCKET - len(mine.pitch)
-        return gains, Pairs(mine_of[first], theirs_of[first], move[first], low, middle)
+        return gains, Pairs(mine_of[first], theirs_of[first], move[first], low, middle), known
 
-    def _hits(self, mine: Lines) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What each note gains (L,), and all pairs of positions, mine and theirs, where the same rare figure begins."""
+    def _hits(self, mine: Lines) -> tuple[_Figures, np.ndarray, np.ndarray]:
+        """All figures, and all pairs of positions, mine and theirs, where the same rare one begins."""
         codes, places = figures(mine)
         where = np.searchsorted(self.codes, codes)
         known = np.append(self.codes, -1)[where] == codes
         rarity = np.append(self.rarity, 1.0)[np.where(known, where, len(self.codes))]
         _, same, times = np.unique((mine.owners()[places] << 32) | codes, return_inverse=True, return_counts=True)
-        gains = _spread(rarity / times[same], places, len(mine.pitch))
         wanted = known & (rarity >= RARE)
         begin, count = self.starts[where[wanted]], np.diff(self.starts)[where[wanted]]
         inside = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-        return gains, np.repeat(places[wanted], count), self.places[np.repeat(begin, count) + inside]
+        figures_of = _Figures(places, same, rarity, times[same])
+        return figures_of, np.repeat(places[wanted], count), self.places[np.repeat(begin, count) + inside]
 
-    def _match(self, score: Score, mine: Lines, aligned: _Aligned, begun: int) -> Match:
-        line, points, i, j = aligned
+    def _match(self, score: Score, mine: Lines, aligned: _Aligned, points: float, begun: int) -> Match:
+        line, _, i, j = aligned
         piece = int(self.lines.pieces[self.owners[j[0]]])
         source, times, their_times = self.scores[piece], mine.time[i], self.lines.time[j]
         start, stop = np.rint(times[[0, -1]] * score.ticks_per_quarter).astype(int).tolist()
