@@ -1,6 +1,7 @@
 """ACE-Step plays: takes that their seed makes again, covers, repaints; what the adapter did."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -274,6 +275,12 @@ def test_the_command_writes_takes_to_the_next_free_number(base, run, tmp_path, c
 def test_the_takes_of_a_run_go_into_it(base, run):  # noqa: F811
     play(base, "--adapter", run, "--takes", 1)
     assert (run / "takes/001/take-1.wav").exists()
+    newest = run / "checkpoint-000005"
+    newest.mkdir()
+    for file in run.glob("adapter_*"):
+        shutil.copy(file, newest)
+    play(base, "--adapter", newest, "--takes", 1)  # where older checkpoints are removed, takes do not belong
+    assert (run / "takes/002/take-1.wav").exists() and not (newest / "takes").exists()
 
 
 def test_the_command_says_whether_one_hears_the_adapter(base, run, tmp_path, capsys):  # noqa: F811

@@ -162,6 +162,16 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(base, tmp_path):
     assert not (tmp_path / "none" / "manifest.json").exists()
 
 
+def test_lyrics_are_learned_whatever_else_the_file_says(base, tmp_path):
+    data = make_dataset(tmp_path / "songs", 2)
+    loaded = load_dataset(data)
+    for sample, lyrics in zip(loaded.samples, ("la la la", ""), strict=True):  # as edited by hand
+        sample.lyrics, sample.is_instrumental = lyrics, True
+    loaded.save(data)
+    prepared = prepare(data, base, tmp_path / "tensors")
+    assert [sample.facts["lyrics"] for sample in prepared.samples] == ["la la la", "[Instrumental]"]
+
+
 def test_lyrics_that_are_too_long_are_said_to_be_cut(base, tmp_path, capsys, monkeypatch):
     data = make_dataset(tmp_path / "songs", 2)
     loaded = load_dataset(data)

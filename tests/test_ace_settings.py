@@ -80,6 +80,22 @@ def test_a_rate_may_change_when_a_run_goes_on(tmp_path):
     assert resumed(TrainSettings(resume=True), saved, tmp_path).rank == 4
 
 
+def test_a_run_that_goes_on_refuses_another_profile_by_name(tmp_path):
+    saved = json.loads(json.dumps(vars(settings(epochs=5))))
+    for change, told in (
+        ({"memory": 8}, "--memory 8: the run has its settings"),
+        ({"preset": "best"}, "--preset best"),
+    ):
+        with pytest.raises(InputError, match=told):
+            resumed(TrainSettings(resume=True, **change), saved, tmp_path)
+
+
+def test_a_preset_may_name_a_memory_profile_and_a_flag_replaces_its_limit(tmp_path):
+    (tmp_path / "mine.json").write_text('{"memory": 8, "max_steps": 70}')
+    got = resolve(TrainSettings(preset=str(tmp_path / "mine.json"), epochs=3), songs=5, turbo=True)
+    assert (got.optimizer, got.targets, got.epochs, got.max_steps) == ("adamw8bit", "attention", 3, None)
+
+
 # --- memory ------------------------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ from woodshed.audio.ace.tensors import Tensors
 from woodshed.audio.ace.train import train
 from woodshed.audio.ace.tuning import OwnMask
 from woodshed.cli import main
-from woodshed.errors import FileError, InputError, RunError
+from woodshed.errors import FileError, InputError, MissingExtra, RunError
 from woodshed.log import draw_loss, read_log
 
 SMALL = {"rank": 4, "crop_seconds": 1.0, "gradient_checkpointing": False, "takes": 0, "threads": 1, "validation": 0.2}
@@ -327,6 +327,27 @@ def test_what_would_be_another_run_is_refused(base, guided_base, tensors, datase
     (fewer / facts["samples"][0]["file"]).write_bytes(b"short")
     with pytest.raises(FileError, match="damaged"):
         train(fewer, tmp_path / "x", **SMALL)
+
+
+def test_a_start_that_failed_is_no_run(tensors, tmp_path, monkeypatch):
+    def broken(self, job):
+        raise MissingExtra("bitsandbytes", "qlora")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "__init__", broken)
+        with pytest.raises(MissingExtra):
+            train(tensors, tmp_path / "run", **SMALL, epochs=1)
+    train(tensors, tmp_path / "run", **SMALL | {"rank": 2}, epochs=1)  # nothing was learned, so begin as you like
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"]
+
+
+def test_a_new_rate_is_not_halved_by_what_broke_before(tensors, tmp_path):
+    out = tmp_path / "run"
+    train(tensors, out, **SMALL | {"save_epochs": 1}, epochs=1, schedule="constant")
+    for file in (out / "run.json", *out.glob("checkpoint-*/state.json")):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"rollbacks": 3}))
+    train(tensors, out, resume=True, epochs=2, learning_rate=1e-3)
+    assert [line["learning_rate"] for line in read_log(out / "log.jsonl") if "loss" in line][-1] == 1e-3
 
 
 def test_takes_are_what_the_pipeline_plays(base, guided_base, tensors, monkeypatch):

@@ -189,6 +189,14 @@ def test_captions_believe_the_person_and_tell_nothing_that_is_not_sure():
         assert "slow" not in text and "major" in text
 
 
+def test_a_caption_takes_for_known_only_what_a_person_wrote(path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "caption", lambda found, rng, **known: asked.append(known) or "a piece")
+    edit(path, 0, bpm=33)
+    annotate(load_dataset(path), path)
+    assert [(known["bpm"], known["key"]) for known in asked] == [(33, ""), (None, ""), (None, "")]
+
+
 def test_an_audio_language_model_describes(tmp_path):
     folder, recording = tiny_captioner(tmp_path / "captioner"), tmp_path / "song.wav"
     write_audio(recording, song(seconds=2))

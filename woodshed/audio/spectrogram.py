@@ -13,6 +13,7 @@ FFT, HOP = 2048, 512
 SHOWN = (50.0, 8000.0)  # Hz
 BANDS = 160
 RANGE = 70.0  # dB
+MOST = 8000  # frames: more than a picture shows
 
 
 def spectrograms(sounds: Mapping[str, Audio]) -> bytes:
@@ -40,7 +41,8 @@ def spectrograms(sounds: Mapping[str, Audio]) -> bytes:
 def _levels(audio: Audio) -> tuple[np.ndarray, np.ndarray]:
     """Centres in Hz (BANDS,) and dB (BANDS, frames)."""
     sound = np.pad(audio.mono, (0, max(0, FFT - len(audio.mono))))
-    frames = np.lib.stride_tricks.sliding_window_view(sound, FFT)[::HOP]
+    hop = max(HOP, len(sound) // MOST)  # of hours all frames would fill the memory
+    frames = np.lib.stride_tricks.sliding_window_view(sound, FFT)[::hop]
     power = np.abs(np.fft.rfft(frames * np.hanning(FFT), axis=1)) ** 2
     hertz = np.geomspace(*SHOWN, BANDS)
     bins = np.clip(hertz * FFT / audio.sample_rate, 0, power.shape[1] - 1).round().astype(int)

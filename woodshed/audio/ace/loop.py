@@ -135,7 +135,7 @@ class Loop:
         load_adapter(self.transformer, newest)
         self.optimizer.load_state_dict(torch.load(newest / OPTIMIZER, map_location=self.device, weights_only=True))
         state = State(**read_object(newest / STATE))
-        return replace(state, rollbacks=max(rollbacks, state.rollbacks))
+        return replace(state, rollbacks=rollbacks)
 
     def _tell_size(self) -> None:
         frames = max(self.job.tensors.samples[song].frames for song in self.job.learned)

@@ -155,10 +155,9 @@ def _tasks(dataset: Dataset, encoders: str, settings: PrepareSettings) -> tuple[
 
 def _facts(sample: Sample, dataset: Dataset, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng([seed, int.from_bytes(sample.id.encode()[:8], "little")])
-    sung = sample.has_lyrics and not sample.is_instrumental
     return {
         "caption": prompt(sample, dataset.metadata, rng),
-        "lyrics": (sample.formatted_lyrics or sample.lyrics) if sung else INSTRUMENTAL,
+        "lyrics": (sample.formatted_lyrics or sample.lyrics) if sample.has_lyrics else INSTRUMENTAL,
         "language": sample.language or "unknown",
         "bpm": sample.bpm,
         "keyscale": sample.keyscale,

@@ -95,6 +95,7 @@ class TrainSettings:
 # What may change when a run goes on: its length, its rate, and what leaves the losses alone.
 FREE = {"epochs", "max_steps", "learning_rate", "save_epochs", "keep_checkpoints", "takes", "take_seconds"}
 FREE |= {"threads", "resume", "preset", "memory", "gradient_checkpointing"}
+LIMITS = ("epochs", "max_steps")
 BY_PRESET = ("preset", "memory", "resume")
 POSITIVE = ("rank", "alpha", "epochs", "max_steps", "batch_size", "gradient_accumulation", "learning_rate")
 POSITIVE += ("max_grad_norm", "save_epochs", "keep_checkpoints", "take_seconds", "threads")
@@ -120,8 +121,11 @@ def resolve(settings: TrainSettings, *, songs: int, turbo: bool) -> TrainSetting
     """Fill in what was not set, from the memory profile, the preset and what is learned; and check it."""
     _check_choices(settings)
     asked = given(settings)
-    profile = {} if settings.memory is None else read_preset(f"memory-{settings.memory}")
     chosen = read_preset("balanced") | ({} if settings.preset == "balanced" else read_preset(settings.preset))
+    memory = asked.get("memory", chosen.get("memory"))
+    profile = {} if memory is None else read_preset(f"memory-{memory}")
+    if asked.keys() & LIMITS:
+        chosen = {name: value for name, value in chosen.items() if name not in LIMITS}
     chosen |= {name: value for name, value in profile.items() if name not in asked} | asked
     kind, rate = chosen["kind"], chosen["learning_rate"]
     if isinstance(rate, dict):
@@ -141,8 +145,12 @@ def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
     What would make it another run is refused by name. A setting counts as given where it is not the default.
     """
     was, now = TrainSettings(**saved | {"ranks": saved["ranks"] and Path(saved["ranks"])}), given(asked)
+    for name in ("preset", "memory"):
+        if now.get(name, getattr(was, name)) != getattr(was, name):
+            told = f"{flag(name)} {now[name]}: the run has its settings, from {getattr(was, name)}"
+            raise InputError(f"{told}; leave it out, or begin another run")
     now = {name: value for name, value in now.items() if name not in BY_PRESET}
-    settings = continued(was, now, out, free=FREE, limits=("epochs", "max_steps"))
+    settings = continued(was, now, out, free=FREE, limits=LIMITS)
     check(settings)
     return settings
 

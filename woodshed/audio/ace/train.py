@@ -76,7 +76,11 @@ def _job(tensors, base, out: Path, settings: TrainSettings, report) -> Job:
     if resume:
         _refuse_others(out, saved, tensors, known)
         settings = replace(resumed(settings, saved["settings"], out), resume=True)
+        if settings.learning_rate != saved["settings"]["learning_rate"]:
+            saved["rollbacks"] = 0  # the new rate is meant as it is
     else:
+        if not checkpoints(out):
+            (out / FACTS).unlink(missing_ok=True)  # of a start that failed; nothing has been learned
         refuse_occupied(out, FACTS)
         config = part_config(base, "transformer")
         turbo = config.get("is_turbo") or config.get("model_version") == "turbo"
@@ -168,7 +172,7 @@ def _enough_memory(job: Job) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError:
-        advice = "try --memory 8, a smaller --crop-seconds, or --gradient-checkpointing"
+        advice = "try another --out with --memory 8 or a smaller --crop-seconds, or --gradient-checkpointing"
         raise InputError(f"out of GPU memory with crops of {job.settings.crop_seconds:g} s; {advice}") from None
 
 
@@ -177,7 +181,9 @@ def _enough_memory(job: Job) -> Iterator[None]:
 
 def _finish(job: Job, loop: Loop) -> None:
     """Publish the best checkpoint (without validation: the last)."""
-    found = checkpoints(job.out)
+    if not (found := checkpoints(job.out)):
+        told = f"stopped by {loop.stopped} before its first step, with nothing to lose"
+        raise RunError(job.out, f"{told}; begin again with --resume")
     best = loop.state.best_step if loop.state.best_step in found else max(found)
     for name in (PEFT, CONFIG):
         write_file(job.out / name, (found[best] / name).read_bytes())

@@ -26,7 +26,7 @@ from ..features import Features, describe
 from ..wave import probe, read_audio
 from .captions import Captioner, caption
 from .dataset import INSTRUMENTAL, OURS, Dataset, Sample
-from .services import ServiceError, caption_service, lyrics_service
+from .services import ServiceError, caption_service, code, lyrics_service
 from .transcribe import Heard, Transcriber
 
 LISTENED = 300.0  # seconds of a recording that are measured, from its middle
@@ -244,7 +244,7 @@ def _lyricist(settings: AnnotateSettings) -> Iterator[Writer]:
         hear, by = lyrics_service(settings.lyrics_service, settings.lyrics_model), settings.lyrics_service
 
     def write(recording: Recording) -> dict[str, Value]:
-        known = recording.sample.language
+        known = code(recording.sample.language.partition("-")[0])  # pt of pt-BR
         heard: Heard = hear(recording.path, settings.language or ("" if known == "unknown" else known))
         if not Sample("", lyrics=heard.lyrics).has_lyrics:
             return {"lyrics": Value(INSTRUMENTAL, by)}
@@ -275,4 +275,5 @@ def _worded(recording: Recording) -> str:
     """A caption from what was measured, and from tempo and key where a person knows better."""
     sample = recording.sample
     rng = np.random.default_rng([recording.settings.seed, zlib.crc32(sample.id.encode())])
-    return caption(recording.features, rng, bpm=sample.bpm, key=sample.keyscale, sung=sample.has_lyrics)
+    bpm, key = (None if sample.is_noted(name) else getattr(sample, name) for name in ("bpm", "keyscale"))
+    return caption(recording.features, rng, bpm=bpm, key=key or "", sung=sample.has_lyrics)

@@ -126,7 +126,7 @@ def _openai_lyrics(calls: _Calls, model: str, path: str | Path, language: str) -
     data = calls.upload("/audio/transcriptions", fields, path)
     lines = [Line(item["start"], item["end"], item["text"]) for item in data.get("segments") or []]
     text = as_lyrics(lines) if lines else clean(data["text"])
-    return Heard(text, _code(data.get("language") or language))
+    return Heard(text, code(data.get("language") or language))
 
 
 def _openai_caption(calls: _Calls, model: str, path: str | Path) -> str:
@@ -142,7 +142,7 @@ def _elevenlabs_lyrics(calls: _Calls, model: str, path: str | Path, language: st
     data = calls.upload("/v1/speech-to-text", fields, path)
     words = [word for word in data.get("words") or [] if word.get("type", "word") == "word"]
     text = as_lyrics(_lines(words)) if words else clean(data["text"])
-    return Heard(text, _code(data.get("language_code") or language))
+    return Heard(text, code(data.get("language_code") or language))
 
 
 def _gemini_lyrics(calls: _Calls, model: str, path: str | Path, language: str) -> Heard:
@@ -182,7 +182,7 @@ _CODES = (line.split() for line in _NAMES.strip().replace("|", "\n").splitlines(
 LANGUAGES = {name: names[0] for names in _CODES for name in names}
 
 
-def _code(language: str) -> str:
+def code(language: str) -> str:
     """ "en" from what services answer: "english" or "eng". What is not known stays as it is."""
     return LANGUAGES.get(language.lower(), language.lower())
 

@@ -15,6 +15,7 @@ from ....audio.ace.difference import Difference, between_seeds, difference, tabl
 from ....audio.ace.generate import PlaySettings, Take, check, generate
 from ....audio.ace.layouts import Adapter, read_adapter
 from ....audio.ace.pipeline import chosen_device, fingerprint, open_pipeline
+from ....audio.ace.run import FACTS
 from ....errors import InputError
 from ....files import free_folder, new_folder
 from ...terminal import bar, console
@@ -99,8 +100,9 @@ def print_remarks(adapters: list[tuple[Adapter, float]]) -> None:
 
 
 def _home(adapters: list[tuple[Adapter, float]]) -> Path:
-    """takes, in the folder of the first adapter that is a run of ours, else where we are."""
-    return next((adapter.path for adapter, _ in adapters if adapter.facts), Path()) / "takes"
+    """takes, in the folder of the first adapter that is a run of ours or lies in one, else where we are."""
+    places = (place for adapter, _ in adapters if adapter.facts for place in (adapter.path, *adapter.path.parents))
+    return next((place for place in places if (place / FACTS).exists()), Path()) / "takes"
 
 
 def _play(stage: Stage, settings: PlaySettings, folder: Path) -> None:

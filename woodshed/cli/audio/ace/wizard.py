@@ -6,6 +6,8 @@ from pathlib import Path
 
 from ....audio.ace.wizard import BACK, HELP, QUESTIONS, as_line, ask, commands, read_answers, save
 
+INTERRUPTED = 130  # as shells have it
+
 
 def command(answers: Path | None = None):
     """From a folder of recordings to an adapter by questions and answers.
@@ -26,13 +28,21 @@ def command(answers: Path | None = None):
 
 def run_all(steps: list[list[str]]) -> None:
     """One command after the other, each in a process of its own, whose memory is free again before the next. The first
-    that fails is the last; what is left is printed."""
+    that fails, or that Ctrl-C ends, is the last; what is left is printed."""
     for number, step in enumerate(steps):
         print(f"\n{as_line(step)}", flush=True)
-        status = subprocess.run([sys.executable, "-m", "woodshed", *step], check=False).returncode
-        if status:
+        if status := _run([sys.executable, "-m", "woodshed", *step]):
             print("\n".join(["", "Then go on with:", *map(as_line, steps[number:])]), flush=True)
             sys.exit(status)
+
+
+def _run(command: list[str]) -> int:
+    """The status of a command. Ctrl-C reaches it too, and it may take its time to save."""
+    with subprocess.Popen(command) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            return process.wait() or INTERRUPTED
 
 
 def _read(prompt: str) -> str:
