@@ -106,6 +106,13 @@ def test_a_moved_window_reads_like_the_music_it_keeps(name):
     assert ours and ours == theirs
 
 
+def test_a_model_with_more_ids_than_we_have_words_for_plays():
+    tokenizer = OURS["remi"]
+    take = streams(tokenizer, 1, bars=2)[0]
+    decode(Hashed(tokenizer.vocab_size + 5000), [take], context=4096)
+    assert take.grammar.done and max(take.ids) < tokenizer.vocab_size
+
+
 def test_max_length_ends_at_a_bar_line():
     tokenizer = OURS["remi"]
     take = streams(tokenizer, 1)[0]

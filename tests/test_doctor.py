@@ -16,7 +16,7 @@ from toys import LENGTH, TINY, ToyCorpus, ToyRows
 
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError
-from woodshed.log import read_log
+from woodshed.log import append_log, read_log
 from woodshed.symbolic.data.corpus import find_corpus
 from woodshed.symbolic.data.inspect import InspectSettings
 from woodshed.symbolic.data.prepare import PrepareSettings, prepare
@@ -222,6 +222,8 @@ def test_out_of_memory_with_a_single_row(tmp_path, monkeypatch):
     assert memory.symptom == "memory ended with a single row of 64 ids" and memory.severity == 3
     assert parsed(memory.remedies[0]).max_seq_len == 32
     assert "with an error: out of memory with a single row" in named(found, "failed").symptom
+    append_log(tmp_path / "run" / "log.jsonl", {"step": 0, "event": "process", "message": "took 3 s"})
+    assert "failed" in {diagnosis.name for diagnosis in diagnose(tmp_path / "run").diagnoses}
 
 
 def test_stopped_by_a_signal_and_killed(healthy, tmp_path):

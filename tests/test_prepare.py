@@ -345,6 +345,17 @@ def test_of_a_bar_longer_than_a_row_only_what_is_in_the_row_counts(tmp_path):
     assert rows.seconds < corpus.evaluation_rows("train", 1024).seconds / 2
 
 
+def test_rests_that_no_token_spells_are_no_rows(tmp_path):
+    pytest.importorskip("miditok")
+    late = tune(notes=64)
+    notes = late.notes.copy()
+    notes["onset"][32:] += 40 * 1920  # forty bars of silence in the middle
+    corpus = prepare(folder(tmp_path, late=late.replace(notes=notes)), tmp_path / "corpus", tokenizer="miditok:REMI")
+    for length in (32, 64, 256):
+        rows = corpus.evaluation_rows("train", length)
+        assert len(rows) and all((row["labels"] >= 0).any() for row in rows)
+
+
 def test_a_split_is_a_hugging_face_dataset(tmp_path):
     datasets = pytest.importorskip("datasets")
     corpus = prepare(songs_folder(tmp_path, 4), tmp_path / "corpus")

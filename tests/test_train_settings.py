@@ -10,7 +10,15 @@ from toys import ADAPTER, TINY, ToyCorpus
 
 from woodshed.config import read_fields
 from woodshed.errors import InputError, MissingExtra, RunError
-from woodshed.symbolic.learning.settings import FREE, PRESETS, TrainSettings, check, resolve, resumed
+from woodshed.symbolic.learning.settings import (
+    FREE,
+    PRESETS,
+    TrainSettings,
+    check,
+    resolve,
+    resumed,
+    with_model_of_preset,
+)
 from woodshed.symbolic.learning.train import train
 
 
@@ -60,6 +68,15 @@ def test_a_preset_of_ones_own(tmp_path):
             resolve(TrainSettings(preset=str(path)))
     with pytest.raises(InputError, match="choose from auto, balanced, best, "):
         resolve(TrainSettings(preset="quik"))
+
+
+def test_a_preset_may_name_the_model_and_flags_win(tmp_path):
+    path = tmp_path / "my.json"
+    path.write_text('{"base": "none", "model": "lstm", "model_args": ["dropout=0.1"]}')
+    found = with_model_of_preset(TrainSettings(preset=str(path)))
+    assert (found.base, found.model, found.model_args) == ("none", "lstm", ("dropout=0.1",))
+    assert with_model_of_preset(TrainSettings(preset=str(path), base="piano")).base == "piano"
+    assert with_model_of_preset(TrainSettings()) == TrainSettings()
 
 
 def test_values_that_a_preset_of_ones_own_lacks_or_cannot_have(tmp_path):
@@ -169,6 +186,14 @@ def test_what_would_change_the_losses_is_refused_by_name(change):
     name = "batch_size" if "preset" in change else next(iter(change))
     with pytest.raises(RunError, match=f"--{name.replace('_', '-')} was"):
         resumed(TrainSettings(resume=True, **change), SAVED, Path("run"))
+
+
+def test_a_limit_that_is_given_replaces_that_of_the_preset():
+    saved = SAVED | {"epochs": 5.0, "max_minutes": None, "max_steps": None, "batch_size": 4}
+    preset = json.loads((PRESETS / "balanced.json").read_text())
+    saved |= {name: preset[name] for name in ("batch_size",) if name in preset}
+    found = resumed(TrainSettings(resume=True, preset="balanced", max_minutes=120), saved, Path("run"))
+    assert found.max_minutes == 120 and found.epochs is None
 
 
 def test_what_is_not_given_stays_as_it_was():

@@ -187,6 +187,26 @@ def test_a_loss_that_jumps_again_and_again_ends_with_advice(tmp_path, rates):
     assert [rate for step, rate in rates if step == 41] == pytest.approx([2e-2, 1e-2, 5e-3, 2.5e-3])
 
 
+def test_a_rate_that_is_given_is_not_halved_by_what_broke_before(tmp_path, rates):
+    with pytest.raises(InputError):
+        train(Poisoned(math.inf), tmp_path, **ROLL)
+    rates.clear()
+    newest = checkpoints(tmp_path)[40]
+    kept = json.loads((newest / "trainer_state.json").read_text())["stateful_callbacks"]["Pace"]["attributes"]
+    assert kept["rollbacks"] == 3  # so that a kill now would not go on at the full rate
+    train(ToyCorpus(), tmp_path, resume=True, learning_rate=7e-3, max_steps=60)
+    assert [rate for step, rate in rates if step == 41] == pytest.approx([7e-3])
+
+
+def test_copies_of_checkpoints_are_the_users_own(tmp_path):
+    train(ToyCorpus(), tmp_path, max_steps=8, eval_steps=4, **TINY)
+    copy = shutil.copytree(tmp_path / "checkpoint-4", tmp_path / "checkpoint-4-good")
+    (tmp_path / "checkpoint-4.zip").write_bytes(b"PK")
+    assert set(checkpoints(tmp_path)) == {4, 8}
+    train(ToyCorpus(), tmp_path, resume=True, max_steps=12, keep_checkpoints=1)
+    assert (copy / "trainer_state.json").exists() and (tmp_path / "checkpoint-4.zip").exists()
+
+
 def test_a_loss_that_is_not_a_number_never_reaches_the_weights(tmp_path, monkeypatch):
     import torch
 
@@ -284,6 +304,13 @@ def test_what_ends_it_after_it_went_back_changes_nothing(plateau, tmp_path, sudd
     assert fallen.count(True) >= 4 and not json.loads((tmp_path / "run.json").read_text())["finished"]
     run = train(Backwards(), tmp_path, resume=True)
     assert run.facts["finished"] and steps_of(run.folder) == steps_of(plateau[0].folder)
+
+
+def test_a_run_that_ended_by_itself_goes_on_with_another_patience(plateau, tmp_path):
+    out = shutil.copytree(plateau[0].folder, tmp_path / "run")
+    step = plateau[0].facts["step"]
+    run = train(Backwards(), out, resume=True, max_steps=step + 8, patience=9)
+    assert run.facts["step"] == step + 8 and max(steps_of(out)) == step + 8
 
 
 def test_a_signal_is_heard_before_patience_ends(plateau, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -37,6 +38,13 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def checkpoint_folders(out: Path) -> dict[int, Path]:
+    """The folders checkpoint-NUMBER in a run by their numbers, whole or not. What else is called checkpoint-something
+    is the user's own."""
+    found = {path: re.fullmatch(r"checkpoint-(\d+)", path.name) for path in out.glob("checkpoint-*") if path.is_dir()}
+    return {int(match[1]): path for path, match in sorted(found.items()) if match}
 
 
 def refuse_occupied(out: Path, facts: str) -> None:

@@ -26,7 +26,7 @@ from .. import menu
 from ..config import continued, given, updated
 from ..errors import FileError, InputError, RunError
 from ..files import new_folder, read_object, write_file
-from ..jobs import claimed, find_device, free_threads, stop_on_signals, threads
+from ..jobs import checkpoint_folders, claimed, find_device, free_threads, stop_on_signals, threads
 from ..log import append_log, draw_loss, rewind_log
 from . import codecs
 from .codecs import Codec
@@ -288,7 +288,7 @@ def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
     """Network, optimizer, step and seconds of the newest checkpoint; the log loses what came after it."""
     found = _checkpoints(job.out)
-    for broken in set(job.out.glob("checkpoint-*")) - set(found):  # by a kill
+    for broken in set(checkpoint_folders(job.out).values()) - set(found):  # by a kill
         shutil.rmtree(broken)
     if not found:
         rewind_log(job.out / LOG, 0)
@@ -313,5 +313,5 @@ def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
 
 def _checkpoints(out: Path) -> list[Path]:
     """Whole checkpoints, the oldest first."""
-    found = [path.parent for path in out.glob("checkpoint-*/state.json")]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    found = sorted(checkpoint_folders(out).items())
+    return [path for _, path in found if (path / "state.json").exists()]

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from .. import menu
 from ..errors import RunError
 from ..files import read_object, replacing, write_file, writing
+from ..jobs import checkpoint_folders
 from . import bases
 from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
 
@@ -107,7 +108,7 @@ def read_facts(folder: Path) -> dict:
 def checkpoints(folder: Path) -> dict[int, Path]:
     """The complete checkpoints of a run by step: those with trainer_state.json, which the Trainer writes last."""
     found = {}
-    for path in folder.glob("checkpoint-*"):
+    for path in checkpoint_folders(folder).values():
         try:
             found[read_object(path / "trainer_state.json")["global_step"]] = path
         except (OSError, ValueError, KeyError):

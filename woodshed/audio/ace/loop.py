@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ...files import read_object, whole, write_file, writing
+from ...jobs import checkpoint_folders
 from ...log import append_log, draw_loss, rewind_log
 from ..wave import write_audio
 from .batches import Batch, Batches, evaluation, seed_of
@@ -126,7 +127,7 @@ class Loop:
     def _restored(self) -> State:
         """The state of the newest checkpoint, its adapter and optimizer loaded; what a kill left half is removed."""
         found = checkpoints(self.out)
-        for path in {*self.out.glob("checkpoint-*"), *self.out.glob(".checkpoint-*")} - {*found.values()}:
+        for path in {*checkpoint_folders(self.out).values(), *self.out.glob(".checkpoint-*")} - {*found.values()}:
             shutil.rmtree(path)
         rollbacks = self.job.facts.get("rollbacks", 0)
         if not found:

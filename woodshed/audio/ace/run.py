@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ...errors import RunError
 from ...files import read_object
+from ...jobs import checkpoint_folders
 from ...log import append_log
 from .settings import Progress, TrainSettings
 from .tensors import Tensors
@@ -66,5 +67,4 @@ def read_facts(out: Path) -> dict:
 
 def checkpoints(out: Path) -> dict[int, Path]:
     """The checkpoints of a run by their steps; one whose save was interrupted is none."""
-    found = (path for path in out.glob("checkpoint-*") if (path / STATE).exists())
-    return {int(path.name.rpartition("-")[2]): path for path in found}
+    return {step: path for step, path in checkpoint_folders(out).items() if (path / STATE).exists()}

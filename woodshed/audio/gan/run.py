@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ...errors import RunError
 from ...files import new_folder, read_object, replacing, seen_from, write_file, writing
+from ...jobs import checkpoint_folders
 from ..codecs import FACTS as CODEC_FACTS
 from ..codecs import Codec, open_codec
 from .health import Pulse
@@ -152,10 +153,7 @@ def codec_facts(codec: Codec, place: str | Path, out: Path) -> dict:
 
 def checkpoints(folder: Path) -> dict[int, Path]:
     """The complete checkpoints of a run by step: those with their course, which is written last."""
-    found = {
-        int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*") if (path / COURSE).exists()
-    }
-    return dict(sorted(found.items()))
+    return {step: path for step, path in sorted(checkpoint_folders(folder).items()) if (path / COURSE).exists()}
 
 
 def checkpoint(folder: Path, step: int) -> Path:

@@ -21,7 +21,7 @@ from ... import log as logs
 from ...config import updated
 from ...errors import InputError
 from ...files import new_folder, write_file, writing
-from ...jobs import claimed, free_threads, refuse_occupied, stop_on_signals, threads
+from ...jobs import checkpoint_folders, claimed, free_threads, refuse_occupied, stop_on_signals, threads
 from ..codecs import Codec, open_codec
 from ..spectrogram import spectrograms
 from ..wave import write_audio
@@ -93,7 +93,7 @@ def _trained(job: Job) -> Run:
 
 def _start(job: Job, players: Players) -> Course:
     """From the newest checkpoint; else from all that the base knows; else from fresh weights."""
-    for path in set(job.out.glob("checkpoint-*")) - set((found := run.checkpoints(job.out)).values()):
+    for path in set(checkpoint_folders(job.out).values()) - set((found := run.checkpoints(job.out)).values()):
         shutil.rmtree(path)  # a kill broke it
     if found:
         course, asked = run.load_checkpoint(found[max(found)], players), job.settings.learning_rate

@@ -357,7 +357,8 @@ class EvaluationRows(Sequence):
                 count = max(int(count * min(0.95, length / len(body.ids))), 1)
                 continue
             ids = np.array([BOS, *body.ids.tolist(), *[EOS] * ended])
-            self._rows.append(pack([Posed(ids, np.arange(len(ids)) > 0)], length))
+            if len(ids) > 1:  # MidiTok spells no rests
+                self._rows.append(pack([Posed(ids, np.arange(len(ids)) > 0)], length))
             kept = min(1.0, length / len(ids))  # of a bar that is longer than a row
             self.notes += round(kept * len(window.notes))
             self.seconds += kept * float(score.seconds(min(stop, end)) - score.seconds(start))

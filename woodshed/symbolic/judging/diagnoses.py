@@ -18,6 +18,7 @@ from ..data.corpus import IGNORED
 from ..data.inspect import Reason
 from ..data.prepare import LEFT_OUT
 from ..data.report import LITTLE_FILES, LITTLE_MINUTES
+from .alone import EVENT as COSTS
 from .evidence import Evidence, values
 
 FEW_STEPS = 20
@@ -111,8 +112,9 @@ def stopped(seen: Evidence) -> Diagnosis | None:
         return None
     last, end = int(seen.steps[-1, 0]) if len(seen.steps) else 0, seen.events("stopped")
     goes_on = "goes on from the newest checkpoint"
-    if seen.log[-1].get("event") == "failed":
-        told = f"training ended at step {last:,} of {_planned(seen, last)}, with an error: {seen.log[-1]['message']}"
+    told_last = next((line for line in seen.log[::-1] if line.get("event") != COSTS), {})
+    if told_last.get("event") == "failed":
+        told = f"training ended at step {last:,} of {_planned(seen, last)}, with an error: {told_last['message']}"
         remedy = Remedy("train", "--resume", f"{goes_on}, once that is put right")
         return Diagnosis("failed", 3, told, "the error says it", (remedy,))
     signal = re.search(r" by (\w+)", end[-1]["message"]) if end else None
@@ -128,7 +130,8 @@ def stopped(seen: Evidence) -> Diagnosis | None:
 
 
 def _planned(seen: Evidence, last: int) -> str:
-    settings, seconds = seen.settings, seen.log[-1].get("seconds") or seen.facts.get("seconds", 0.0)
+    settings = seen.settings
+    seconds = next((line["seconds"] for line in seen.log[::-1] if "seconds" in line), seen.facts.get("seconds", 0.0))
     if settings.get("max_minutes"):
         return f"a run of {settings['max_minutes']:g} minutes, after {seconds / 60:.1f}"
     if settings.get("max_steps") or not seen.epoch:

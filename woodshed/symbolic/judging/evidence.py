@@ -141,11 +141,13 @@ def played_before(folder: Path) -> Iterator[tuple[Score, dict]]:
         told = read_object(file)
         midi = file.with_suffix(".mid")
         if midi.exists() and not {"prompt", "melody"} & {name for name, value in told["settings"].items() if value}:
-            yield read_midi(midi), _asked(told["measures"], told["temperature"], "chords" in told["settings"])
+            by_itself = "chords" in told["settings"] and told["settings"].get("harmony") == "free"
+            yield read_midi(midi), _asked(told["measures"], told["temperature"], by_itself)
 
 
 def _asked(measures: dict, temperature: float, charted: bool) -> dict:
-    """What a take says of itself: its temperature and, where chords were asked for, how far it keeps to them."""
+    """What a take says of itself: its temperature and, where chords were asked for and nothing but the model kept it to
+    them, how far it keeps to them."""
     told = {"temperature": temperature}
     if charted and None not in (inside := [measures["chord_adherence"], measures["rotated_adherence"]]):
         told |= dict(zip(("chord_adherence", "rotated_adherence"), inside, strict=True))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from ...config import read_fields
 from ...errors import FileError, InputError
 from ...log import append_log, draw_loss, read_log
 from ..data.corpus import IGNORED
+from ..run import checkpoints
 from .muon import Muon, parameter_groups
 from .settings import FLAGS, UNLIMITED, Course, Job, Progress
 from .trackers import tracking
@@ -95,11 +97,14 @@ class Validation:
 class Pace(TrainerCallback, ExportableState):
     """How far the run is, in steps and in time; from it follow the rate, the evaluations, the saves and the end."""
 
-    def __init__(self, course: Course, *, steps: int, minutes: float | None, warmup: float, eval_steps: int | None):
+    def __init__(
+        self, course: Course, *, steps: int, minutes: float | None, warmup: float, eval_steps: int | None, keep: int = 3
+    ):
         self.course, self.steps, self.warmup, self.eval_steps = course, steps, warmup, eval_steps
         self.limit = math.inf if minutes is None else minutes * 60
         self.began = self.paused = self.saved = self.evaluated = time.monotonic()
         self.pause = 0.0  # seconds that the last evaluation and save took
+        self.keep = keep  # checkpoints
         self.stopped = ""  # the signal that asked for the end
 
     @property
@@ -165,8 +170,19 @@ class Pace(TrainerCallback, ExportableState):
         self.evaluated = time.monotonic()
 
     def on_save(self, args, state, control, **kwargs):
+        rotate(Path(args.output_dir), self.keep, state.best_global_step)
         self.saved = time.monotonic()
         self.pause = self.saved - self.paused
+
+
+def rotate(out: Path, keep: int, best: int | None) -> None:
+    """Remove the oldest checkpoints beyond so many, but not the newest nor the best. The Trainer itself would remove
+    whatever is called checkpoint-something."""
+    found = checkpoints(out)
+    stay = {best, max(found, default=0)} & found.keys()
+    old = [step for step in found if step not in stay]
+    for step in old[: max(0, len(found) - max(keep, len(stay)))]:
+        shutil.rmtree(found[step], ignore_errors=True)
 
 
 class Patience(TrainerCallback):
@@ -370,7 +386,6 @@ def arguments(job: Job, course: Course) -> TrainingArguments:
         "save_strategy": "steps",
         "eval_steps": UNLIMITED,
         "save_steps": UNLIMITED,
-        "save_total_limit": settings.keep_checkpoints,
         "metric_for_best_model": "nats_per_note" if "note" in job.per else "nats_per_token",
         "greater_is_better": False,
         "batch_eval_metrics": True,
@@ -384,9 +399,12 @@ def arguments(job: Job, course: Course) -> TrainingArguments:
         "log_level": "error",
     }
     try:
-        return TrainingArguments(**ours | more)
+        made = TrainingArguments(**ours | more)
     except (ValueError, TypeError) as error:
         raise InputError(f"--training-args {' '.join(settings.training_args)}: {error}") from None
+    if made.n_gpu > 1:
+        made._n_gpu = 1  # DataParallel would take the rows of several steps at once, and then begin again
+    return made
 
 
 def fast_bf16() -> bool:

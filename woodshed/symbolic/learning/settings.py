@@ -140,10 +140,18 @@ def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
     was, now = TrainSettings(**_as_now(saved)), given(asked)
     if "preset" in now:
         preset = _preset(asked.preset, new=was.base is None, adapter=was.adapter)
-        now = {name: value for name, value in preset.items() if name not in ADAPTER} | now
+        ended = LIMITS if now.keys() & set(LIMITS) else ()  # by what was asked for
+        now = {name: value for name, value in preset.items() if name not in (*ADAPTER, *ended)} | now
     settings = replace(continued(was, now, out, free=FREE, limits=LIMITS), resume=False)
     check(settings)
     return settings
+
+
+def with_model_of_preset(settings: TrainSettings) -> TrainSettings:
+    """The settings with what the preset says of the model and its base, where they say nothing else of it."""
+    own, asked = _preset(settings.preset, new=False, adapter=settings.adapter), given(settings)
+    names = ("base", "model", "size", "model_args")
+    return replace(settings, **_tuples({name: own[name] for name in names if name in own and name not in asked}))
 
 
 def asks_for_new(settings: TrainSettings) -> str:
@@ -268,6 +276,7 @@ class Job:
     steps: int
     validation: Any  # rows, or None
     per: dict[str, float]  # tokens to a token, a note, a second
+    new_rate: bool = False  # whether it goes on with another rate than it had
 
     def steps_of(self, course: Course) -> int:
         """The steps of the run as it has turned out."""

@@ -25,13 +25,24 @@ from ... import log as logs
 from ...config import given, read_fields, updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError, WoodshedError
 from ...files import new_folder, read_object, seen_from, write_file
-from ...jobs import claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
+from ...jobs import checkpoint_folders, claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
 from .. import bases
 from .. import run as runs
 from ..data.corpus import IGNORED, open_corpus
 from ..run import Run, checkpoints
 from . import adapters
-from .settings import LIMITS, MODEL_FLAGS, UNLIMITED, Course, Job, TrainSettings, asks_for_new, resolve, resumed
+from .settings import (
+    LIMITS,
+    MODEL_FLAGS,
+    UNLIMITED,
+    Course,
+    Job,
+    TrainSettings,
+    asks_for_new,
+    resolve,
+    resumed,
+    with_model_of_preset,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -94,11 +105,15 @@ def _trained(job: Job) -> Run:
 
 
 def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> Job:
+    if not settings.resume:
+        settings = with_model_of_preset(settings)
     if settings.base != "auto":
         settings = replace(settings, base=_named_base(settings.base, out))
+    new_rate = False
     if resume := settings.resume:
         saved = runs.read_facts(out)
         asked, settings = given(settings), _resumed(settings, saved, corpus, out)
+        new_rate = settings.learning_rate != saved["settings"]["learning_rate"]
         if saved["finished"] and "patience" not in asked:  # more is asked of it than it would do by itself
             settings = replace(settings, patience=0)
         facts = saved | facts | {"settings": asdict(settings), "finished": False}
@@ -114,7 +129,7 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
     steps = _steps(settings, len(rows))
     if resume:
         _refuse_finished(out, saved, steps, settings)
-    return Job(corpus, out, settings, report, facts, rows, steps, *_validation(corpus, settings))
+    return Job(corpus, out, settings, report, facts, rows, steps, *_validation(corpus, settings), new_rate=new_rate)
 
 
 def _named_base(base: str | None, out: Path) -> str | None:
@@ -207,14 +222,25 @@ def _course(job: Job) -> Course:
         return Course(settings.batch_size, settings.gradient_accumulation, threads or free_threads())
     state = read_object(found[max(found)] / "trainer_state.json")
     course = Course(**state["stateful_callbacks"]["Pace"]["attributes"])
-    course = course if settings.patience else replace(course, best=0, height=1.0, last=0)
+    if not settings.patience or 0 < course.last <= max(found):  # it has come to its end, and is to go on
+        course = replace(course, best=0, height=1.0, last=0)
+    if job.new_rate:  # which is meant as it is
+        course = replace(course, rollbacks=0, height=1.0)
+        _write_course(found[max(found)], course)
     return replace(course, threads=threads or course.threads)
+
+
+def _write_course(checkpoint: Path, course: Course) -> None:
+    """Let a checkpoint go on with another course: a kill from here on changes nothing."""
+    state = read_object(path := checkpoint / "trainer_state.json")
+    state["stateful_callbacks"]["Pace"]["attributes"] |= asdict(course)
+    write_file(path, json.dumps(state, indent=2))
 
 
 def _whole_checkpoints(out: Path) -> dict[int, Path]:
     """The checkpoints of a run; what there is of others is removed."""
     found = checkpoints(out)
-    for path in set(out.glob("checkpoint-*")) - set(found.values()):
+    for path in set(checkpoint_folders(out).values()) - set(found.values()):
         shutil.rmtree(path)
     return found
 
@@ -284,7 +310,8 @@ def _learner(job: Job, course: Course) -> Learner:
     asked = read_fields(settings.training_args, None, "--training-args")
     ids, epoch = per_step * settings.max_seq_len, len(job.rows) / per_step
     limits = {"steps": job.steps_of(course), "minutes": settings.max_minutes}
-    pace = Pace(course, **limits, warmup=settings.warmup, eval_steps=settings.eval_steps)
+    how = dict(warmup=settings.warmup, eval_steps=settings.eval_steps, keep=settings.keep_checkpoints)
+    pace = Pace(course, **limits, **how)
     journal = Journal(job.out, pace, job.report, ids=ids, epoch=epoch)
     callbacks, own_rate = [journal, pace], "lr_scheduler_type" not in asked
     if settings.patience and own_rate:
@@ -325,7 +352,7 @@ def _finish(job: Job, learner: Learner) -> Run:
 def _lower(job: Job, course: Course, found: Plateau) -> Course:
     """Back to the best checkpoint, and on at a quarter of the rate; where nothing better came of that before, or the
     rate is low already, to an end as if planned so: the rate falls in a last fifth."""
-    from .callbacks import DECAY, Pace
+    from .callbacks import DECAY
 
     if found.best > course.best and course.height > LOWEST:
         course = replace(course, best=found.best, height=LOWER * course.height)
@@ -335,10 +362,8 @@ def _lower(job: Job, course: Course, found: Plateau) -> Course:
         course = replace(course, best=found.best, last=last)
         way = f"the rate falls until step {last:,}"
     job.say(f"{found}: back to step {found.best:,}, {way}", step=found.step, event="plateau")
-    saved = checkpoints(job.out)  # a kill from here on changes nothing
-    state = read_object(path := saved[found.best] / "trainer_state.json")
-    state["stateful_callbacks"][Pace.__name__]["attributes"] |= asdict(replace(course, seconds=found.seconds))
-    write_file(path, json.dumps(state, indent=2))
+    saved = checkpoints(job.out)
+    _write_course(saved[found.best], replace(course, seconds=found.seconds))
     for step in saved.keys() - range(found.best + 1):
         shutil.rmtree(saved[step])
     return course
@@ -353,7 +378,10 @@ def _slower(job: Job, course: Course, trouble: Diverged) -> Course:
     step = max(checkpoints(job.out), default=0)
     message = f"{trouble}: back to step {step:,}, on at learning rate {rate:.3g}"
     job.say(message, step=trouble.step, event="rollback")
-    return replace(course, rollbacks=course.rollbacks + 1)
+    course = replace(course, rollbacks=course.rollbacks + 1)
+    if step:
+        _write_course(checkpoints(job.out)[step], course)
+    return course
 
 
 def _peak(job: Job, course: Course) -> float:

@@ -124,6 +124,7 @@ def advance(stream: Stream, logits: np.ndarray) -> int:
     if grammar.forced is not None:
         return grammar.push(grammar.forced)
     allowed = grammar.allowed()
+    logits = logits[: len(allowed)]  # a base from elsewhere may have more ids than we have words for
     weighed, left = logits, stream.guard.lifted(grammar, allowed) if stream.guard else allowed
     if stream.harmony:
         weighed, left = stream.harmony(grammar, weighed, left)
