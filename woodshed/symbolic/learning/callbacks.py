@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from ...config import read_fields
 from ...errors import FileError, InputError
 from ...log import append_log, draw_loss, read_log
 from ..data.corpus import IGNORED
-from ..run import checkpoints
+from .course import rotate
 from .muon import Muon, parameter_groups
 from .settings import FLAGS, UNLIMITED, Course, Job, Progress
 from .trackers import tracking
@@ -173,16 +172,6 @@ class Pace(TrainerCallback, ExportableState):
         rotate(Path(args.output_dir), self.keep, state.best_global_step)
         self.saved = time.monotonic()
         self.pause = self.saved - self.paused
-
-
-def rotate(out: Path, keep: int, best: int | None) -> None:
-    """Remove the oldest checkpoints beyond so many, but not the newest nor the best. The Trainer itself would remove
-    whatever is called checkpoint-something."""
-    found = checkpoints(out)
-    stay = {best, max(found, default=0)} & found.keys()
-    old = [step for step in found if step not in stay]
-    for step in old[: max(0, len(found) - max(keep, len(stay)))]:
-        shutil.rmtree(found[step], ignore_errors=True)
 
 
 class Patience(TrainerCallback):
@@ -402,8 +391,7 @@ def arguments(job: Job, course: Course) -> TrainingArguments:
         made = TrainingArguments(**ours | more)
     except (ValueError, TypeError) as error:
         raise InputError(f"--training-args {' '.join(settings.training_args)}: {error}") from None
-    if made.n_gpu > 1:
-        made._n_gpu = 1  # DataParallel would take the rows of several steps at once, and then begin again
+    made._n_gpu = min(made.n_gpu, 1)  # DataParallel would take the rows of several steps at once, and begin again
     return made
 
 

@@ -9,10 +9,8 @@ what is decided before the first step, what happens when the loss jumps or the m
 from __future__ import annotations
 
 import gc
-import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,13 +22,14 @@ from ... import __version__
 from ... import log as logs
 from ...config import given, read_fields, updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError, WoodshedError
-from ...files import new_folder, read_object, seen_from, write_file
-from ...jobs import checkpoint_folders, claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
+from ...files import new_folder, seen_from
+from ...jobs import claimed, refuse_occupied, resumable, stop_on_signals, threads
 from .. import bases
 from .. import run as runs
 from ..data.corpus import IGNORED, open_corpus
 from ..run import Run, checkpoints
 from . import adapters
+from .course import find_course, lower, out_of_memory, slower, smaller, whole_checkpoints
 from .settings import (
     LIMITS,
     MODEL_FLAGS,
@@ -47,10 +46,7 @@ from .settings import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from .callbacks import Diverged, Learner, Plateau
-
-MAX_ROLLBACKS = 3
-LOWER, LOWEST = 1 / 4, 1 / 16  # of the learning rate: what is left where nothing better comes, and when that is the end
+    from .callbacks import Learner
 
 
 def train(
@@ -81,22 +77,22 @@ def _trained(job: Job) -> Run:
     """Attempts, each from the newest checkpoint on, until one comes to the end."""
     from .callbacks import Diverged, Plateau
 
-    course = _course(job)
+    course = find_course(job)
     while True:
         began = time.monotonic()
         try:
             with threads(course.threads), runs.quiet():
                 return _attempt(job, course)
         except Diverged as trouble:
-            course = _slower(job, course, trouble)
+            course = slower(job, course, trouble)
         except Plateau as found:
-            course = _lower(job, course, found)
+            course = lower(job, course, found)
         except FileError as trouble:
             raise _resumable(job, trouble) from None
         except RuntimeError as trouble:
-            if not _out_of_memory(trouble):
+            if not out_of_memory(trouble):
                 raise
-            course = _smaller(job, course)
+            course = smaller(job, course)
         course = replace(course, seconds=course.seconds + time.monotonic() - began)
         gc.collect()  # the model of the failed attempt
 
@@ -214,37 +210,6 @@ def _validation(corpus, settings: TrainSettings) -> tuple[list | None, dict[str,
     return chosen, {"token": 1.0} | {unit: tokens / total for unit, total in units.items() if total}
 
 
-def _course(job: Job) -> Course:
-    """Where the run stands: at its newest checkpoint, or at the start. Checkpoints that a kill broke are removed."""
-    found = _whole_checkpoints(job.out)
-    settings, threads = job.settings, job.settings.threads
-    if not found:
-        return Course(settings.batch_size, settings.gradient_accumulation, threads or free_threads())
-    state = read_object(found[max(found)] / "trainer_state.json")
-    course = Course(**state["stateful_callbacks"]["Pace"]["attributes"])
-    if not settings.patience or 0 < course.last <= max(found):  # it has come to its end, and is to go on
-        course = replace(course, best=0, height=1.0, last=0)
-    if job.new_rate:  # which is meant as it is
-        course = replace(course, rollbacks=0, height=1.0)
-        _write_course(found[max(found)], course)
-    return replace(course, threads=threads or course.threads)
-
-
-def _write_course(checkpoint: Path, course: Course) -> None:
-    """Let a checkpoint go on with another course: a kill from here on changes nothing."""
-    state = read_object(path := checkpoint / "trainer_state.json")
-    state["stateful_callbacks"]["Pace"]["attributes"] |= asdict(course)
-    write_file(path, json.dumps(state, indent=2))
-
-
-def _whole_checkpoints(out: Path) -> dict[int, Path]:
-    """The checkpoints of a run; what there is of others is removed."""
-    found = checkpoints(out)
-    for path in set(checkpoint_folders(out).values()) - set(found.values()):
-        shutil.rmtree(path)
-    return found
-
-
 @contextmanager
 def _failures_logged(job: Job) -> Iterator[None]:
     """What ends the training with an error is in its log too, where the disk still takes it."""
@@ -346,69 +311,9 @@ def _finish(job: Job, learner: Learner) -> Run:
     return runs.publish(job.out, found[best], facts | {"finished": not stopped}, learner.model.config)
 
 
-# --- when something goes wrong, or nothing better comes ----------------------------------------------------------
-
-
-def _lower(job: Job, course: Course, found: Plateau) -> Course:
-    """Back to the best checkpoint, and on at a quarter of the rate; where nothing better came of that before, or the
-    rate is low already, to an end as if planned so: the rate falls in a last fifth."""
-    from .callbacks import DECAY
-
-    if found.best > course.best and course.height > LOWEST:
-        course = replace(course, best=found.best, height=LOWER * course.height)
-        way = f"on at learning rate {_peak(job, course):.2g}"
-    else:
-        last = found.best + max(1, round(found.best * DECAY / (1 - DECAY)))
-        course = replace(course, best=found.best, last=last)
-        way = f"the rate falls until step {last:,}"
-    job.say(f"{found}: back to step {found.best:,}, {way}", step=found.step, event="plateau")
-    saved = checkpoints(job.out)
-    _write_course(saved[found.best], replace(course, seconds=found.seconds))
-    for step in saved.keys() - range(found.best + 1):
-        shutil.rmtree(saved[step])
-    return course
-
-
-def _slower(job: Job, course: Course, trouble: Diverged) -> Course:
-    """Back to the last checkpoint, at half the rate; after three times of that, an error with advice."""
-    rate = _peak(job, course) / 2
-    if course.rollbacks == MAX_ROLLBACKS:
-        advice = f"try --learning-rate {rate / 2:.1g}, --warmup 0.1, or look at the corpus with woodshed inspect"
-        raise InputError(f"training diverged {MAX_ROLLBACKS + 1} times: {trouble}; {advice}") from None
-    step = max(checkpoints(job.out), default=0)
-    message = f"{trouble}: back to step {step:,}, on at learning rate {rate:.3g}"
-    job.say(message, step=trouble.step, event="rollback")
-    course = replace(course, rollbacks=course.rollbacks + 1)
-    if step:
-        _write_course(checkpoints(job.out)[step], course)
-    return course
-
-
-def _peak(job: Job, course: Course) -> float:
-    """The learning rate between rise and fall."""
-    return job.settings.learning_rate * 0.5**course.rollbacks * course.height
-
-
 def _resumable(job: Job, trouble: FileError) -> FileError:
     """What could not be written, and from where --resume goes on."""
     if not (job.out / runs.FACTS).exists():
         return trouble
-    step = max(_whole_checkpoints(job.out), default=0)
+    step = max(whole_checkpoints(job.out), default=0)
     return resumable(trouble, step)
-
-
-def _out_of_memory(trouble: RuntimeError) -> bool:
-    """By its words: torch has a class of its own for CUDA alone."""
-    return any(words in str(trouble) for words in ("out of memory", "can't allocate memory"))
-
-
-def _smaller(job: Job, course: Course) -> Course:
-    """Half the rows at once (or the next smaller divisor), as many in a step as before."""
-    rows = course.batch_size * course.accumulation
-    if course.batch_size == 1:
-        advice = "try a smaller --max-seq-len, a smaller --size, or --load-in-4bit on a --base"
-        raise InputError(f"out of memory with a single row of {job.settings.max_seq_len} ids; {advice}") from None
-    size = max(size for size in range(1, course.batch_size // 2 + 1) if rows % size == 0)
-    message = f"out of memory: {size} rows at once instead of {course.batch_size}, {rows // size} times a step"
-    job.say(message, step=max(checkpoints(job.out), default=0), event="out of memory")
-    return replace(course, batch_size=size, accumulation=rows // size)

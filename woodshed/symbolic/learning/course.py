@@ -1,0 +1,119 @@
+"""Where a training stands in its course, and how that goes on when something breaks or nothing better comes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import InputError
+from ...files import read_object, write_file
+from ...jobs import checkpoint_folders, free_threads
+from ..run import checkpoints
+from .settings import Course, Job
+
+if TYPE_CHECKING:
+    from .callbacks import Diverged, Plateau
+
+MAX_ROLLBACKS = 3
+LOWER, LOWEST = 1 / 4, 1 / 16  # of the learning rate: what is left where nothing better comes, and when that is the end
+
+
+def find_course(job: Job) -> Course:
+    """Where the run stands: at its newest checkpoint, or at the start. Checkpoints that a kill broke are removed."""
+    found = whole_checkpoints(job.out)
+    settings, threads = job.settings, job.settings.threads
+    if not found:
+        return Course(settings.batch_size, settings.gradient_accumulation, threads or free_threads())
+    state = read_object(found[max(found)] / "trainer_state.json")
+    course = Course(**state["stateful_callbacks"]["Pace"]["attributes"])
+    if not settings.patience or 0 < course.last <= max(found):  # it has come to its end, and is to go on
+        course = replace(course, best=0, height=1.0, last=0)
+    if job.new_rate:  # which is meant as it is
+        course = replace(course, rollbacks=0, height=1.0)
+        _write_course(found[max(found)], course)
+    return replace(course, threads=threads or course.threads)
+
+
+def _write_course(checkpoint: Path, course: Course) -> None:
+    """Let a checkpoint go on with another course: a kill from here on changes nothing."""
+    state = read_object(path := checkpoint / "trainer_state.json")
+    state["stateful_callbacks"]["Pace"]["attributes"] |= asdict(course)
+    write_file(path, json.dumps(state, indent=2))
+
+
+def whole_checkpoints(out: Path) -> dict[int, Path]:
+    """The checkpoints of a run; what there is of others is removed."""
+    found = checkpoints(out)
+    for path in set(checkpoint_folders(out).values()) - set(found.values()):
+        shutil.rmtree(path)
+    return found
+
+
+def rotate(out: Path, keep: int, best: int | None) -> None:
+    """Remove the oldest checkpoints beyond so many, but not the newest nor the best. The Trainer itself would remove
+    whatever is called checkpoint-something."""
+    found = checkpoints(out)
+    stay = {best, max(found, default=0)} & found.keys()
+    old = [step for step in found if step not in stay]
+    for step in old[: max(0, len(found) - max(keep, len(stay)))]:
+        shutil.rmtree(found[step], ignore_errors=True)
+
+
+def lower(job: Job, course: Course, found: Plateau) -> Course:
+    """Back to the best checkpoint, and on at a quarter of the rate; where nothing better came of that before, or the
+    rate is low already, to an end as if planned so: the rate falls in a last fifth."""
+    from .callbacks import DECAY
+
+    if found.best > course.best and course.height > LOWEST:
+        course = replace(course, best=found.best, height=LOWER * course.height)
+        way = f"on at learning rate {peak(job, course):.2g}"
+    else:
+        last = found.best + max(1, round(found.best * DECAY / (1 - DECAY)))
+        course = replace(course, best=found.best, last=last)
+        way = f"the rate falls until step {last:,}"
+    job.say(f"{found}: back to step {found.best:,}, {way}", step=found.step, event="plateau")
+    saved = checkpoints(job.out)
+    _write_course(saved[found.best], replace(course, seconds=found.seconds))
+    for step in saved.keys() - range(found.best + 1):
+        shutil.rmtree(saved[step])
+    return course
+
+
+def slower(job: Job, course: Course, trouble: Diverged) -> Course:
+    """Back to the last checkpoint, at half the rate; after three times of that, an error with advice."""
+    rate = peak(job, course) / 2
+    if course.rollbacks == MAX_ROLLBACKS:
+        advice = f"try --learning-rate {rate / 2:.1g}, --warmup 0.1, or look at the corpus with woodshed inspect"
+        raise InputError(f"training diverged {MAX_ROLLBACKS + 1} times: {trouble}; {advice}") from None
+    step = max(checkpoints(job.out), default=0)
+    message = f"{trouble}: back to step {step:,}, on at learning rate {rate:.3g}"
+    job.say(message, step=trouble.step, event="rollback")
+    course = replace(course, rollbacks=course.rollbacks + 1)
+    if step:
+        _write_course(checkpoints(job.out)[step], course)
+    return course
+
+
+def peak(job: Job, course: Course) -> float:
+    """The learning rate between rise and fall."""
+    return job.settings.learning_rate * 0.5**course.rollbacks * course.height
+
+
+def out_of_memory(trouble: RuntimeError) -> bool:
+    """By its words: torch has a class of its own for CUDA alone."""
+    return any(words in str(trouble) for words in ("out of memory", "can't allocate memory"))
+
+
+def smaller(job: Job, course: Course) -> Course:
+    """Half the rows at once (or the next smaller divisor), as many in a step as before."""
+    rows = course.batch_size * course.accumulation
+    if course.batch_size == 1:
+        advice = "try a smaller --max-seq-len, a smaller --size, or --load-in-4bit on a --base"
+        raise InputError(f"out of memory with a single row of {job.settings.max_seq_len} ids; {advice}") from None
+    size = max(size for size in range(1, course.batch_size // 2 + 1) if rows % size == 0)
+    message = f"out of memory: {size} rows at once instead of {course.batch_size}, {rows // size} times a step"
+    job.say(message, step=max(checkpoints(job.out), default=0), event="out of memory")
+    return replace(course, batch_size=size, accumulation=rows // size)
