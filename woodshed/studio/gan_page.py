@@ -101,5 +101,6 @@ def play(run: Run, asked: dict, progress: Callable[..., None]) -> Iterator[str]:
 def _take_card(number: int, take: Take, paths: list[Path]) -> str:
     facts, times = take.facts, take.audio.seconds / sum(take.facts["seconds_spent"].values())
     about = f"seed {facts['seed']}, truncation {facts['truncation']:g}{', a loop' if facts['loop'] else ''}"
+    about += f", form {facts['form']}" if len(facts["form"]) > 1 else ""
     line = f"{clock(take.audio.seconds)}, played {times:.0f} times as fast as it sounds, at step {facts['step']:,}"
     return card(number, about, [line], paths, picture="Spectrogram")

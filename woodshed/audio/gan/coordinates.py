@@ -83,5 +83,5 @@ def _joined(anchors: Tensor, halves: int, half: int, style: Tensor) -> Tensor:
 
 
 def _other(seed: int) -> int:
-    """Another seed, by one."""
+    """A seed that follows from another, so that what is drawn from the two has nothing in common."""
     return (seed * 0x9E3779B1 + 0x7F4A7C15) % 2**32
