@@ -60,7 +60,7 @@ def test_a_loop_leads_back_to_its_beginning(halves):
 
 
 def test_a_window_has_one_style_and_neighbouring_halves_share_an_anchor_alone():
-    found = coordinates.draw(500, HALF, generator=torch.Generator().manual_seed(0))
+    found = coordinates.draw(500, 2, HALF, generator=torch.Generator().manual_seed(0))
     assert found.shape == (500, 2 * coordinates.DEPTH, 2 * HALF)
     style, line = found[:, coordinates.DEPTH :], found[:, : coordinates.DEPTH]
     assert torch.equal(style, style[..., :1].expand_as(style))
@@ -138,7 +138,7 @@ def test_the_critic_judges_the_whole_and_every_stretch():
 def test_what_is_little_heard_is_small_in_the_networks():
     importance = np.array([1.0, 0.25, 0.04, 0.5, 0.5, 0.5, 0.5, 0.5])
     players = step.new_players(step.Shape(8, 4, 2 * HALF), seed=0, importance=importance.tolist())
-    where = coordinates.draw(2, HALF, generator=torch.Generator().manual_seed(0))
+    where = coordinates.draw(2, 2, HALF, generator=torch.Generator().manual_seed(0))
     inside, played = (make(where, torch.Generator().manual_seed(0)) for make in (players.average, players.average.play))
     ratio = (inside / played).mean(dim=(0, 2)).detach().numpy()
     np.testing.assert_allclose(ratio, importance**step.POWER, rtol=1e-4)
@@ -152,18 +152,54 @@ def test_what_is_little_heard_is_small_in_the_networks():
     np.testing.assert_allclose(made * importance**step.POWER, inside.detach().T.numpy(), rtol=1e-3, atol=1e-5)
 
 
-def test_halves_are_independent():
-    network = networks.Generator(8, 4, HALF)
+def noisy(half):
+    """A fresh generator whose noise is heard."""
+    network = networks.Generator(8, 4, half)
     for name, weight in network.named_parameters():
         if name.endswith("gain"):
             torch.nn.init.ones_(weight)
-    where = torch.randn(1, 2 * coordinates.DEPTH, 3 * HALF)
+    return network
+
+
+def test_a_half_hears_its_neighbours_and_hardly_what_is_farther():
+    network, half = noisy(32), 32
+    where = torch.randn(1, 2 * coordinates.DEPTH, 5 * half)
     changed = where.clone()
-    changed[..., HALF : 2 * HALF] += 1
+    changed[..., 2 * half : 3 * half] += 1
     one, other = (network(some, torch.Generator().manual_seed(0)) for some in (where, changed))
-    same = (one == other).all(dim=1)[0].reshape(3, HALF).all(dim=1).tolist()
-    assert same == [True, False, True]
+    moved = (one - other).abs().amax(dim=1)[0].unflatten(0, (5, half))
+    assert (moved[2] > 0).all()
+    assert moved[1, -1] > 0 and moved[3, 0] > 0  # across the border
+    assert moved[[0, 4]].max() < 0.1 * moved[2].mean()  # farther there is only what changes the spread of a half
     assert not torch.equal(one, network(where, torch.Generator().manual_seed(1)))  # noise
+
+
+def test_each_half_has_its_own_spread():
+    style = networks.Style(3, 8)
+    x = torch.randn(2, 3, 24) * torch.tensor([1.0, 10.0, 100.0]).repeat_interleave(8)
+    torch.nn.init.zeros_(style.scale.weight)
+    torch.nn.init.ones_(style.scale.bias)
+    spread = style(x, torch.zeros(2, 2 * coordinates.DEPTH, 24)).unflatten(2, (3, 8)).std(dim=3, correction=0)
+    torch.testing.assert_close(spread, torch.ones_like(spread), rtol=1e-3, atol=0)
+
+
+def test_a_loop_goes_round():
+    network, where = networks.Generator(8, 4, HALF), coordinates.piece(3, HALF, seed=1, loop=True)
+    play = lambda line: network.play(line, torch.Generator(), loop=True)  # noqa: E731
+    turned = play(where.roll(HALF, dims=2)).roll(-HALF, dims=2)  # wherever it begins it is the same circle
+    far = lambda other: (play(where) - other).abs().max() / play(where).std()  # noqa: E731
+    assert far(turned) < 0.02 and far(network.play(where, torch.Generator())) > 0.1
+
+
+def test_windows_to_judge_are_cut_anywhere_out_of_three_halves(monkeypatch):
+    players, cuts = step.new_players(step.Shape(8, 4, 2 * HALF), seed=0), set()
+    counted = lambda where, draws: torch.arange(where.shape[2]).expand(1, 1, -1)  # noqa: E731
+    monkeypatch.setattr(players.generator, "forward", counted)
+    for seed in range(200):
+        found = step.windows(players.generator, 1, torch.Generator().manual_seed(seed))[0, 0]
+        assert (found.diff() == 1).all() and len(found) == 2 * HALF
+        cuts.add(int(found[0]))
+    assert cuts == {*range(HALF + 1)}
 
 
 def test_the_shuffle_makes_pairs_of_frames_of_pairs_of_channels():
@@ -201,6 +237,7 @@ def test_r1_is_the_mean_squared_slope(players):
 
 def test_the_switch_fades_and_returns():
     assert step.switched(-1.0, gap=0.5) == pytest.approx(-0.9999)
+    assert step.switched(-0.5, gap=0.8) == pytest.approx(-0.5001)
     assert step.switched(-0.5, gap=5.0) == pytest.approx(-0.5001)
     assert step.switched(-1.0, gap=2.0) == -1.0
     assert step.switched(-0.1, gap=-3.0) == -0.1  # R1 never ends
@@ -235,7 +272,7 @@ def test_the_critic_learns_to_tell_and_the_generator_follows(players):
     reports = [step.update(players, real + 0.1 * drawn(16, at), rate=2e-3, seed=at) for at in range(40)]
     assert max(one.gap for one in reports) > 0.5
     with torch.no_grad():
-        made = players.average(coordinates.draw(16, HALF, generator=torch.Generator()), torch.Generator())
+        made = players.average(coordinates.draw(16, 2, HALF, generator=torch.Generator()), torch.Generator())
     assert made.mean() > 0.3
 
 

@@ -2,11 +2,12 @@
 
 A piece has one style, a vector that holds from beginning to end, and a line of anchors, one at each border between two
 halves of a window; from one anchor to the next the coordinates change gradually. All are normal, DEPTH numbers each. A
-half of a window is all that the generator makes at once, so that a line of any length is a piece of any length, and a
-line that ends where it begins is a loop. Musika has an anchor every third half and a style as wide as the line; but so
+half of a window has the same law wherever it lies, so that a line of any length is a piece of any length, and a line
+that ends where it begins is a loop. Musika has an anchor every third half and a style as wide as the line; but so
 one half is much like the next.
 
-A half is a function of its two anchors, the style and noise alone: where anchors come back, so does what was played.
+A half is a function of its two anchors, the style and noise, and near its borders of what lies beyond them: where
+anchors come back, so does what was played.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ DEPTH = 64
 STYLE = 0.5  # spread of the style; that of the line is 1
 
 
-def draw(count: int, half: int, *, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
-    """Coordinates of `count` windows to train on, (count, 2 * DEPTH, 2 * half)."""
-    anchors = torch.randn(count, 3, DEPTH, generator=generator, device=device)
+def draw(
+    count: int, halves: int, half: int, *, generator: torch.Generator, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Coordinates of `count` stretches to train on, (count, 2 * DEPTH, halves * half)."""
+    anchors = torch.randn(count, halves + 1, DEPTH, generator=generator, device=device)
     style = torch.randn(count, DEPTH, generator=generator, device=device)
-    return _joined(anchors, 2, half, style)
+    return _joined(anchors, halves, half, style)
 
 
 def piece(

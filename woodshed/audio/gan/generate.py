@@ -79,7 +79,7 @@ def make_latents(network: Generator, halves: int, *, seed: int, **choice) -> np.
     """The latents (halves * half, latent_dim) of one piece, standardised; `choice` goes to coordinates.piece."""
     where = coordinates.piece(halves, network.half, seed=seed, **choice)
     with torch.inference_mode():
-        made = network.play(where, torch.Generator().manual_seed(seed))
+        made = network.play(where, torch.Generator().manual_seed(seed), loop=choice.get("loop", False))
     return made[0].T.contiguous().numpy()
 
 

@@ -35,24 +35,26 @@ class Noise(nn.Module):
 
 
 class Style(nn.Module):
-    """Adaptive instance normalisation without a shift: over time every channel gets spread 1, then the scale that the
-    coordinates say."""
+    """Adaptive instance normalisation without a shift: in each half (`length` frames at this level) every channel gets
+    spread 1, then the scale that the coordinates say."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, length: int):
         super().__init__()
+        self.length = length
         self.scale = nn.Conv1d(2 * DEPTH, channels, 1)
 
     def forward(self, x: Tensor, coordinates: Tensor) -> Tensor:
-        variance = x.float().var(dim=2, keepdim=True, correction=0)
-        return (x * torch.rsqrt(variance + 1e-4) * self.scale(coordinates)).to(x.dtype)
+        halves = x.float().unflatten(2, (-1, self.length))
+        variance = halves.var(dim=3, keepdim=True, correction=0)
+        return ((halves * torch.rsqrt(variance + 1e-4)).flatten(2) * self.scale(coordinates)).to(x.dtype)
 
 
 class Layer(nn.Module):
     """A convolution, noise, style, swish."""
 
-    def __init__(self, convolution: nn.Module, channels: int):
+    def __init__(self, convolution: nn.Module, channels: int, length: int):
         super().__init__()
-        self.convolution, self.noise, self.style = convolution, Noise(channels), Style(channels)
+        self.convolution, self.noise, self.style = convolution, Noise(channels), Style(channels, length)
 
     def forward(self, x: Tensor, coordinates: Tensor, generator: torch.Generator) -> Tensor:
         return F.silu(self.style(self.noise(self.convolution(x), generator), coordinates))
@@ -70,12 +72,12 @@ class Same(nn.Conv1d):
 
 class Up(nn.Module):
     """(B, C, T) -> (B, out, 2 T): a transposed convolution and, except at the full rate, a convolution; around them
-    a pixel shuffle over time."""
+    a pixel shuffle over time. A half has `length` frames then."""
 
-    def __init__(self, channels: int, out: int, *, last: bool):
+    def __init__(self, channels: int, out: int, length: int, *, last: bool):
         super().__init__()
-        self.up = Layer(nn.ConvTranspose1d(channels, out, 4, stride=2, padding=1), out)
-        self.more = None if last else Layer(Same(out, out), out)
+        self.up = Layer(nn.ConvTranspose1d(channels, out, 4, stride=2, padding=1), out, length)
+        self.more = None if last else Layer(Same(out, out), out, length)
         self.around = nn.Conv1d(channels // 2, out, 1)
 
     def forward(self, x: Tensor, coordinates: Tensor, generator: torch.Generator) -> Tensor:
@@ -86,7 +88,8 @@ class Up(nn.Module):
 
 
 class Generator(nn.Module):
-    """Coordinates (B, 2 * DEPTH, k * half) -> latents (B, latent_dim, k * half), each half by itself.
+    """Coordinates (B, 2 * DEPTH, k * half) -> latents (B, latent_dim, k * half). Every half grows from its own seed and
+    has its own spread; convolutions run across the borders, so that nothing breaks off there.
 
     They come out times `scale` (latent_dim, 1), as the critic takes them; play() gives those of the codec.
     """
@@ -97,34 +100,31 @@ class Generator(nn.Module):
         self.half, levels = half, int(math.log2(half // SEED_LENGTH))
         widths = [base_channels * (2 + level) for level in range(levels, -1, -1)]
         self.seed = nn.Linear(2 * DEPTH * SEED_LENGTH // 2, widths[0] * SEED_LENGTH)
-        self.style = Style(widths[0])
-        steps = itertools.pairwise(widths)
-        self.blocks = nn.ModuleList(Up(*step, last=at == levels - 1) for at, step in enumerate(steps))
+        self.style = Style(widths[0], SEED_LENGTH)
+        steps = enumerate(itertools.pairwise(widths), 1)
+        self.blocks = nn.ModuleList(Up(*step, SEED_LENGTH << at, last=at == levels) for at, step in steps)
         self.out = Same(widths[-1], latent_dim)
         self.apply(_fresh)
 
     def forward(self, coordinates: Tensor, generator: torch.Generator) -> Tensor:
-        count, depth, length = coordinates.shape
-        halves = coordinates.reshape(count, depth, length // self.half, self.half).transpose(1, 2)
-        latents = self.make(halves.reshape(-1, depth, self.half), generator)
-        joined = latents.reshape(count, -1, latents.shape[1], self.half).transpose(1, 2)
-        return joined.reshape(count, -1, length)
-
-    def play(self, coordinates: Tensor, generator: torch.Generator) -> Tensor:
-        """Latents (B, latent_dim, k * half) as the codec takes them, standardised."""
-        return self(coordinates, generator) / self.scale
-
-    def make(self, coordinates: Tensor, generator: torch.Generator) -> Tensor:
-        """One half each: (B, 2 * DEPTH, half) -> (B, latent_dim, half)."""
-        levels = [coordinates]
-        while levels[-1].shape[2] > SEED_LENGTH // 2:
+        halves, levels = coordinates.shape[2] // self.half, [coordinates]
+        while levels[-1].shape[2] > halves * SEED_LENGTH // 2:
             levels.append(F.avg_pool1d(levels[-1], 2))
         deepest, at_seed, *rest = reversed(levels)
-        x = self.seed(deepest.flatten(1)).unflatten(1, (-1, SEED_LENGTH))
+        seeds = self.seed(deepest.unflatten(2, (halves, -1)).transpose(1, 2).flatten(2))
+        x = seeds.unflatten(2, (-1, SEED_LENGTH)).transpose(1, 2).flatten(2)
         x = F.silu(self.style(x, at_seed))
         for block, at_level in zip(self.blocks, rest, strict=True):
             x = block(x, at_level, generator)
         return self.out(x)
+
+    def play(self, coordinates: Tensor, generator: torch.Generator, *, loop: bool = False) -> Tensor:
+        """Latents (B, latent_dim, k * half) as the codec takes them, standardised. A loop is the second of three
+        rounds: what comes before its beginning is its end."""
+        length = coordinates.shape[2]
+        if not loop:
+            return self(coordinates, generator) / self.scale
+        return self(coordinates.repeat(1, 1, 3), generator)[..., length : 2 * length] / self.scale
 
 
 class Down(nn.Module):

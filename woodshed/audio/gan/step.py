@@ -23,7 +23,7 @@ from .networks import Critic, Generator
 BETAS = (0.5, 0.999)
 R1_WEIGHT = 40.0  # four times that of Musika, by trial: the critic runs away less
 SWITCH_STEP, LEAST = 1e-4, 0.1  # of R1's weight: without any a critic swings
-RUNS_AWAY = 0.9  # of the gap of 2 at which both hinges are satisfied
+RUNS_AWAY = 0.35  # of the gap of 2 at which both hinges are satisfied: the mean of all levels never comes near it
 POWER = 0.5  # of how much is heard of a latent dimension: its size in the networks
 DECAY = 0.999  # of the moving average
 CLIP = 100.0  # norm of a gradient; a rare outlier is shortened, the usual ones are left alone
@@ -88,9 +88,8 @@ def update(players: Players, real: Tensor, *, rate: float, seed: int, half_preci
     """One step on real latents (B, latent_dim, window); what is drawn for it depends on the seed alone."""
     draws = torch.Generator(players.device).manual_seed(seed)
     generator, critic = players.generator, players.critic
-    where = coordinates.draw(len(real), generator.half, generator=draws, device=real.device)
     with _precision(real.device, half_precision):
-        made = generator(where, draws).float()
+        made = windows(generator, len(real), draws).float()
     weight = -players.switch * R1_WEIGHT
     real = (real * generator.scale).requires_grad_(weight > 0)
     with _precision(real.device, half_precision):
@@ -112,6 +111,15 @@ def update(players: Players, real: Tensor, *, rate: float, seed: int, half_preci
     told = torch.stack([hinge, penalty, loss, gap, on_real.std(correction=0), norm]).tolist()
     players.switch = switched(players.switch, gap=told[3])
     return Report(*told)
+
+
+def windows(generator: Generator, count: int, draws: torch.Generator) -> Tensor:
+    """Latents (count, latent_dim, window) as the critic takes them, cut out of three halves: borders lie anywhere, and
+    what is beyond an end is sometimes music and sometimes nothing, as in a piece."""
+    half = generator.half
+    where = coordinates.draw(count, 3, half, generator=draws, device=draws.device)
+    begin = int(torch.randint(half + 1, (1,), generator=draws, device=draws.device))
+    return generator(where, draws)[..., begin : begin + 2 * half]
 
 
 def r1(scores: Tensor, real: Tensor) -> Tensor:

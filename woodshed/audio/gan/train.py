@@ -25,12 +25,12 @@ from ...jobs import checkpoint_folders, claimed, free_threads, refuse_occupied, 
 from ..codecs import Codec, open_codec
 from ..spectrogram import spectrograms
 from ..wave import write_audio
-from . import coordinates, health, profile, run
+from . import health, profile, run
 from .job import Job, prepare
 from .progress import draw_progress
 from .run import Run
 from .settings import MOST_SAMPLES, Course, GanSettings, Progress
-from .step import Players, Report, new_players, update
+from .step import Players, Report, new_players, update, windows
 
 LOG_EVERY = 20  # steps
 SAVE_SECONDS, SOONEST_SAVE = 600.0, 20.0
@@ -176,10 +176,9 @@ def _save(job: Job, players: Players, course: Course) -> None:
 @torch.no_grad()
 def _listen(job: Job, players: Players, course: Course) -> tuple[health.Signs, float]:
     """Samples of the moving average, written and measured; and how far its latents are from the recordings'."""
-    device, half = job.rows.device, players.average.half
-    draws = torch.Generator(device).manual_seed(SAMPLE_SEEDS)
-    where = coordinates.draw(MOST_SAMPLES, half, generator=draws, device=device)
-    made = players.average.play(where, draws).transpose(1, 2).cpu().numpy()
+    draws = torch.Generator(job.rows.device).manual_seed(SAMPLE_SEEDS)
+    made = windows(players.average, MOST_SAMPLES, draws) / players.average.scale
+    made = made.transpose(1, 2).cpu().numpy()
     if not np.isfinite(made).all():
         raise Sick(course.step, "its samples are no numbers")
     size = profile.stretch(job.codec.latent_rate, job.settings.window)
