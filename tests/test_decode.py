@@ -9,7 +9,7 @@ from test_tokenizers import OURS, each
 
 from woodshed.errors import InputError
 from woodshed.symbolic.music.score import Score
-from woodshed.symbolic.playing.decode import Sampling, Stream, decode, probabilities
+from woodshed.symbolic.playing.decode import Sampling, Stream, decode, in_time, probabilities
 from woodshed.symbolic.tokenizers import BOS, Plan, make
 
 CHANGES = Score(tempos=[(0, 500_000)], chords=[(bar * 1920, [0, 9, 2, 7][bar % 4], 0, 0) for bar in range(64)])
@@ -150,6 +150,19 @@ def test_filters_keep_the_likeliest_and_renormalise(logits, top_k, top_p, min_p,
         assert dropped.max() <= kept.min() + 1e-9
 
 
+def test_time_passes_as_the_model_has_it():
+    rng = np.random.default_rng(0)
+    logits, passes = rng.normal(0, 2, 60).astype(np.float32), np.arange(60) < 40
+    plain, sampling = probabilities(logits, Sampling()), Sampling(temperature=0.5, top_p=0.8)
+    found = in_time(logits, sampling, passes)
+    assert found.sum() == pytest.approx(1)
+    assert np.allclose(found[passes], plain[passes])
+    assert np.allclose(found[~passes], plain[~passes].sum() * probabilities(logits[~passes], sampling))
+    for mask in (passes | True, passes & False):
+        assert np.allclose(in_time(logits, sampling, mask), plain if mask.all() else probabilities(logits, sampling))
+    assert in_time(logits, Sampling(temperature=0), passes).max() == 1  # the likeliest, whatever it is
+
+
 @pytest.mark.parametrize("wrong", [dict(temperature=-1), dict(top_p=0), dict(min_p=1), dict(top_k=-1)])
 def test_impossible_sampling_is_refused_by_name(wrong):
     with pytest.raises(InputError, match=f"--{next(iter(wrong)).replace('_', '-')}"):
@@ -164,3 +177,22 @@ def test_a_prompt_longer_than_the_context_is_refused(score):
     stream.prompt = [BOS] * 64
     with pytest.raises(InputError, match="64 ids"):
         decode(Hashed(tokenizer.vocab_size), [stream], context=64)
+
+
+def test_a_chord_that_comes_early_is_the_shift_to_its_place():
+    tokenizer = OURS["performance"]
+    grammar, index = streams(tokenizer, 1, bars=4)[0].grammar, tokenizer.index
+    chord = tokenizer.words.index("CHORD_N") + 1
+
+    def passes(word):
+        while grammar.forced is not None:
+            grammar.push(grammar.forced)
+        for struck in ("VELOCITY_9", "NOTE_ON_60", word, "NOTE_OFF_60"):
+            assert grammar.push(index[struck]) == index[struck]
+        return grammar.allowed()[chord]
+
+    assert not passes("TIME_SHIFT_1000ms")
+    assert not passes("TIME_SHIFT_500ms")
+    assert passes("TIME_SHIFT_300ms")  # the second chord comes at two seconds
+    assert grammar.push(chord) == index["TIME_SHIFT_200ms"] and grammar.now == 200
+    assert tokenizer.words[grammar.forced].startswith("CHORD_A")

@@ -106,13 +106,28 @@ def probabilities(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
     return chances / chances.sum()
 
 
+def in_time(logits: np.ndarray, sampling: Sampling, passes: np.ndarray) -> np.ndarray:
+    """As `probabilities`, but when and how far time goes on (`passes`: at those ids) is as likely as the model has it.
+
+    A hundred time shifts share what one note has alone. So a low temperature, or top_p, takes the most from them; time
+    would stand still for ever more notes, which the next ones follow.
+    """
+    if sampling.temperature < 1e-3 or not passes.any():
+        return probabilities(logits, sampling)
+    chances = probabilities(logits, Sampling())
+    if not passes.all():
+        chances[~passes] = chances[~passes].sum() * probabilities(logits[~passes], sampling)
+    return chances
+
+
 def draw(stream: Stream, logits: np.ndarray, allowed: np.ndarray) -> int:
     """One id for a take, among the allowed ones (a mask)."""
     ids, sampling = np.flatnonzero(allowed), stream.sampling
     if stream.warmer:
         warm = max(sampling.temperature, COOLEST) + stream.warmer
         sampling = replace(sampling, temperature=min(warm, HOTTEST))
-    chances = probabilities(logits[ids], sampling)
+    left, passes = logits[ids], stream.grammar.passes
+    chances = probabilities(left, sampling) if passes is None else in_time(left, sampling, passes[ids])
     place = int(np.searchsorted(np.cumsum(chances), stream.rng.random() * (1 - 1e-12), side="right"))
     return int(ids[min(place, len(ids) - 1)])
 

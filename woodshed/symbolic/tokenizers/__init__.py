@@ -87,6 +87,7 @@ class Grammar(ABC):
     """
 
     done = False
+    passes: np.ndarray | None = None  # (vocab_size,) bool: ids by which time goes on, where it has ids of its own
     ids: list[int]  # all that has entered the stream
     lines: list[int]  # where in `ids` each bar (in free time, each second or two) began; the first is 0
 

@@ -30,13 +30,20 @@ from ._performance_words import (
 )
 
 MOST_HELD = 20  # notes that a moved window strikes again
+NEAR = 40  # steps by which the model may be early with a chord of the plan
 
 
 class PerformanceGrammar(NoteGrammar):
-    """A key is struck only when up and lifted only when down; the plan's marks stop every time shift."""
+    """A key is struck only when up and lifted only when down; the plan's marks stop every time shift.
+
+    A model keeps its own time, and a chord of the plan may come a little later than it thought. Then it may write the
+    chord, and time goes on to its place. Forbidden to, it would go on without the bar line that it has reached, be
+    given another soon after, and play both: takes over chords grew denser from bar to bar.
+    """
 
     keys, releases, part_words, leads = ON, OFF, PART, ("melody", "right")
-    leaves = np.isin(np.arange(len(WORDS)), [EOS, *range(SHIFT + 1, VELOCITY)])
+    passes = np.isin(np.arange(len(WORDS)), range(SHIFT + 1, VELOCITY))
+    leaves = np.isin(np.arange(len(WORDS)), [EOS, *range(CHORD, BASS)]) | passes
 
     def __init__(self, tokenizer: Tokenizer, plan: Plan):
         super().__init__(tokenizer, plan)
@@ -126,11 +133,15 @@ class PerformanceGrammar(NoteGrammar):
         mask[PART + self.part] = False
         if self.pedals and not self.struck:
             mask[PEDAL_OFF if self.pedal else PEDAL_ON] = True
-        if self.own_chords and self.stage in ("shift", "event"):
+        if (self.own_chords or self._chord_is_near()) and self.stage in ("shift", "event"):
             mask[CHORD:BASS] = True
         if self.own_chords and self.stage == "chord" and self.ids[-1] != CHORD:
             mask[BASS:] = True
         return mask
+
+    def _chord_is_near(self) -> bool:
+        """Whether the next of the plan's chords comes so soon that the model may have meant it."""
+        return bool(self.marks) and self.marks[0][0] - self.time <= NEAR and self.marks[0][1][-1] >= CHORD
 
     def _allow_velocity(self, mask: np.ndarray) -> None:
         mask[VELOCITY:PEDAL_ON] = self.parts[self.part]
@@ -157,7 +168,10 @@ class PerformanceGrammar(NoteGrammar):
         return token
 
     def _clip(self, token: int) -> int:
-        """A time shift ends at the next mark, or at the plan's end unless notes ring past it; other ids stay."""
+        """A time shift ends at the next mark, or at the plan's end unless notes ring past it; other ids stay. A chord
+        that comes early is the shift to its place."""
+        if token >= CHORD and not self.own_chords:
+            return SHIFT + self.marks[0][0] - self.time
         if not SHIFT < token < VELOCITY:
             return token
         stops = [mark[0] for mark in self.marks[:1]] + (

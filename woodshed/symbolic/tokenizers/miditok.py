@@ -132,6 +132,11 @@ class MidiTok(Tokenizer):
         return self.decode_body(self.body(score, 0, self.end(score)).ids)
 
     @cached_property
+    def clocks(self) -> np.ndarray:
+        """(vocab_size,) bool: the words that let time pass."""
+        return np.array([word.split("_")[0] in CLOCKS for word in self.words])
+
+    @cached_property
     def graph(self) -> dict[str, np.ndarray]:
         """For every kind of word the (vocab_size,) mask of what may follow it."""
         kinds = np.array([word.split("_")[0] for word in self.words])
@@ -168,7 +173,7 @@ class MidiTokGrammar(Grammar):
     """MidiTok's graph of what may follow what, and a clock that ends the take."""
 
     def __init__(self, tokenizer: MidiTok, plan: Plan):
-        self.tokenizer = tokenizer
+        self.tokenizer, self.passes = tokenizer, tokenizer.clocks
         self.quarters = (plan.end - plan.start) / plan.score.ticks_per_quarter
         self.bar = 4.0  # quarters; without time signatures MidiTok takes every bar for 4/4
         self.time = 0.0
