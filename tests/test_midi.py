@@ -14,7 +14,16 @@ from strategies import DATA, scores
 
 from woodshed.errors import FileError, InputError
 from woodshed.symbolic.music.chords import parse_chord
-from woodshed.symbolic.music.midi import encode, events, midi_files, parse_midi, read_midi, read_texts, write_midi
+from woodshed.symbolic.music.midi import (
+    encode,
+    events,
+    midi_files,
+    parse_midi,
+    read_extras,
+    read_midi,
+    read_texts,
+    write_midi,
+)
 from woodshed.symbolic.music.score import NOTE, PARTS, PEDAL, Score, Track, array
 
 SETS = ("pop909", "lieder", "mutopia", "openewld", "giantmidi", "groove")
@@ -107,6 +116,32 @@ def test_texts_come_back_and_the_score_is_the_same(tmp_path):
     write_midi(score, tmp_path / "a.mid", texts)
     assert read_texts(tmp_path / "a.mid") == texts
     assert read_midi(tmp_path / "a.mid") == score
+
+
+def test_what_a_score_does_not_hold_can_be_written_back(tmp_path):
+    sysex = b"\x00\xf0\x05\x7e\x7f\x09\x01\xf7"
+    title = text(3, "Song") + text(2, "me") + b"\x00\xff\x59\x02\x01\x00" + sysex
+    bank = b"\x00\xb1\x00\x01\x00\xc1\x05\x00\xb1\x07\x50"
+    played = b"\x00\x91\x3c\x40\x30\xe1\x00\x50\x30\x81\x3c\x40\x00\xc1\x06\x00\x91\x3e\x40\x60\x81\x3e\x40"
+    sung = text(5, "la") + b"\x00\x92\x48\x40" + text(5, "lu", b"\x60") + b"\x00\x82\x48\x40" + text(6, "Coda")
+    (tmp_path / "a.mid").write_bytes(smf(title, bank + played, sung))
+    score, extras = read_midi(tmp_path / "a.mid"), read_extras(tmp_path / "a.mid")
+    write_midi(score, tmp_path / "b.mid", texts=["woodshed seed: 1"], extras=extras)
+    assert read_midi(tmp_path / "b.mid") == score and read_extras(tmp_path / "b.mid") == extras
+    conductor, piano, voice = mido.MidiFile(tmp_path / "b.mid").tracks
+    assert {"key_signature", "copyright", "sysex"} <= {message.type for message in conductor}
+    told = [message for message in piano if message.type in ("control_change", "program_change", "pitchwheel")]
+    assert [str(message.dict().get("control", message.type)) for message in told] == [
+        "0", "7", "program_change", "pitchwheel", "program_change",
+    ]  # fmt: skip
+    assert len({message.channel for message in piano if not message.is_meta}) == 1
+    assert [message.text for message in voice if message.type in ("lyrics", "marker")] == ["la", "lu", "Coda"]
+
+
+def test_chords_and_our_own_notes_are_not_written_back_twice(tmp_path):
+    song = Score([(0, 480, 60, 90, 0), (960, 480, 64, 90, 0)], chords=[(0, 0, 0, 0), (960, 5, 0, 5)])
+    write_midi(song, tmp_path / "a.mid", texts=["woodshed seed: 1", "by hand"])
+    assert [extra.event[2:] for extra in read_extras(tmp_path / "a.mid")] == [b"\x07by hand"]
 
 
 def test_what_we_write_other_programs_read(tmp_path):

@@ -17,6 +17,7 @@ from test_tokenizers import fit
 from woodshed.errors import FileError, InputError
 from woodshed.symbolic.data.tasks import Region, prompt
 from woodshed.symbolic.music.chords import lay_out, merged, parse_progression
+from woodshed.symbolic.music.midi import encode, parse_midi
 from woodshed.symbolic.music.score import CHORD as CHORD_DTYPE
 from woodshed.symbolic.music.score import Score, Track
 from woodshed.symbolic.playing.placing import finish, in_ensemble, written
@@ -77,6 +78,16 @@ def check_law(stage, file, music, tokenizer):
 
 
 each = pytest.mark.parametrize("name", TOKENIZERS)
+
+
+def test_a_pedal_before_the_file_begins_is_down_from_its_first_tick():
+    file = moved(pop(bars=16), 240)  # its first bar line lies before the file
+    stage = stage_of("performance", file, bars="1-4", keep_grid=False)
+    assert stage.prompt.origin > 0
+    music = TOKENIZERS["performance"].quantize(tune(3, 48)).replace(pedals=[(0, 127, 0), (10, 0, 0), (20, 127, 0)])
+    whole, _ = finish(stage, written(stage, music), pedalled=True)
+    assert whole.pedals["tick"].min() == 0 and whole.pedals["value"][0] == 127
+    assert parse_midi(encode(whole)).notes.tolist() == whole.notes.tolist()
 
 
 @each

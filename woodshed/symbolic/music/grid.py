@@ -19,6 +19,7 @@ measures them. The beat is the file's quarter throughout: in POP909 it always is
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,7 +61,8 @@ class Grid:
 
     `action` is "kept", "shifted" (other bar lines in the file's own metre), "re-barred" (another metre too) or
     "free". `confidence` (0-1) is the expected share of right bar lines; for a kept grid how closely the onsets
-    keep to it. `shift` is in ticks, and `metres` holds (tick, numerator, denominator) after the shift.
+    keep to it. `shift` is in ticks; `metres` holds (tick, numerator, denominator), and `end` is the end of the music,
+    after the shift.
     """
 
     action: str
@@ -68,19 +70,16 @@ class Grid:
     reason: str
     shift: int = 0
     metres: tuple[tuple[int, int, int], ...] = ()
+    end: int = 0
 
     @property
     def metre(self) -> tuple[int, int] | None:
-        """Numerator and denominator of most bars; None in free time."""
-        if not self.metres:
-            return None
-        if len(self.metres) == 1:
-            return self.metres[0][1:]
-        lasts = np.diff([row[0] for row in self.metres])
-        totals = {row[1:]: 0 for row in self.metres}
-        for row, last in zip(self.metres[:-1], lasts, strict=True):
-            totals[row[1:]] += int(last)
-        return max(totals, key=totals.get)
+        """Numerator and denominator of the metre that holds for the longest; None in free time."""
+        totals: Counter[tuple[int, int]] = Counter()
+        stops = [tick for tick, _, _ in self.metres[1:]] + [self.end]
+        for (tick, *metre), stop in zip(self.metres, stops, strict=False):
+            totals[tuple(metre)] += stop - tick
+        return totals.most_common(1)[0][0] if totals else None
 
     @property
     def downbeat(self) -> int:
@@ -148,7 +147,7 @@ def apply_grid(score: Score, grid: Grid) -> Score:
 
 
 def _kept(score: Score, confidence: float, reason: str) -> Grid:
-    return Grid("kept", confidence, reason, 0, tuple(score.metres.tolist()))
+    return Grid("kept", confidence, reason, 0, tuple(score.metres.tolist()), score.end)
 
 
 def _share_on_ticks(beats: np.ndarray, tolerance: float) -> float:
@@ -205,7 +204,7 @@ def _barred(score: Score, pulse: Pulse, reading: Reading) -> Grid:
     own = tuple(score.metres[0].tolist()[1:])
     action = "shifted" if own == (length, 4) and len(score.metres) == 1 else "re-barred"
     said = f"the file says {own[0]}/{own[1]}, its beats lie {abs(pulse.phase):.2f} of a quarter off the pulse"
-    return Grid(action, confidence, f"{said}; {length}/4 found", shift, metres)
+    return Grid(action, confidence, f"{said}; {length}/4 found", shift, metres, score.end + shift)
 
 
 def _read(score: Score, pulse: Pulse) -> Reading:

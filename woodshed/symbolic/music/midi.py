@@ -4,16 +4,14 @@ Reading goes through `smf.py` and not symusic, because a Score needs what symusi
 without an end, refuses a file for one value out of range, and gives neither channels nor text events. The tests read
 the same files with symusic and mido and compare.
 
-What a Score knows and MIDI has no word for stands in text events, which a DAW shows or ignores: the part of each
-track, free time, and that the markers are chords.
+What a Score knows and MIDI has no word for stands in text events (`marks.py`); what a file says and a Score does not
+hold can be written back beside it (`extras.py`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from functools import lru_cache
-from itertools import groupby
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +19,11 @@ import numpy as np
 from ...errors import FileError, InputError
 from ...files import write_file
 from . import smf
-from .chords import Chord, parse_chord, spell
-from .score import CHORD, DEFAULT_USEC, FREE_TICKS, METRE, NOTE, PARTS, PEDAL, TEMPO, Score, Track, array
-from .smf import CONTROL, LYRIC, MARKER, NAME, NOTE_OFF, NOTE_ON, PROGRAM, SET_TEMPO, SIGNATURE, TEXT, Events, Meta
+from .chords import spell
+from .extras import CONDUCTOR, Extra, extras_of, find_extras
+from .marks import CHORDS, FREE, MARK, PART, marks, noted_parts, read_chords
+from .score import DEFAULT_USEC, FREE_TICKS, METRE, NOTE, PEDAL, TEMPO, Score, Track, array
+from .smf import CONTROL, MARKER, NAME, NOTE_OFF, NOTE_ON, PROGRAM, SET_TEMPO, SIGNATURE, TEXT, Events, Meta
 
 MAX_BYTES = 8 * 2**20
 MAX_NOTES = 500_000
@@ -35,8 +35,6 @@ MAX_USEC = 2**24 - 1
 DRUM_CHANNEL, SUSTAIN = 9, 64
 CHANNELS = tuple(channel for channel in range(16) if channel != DRUM_CHANNEL)
 OFF, ON, CC = 0, 1, 2  # the types in `events`
-MARK = "woodshed: "
-FREE, CHORDS, PART = MARK + "free time", MARK + "chords", MARK + "part "
 
 
 # --- files to scores ------------------------------------------------------------------------------------------
@@ -76,6 +74,7 @@ def parse_midi(data: bytes, *, path: str | Path = "<bytes>", warn: Callable[[str
     try:
         events = smf.decode(data)
         score, hanging = _score(events)
+        score = _in_own_time(events, score)
     except ValueError as error:
         raise FileError(path, str(error)) from None
     slips, more = events.slips, len(events.slips) - 1
@@ -89,13 +88,26 @@ def parse_midi(data: bytes, *, path: str | Path = "<bytes>", warn: Callable[[str
 
 def read_texts(path: str | Path) -> list[str]:
     """The text events of a MIDI file in order: the `texts` of `write_midi`, without the marks Woodshed adds."""
-    data = _load(path)
+    texts = [meta.text for meta in load_events(path).metas if meta.kind == TEXT]
+    return [text for text in texts if text and not text.startswith(MARK)]
+
+
+def read_extras(path: str | Path) -> tuple[Extra, ...]:
+    """What a MIDI file says and its Score does not hold, for `write_midi` to write back."""
+    events = load_events(path)
+    (score, _), found = _score(events), find_extras(events)
+    own = _in_own_time(events, score)
+    if own.ticks_per_quarter == score.ticks_per_quarter and np.array_equal(own.tempos, score.tempos):
+        return found
+    return tuple(one._replace(tick=round(float(score.seconds(one.tick)) * 1000)) for one in found)
+
+
+def load_events(path: str | Path) -> Events:
+    """The events of a MIDI file. Raises FileError with the reason."""
     try:
-        metas = smf.decode(data).metas
+        return smf.decode(_load(path))
     except ValueError as error:
         raise FileError(path, str(error)) from None
-    texts = [meta.text for meta in metas if meta.kind == TEXT]
-    return [text for text in texts if text and not text.startswith(MARK)]
 
 
 def _load(path: str | Path) -> bytes:
@@ -112,28 +124,34 @@ def _load(path: str | Path) -> bytes:
 
 
 def _score(events: Events) -> tuple[Score, int]:
-    """Events to a Score, and how many notes had to be closed at the end of their track."""
+    """Events to a Score in their ticks, and how many notes had to be closed at the end of their track."""
     notes, owners, hanging = _notes(events)
     keys = np.flatnonzero(np.bincount(owners))
     if len(keys) > MAX_TRACKS:
         raise ValueError(f"{len(keys)} tracks with notes; at most {MAX_TRACKS}")
     notes["track"] = np.searchsorted(keys, owners)
-    seconds = bool(events.division & 0x8000)
-    ticks_per_quarter, tempos = _smpte(events.division) if seconds else (events.division, _tempos(events.metas))
-    marks = {meta.text for meta in events.metas if meta.kind == TEXT and meta.data.startswith(MARK.encode())}
+    ticks_per_quarter, tempos = events.division, _tempos(events.metas)
+    if ticks_per_quarter & 0x8000:
+        ticks_per_quarter, tempos = _smpte(events.division)
     score = Score(
         notes=notes,
         pedals=_pedals(events, keys),
         tempos=tempos,
         metres=_metres(events.metas),
-        chords=_chords(events.metas, ours=CHORDS in marks),
+        chords=read_chords(events.metas),
         tracks=_tracks(events, keys),
         ticks_per_quarter=ticks_per_quarter,
     ).without_overlaps()
     _check_length(score)
-    if FREE in marks and ticks_per_quarter == FREE_TICKS and score.tempos.tolist() == [(0, DEFAULT_USEC)]:
-        return score.replace(free=True), hanging
-    return (score.freed() if seconds or FREE in marks else score), hanging
+    return score, hanging
+
+
+def _in_own_time(events: Events, score: Score) -> Score:
+    """The score of events, in free time where they are: their ticks may be others, where a DAW has saved it."""
+    if FREE not in marks(events.metas) and not events.division & 0x8000:
+        return score
+    in_ms = score.ticks_per_quarter == FREE_TICKS and score.tempos.tolist() == [(0, DEFAULT_USEC)]
+    return score.replace(free=True) if in_ms else score.freed()
 
 
 def _check_length(score: Score) -> None:
@@ -199,7 +217,7 @@ def _stray(starts: np.ndarray, voice: np.ndarray) -> np.ndarray:
 def _tracks(events: Events, keys: np.ndarray) -> tuple[Track, ...]:
     """A track for each key: name and part of its MIDI track, program of its channel at the first note."""
     names = {meta.track: meta.text for meta in reversed(events.metas) if meta.kind == NAME}
-    parts = _parts(events.metas)
+    parts = noted_parts(events.metas)
     sounding = (events.kind == NOTE_ON) & (events.data[:, 1] > 0)
     changes = np.flatnonzero(events.kind == PROGRAM)
     tracks = []
@@ -210,15 +228,6 @@ def _tracks(events: Events, keys: np.ndarray) -> tuple[Track, ...]:
         name, part = names.get(key // 16, ""), parts.get(key // 16, "other")
         tracks.append(Track(name, program, key % 16 == DRUM_CHANNEL, part))
     return tuple(tracks)
-
-
-def _parts(metas: list[Meta]) -> dict[int, str]:
-    """The part Woodshed noted for each MIDI track. Several in one track (a DAW merged them) say nothing."""
-    noted: dict[int, set[str]] = {}
-    for meta in metas:
-        if meta.kind == TEXT and meta.data.startswith(PART.encode()):
-            noted.setdefault(meta.track, set()).add(meta.text.removeprefix(PART))
-    return {track: parts.pop() for track, parts in noted.items() if len(parts) == 1 and parts <= set(PARTS)}
 
 
 def _pedals(events: Events, keys: np.ndarray) -> np.ndarray:
@@ -260,59 +269,28 @@ def _smpte(division: int) -> tuple[int, list[tuple[int, int]]]:
     return (30 * ticks, [(0, 1_001_000)]) if frames == 29 else (frames * ticks, [(0, 1_000_000)])
 
 
-# --- chords in markers and texts ------------------------------------------------------------------------------
-
-
-def _chords(metas: list[Meta], ours: bool) -> np.ndarray:
-    """The chords of a file: markers, of which some may be section names; else lyrics or texts that are all chords."""
-    markers = [(meta.tick, _chord(meta.text)) for meta in metas if meta.kind == MARKER]
-    if ours or _is_chart([meta for meta in metas if meta.kind == MARKER], share=0.5):
-        return array([(tick, *chord) for tick, chord in markers if chord], CHORD)
-    lines = sorted((meta for meta in metas if meta.kind in (TEXT, LYRIC)), key=lambda meta: (meta.track, meta.kind))
-    for _, line in groupby(lines, key=lambda meta: (meta.track, meta.kind)):
-        line = list(line)
-        if _is_chart(line, share=1.0):
-            return array([(meta.tick, *_chord(meta.text)) for meta in line], CHORD)
-    return array((), CHORD)
-
-
-def _is_chart(metas: list[Meta], share: float) -> bool:
-    """Whether at least two, and this share, of the texts are chords, and not rehearsal letters (A, B, C in turn)."""
-    chords = [meta.text.strip() for meta in metas if _chord(meta.text)]
-    real = [text for text in chords if _chord(text).root >= 0]
-    letters = "".join(dict.fromkeys(real))
-    return len(real) > 1 and len(chords) >= share * len(metas) and not "ABCDEFG".startswith(letters)
-
-
-@lru_cache(maxsize=4096)
-def _chord(text: str) -> Chord | None:
-    try:
-        return parse_chord(text)
-    except InputError:
-        return None
-
-
 # --- scores to files ------------------------------------------------------------------------------------------
 
 
-def write_midi(score: Score, path: str | Path, texts: Iterable[str] = ()) -> None:
+def write_midi(score: Score, path: str | Path, texts: Iterable[str] = (), extras: Sequence[Extra] = ()) -> None:
     """Write a Score as a type 1 MIDI file that opens well in any DAW.
 
     First a conductor track with tempo, metre, chords as markers and `texts` (seed, settings) as text events, then a
-    MIDI track for each track: drums on channel 10, the others on the other channels by turns. The file appears only
-    when it is whole. Raises InputError for what MIDI cannot hold and FileError where the disk refuses.
+    MIDI track for each track: drums on channel 10, the others on the other channels by turns. `extras` are events of
+    another file to be written with it (`extras.py`). The file appears only when it is whole. Raises InputError for what
+    MIDI cannot hold and FileError where the disk refuses.
     """
-    write_file(path, encode(score, texts))
+    write_file(path, encode(score, texts, extras))
 
 
-def encode(score: Score, texts: Iterable[str] = ()) -> bytes:
+def encode(score: Score, texts: Iterable[str] = (), extras: Sequence[Extra] = ()) -> bytes:
     """The bytes of the MIDI file that `write_midi` writes."""
     _check(score)
-    tracks, melodic = [_conductor(score, texts)], 0
+    tracks, melodic = [_conductor(score, texts, extras)], 0
     for number, track in enumerate(score.tracks):
         channel = DRUM_CHANNEL if track.drums else CHANNELS[melodic % len(CHANNELS)]
         melodic += not track.drums
-        tracks.append(_voice(score, number, channel))
+        tracks.append(_voice(score, number, channel, extras))
     return smf.encode(score.ticks_per_quarter, tracks, end=_close(score))
 
 
@@ -338,6 +316,7 @@ def _check(score: Score) -> None:
         ("duration", notes["duration"], 1, smf.MAX_TICK),
         ("note end", notes["onset"].astype(np.int64) + notes["duration"], 0, smf.MAX_TICK),
         ("pedal", pedals["value"], 0, 127),
+        ("tick of a pedal", pedals["tick"], 0, smf.MAX_TICK),
         ("microseconds a quarter note", score.tempos["usec"], 1, MAX_USEC),
         ("beats a bar", metres["numerator"], 1, 255),
     ]
@@ -348,19 +327,21 @@ def _check(score: Score) -> None:
         raise InputError(f"a metre over {value} cannot be written as MIDI; choose from 1, 2, 4, 8 ... 128")
 
 
-def _conductor(score: Score, texts: Iterable[str]) -> list[tuple[int, bytes]]:
-    """Texts, metre, tempo and chords as events with their ticks."""
+def _conductor(score: Score, texts: Iterable[str], extras: Sequence[Extra]) -> list[tuple[int, bytes]]:
+    """Texts, metre, tempo and chords as events with their ticks, and the extras of no track."""
     marks = [FREE] * score.free + [CHORDS] * bool(len(score.chords))
     events = [(0, smf.meta_event(TEXT, text)) for text in (*texts, *marks)]
     for tick, top, bottom in score.metres.tolist():
         events.append((tick, smf.meta_event(SIGNATURE, bytes([top, bottom.bit_length() - 1, 24, 8]))))
     events += [(tick, smf.meta_event(SET_TEMPO, usec.to_bytes(3, "big"))) for tick, usec in score.tempos.tolist()]
     events += [(tick, smf.meta_event(MARKER, spell(*chord))) for tick, *chord in score.chords.tolist()]
-    return sorted(events, key=lambda event: event[0])
+    return sorted(events + extras_of(extras, CONDUCTOR, 0), key=lambda event: event[0])
 
 
-def _voice(score: Score, number: int, channel: int) -> list[tuple[int, bytes]]:
-    """One track: name, part, program, then notes and pedal; at one tick ends come before pedal before starts."""
+def _voice(score: Score, number: int, channel: int, extras: Sequence[Extra]) -> list[tuple[int, bytes]]:
+    """One track: name, part, program, then notes and pedal; at one tick ends come before pedal before starts, and
+    extras before all of them: at the beginning before the program too, of which they name the bank.
+    """
     track = score.tracks[number]
     notes, pedals = (rows[rows["track"] == number] for rows in (score.notes, score.pedals))
     head = [bytes([0xC0 | channel, track.program])]
@@ -375,7 +356,12 @@ def _voice(score: Score, number: int, channel: int) -> list[tuple[int, bytes]]:
     second = np.concatenate([np.full(count, 64), pedals["value"], notes["velocity"]])
     rows = np.stack([status, first, second], axis=1).astype(np.uint8)
     order = np.argsort(ticks, kind="stable")
-    return [(0, event) for event in head] + list(zip(ticks[order].tolist(), map(bytes, rows[order]), strict=True))
+    own = list(zip(ticks[order].tolist(), map(bytes, rows[order]), strict=True))
+    kept = extras_of(extras, number, channel)
+    first = [event for event in kept if event[0] == 0]
+    told = [(0, event) for event in head]
+    own = sorted(kept[len(first) :] + own, key=lambda event: event[0]) if len(kept) > len(first) else own
+    return told[:-1] + first + told[-1:] + own
 
 
 # --- events ---------------------------------------------------------------------------------------------------

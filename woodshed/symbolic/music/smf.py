@@ -26,7 +26,7 @@ _RUN = re.compile(b"(?:%b){1,4096}" % _EVENT)  # bounded, as the matcher's memor
 
 
 class Meta(NamedTuple):
-    """A meta event: its MIDI track, tick, type and bytes."""
+    """A meta event: its MIDI track, tick, type and bytes; or a system exclusive one, whose type is below 0."""
 
     track: int
     tick: int
@@ -158,11 +158,11 @@ def _number(data: bytes, place: int, stop: int) -> tuple[bytes, int]:
 
 
 def _meta(data: bytes, place: int, stop: int) -> tuple[int, slice]:
-    """The type (-1 for system exclusive) of a meta event and where its bytes stand."""
+    """The type of a meta event (of a system exclusive one its status, negative), and where its bytes stand."""
     status = data[place]
     if status not in (0xFF, 0xF0, 0xF7):
         raise ValueError(f"damaged: event {status:#x} at byte {place}")
-    kind = data[place + 1] if status == 0xFF and place + 1 < stop else -1
+    kind = data[place + 1] if status == 0xFF and place + 1 < stop else -status
     number, start = _number(data, place + 1 + (status == 0xFF), stop)
     size = 0
     for byte in number:
@@ -194,9 +194,9 @@ def _columns(body: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
 
 
 def meta_event(kind: int, data: str | bytes) -> bytes:
-    """The bytes of a meta event; text as UTF-8."""
+    """The bytes of a meta event, or where the kind is negative of a system exclusive one; text as UTF-8."""
     data = data.encode("utf-8", "replace") if isinstance(data, str) else data
-    return bytes([0xFF, kind]) + _length(len(data)) + data
+    return bytes([0xFF, kind] if kind >= 0 else [-kind]) + _length(len(data)) + data
 
 
 def _length(value: int) -> bytes:

@@ -17,6 +17,7 @@ from ..data import tasks
 from ..data.corpus import find_corpus
 from ..data.originality import Index, originality_index
 from ..data.tasks import Region
+from ..music.extras import Extra
 from ..music.measure import (
     adherence_per_bar,
     bass_adherence,
@@ -65,12 +66,12 @@ def perform(
         ends = _play(step, run, settings, last, _reporter(progress, share, 1), after=streams)
         played = [[*before, end] for before, end in zip(played, ends, strict=True)]
         music = [joined(a, _music(run, b, end)) for a, b, end in zip(music, last, ends, strict=True)]
-    known = _learned(run) if settings.originality else None
+    known = learned(run) if settings.originality else None
     engine = type(step).__name__
     return [_take(run, settings, stage, *take, engine=engine, known=known) for take in zip(played, music, strict=True)]
 
 
-def _learned(run: Run) -> Index | None:
+def learned(run: Run) -> Index | None:
     """The pieces that a run has learned, where they can be found and have pitches."""
     corpus = find_corpus(run.folder, run.facts)
     with suppress(EmptyCorpus):
@@ -131,7 +132,7 @@ def _guard(run: Run) -> Guard:
     if "pitches" in music:
         lowest, highest = music["pitches"]
         pitches = max(lowest - ANOTHER_KEY, 0), min(highest + ANOTHER_KEY, 127)
-    longest = max(music.get("longest_note", LONGEST_NOTE), LONGEST_NOTE)
+    longest = music.get("longest_note", LONGEST_NOTE)
     return Guard(longest_note=longest, pitches=pitches, together=music.get("together", FINGERS))
 
 
@@ -183,17 +184,35 @@ def _take(
         measures=measures,
         adherence_per_bar=_per_bar(stage, music, adherence_per_bar(music, _holding(stage, music))),
         guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),
+        region=_in_file(stage),
+        extras=_beside(stage),
         originality=known.report(music, start=stage.region.start) if known else None,
         chart=stage.chart,
-        remarks=_remarks(stage, music),
+        remarks=_remarks(settings, stage, music),
         alone={"-".join(stage.region.parts): own} if settings.melody else {},
     )
 
 
-def _remarks(stage: Stage, music: Score) -> tuple[str, ...]:
+def _remarks(settings: GenerateSettings, stage: Stage, music: Score) -> tuple[str, ...]:
     """What a musician should know of how a take was made."""
     silent = "" if len(music.notes) else f"nothing was written, in {TRIES} attempts; try a higher temperature"
-    return tuple(remark for remark in (stage.prompt.remark, silent) if remark)
+    unbound = "no chords were given to keep to, so that --harmony strict has no effect"
+    unbound = unbound if settings.harmony == "strict" and not stage.binding else ""
+    return tuple(remark for remark in (stage.prompt.remark, unbound, silent) if remark)
+
+
+def _beside(stage: Stage) -> tuple[Extra, ...]:
+    """What the prompt's file says besides; where music goes on after its end, up to there."""
+    end = int(stage.prompt.to_file(stage.region.start)) if stage.extends else None
+    return tuple(one for one in stage.prompt.extras if end is None or one.tick < max(end, 1))
+
+
+def _in_file(stage: Stage) -> tuple[int, int] | None:
+    """The region in ticks of the file; None without a prompt, where all of it is written."""
+    if not len(stage.prompt.file.notes):
+        return None
+    start, end = (int(stage.prompt.to_file(tick)) for tick in (stage.region.start, stage.region.end))
+    return max(start, 0), end
 
 
 def _measures(stage: Stage, music: Score) -> dict[str, float]:

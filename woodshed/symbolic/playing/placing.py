@@ -11,7 +11,7 @@ from ..data.tasks import Region
 from ..music.chords import merged
 from ..music.parts import only_tracks, sounding_parts
 from ..music.score import PARTS, Score, Track
-from ..tokenizers import part_index, part_tracks
+from ..tokenizers import lasts, part_index, part_tracks
 from .prompts import HANDS, Prompt
 from .stage import Stage, bar_lines, spliced
 
@@ -128,14 +128,15 @@ def _pedals(stage: Stage, music: Score, new: Score, pedalled: bool) -> np.ndarra
     rows, beyond = stage.file.pedals, stage.extends
     if not (pedalled or beyond):
         return rows
-    start, end = (int(stage.prompt.to_file(tick)) for tick in (stage.region.start, stage.region.end))
+    start, end = (max(int(stage.prompt.to_file(tick)), 0) for tick in (stage.region.start, stage.region.end))
     inside = np.isin(rows["track"], stage.tracks) & (rows["tick"] >= start) & (rows["tick"] < end)
     found = [rows[~inside]]
     playing = np.unique(new.notes["track"]).tolist()
     for track in sorted({*playing, *stage.tracks, *(np.unique(rows["track"]).tolist() if beyond else ())}):
         theirs = rows[rows["track"] == track]
         ours = music.pedals.copy() if track in playing else music.pedals[:0].copy()
-        ours["tick"], ours["track"] = stage.prompt.to_file(ours["tick"]), track
+        ours["tick"], ours["track"] = np.maximum(stage.prompt.to_file(ours["tick"]), 0), track
+        ours = ours[lasts(ours["tick"])]
         down = _value(theirs[theirs["tick"] < start])
         first = [(start, 0, track)] if down and not (len(ours) and ours["tick"][0] == start) else []
         later = _value(theirs[theirs["tick"] < end])

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FileError, InputError
+from ..music.extras import CONDUCTOR, Extra
 from ..music.grid import Grid, apply_grid, estimate_grid
-from ..music.midi import read_midi
+from ..music.midi import read_extras, read_midi
 from ..music.parts import assign_parts, only_tracks
 from ..music.score import PARTS, Score
 
@@ -30,6 +31,7 @@ class Prompt:
     seen: tuple[int, ...] = ()  # the file's track behind each track of `score`
     origin: int = 0  # the tick of `score` at which the file begins
     remark: str = ""  # how bars are counted, where not as the file has them
+    extras: tuple[Extra, ...] = ()  # what else the file says, which no run sees
 
     def to_file(self, ticks) -> np.ndarray:
         """Ticks of `score` in the file's."""
@@ -80,13 +82,15 @@ def read_prompt(
     Raises FileError for a file that cannot be read or has nothing that the run sees, InputError for an unknown melody.
     """
     name = "the Score" if isinstance(source, Score) else source
-    file = source if isinstance(source, Score) else read_midi(source)
+    file, extras = (source, ()) if isinstance(source, Score) else (read_midi(source), read_extras(source))
     if not len(file.notes):
         raise FileError(name, "no prompt: it has no notes")
     file = assign_parts(file, hands="kept")
     grid = Grid("kept", 1.0, "") if keep_grid or prepared.get("keep_grid") else estimate_grid(file)
     if melody is not None:
-        file = only_melody(file, melody)
+        number = _melody_track(file, melody)
+        extras = tuple(one._replace(track=min(one.track, 0)) for one in extras if one.track in (CONDUCTOR, number))
+        file = only_melody(file, str(number + 1))
     labels = _labels(file, prepared, parts)
     only = prepared.get("only_part")
     sounding = np.unique(file.notes["track"]).tolist()
@@ -98,7 +102,7 @@ def read_prompt(
     score = only_tracks(apply_grid(file, grid), seen)
     score = score.replace(tracks=[track._replace(part=labels[t]) for t, track in zip(seen, score.tracks, strict=True)])
     origin = grid.shift if grid.action not in ("kept", "free") else 0
-    return Prompt(file, score, tuple(seen), origin, _remark(grid, file, origin))
+    return Prompt(file, score, tuple(seen), origin, _remark(grid, file, origin), extras)
 
 
 def _labels(file: Score, prepared: dict, wanted: Sequence[str] | None) -> list[str]:

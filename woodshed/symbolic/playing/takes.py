@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from ... import __version__
 from ...errors import FileError
 from ...files import read_object, write_file
 from ..data.originality import Report
-from ..music.midi import read_midi, write_midi
+from ..music.extras import Extra
+from ..music.midi import midi_files, read_midi, write_midi
 from ..music.parts import assign_parts
 from ..music.score import Score
 from .naming import stem as name
@@ -35,20 +37,33 @@ class Take:
     measures: dict = field(default_factory=dict)
     adherence_per_bar: tuple[float | None, ...] = ()  # of the bars written; None where no chord or note is
     guarded: tuple[dict, ...] = ()  # what the guard noticed on the way, and where it stepped back to
+    region: tuple[int, int] | None = None  # in ticks of its score: where it was written, if not all of it was
     chart: str = ""  # the chords that held in what was written, as `chords` takes them
     originality: Report | None = None  # what it repeats of the pieces that the run has learned, where these are found
     ranked: str = ""  # its score, 0 to 1, and why, where takes were ranked
     remarks: tuple[str, ...] = ()  # what a musician should know of how it was made
+    extras: tuple[Extra, ...] = field(default=(), repr=False)  # what the prompt's file says besides
     alone: dict[str, Score] = field(default_factory=dict, repr=False)  # what has a file of its own, by its name
+
+    @property
+    def stretch(self) -> Score:
+        """What was written, with all that sounds beside it: of a take that goes on from a file not that file."""
+        return self.score.slice(*self.region, cut=True) if self.region else self.score
 
     def facts(self) -> dict:
         """What stands in the take's .json and, as text events, in its .mid."""
         facts = {name: getattr(self, name) for name in ("seed", "temperature", "run", "engine", "notes")}
-        facts |= {"woodshed": __version__, "settings": self.settings, "chart": self.chart}
+        facts |= {"woodshed": __version__, "settings": self.settings, "chart": self.chart, "region": self.region}
         facts |= {"ranked": self.ranked, "remarks": self.remarks}
         facts |= {"originality": self.originality and self.originality.facts()}
         facts |= {"adherence_per_bar": self.adherence_per_bar, "guarded": self.guarded}
         return facts | {"measures": {k: None if np.isnan(v) else round(v, 4) for k, v in self.measures.items()}}
+
+    def _anywhere(self) -> dict:
+        """Its facts with the prompt where it is found from any folder; what travels in the .mid names no folders."""
+        prompt = self.settings.get("prompt")
+        found = {"prompt": str(Path(prompt).absolute())} if prompt else {}
+        return self.facts() | {"settings": self.settings | found}
 
     def stem(self, number: int = 1) -> str:
         """The name of its files: `piano-1_Cmaj7-Am7_120bpm_seed7_take-1`."""
@@ -70,8 +85,8 @@ class Take:
         told = {name: value for name, value in self.facts().items() if name not in MEASURED}
         texts = [f"woodshed {name}: {json.dumps(value)}" for name, value in told.items()]
         for path, score in music.items():
-            write_midi(score, path, texts=texts)
-        write_file(facts, json.dumps(self.facts(), indent=1, ensure_ascii=False))
+            write_midi(score, path, texts=texts, extras=self.extras if score is self.score else ())
+        write_file(facts, json.dumps(self._anywhere(), indent=1, ensure_ascii=False))
         return [*music, facts, *self.show(stem, sound=sound, picture=picture)]
 
     def show(
@@ -111,17 +126,50 @@ def save_takes(takes: list[Take], folder: Path, soundfont: Path | None = None) -
         raise FileError(error.path, error.reason + told) from None
 
 
+def read_stretch(path: Path) -> Score:
+    """What was written of a MIDI file, with all that sounds beside it: as `Take.stretch`, where the .json beside it
+    says so, else all of it. Raises FileError.
+    """
+    score, region = assign_parts(read_midi(path)), _region(path)
+    return score.slice(*region, cut=True) if region else score
+
+
 def read_written(path: Path) -> tuple[Score, int]:
     """What was written of a MIDI file, and the tick at which that begins: of a take that goes on from a file, or fills
-    holes in it, without the notes of that, as far as the .json beside it says where it is. Raises FileError.
+    holes in it, without the notes of that, as far as it and the .json beside the take are there. Raises FileError.
     """
-    score = assign_parts(read_midi(path))
-    try:
+    score, region = assign_parts(read_midi(path)), _region(path)
+    if region is None:
+        return score, 0
+    start, end = region
+    onsets = score.notes["onset"]
+    own = score.notes[(onsets >= start) & (onsets < end)]
+    with suppress(OSError, ValueError, KeyError, TypeError, FileError):
         prompt = read_midi(read_object(path.with_suffix(".json"))["settings"]["prompt"])
-    except (OSError, ValueError, KeyError, TypeError, FileError):  # no take, none with a prompt, or that is gone
-        return score, 0
-    known, notes = (file.notes["onset"].astype(np.int64) << 8 | file.notes["pitch"] for file in (prompt, score))
-    own = score.notes[~np.isin(notes, known)]
-    if prompt.ticks_per_quarter != score.ticks_per_quarter or not len(own):
-        return score, 0
-    return score.replace(notes=own), int(own["onset"].min())
+        known, notes = (rows["onset"].astype(np.int64) << 8 | rows["pitch"] for rows in (prompt.notes, own))
+        own = own[~np.isin(notes, known)]
+    return score.replace(notes=own), start
+
+
+def _region(path: Path) -> tuple[int, int] | None:
+    """The ticks of a take between which it was written; None where it is no take, or was written as a whole."""
+    try:
+        first, last = read_object(path.with_suffix(".json"))["region"]
+        return int(first), int(last)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def takes_in(folder: str | Path) -> list[Path]:
+    """The MIDI files of a folder, but for a part that was saved once more beside its take (`Take.alone`)."""
+    paths = midi_files(folder)
+    there = set(paths)
+    return [path for path in paths if not _is_alone(path, there)]
+
+
+def _is_alone(path: Path, there: set[Path]) -> bool:
+    whole, dash, _ = path.stem.rpartition("-")
+    take = path.with_name(f"{whole}{path.suffix}")
+    return (
+        bool(dash) and take in there and take.with_suffix(".json").exists() and not path.with_suffix(".json").exists()
+    )

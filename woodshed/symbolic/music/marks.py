@@ -1,0 +1,68 @@
+"""What stands in the texts of a MIDI file: the user's chords, and what Woodshed notes there of a Score.
+
+MIDI has no word for the part of a track, for free time, and for markers that are chords; a DAW shows or ignores ours.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import groupby
+
+import numpy as np
+
+from ...errors import InputError
+from .chords import Chord, parse_chord
+from .score import CHORD, PARTS, array
+from .smf import LYRIC, MARKER, TEXT, Meta
+
+MARK = "woodshed: "
+FREE, CHORDS, PART = MARK + "free time", MARK + "chords", MARK + "part "
+
+
+def marks(metas: list[Meta]) -> set[str]:
+    """What Woodshed noted in a file."""
+    return {meta.text for meta in metas if meta.kind == TEXT and meta.data.startswith(MARK.encode())}
+
+
+def noted_parts(metas: list[Meta]) -> dict[int, str]:
+    """The part Woodshed noted for each MIDI track. Several in one track (a DAW merged them) say nothing."""
+    noted: dict[int, set[str]] = {}
+    for meta in metas:
+        if meta.kind == TEXT and meta.data.startswith(PART.encode()):
+            noted.setdefault(meta.track, set()).add(meta.text.removeprefix(PART))
+    return {track: parts.pop() for track, parts in noted.items() if len(parts) == 1 and parts <= set(PARTS)}
+
+
+def read_chords(metas: list[Meta]) -> np.ndarray:
+    """The chords of a file: CHORD rows."""
+    return array([(meta.tick, *_chord(meta.text)) for meta in chord_metas(metas)], CHORD)
+
+
+def chord_metas(metas: list[Meta]) -> list[Meta]:
+    """The meta events that are a file's chords: markers, of which some may be section names; else lyrics or texts that
+    are all chords."""
+    markers = [meta for meta in metas if meta.kind == MARKER]
+    if CHORDS in marks(metas) or _is_chart(markers, share=0.5):
+        return [meta for meta in markers if _chord(meta.text)]
+    lines = sorted((meta for meta in metas if meta.kind in (TEXT, LYRIC)), key=lambda meta: (meta.track, meta.kind))
+    for _, line in groupby(lines, key=lambda meta: (meta.track, meta.kind)):
+        line = list(line)
+        if _is_chart(line, share=1.0):
+            return line
+    return []
+
+
+def _is_chart(metas: list[Meta], share: float) -> bool:
+    """Whether at least two, and this share, of the texts are chords, and not rehearsal letters (A, B, C in turn)."""
+    chords = [meta.text.strip() for meta in metas if _chord(meta.text)]
+    real = [text for text in chords if _chord(text).root >= 0]
+    letters = "".join(dict.fromkeys(real))
+    return len(real) > 1 and len(chords) >= share * len(metas) and not "ABCDEFG".startswith(letters)
+
+
+@lru_cache(maxsize=4096)
+def _chord(text: str) -> Chord | None:
+    try:
+        return parse_chord(text)
+    except InputError:
+        return None
