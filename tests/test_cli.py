@@ -90,6 +90,7 @@ def play_in_a_file(capsys, run, song):
         (["generate", "{songs}"], "not a run"),
         (["fill", "piano", "nowhere.mid"], "say what to write anew: --bars 9-12, --seconds 20-26 or --parts melody"),
         (["fill", "piano", "{songs}/song 1.mid", "--bars", "99-120"], "the file has 30 bars"),
+        (["fill", "piano", "{songs}/song 1.mid", "--seconds", "20"], "--seconds 20: write the first and the last"),
         (["fill", "piano", "{songs}/song 1.mid", "--bars", "0"], "--bars 0-0: write the first and the last"),
         (["extend", "piano", "nowhere.mid"], "nowhere.mid: no such file"),
         (["accompany", "piano", "{songs}/song 1.mid", "--melody", "Horn"], "--melody Horn: no such track"),

@@ -253,6 +253,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(corpus, t
         (dict(models="decoder,lstm", train_args=("batchsize=1",)), "did you mean .batch_size."),
         (dict(model="decoder"), "did you mean 'models'"),
         (dict(runs=("a",)), "--runs a: give two or more"),
+        (dict(runs=("a", "b"), max_minutes=1), "--max-minutes is for models to train"),
     ]
     for changes, message in wrong:
         with pytest.raises(InputError, match=message):

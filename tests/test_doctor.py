@@ -17,13 +17,13 @@ from toys import LENGTH, TINY, ToyCorpus, ToyRows
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError
 from woodshed.log import append_log, read_log
-from woodshed.symbolic.data.corpus import find_corpus
+from woodshed.symbolic.data.corpus import find_corpus, open_corpus
 from woodshed.symbolic.data.inspect import InspectSettings
 from woodshed.symbolic.data.prepare import PrepareSettings, prepare
 from woodshed.symbolic.judging import diagnoses
 from woodshed.symbolic.judging.diagnoses import Remedy
 from woodshed.symbolic.judging.doctor import diagnose, lines
-from woodshed.symbolic.judging.evidence import Evidence, repeated_figures
+from woodshed.symbolic.judging.evidence import Evidence, compare, played_before, repeated_figures, values
 from woodshed.symbolic.learning.settings import TrainSettings, resolve
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.music.midi import write_midi
@@ -326,6 +326,17 @@ def test_takes_that_are_too_repetitive_are_read_from_the_run(playing, tmp_path):
     wilder = parsed(named(found, "too repetitive").remedies[0])
     assert float(wilder.temperature) >= 1.0
     assert "too random" not in [diagnosis.name for diagnosis in found.diagnoses]
+
+
+def test_chords_count_only_where_nothing_but_the_model_kept_to_them(playing, tmp_path):
+    run = shutil.copytree(playing, tmp_path / "run")
+    for harmony, seen in (("strict", False), ("free", True)):
+        shutil.rmtree(run / "takes", ignore_errors=True)
+        for take in generate(run, chords="C Am F G", bars=16, takes=3, temperature="1.0", seed=2, harmony=harmony):
+            (run / "takes" / "001").mkdir(parents=True, exist_ok=True)
+            take.save(run / "takes" / "001" / f"take-{take.seed}", sound=False, picture=False)
+        rows = compare(list(played_before(run)), open_corpus(playing.parent / "corpus"))[0]
+        assert bool(len(values(rows, "adherence_gain"))) == seen
 
 
 def test_too_little_data(playing):

@@ -15,11 +15,12 @@ from woodshed.cli.generate import take_lines
 from woodshed.errors import FileError, InputError, RunError
 from woodshed.files import free_folder
 from woodshed.symbolic.music.chords import estimate_key, pitched
-from woodshed.symbolic.music.midi import read_midi, read_texts, write_midi
+from woodshed.symbolic.music.extras import Extra
+from woodshed.symbolic.music.midi import read_extras, read_midi, read_texts, write_midi
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.settings import temperatures
 from woodshed.symbolic.playing.stage import parse_metre
-from woodshed.symbolic.playing.takes import save_takes
+from woodshed.symbolic.playing.takes import read_stretch, read_written, save_takes, takes_in
 from woodshed.symbolic.run import open_run
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
@@ -51,6 +52,47 @@ def test_what_is_extended_begins_with_the_very_file(run, tmp_path):
     assert begin.replace(chords=(), tracks=prompt.tracks) == prompt
     assert len(take.score.notes) == len(prompt.notes) + take.notes and take.notes
     assert take.score.end <= prompt.end + 2 * 1920
+
+
+def test_a_take_keeps_all_that_its_prompt_says(run, tmp_path):
+    volume, bend, late = Extra(0, 0, b"\xb0\x07\x09"), Extra(0, 90, b"\xe0\x00\x50"), Extra(0, 10**5, b"\xb0\x07\x00")
+    write_midi(tune(1, notes=64, tracks=HANDS), tmp_path / "prompt.mid", extras=[volume, bend, late])
+    for asked, kept in (({"bars": "2-3"}, (volume, bend, late)), ({"bars": 2}, (volume, bend))):
+        take = generate(run, prompt=tmp_path / "prompt.mid", takes=1, seed=1, keep_grid=True, **asked)[0]
+        take.save(tmp_path / f"take {len(kept)}", sound=False, picture=False)
+        assert read_extras(tmp_path / f"take {len(kept)}.mid") == kept
+    take = generate(run, prompt=tmp_path / "prompt.mid", melody="2", takes=1, seed=1)[0]
+    assert take.extras == ()  # those were of the track that is not the melody
+
+
+def test_only_what_was_written_is_looked_at(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prompt = tune(1, notes=64, tracks=HANDS)
+    write_midi(prompt, "prompt.mid")
+    take = generate(run, prompt="prompt.mid", bars=2, takes=1, seed=1)[0]
+    take.save("take", sound=False, picture=False)
+    begin = take.region[0]
+    assert take.score.notes["onset"].max() >= begin > prompt.notes["onset"].max()
+    assert len(take.stretch.notes) == len(read_stretch(tmp_path / "take.mid").notes) == take.notes
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # the prompt is found from everywhere, and not needed for its end
+    for _ in range(2):
+        own, start = read_written(tmp_path / "take.mid")
+        assert start == begin and len(own.notes) == take.notes
+        (tmp_path / "prompt.mid").unlink(missing_ok=True)
+
+
+def test_an_accompaniment_by_itself_is_no_take(run, tmp_path):
+    take = generate(run, prompt=tune(1, notes=64), melody="auto", takes=1, seed=1)[0]
+    take.save(tmp_path / "take-1", sound=False, picture=False)
+    write_midi(tune(2), tmp_path / "take-2.mid")
+    assert len(list(tmp_path.glob("*.mid"))) == 3
+    assert [path.name for path in takes_in(tmp_path)] == ["take-1.mid", "take-2.mid"]
+
+
+def test_strict_harmony_without_chords_is_told(run):
+    assert "no chords were given" in generate(run, bars=1, takes=1, seed=1, harmony="strict")[0].remarks[0]
+    assert not generate(run, bars=1, takes=1, seed=1, harmony="strict", chords="C")[0].remarks
 
 
 def test_a_region_is_written_and_the_rest_stays(run):

@@ -158,6 +158,15 @@ def test_a_copy_of_a_training_piece_goes_down(pop):
     ]
 
 
+def test_of_a_take_with_a_prompt_what_was_written_is_judged(pop):
+    made, critic, held = pop
+    whole = held[0].merge(held[1].slice(0, held[1].end))
+    begin = int(whole.bars()[4])
+    take = Take(whole, 9, 1, 1.0, {}, region=(begin, whole.end))
+    alone = rank(made, [whole.slice(begin, whole.end, cut=True)], critic=critic)[0]
+    assert rank(made, [take], critic=critic)[0].score == alone.score
+
+
 # --- the whole way, for both tokenizers -----------------------------------------------------------------------
 
 
@@ -197,7 +206,13 @@ def test_the_command_makes_the_critic_once_and_ranks(mine, tmp_path, capsys):
     assert [row["score"] for row in facts["takes"]] and facts["critic"]["pieces"]
     stored = run / "critic" / "critic.safetensors"
     made = stored.read_bytes()
-    main(["rank", str(run), str(takes), "--keep", "1"])
+    found, told = [], ranking.rank
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "woodshed.cli.rank.rank", lambda *some, **more: found.append(more["index"]) or told(*some, **more)
+        )
+        main(["rank", str(run), str(takes), "--keep", "1"])
+    assert found[0] is not None  # copies of the corpus that it has learned go down
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert stored.read_bytes() == made and sorted(takes.rglob("*")) == before
     assert open_run(run).model() is not None  # the critic beside the weights does no harm

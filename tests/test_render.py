@@ -244,6 +244,10 @@ def test_the_command_renders_files_and_folders(capsys, tmp_path):
     with wave.open(str(songs / "a.wav")) as file:
         assert (file.getframerate(), file.getnchannels()) == (48000, 2)
     before = (songs / "a.wav").read_bytes()
+    (songs / "z.mid").write_bytes(b"MThd")
+    code, _, err = run_main(capsys, "render", songs, "--out", tmp_path / "half")
+    assert code == 1 and "z.mid" in err and not (tmp_path / "half").exists()  # nothing before all can be read
+    (songs / "z.mid").unlink()
     code, _, err = run_main(capsys, "render", songs)
     assert code == 1 and "exists already" in err and not (songs / "b.wav").exists()
     assert (songs / "a.wav").read_bytes() == before

@@ -49,7 +49,7 @@ def generate_with_bar(run: Path, settings: TakeSettings, files: TakeFiles = Take
         try:
             with bar("playing") as progress:
                 takes = generate(opened, settings, progress=progress, **more)
-            if takes[0].settings.get("melody"):
+            if takes[0].settings.get("melody") and takes[0].chart:
                 print("\n".join(["chords:", *chart_lines(takes[0].chart)]))
             for remark in dict.fromkeys(remark for take in takes for remark in take.remarks):
                 print(remark)
@@ -84,6 +84,7 @@ def take_lines(take: Take, path: Path) -> list[str]:
         lines += [f"    {take.originality}"]
     if take.guarded:
         noticed = ", ".join(sorted({event["noticed"] for event in take.guarded}))
-        times = "once" if len(take.guarded) == 1 else f"{len(take.guarded)} times"
+        back = sum(event["back_to"] is not None for event in take.guarded)
+        times = "once" if back == 1 else f"{back} times"
         lines += [f"    stepped back {times}: {noticed}"]
     return lines

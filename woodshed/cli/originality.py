@@ -6,8 +6,7 @@ from ..errors import InputError, RunError
 from ..symbolic import bases
 from ..symbolic.data.corpus import Corpus, find_corpus, open_corpus
 from ..symbolic.data.originality import originality_index
-from ..symbolic.music.midi import midi_files
-from ..symbolic.playing.takes import read_written
+from ..symbolic.playing.takes import read_written, takes_in
 from ..symbolic.run import FACTS, read_facts
 from .terminal import CorpusPath, FilePaths, JsonFile, bar, refuse_json, write_json
 
@@ -21,7 +20,7 @@ def command(where: CorpusPath, files: FilePaths, json_file: JsonFile = None):
         json_file: write all that was found to this file too, which does not exist yet
     """
     refuse_json(json_file)
-    paths = [path for file in files for path in (midi_files(file) if file.is_dir() else [file])]
+    paths = [path for file in files for path in (takes_in(file) if file.is_dir() else [file])]
     if not paths:
         raise InputError("no MIDI to compare; give files, or folders that hold some, after the corpus")
     found = {}

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..symbolic.data.originality import originality_index
+from ..symbolic.playing.perform import learned
 from ..symbolic.playing.rank import critic_of, rank
 from ..symbolic.run import open_run
 from .terminal import FolderPath, JsonFile, RunPath, bar, refuse_json, write_json
@@ -21,8 +22,8 @@ def command(
     Args:
         run: a run made by woodshed train, or a base model
         folder: takes of woodshed generate, or any .mid files, their bars where the files have them
-        corpus: the corpus it has learned: takes that copy from it go down. Needed once where the run has no style
-            critic, which then is made and kept
+        corpus: the corpus it has learned, where it is not where it was: takes that copy from it go down, and where the
+            run has no style critic yet, it is made of it and kept
         keep: tell only so many
         checkpoint: listen with one of the run's checkpoints instead of the best
         json_file: write all that was found to this file too, which does not exist yet
@@ -30,7 +31,7 @@ def command(
     refuse_json(json_file)
     opened = open_run(run, checkpoint)
     with bar("ranking") as progress:
-        index = originality_index(corpus) if corpus else None
+        index = originality_index(corpus) if corpus else learned(opened)
         found = rank(opened, folder, corpus=corpus, index=index, keep=keep, progress=progress)
     critic = critic_of(opened)
     print(critic)

@@ -37,6 +37,8 @@ def command(
     wavs = _targets(paths, out, suffix=".wav", several=several)
     pictures = _targets(paths, picture, suffix=".png", several=several) if picture else [None] * len(paths)
     with bar("rendering") as progress:
+        for path in paths:
+            read_midi(path)  # one that cannot be read is told before anything is written
         for number, (path, wav, png) in enumerate(zip(paths, wavs, pictures, strict=True)):
             score = read_midi(path)
             audio = render(score, soundfont, sample_rate=sample_rate, target=loudness)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ... import __version__
-from ...config import flag, read_fields, updated
+from ...config import flag, given, read_fields, updated
 from ...errors import InputError, RunError, WoodshedError
 from ...files import new_folder, read_object, write_file, writing
 from ...jobs import find_device, free_threads, threads
@@ -124,9 +124,12 @@ def make_settings(settings: CompareSettings | None, changes: dict) -> CompareSet
     if bool(settings.models) == bool(settings.runs):
         found = "both are given" if settings.runs else f"the models are {', '.join(models.names())}"
         raise InputError(f"give either --models to train or --runs that are trained already; {found}")
+    told = given(settings).keys() & {"size", "max_minutes", "max_steps", "max_seq_len", "train_args"}
+    if settings.runs and told:
+        raise InputError(f"{flag(min(told))} is for models to train; the runs are trained already, leave it out")
     if settings.max_minutes is not None and settings.max_steps is not None:
-        given = f"--max-minutes {settings.max_minutes:g} and --max-steps {settings.max_steps}"
-        raise InputError(f"{given}: as long for all or as many ids for all; give one of them")
+        asked = f"--max-minutes {settings.max_minutes:g} and --max-steps {settings.max_steps}"
+        raise InputError(f"{asked}: as long for all or as many ids for all; give one of them")
     if settings.takes < 1:
         raise InputError(f"--takes {settings.takes}: choose 1 or more")
     return settings

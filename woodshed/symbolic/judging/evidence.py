@@ -29,6 +29,7 @@ from ..tokenizers import saved_facts
 
 FULL_RATE = 0.95  # of the highest rate: after it has risen and before it falls
 FIGURE = 6  # intervals
+IN_CHORD = ("chord_adherence", "rotated_adherence", "adherence_gain")
 MOST_TAKES, MOST_EXCERPTS = 32, 120
 CHORDS, BARS, SECONDS = "Cmaj7 Am7 Dm7 G7", 16, 32  # of the takes that are played to judge by
 
@@ -149,9 +150,8 @@ def _asked(measures: dict, temperature: float, charted: bool) -> dict:
     """What a take says of itself: its temperature and, where chords were asked for and nothing but the model kept it to
     them, how far it keeps to them."""
     told = {"temperature": temperature}
-    if charted and None not in (inside := [measures["chord_adherence"], measures["rotated_adherence"]]):
-        told |= dict(zip(("chord_adherence", "rotated_adherence"), inside, strict=True))
-        told["adherence_gain"] = inside[0] - inside[1]
+    if charted and None not in (inside := [measures[name] for name in IN_CHORD[:2]]):
+        told |= dict(zip(IN_CHORD, (*inside, inside[0] - inside[1]), strict=True))
     return told
 
 
@@ -190,6 +190,7 @@ def compare(takes: list[tuple[Score, dict]], corpus: Corpus | None) -> tuple[lis
     excerpts = [excerpt.score for excerpt in cut_excerpts(corpus, _split(corpus), length)[0]]
     chosen = np.unique(np.linspace(0, len(excerpts) - 1, MOST_EXCERPTS).astype(int))
     ours = [_measured(first(score, tokenizer, length)) for score, _ in takes]
+    ours = [{name: value for name, value in mine.items() if name not in IN_CHORD} for mine in ours]
     return [mine | told for mine, told in zip(ours, rows, strict=True)], [_measured(excerpts[i]) for i in chosen]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from ..run import Run, open_run
@@ -18,7 +19,7 @@ from .perform import perform
 from .settings import ComposeSettings, make_settings
 from .takes import Take
 
-PLAYING = 0.5  # the share of the time, where takes are ranked too
+STAGES = (0, 0.2, 0.8, 1)  # what is done after making the critic, playing and ranking, where takes are ranked too
 
 
 def generate(
@@ -44,9 +45,15 @@ def generate(
     run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
     if settings.keep is None:
         return perform(run, settings, progress=progress)
-    from .rank import rank
+    from .rank import critic_of, rank
 
-    told = progress or (lambda share: None)
-    takes = perform(run, settings, progress=lambda share: told(PLAYING * share))
-    found = rank(run, takes, keep=settings.keep, progress=lambda share: told(PLAYING + (1 - PLAYING) * share))
+    first, second, third = _stages(progress or (lambda share: None))
+    critic = critic_of(run, progress=first)  # what cannot be had is told before the playing, not after
+    takes = perform(run, settings, progress=second)
+    found = rank(run, takes, critic=critic, keep=settings.keep, progress=third)
     return [replace(one.take, ranked=str(one)) for one in found]
+
+
+def _stages(told: Callable[[float], None]) -> list[Callable[[float], None]]:
+    """For each of the stages a function that tells how much of all is done."""
+    return [lambda share, a=a, b=b: told(a + (b - a) * share) for a, b in pairwise(STAGES)]

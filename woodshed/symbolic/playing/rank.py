@@ -31,12 +31,10 @@ from ..data.corpus import Corpus, find_corpus, open_corpus
 from ..data.originality import Index
 from ..music.chords import pitched
 from ..music.measure import measure
-from ..music.midi import midi_files, read_midi
-from ..music.parts import assign_parts
 from ..music.score import Score
 from ..run import Run, open_run
 from .critic import FILE, LOGIT, NATS, Critic, Listener, keep_critic, open_critic, sigmoid, windows
-from .takes import Take, read_written
+from .takes import Take, read_stretch, read_written, takes_in
 
 CRITERIA = {
     "likelihood": (NATS,),
@@ -102,15 +100,16 @@ def rank(
 ) -> list[Ranked]:
     """Takes, scores or MIDI files (or all of a folder), best first; the best `keep` of them.
 
-    Bars of files are those that the files state. The run's critic is made, and kept in its folder, where it has none
-    or `corpus` is another than it was made from; or give a `critic`. A Take that is flagged for repeating more of its
-    corpus than the musician does goes down; so does any other, by an originality `index` of the corpus.
+    Bars of files are those that the files state; of takes with a prompt only what was written is judged. The run's
+    critic is made, and kept in its folder, where it has none or `corpus` is another than it was made from; or give a
+    `critic`. A Take that is flagged for repeating more of its corpus than the musician does goes down; so does any
+    other, by an originality `index` of the corpus.
 
     Raises InputError where there is nothing to rank, RunError for a run without a critic and no corpus to make it from
     or a corpus of other tokens, FileError for what cannot be read.
     """
     run = run if isinstance(run, Run) else open_run(run)
-    takes = midi_files(takes) if isinstance(takes, str | Path) else list(takes)
+    takes = takes_in(takes) if isinstance(takes, str | Path) else list(takes)
     if not takes:
         raise InputError("no takes to rank; give a folder that holds .mid files")
     if keep is not None and keep < 1:
@@ -150,9 +149,10 @@ def critic_of(run: Run, corpus: Corpus | str | Path | None = None, **options) ->
 
 
 def _score(take: Take | Score | str | Path) -> Score:
+    """What is to be judged: of a take with a prompt what was written, among what sounds beside it."""
     if isinstance(take, Take | Score):
-        return take if isinstance(take, Score) else take.score
-    return assign_parts(read_midi(take))
+        return take if isinstance(take, Score) else take.stretch
+    return read_stretch(Path(take))
 
 
 def _refuse_free(takes: Sequence, scores: list[Score]) -> None:
