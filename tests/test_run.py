@@ -155,8 +155,9 @@ def test_a_base_with_other_tokens_is_refused(music, tmp_path):
 
 
 def test_a_base_that_takes_no_rows_so_long(music, tmp_path):
-    with pytest.raises(InputError, match=r"--max-seq-len 100: the base .* takes at most 64"):
-        train(ToyCorpus(), tmp_path / "out", base=str(music / "piano"), max_steps=1, max_seq_len=100)
+    for length in (100, 2048):
+        with pytest.raises(InputError, match=rf"--max-seq-len {length}: the base .* takes at most 64"):
+            train(ToyCorpus(), tmp_path / "out", base=str(music / "piano"), max_steps=1, max_seq_len=length)
     run = train(ToyCorpus(), tmp_path / "out", base=str(music / "piano"), max_steps=1, threads=1)
     assert run.facts["settings"]["max_seq_len"] == 64  # not asked for, so what the base takes
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from toys import ADAPTER, TINY, ToyCorpus
 
-from woodshed.config import read_fields
+from woodshed.config import given, read_fields
 from woodshed.errors import InputError, MissingExtra, RunError
 from woodshed.symbolic.learning.settings import (
+    DEFAULTS,
     FREE,
     PRESETS,
     TrainSettings,
+    asks_for_new,
     check,
     resolve,
     resumed,
@@ -103,6 +105,7 @@ def test_values_that_a_preset_of_ones_own_lacks_or_cannot_have(tmp_path):
         ({"seed": -1}, "--seed -1: choose from 0 to 4294967295"),
         ({"seed": 2**32}, "--seed 4294967296"),
         ({"base": "b", "size": "25m"}, "--size is for a new model"),
+        ({"base": "b", "model": "decoder"}, "--model is for a new model"),
     ],
 )
 def test_values_that_cannot_work_name_their_flag(settings, message):
@@ -204,3 +207,15 @@ def test_what_is_not_given_stays_as_it_was():
     by_time = resumed(TrainSettings(resume=True, max_minutes=5, threads=2), SAVED, Path("run"))
     assert by_time == dataclasses.replace(was, max_steps=None, max_minutes=5, threads=2)
     assert {field.name for field in dataclasses.fields(TrainSettings)} >= FREE
+
+
+def test_what_is_given_at_its_default_counts_as_given():
+    plain = resolve(TrainSettings(base=None))
+    assert {name: getattr(plain, name) for name in DEFAULTS} == DEFAULTS
+    assert all(given(TrainSettings(**{name: value})) == {name: value} for name, value in DEFAULTS.items())
+    assert asks_for_new(TrainSettings(model="decoder", size="6m")) == "model"
+    was = SAVED | {"warmup": 0.1, "patience": 5}
+    now = resumed(TrainSettings(resume=True, warmup=0.02, patience=2), was, Path("run"))
+    assert (now.warmup, now.patience) == (0.02, 2)
+    old = {name: value for name, value in SAVED.items() if name != "patience"}  # from before there was such a flag
+    assert resumed(TrainSettings(resume=True), old, Path("run")).patience == 2

@@ -117,7 +117,7 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
         refuse_occupied(out, runs.FACTS)
         if settings.base == "auto":
             settings = replace(settings, base=None if asks_for_new(settings) else bases.fitting(corpus.tokenizer))
-        settings = _fitted(resolve(settings), out)
+        settings = _fitted(resolve(settings), out, asked=settings.max_seq_len is not None)
         facts = _facts(corpus, out, settings) | facts
     rows = corpus.training_rows(settings.max_seq_len, seed=settings.seed)
     if not len(rows):
@@ -139,12 +139,12 @@ def _named_base(base: str | None, out: Path) -> str | None:
     return seen_from(out, base) if Path(base).is_dir() else base
 
 
-def _fitted(settings: TrainSettings, out: Path) -> TrainSettings:
-    """Rows no longer than the base takes: shortened where the length is the default, else an InputError."""
+def _fitted(settings: TrainSettings, out: Path, *, asked: bool) -> TrainSettings:
+    """Rows no longer than the base takes: an InputError where their length was `asked` for, else they are shortened."""
     longest = runs.longest(runs.find_base(settings.base, out)) if settings.base else None
     if longest is None or settings.max_seq_len <= longest:
         return settings
-    if settings.max_seq_len != TrainSettings.max_seq_len:
+    if asked:
         raise InputError(f"--max-seq-len {settings.max_seq_len}: the base {settings.base} takes at most {longest}")
     return replace(settings, max_seq_len=longest)
 
