@@ -219,3 +219,15 @@ def test_what_is_given_at_its_default_counts_as_given():
     assert (now.warmup, now.patience) == (0.02, 2)
     old = {name: value for name, value in SAVED.items() if name != "patience"}  # from before there was such a flag
     assert resumed(TrainSettings(resume=True), old, Path("run")).patience == 2
+
+
+NAMED = [('{"base": "none", "model": "lstm"}', None), ('{"base": "piano"}', "piano-2")]
+
+
+@pytest.mark.parametrize(("text", "base"), NAMED)
+def test_a_run_goes_on_with_the_preset_that_named_its_model_or_base(tmp_path, text, base):
+    (tmp_path / "my.json").write_text(text)
+    asked = TrainSettings(preset=str(tmp_path / "my.json"))
+    began = resolve(dataclasses.replace(with_model_of_preset(asked), base=base))
+    assert began.model == ("decoder" if base else "lstm")
+    assert resumed(dataclasses.replace(asked, resume=True), dataclasses.asdict(began), tmp_path) == began

@@ -150,7 +150,8 @@ def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
     if "preset" in now:
         preset = _preset(asked.preset, new=was.base is None, adapter=was.adapter)
         ended = LIMITS if now.keys() & set(LIMITS) else ()  # by what was asked for
-        now = {name: value for name, value in preset.items() if name not in (*ADAPTER, *ended)} | now
+        chosen = ("base", *NEW, *ADAPTER, *ended)  # once and for all, or just now
+        now = {name: value for name, value in preset.items() if name not in chosen} | now
     settings = replace(continued(was, now, out, free=FREE, limits=LIMITS), resume=False)
     check(settings)
     return settings
