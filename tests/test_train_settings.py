@@ -61,6 +61,10 @@ def test_a_preset_of_ones_own(tmp_path):
     settings = resolve(TrainSettings(preset=str(path)))
     assert (settings.epochs, settings.max_seq_len, settings.batch_size) == (7, 512, 4)
     assert settings.training_args == ("weight_decay=0.1",)
+    path.write_text('{"lora_rank": 32}')
+    assert resolve(TrainSettings(preset=str(path), base="b")).lora_alpha == 64
+    path.write_text('{"lora_rank": 32, "lora_alpha": 8}')
+    assert resolve(TrainSettings(preset=str(path), base="b")).lora_alpha == 8
     path.write_text('{"epoch": 7}')
     with pytest.raises(InputError, match="has no setting 'epoch'; did you mean 'epochs'"):
         resolve(TrainSettings(preset=str(path)))

@@ -194,6 +194,8 @@ def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
         raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
     refuse_unknown(own, TrainSettings, f"--preset {name}: {TrainSettings.__name__}")
     refuse_words(own, TrainSettings, f"--preset {name}")
+    if "lora_rank" in own and "lora_alpha" not in own:
+        del preset["lora_alpha"]  # that of another rank
     preset["adapter"] = adapter or preset["adapter"]
     if preset["adapter"] != "lora":
         preset = {key: value for key, value in preset.items() if key not in LORA}
