@@ -83,6 +83,17 @@ def test_a_preset_may_name_the_model_and_flags_win(tmp_path):
     assert (found.base, found.model, found.model_args) == ("none", "lstm", ("dropout=0.1",))
     assert with_model_of_preset(TrainSettings(preset=str(path), base="piano")).base == "piano"
     assert with_model_of_preset(TrainSettings()) == TrainSettings()
+    path.write_text('{"base": "none", "learning_rate": {"new": 0.1}}')
+    assert with_model_of_preset(TrainSettings(preset=str(path))).base == "none"
+
+
+@pytest.mark.parametrize("name", ["music_gpt2", "music_transformer"])
+def test_the_recipe_of_a_model_makes_that_model_unless_there_is_a_base(name):
+    for base in ("auto", "none"):
+        assert with_model_of_preset(TrainSettings(preset=name, base=base)).model == name
+    tuned = with_model_of_preset(TrainSettings(preset=name, base="piano"))
+    assert not asks_for_new(tuned) and resolve(tuned).model_args == ()
+    assert resolve(tuned).learning_rate == json.loads((PRESETS / f"{name}.json").read_text())["learning_rate"]
 
 
 def test_values_that_a_preset_of_ones_own_lacks_or_cannot_have(tmp_path):

@@ -31,8 +31,8 @@ class TrainSettings:
     """Start from this: a base model by name (piano), a run, a Hugging Face folder or id. "auto" takes the base model
     that has the corpus's tokens, "none" (and any setting of a new model) a new one."""
     preset: str = "auto"
-    """auto (its rate goes by what is trained), quick, balanced, best, or a JSON file of your own with any of these
-    settings; flags win over it."""
+    """auto (its rate goes by what is trained), quick, balanced, best, the recipe of a model (music_gpt2,
+    music_transformer), or a JSON file of your own with any of these settings; flags win over it."""
     epochs: float | None = None
     """Passes over the corpus; without effect where --max-steps is given."""
     batch_size: int | None = None
@@ -127,13 +127,13 @@ SHORTEST = 16  # ids in a row: fewer may hold no music at all
 def resolve(settings: TrainSettings) -> TrainSettings:
     """Fill from the preset what was not set, then from DEFAULTS, and check the values."""
     asked, new = given(settings), settings.base is None
-    if settings.base not in (None, "auto") and (unfit := asks_for_new(settings)):
-        raise InputError(f"{flag(unfit)} is for a new model; --base {settings.base} brings its own")
+    if _based(settings) and (for_new := asks_for_new(settings)):
+        raise InputError(f"{flag(for_new)} is for a new model; --base {settings.base} brings its own")
     chosen = _preset(settings.preset, new=new, adapter="none" if new else settings.adapter)
     if "lora_rank" in asked:
         chosen.pop("lora_alpha", None)
-    if asked.keys() & LIMITS:
-        chosen = {name: value for name, value in chosen.items() if name not in LIMITS}
+    unfit = (*(LIMITS if asked.keys() & LIMITS else ()), *(NEW if _based(settings) else ()))
+    chosen = {name: value for name, value in chosen.items() if name not in unfit}
     settings = replace(settings, **DEFAULTS | chosen | asked)
     if settings.lora_rank and settings.lora_alpha is None:
         settings = replace(settings, lora_alpha=2 * settings.lora_rank)
@@ -158,9 +158,12 @@ def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
 
 
 def with_model_of_preset(settings: TrainSettings) -> TrainSettings:
-    """The settings with what the preset says of the model, its base and its rows, where they say nothing else of it."""
-    own, asked = _preset(settings.preset, new=False, adapter=settings.adapter), given(settings)
-    names = ("base", *NEW, "max_seq_len")
+    """The settings with what the preset says of the model, its base and its rows, where they say nothing else of it.
+
+    Where they name a base, nothing of a new model.
+    """
+    own, asked = _of_preset(settings.preset), given(settings)
+    names = ("base", "max_seq_len") if _based(settings) else ("base", "max_seq_len", *NEW)
     return replace(settings, **_tuples({name: own[name] for name in names if name in own and name not in asked}))
 
 
@@ -168,6 +171,11 @@ def asks_for_new(settings: TrainSettings) -> str:
     """The first setting that only a new model can have; empty where there is none."""
     asked = given(settings)
     return next((name for name in NEW if name in asked), "")
+
+
+def _based(settings: TrainSettings) -> bool:
+    """Whether they name what to start from."""
+    return settings.base not in (None, "none", "auto")
 
 
 def _tuples(values: dict) -> dict:
@@ -182,18 +190,23 @@ def _as_now(saved: dict) -> dict:
     return _tuples(DEFAULTS | saved)
 
 
-def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
-    """The settings of a preset for a `new` model or for a base with an adapter (None: the preset's own)."""
+def _of_preset(name: str) -> dict:
+    """What the file of a preset says, checked."""
     shipped = {path.stem: path for path in PRESETS.glob("*.json")}
-    path = shipped.get(name, Path(name))
     try:
-        own = {name: value for name, value in read_object(path).items() if value is not None}
-        preset = read_object(shipped[TrainSettings.preset]) | own
+        own = {key: value for key, value in read_object(shipped.get(name, Path(name))).items() if value is not None}
     except (OSError, ValueError) as error:
         choice = ", ".join(sorted(shipped))
         raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
     refuse_unknown(own, TrainSettings, f"--preset {name}: {TrainSettings.__name__}")
     refuse_words(own, TrainSettings, f"--preset {name}")
+    return own
+
+
+def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
+    """The settings of a preset for a `new` model or for a base with an adapter (None: the preset's own)."""
+    own = _of_preset(name)
+    preset = _of_preset(TrainSettings.preset) | own
     if "lora_rank" in own and "lora_alpha" not in own:
         del preset["lora_alpha"]  # that of another rank
     preset["adapter"] = adapter or preset["adapter"]
