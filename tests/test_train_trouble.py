@@ -336,6 +336,15 @@ def test_what_has_ended_by_itself_goes_on_where_more_is_asked(plateau, tmp_path)
     assert run.facts["best_step"] == plateau[0].facts["best_step"]  # it did not become better
 
 
+def test_what_has_ended_by_itself_and_was_not_published_is_published(plateau, tmp_path):
+    out, facts = shutil.copytree(plateau[0].folder, tmp_path / "run"), plateau[0].facts
+    (out / "model.safetensors").unlink()
+    (out / "run.json").write_text(json.dumps(facts | {"finished": False}))
+    run = train(Backwards(), out, resume=True)
+    assert run.facts["finished"] and run.facts["plateau"] and run.facts["best_step"] == facts["best_step"]
+    assert steps_of(out) == steps_of(plateau[0].folder) and events_of(out) == events_of(plateau[0].folder)
+
+
 def test_nothing_ends_what_still_becomes_better_or_has_no_patience(reference, tmp_path):
     assert events_of(reference[0].folder) == []
     run = train(Backwards(), tmp_path, **STALE | {"patience": 0, "max_steps": 32})

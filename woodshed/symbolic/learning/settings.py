@@ -301,6 +301,7 @@ class Job:
     validation: Any  # rows, or None
     per: dict[str, float]  # tokens to a token, a note, a second
     new_rate: bool = False  # whether it goes on with another rate than it had
+    ended: bool = False  # whether it goes on after it had finished
 
     def steps_of(self, course: Course) -> int:
         """The steps of the run as it has turned out."""

@@ -105,11 +105,12 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
         settings = with_model_of_preset(settings)
     if settings.base != "auto":
         settings = replace(settings, base=_named_base(settings.base, out))
-    new_rate = False
+    before = {}
     if resume := settings.resume:
         saved = runs.read_facts(out)
         asked, settings = given(settings), _resumed(settings, saved, corpus, out)
         new_rate = settings.learning_rate != saved["settings"]["learning_rate"]
+        before = {"new_rate": new_rate, "ended": saved["finished"]}
         if saved["finished"] and "patience" not in asked:  # more is asked of it than it would do by itself
             settings = replace(settings, patience=0)
         facts = saved | facts | {"settings": asdict(settings), "finished": False}
@@ -125,7 +126,7 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
     steps = _steps(settings, len(rows))
     if resume:
         _refuse_finished(out, saved, steps, settings)
-    return Job(corpus, out, settings, report, facts, rows, steps, *_validation(corpus, settings), new_rate=new_rate)
+    return Job(corpus, out, settings, report, facts, rows, steps, *_validation(corpus, settings), **before)
 
 
 def _named_base(base: str | None, out: Path) -> str | None:
