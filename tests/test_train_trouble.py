@@ -167,6 +167,10 @@ def rates(monkeypatch):
 ROLL = {**TINY, "batch_size": 1, "learning_rate": 2e-2, "max_steps": 60, "eval_steps": 40}
 
 
+def course_of(checkpoint: Path) -> dict:
+    return json.loads((checkpoint / "trainer_state.json").read_text())["stateful_callbacks"]["Pace"]["attributes"]
+
+
 def test_a_jump_in_loss_rolls_back_and_halves_the_rate(tmp_path, rates):
     told = []
     run = train(Poisoned(1), tmp_path, report=told.append, **ROLL)
@@ -178,6 +182,8 @@ def test_a_jump_in_loss_rolls_back_and_halves_the_rate(tmp_path, rates):
     assert list(steps_of(run.folder)) == [*range(1, 61)]
     assert steps_of(run.folder, "learning_rate")[41] == pytest.approx(1e-2)
     assert steps_of(run.folder, "learning_rate")[40] == pytest.approx(2e-2)
+    kept = course_of(checkpoints(run.folder)[40])  # should it be killed before the next checkpoint
+    assert kept["rollbacks"] == 1 and kept["seconds"] > steps_of(run.folder, "seconds")[40]
 
 
 def test_a_loss_that_jumps_again_and_again_ends_with_advice(tmp_path, rates):
@@ -191,9 +197,7 @@ def test_a_rate_that_is_given_is_not_halved_by_what_broke_before(tmp_path, rates
     with pytest.raises(InputError):
         train(Poisoned(math.inf), tmp_path, **ROLL)
     rates.clear()
-    newest = checkpoints(tmp_path)[40]
-    kept = json.loads((newest / "trainer_state.json").read_text())["stateful_callbacks"]["Pace"]["attributes"]
-    assert kept["rollbacks"] == 3  # so that a kill now would not go on at the full rate
+    assert course_of(checkpoints(tmp_path)[40])["rollbacks"] == 3  # so that a kill now would not go on at the full rate
     train(ToyCorpus(), tmp_path, resume=True, learning_rate=7e-3, max_steps=60)
     assert [rate for step, rate in rates if step == 41] == pytest.approx([7e-3])
 

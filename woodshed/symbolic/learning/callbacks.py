@@ -42,8 +42,8 @@ JUMP_FACTOR, JUMP = 3, 1.0
 class Diverged(Exception):
     """The loss is no longer finite, or jumped far above what it was."""
 
-    def __init__(self, step: int, loss: float, usual: float):
-        self.step = step
+    def __init__(self, step: int, loss: float, usual: float, seconds: float):
+        self.step, self.seconds = step, seconds
         super().__init__(f"at step {step} the loss was {loss:.3g}, after a median of {usual:.3g}")
 
 
@@ -257,14 +257,14 @@ class Learner(Trainer):
         norm = super()._get_grad_norm(model, grad_norm)
         scaled = getattr(self.accelerator, "scaler", None) is not None  # float16 skips such steps by itself
         if not scaled and not math.isfinite(norm):  # before the optimizer takes it into the weights
-            raise Diverged(self.state.global_step + 1, math.nan, float(np.median(self.losses)))
+            raise Diverged(self.state.global_step + 1, math.nan, float(np.median(self.losses)), self.pace.seconds)
         return norm
 
     def _watch(self, loss: float) -> None:
         usual = float(np.median(self.losses)) if self.losses else loss
         jumped = len(self.losses) >= MIN_WINDOW and loss > JUMP_FACTOR * usual + JUMP
         if jumped or not math.isfinite(loss):
-            raise Diverged(self.state.global_step + 1, loss, usual)
+            raise Diverged(self.state.global_step + 1, loss, usual, self.pace.seconds)
         self.losses.append(loss)
 
     def _save_checkpoint(self, model, trial):

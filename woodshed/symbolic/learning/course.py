@@ -95,7 +95,7 @@ def slower(job: Job, course: Course, trouble: Diverged) -> Course:
     job.say(message, step=trouble.step, event="rollback")
     course = replace(course, rollbacks=course.rollbacks + 1)
     if step:
-        _write_course(checkpoints(job.out)[step], course)
+        _write_course(checkpoints(job.out)[step], replace(course, seconds=trouble.seconds))
     return course
 
 
