@@ -89,6 +89,17 @@ def test_runs_move_together(copy):
     assert logits(open_run(copy.with_name("elsewhere") / "jazz").model()).equal(expected)
 
 
+def test_the_card_goes_with_the_run_until_somebody_edits_it(tmp_path):
+    card = tmp_path / "README.md"
+    train(ToyCorpus(), tmp_path, max_steps=2, **TINY)
+    train(ToyCorpus(), tmp_path, resume=True, max_steps=3)
+    told = card.read_text()
+    assert "of 3 |" in told
+    card.write_text(told + "Recorded in my kitchen.\n")
+    train(ToyCorpus(), tmp_path, resume=True, max_steps=4)
+    assert card.read_text() == told + "Recorded in my kitchen.\n"
+
+
 # --- what can be wrong -------------------------------------------------------------------------------------------
 
 
