@@ -115,6 +115,16 @@ def test_a_duplicate_of_what_is_not_asked_for_stays(tmp_path):
     assert {row["path"]: row["reason"] for row in corpus.skipped} == {"a.mid": "selection"}
 
 
+def test_the_tokenizer_suits_what_is_asked_for_of_a_folder(tmp_path):
+    folder(tmp_path, free=tune(50).freed(), **{f"bound {seed}": tune(seed) for seed in range(3)})
+    rows = "".join(f"bound {seed}.mid,Bach\n" for seed in range(3))
+    (tmp_path / "table.csv").write_text(f"midi_filename,canonical_composer\nfree.mid,Brahms\n{rows}")
+    how = dict(metadata=tmp_path / "table.csv", fractions="1,0,0")
+    corpus = prepare(tmp_path, tmp_path / "brahms", composer="brahms", **how)
+    assert corpus.tokenizer.name == "performance" and [piece.path for piece in corpus.pieces] == ["free.mid"]
+    assert prepare(tmp_path, tmp_path / "bach", composer="bach", **how).tokenizer.name == "remi"
+
+
 def test_maestros_own_table_is_found(tmp_path):
     source, path = table(tmp_path)
     path.rename(source / "maestro-v3.0.0.csv")

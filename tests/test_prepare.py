@@ -356,6 +356,16 @@ def test_rests_that_no_token_spells_are_no_rows(tmp_path):
         assert len(rows) and all((row["labels"] >= 0).any() for row in rows)
 
 
+def test_tokens_that_know_no_parts_learn_from_music_that_has_some(songs, tmp_path):
+    pytest.importorskip("miditok")
+    tasks = dict(accompany_share=0.5, fill_share=0.5, continue_share=0.0)
+    corpus = prepare(songs, tmp_path / "corpus", tokenizer="miditok:REMI", **tasks)
+    assert len(corpus.facts["parts"]) > 1
+    rows = corpus.training_rows(512)
+    words = {word for k in range(20) for word in corpus.tokenizer.to_words(rows[k]["input_ids"])}
+    assert "Task_fill" in words and "Task_accompany" not in words
+
+
 def test_a_split_is_a_hugging_face_dataset(tmp_path):
     datasets = pytest.importorskip("datasets")
     corpus = prepare(songs_folder(tmp_path, 4), tmp_path / "corpus")

@@ -89,6 +89,17 @@ def test_runs_move_together(copy):
     assert logits(open_run(copy.with_name("elsewhere") / "jazz").model()).equal(expected)
 
 
+def test_the_card_goes_with_the_run_until_somebody_edits_it(tmp_path):
+    card = tmp_path / "README.md"
+    train(ToyCorpus(), tmp_path, max_steps=2, **TINY)
+    train(ToyCorpus(), tmp_path, resume=True, max_steps=3)
+    told = card.read_text()
+    assert "of 3 |" in told
+    card.write_text(told + "Recorded in my kitchen.\n")
+    train(ToyCorpus(), tmp_path, resume=True, max_steps=4)
+    assert card.read_text() == told + "Recorded in my kitchen.\n"
+
+
 # --- what can be wrong -------------------------------------------------------------------------------------------
 
 
@@ -155,8 +166,9 @@ def test_a_base_with_other_tokens_is_refused(music, tmp_path):
 
 
 def test_a_base_that_takes_no_rows_so_long(music, tmp_path):
-    with pytest.raises(InputError, match=r"--max-seq-len 100: the base .* takes at most 64"):
-        train(ToyCorpus(), tmp_path / "out", base=str(music / "piano"), max_steps=1, max_seq_len=100)
+    for length in (100, 2048):
+        with pytest.raises(InputError, match=rf"--max-seq-len {length}: the base .* takes at most 64"):
+            train(ToyCorpus(), tmp_path / "out", base=str(music / "piano"), max_steps=1, max_seq_len=length)
     run = train(ToyCorpus(), tmp_path / "out", base=str(music / "piano"), max_steps=1, threads=1)
     assert run.facts["settings"]["max_seq_len"] == 64  # not asked for, so what the base takes
 

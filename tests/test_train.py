@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from toys import ADAPTER, STEPS, TINY, ToyCorpus, events_of, steps_of, stop_at
 
 from woodshed.errors import EmptyCorpus, FileError, InputError, RunError
 from woodshed.jobs import claimed, free_threads
-from woodshed.symbolic.learning.settings import Course
+from woodshed.symbolic.learning.settings import Course, TrainSettings, resolve
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.run import checkpoints, open_run
 
@@ -232,6 +233,25 @@ def test_threads_are_what_the_others_leave(monkeypatch):
         assert 1 <= free_threads() <= cores
         assert free_threads() == cores or load >= 0.75
     assert free_threads() == 1
+
+
+def test_a_gpu_that_only_emulates_bfloat16_learns_in_float32(tmp_path, monkeypatch):
+    import torch
+
+    from woodshed.symbolic.learning import callbacks
+
+    class Asked(callbacks.TrainingArguments):
+        n_gpu = 1
+
+        def __init__(self, **asked):
+            self.asked = asked
+
+    monkeypatch.setattr(callbacks, "TrainingArguments", Asked)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    told = dict(out=tmp_path, settings=resolve(TrainSettings(base=None)), steps=1, validation=None, per={})
+    made = callbacks.arguments(SimpleNamespace(**told, steps_of=lambda course: 1), Course(1, 1, 1))
+    assert made.asked["bf16"] is False
 
 
 # --- whose folder it is --------------------------------------------------------------------------------------------

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from toys import ADAPTER, TINY, ToyCorpus
 
-from woodshed.config import read_fields
+from woodshed.config import given, read_fields
 from woodshed.errors import InputError, MissingExtra, RunError
 from woodshed.symbolic.learning.settings import (
+    DEFAULTS,
     FREE,
     PRESETS,
     TrainSettings,
+    asks_for_new,
     check,
     resolve,
     resumed,
@@ -59,6 +61,10 @@ def test_a_preset_of_ones_own(tmp_path):
     settings = resolve(TrainSettings(preset=str(path)))
     assert (settings.epochs, settings.max_seq_len, settings.batch_size) == (7, 512, 4)
     assert settings.training_args == ("weight_decay=0.1",)
+    path.write_text('{"lora_rank": 32}')
+    assert resolve(TrainSettings(preset=str(path), base="b")).lora_alpha == 64
+    path.write_text('{"lora_rank": 32, "lora_alpha": 8}')
+    assert resolve(TrainSettings(preset=str(path), base="b")).lora_alpha == 8
     path.write_text('{"epoch": 7}')
     with pytest.raises(InputError, match="has no setting 'epoch'; did you mean 'epochs'"):
         resolve(TrainSettings(preset=str(path)))
@@ -77,6 +83,17 @@ def test_a_preset_may_name_the_model_and_flags_win(tmp_path):
     assert (found.base, found.model, found.model_args) == ("none", "lstm", ("dropout=0.1",))
     assert with_model_of_preset(TrainSettings(preset=str(path), base="piano")).base == "piano"
     assert with_model_of_preset(TrainSettings()) == TrainSettings()
+    path.write_text('{"base": "none", "learning_rate": {"new": 0.1}}')
+    assert with_model_of_preset(TrainSettings(preset=str(path))).base == "none"
+
+
+@pytest.mark.parametrize("name", ["music_gpt2", "music_transformer"])
+def test_the_recipe_of_a_model_makes_that_model_unless_there_is_a_base(name):
+    for base in ("auto", "none"):
+        assert with_model_of_preset(TrainSettings(preset=name, base=base)).model == name
+    tuned = with_model_of_preset(TrainSettings(preset=name, base="piano"))
+    assert not asks_for_new(tuned) and resolve(tuned).model_args == ()
+    assert resolve(tuned).learning_rate == json.loads((PRESETS / f"{name}.json").read_text())["learning_rate"]
 
 
 def test_values_that_a_preset_of_ones_own_lacks_or_cannot_have(tmp_path):
@@ -103,6 +120,7 @@ def test_values_that_a_preset_of_ones_own_lacks_or_cannot_have(tmp_path):
         ({"seed": -1}, "--seed -1: choose from 0 to 4294967295"),
         ({"seed": 2**32}, "--seed 4294967296"),
         ({"base": "b", "size": "25m"}, "--size is for a new model"),
+        ({"base": "b", "model": "decoder"}, "--model is for a new model"),
     ],
 )
 def test_values_that_cannot_work_name_their_flag(settings, message):
@@ -204,3 +222,27 @@ def test_what_is_not_given_stays_as_it_was():
     by_time = resumed(TrainSettings(resume=True, max_minutes=5, threads=2), SAVED, Path("run"))
     assert by_time == dataclasses.replace(was, max_steps=None, max_minutes=5, threads=2)
     assert {field.name for field in dataclasses.fields(TrainSettings)} >= FREE
+
+
+def test_what_is_given_at_its_default_counts_as_given():
+    plain = resolve(TrainSettings(base=None))
+    assert {name: getattr(plain, name) for name in DEFAULTS} == DEFAULTS
+    assert all(given(TrainSettings(**{name: value})) == {name: value} for name, value in DEFAULTS.items())
+    assert asks_for_new(TrainSettings(model="decoder", size="6m")) == "model"
+    was = SAVED | {"warmup": 0.1, "patience": 5}
+    now = resumed(TrainSettings(resume=True, warmup=0.02, patience=2), was, Path("run"))
+    assert (now.warmup, now.patience) == (0.02, 2)
+    old = {name: value for name, value in SAVED.items() if name != "patience"}  # from before there was such a flag
+    assert resumed(TrainSettings(resume=True), old, Path("run")).patience == 2
+
+
+NAMED = [('{"base": "none", "model": "lstm"}', None), ('{"base": "piano"}', "piano-2")]
+
+
+@pytest.mark.parametrize(("text", "base"), NAMED)
+def test_a_run_goes_on_with_the_preset_that_named_its_model_or_base(tmp_path, text, base):
+    (tmp_path / "my.json").write_text(text)
+    asked = TrainSettings(preset=str(tmp_path / "my.json"))
+    began = resolve(dataclasses.replace(with_model_of_preset(asked), base=base))
+    assert began.model == ("decoder" if base else "lstm")
+    assert resumed(dataclasses.replace(asked, resume=True), dataclasses.asdict(began), tmp_path) == began

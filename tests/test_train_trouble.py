@@ -167,6 +167,10 @@ def rates(monkeypatch):
 ROLL = {**TINY, "batch_size": 1, "learning_rate": 2e-2, "max_steps": 60, "eval_steps": 40}
 
 
+def course_of(checkpoint: Path) -> dict:
+    return json.loads((checkpoint / "trainer_state.json").read_text())["stateful_callbacks"]["Pace"]["attributes"]
+
+
 def test_a_jump_in_loss_rolls_back_and_halves_the_rate(tmp_path, rates):
     told = []
     run = train(Poisoned(1), tmp_path, report=told.append, **ROLL)
@@ -178,6 +182,8 @@ def test_a_jump_in_loss_rolls_back_and_halves_the_rate(tmp_path, rates):
     assert list(steps_of(run.folder)) == [*range(1, 61)]
     assert steps_of(run.folder, "learning_rate")[41] == pytest.approx(1e-2)
     assert steps_of(run.folder, "learning_rate")[40] == pytest.approx(2e-2)
+    kept = course_of(checkpoints(run.folder)[40])  # should it be killed before the next checkpoint
+    assert kept["rollbacks"] == 1 and kept["seconds"] > steps_of(run.folder, "seconds")[40]
 
 
 def test_a_loss_that_jumps_again_and_again_ends_with_advice(tmp_path, rates):
@@ -191,9 +197,7 @@ def test_a_rate_that_is_given_is_not_halved_by_what_broke_before(tmp_path, rates
     with pytest.raises(InputError):
         train(Poisoned(math.inf), tmp_path, **ROLL)
     rates.clear()
-    newest = checkpoints(tmp_path)[40]
-    kept = json.loads((newest / "trainer_state.json").read_text())["stateful_callbacks"]["Pace"]["attributes"]
-    assert kept["rollbacks"] == 3  # so that a kill now would not go on at the full rate
+    assert course_of(checkpoints(tmp_path)[40])["rollbacks"] == 3  # so that a kill now would not go on at the full rate
     train(ToyCorpus(), tmp_path, resume=True, learning_rate=7e-3, max_steps=60)
     assert [rate for step, rate in rates if step == 41] == pytest.approx([7e-3])
 
@@ -334,6 +338,15 @@ def test_what_has_ended_by_itself_goes_on_where_more_is_asked(plateau, tmp_path)
     rates = steps_of(out, "learning_rate")
     assert rates[ended + 1] == pytest.approx(1e-2)
     assert run.facts["best_step"] == plateau[0].facts["best_step"]  # it did not become better
+
+
+def test_what_has_ended_by_itself_and_was_not_published_is_published(plateau, tmp_path):
+    out, facts = shutil.copytree(plateau[0].folder, tmp_path / "run"), plateau[0].facts
+    (out / "model.safetensors").unlink()
+    (out / "run.json").write_text(json.dumps(facts | {"finished": False}))
+    run = train(Backwards(), out, resume=True)
+    assert run.facts["finished"] and run.facts["plateau"] and run.facts["best_step"] == facts["best_step"]
+    assert steps_of(out) == steps_of(plateau[0].folder) and events_of(out) == events_of(plateau[0].folder)
 
 
 def test_nothing_ends_what_still_becomes_better_or_has_no_patience(reference, tmp_path):

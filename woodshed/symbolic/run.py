@@ -301,7 +301,10 @@ def write_facts(folder: Path, facts: dict) -> None:
 
 
 def publish(folder: Path, checkpoint: Path, facts: dict, config) -> Run:
-    """Make the weights of a checkpoint the run's own, with config, generation config, facts and model card."""
+    """Make the weights of a checkpoint the run's own, with config, generation config, facts and model card.
+
+    A model card that somebody has edited stays as it is.
+    """
     from transformers import GenerationConfig
 
     with writing(folder):
@@ -314,9 +317,21 @@ def publish(folder: Path, checkpoint: Path, facts: dict, config) -> Run:
     if (checkpoint / ADAPTER).exists():
         adapter = read_object(checkpoint / ADAPTER)
         write_file(folder / ADAPTER, json.dumps(adapter | {"base_model_name_or_path": facts["base"]}, indent=1))
-    write_file(folder / "README.md", _card(facts))
+    card = folder / "README.md"
+    if not card.exists() or _untouched(card):
+        write_file(card, _card(facts))
     write_facts(folder, facts)
     return open_run(folder)
+
+
+def _untouched(card: Path) -> bool:
+    """Whether a model card is still what the run.json beside it says."""
+    try:
+        ours = _card(read_facts(card.parent))
+    except KeyError:  # nothing was published yet
+        return False
+    with writing(card):
+        return card.read_bytes() == ours.encode("utf-8", "backslashreplace")
 
 
 def _card(facts: dict) -> str:

@@ -265,7 +265,7 @@ class TrainingRows(Sequence):
         if corpus.settings.get("augment"):
             window, last = augment(window, last, rng)
         everything = Region(0, tokenizer.end(window))
-        region = draw_region(task, window, everything, rng)
+        region = draw_region(task, window, everything, rng, parts=tokenizer.knows_parts)
         head = [word for word in describe(window) if rng.random() < HEAD_SHARE]
         told = dict(head=head, last=last if rng.random() < HEAD_SHARE else None)
         posed = pose(tokenizer, window, region, ended=ended or region != everything, **told)
@@ -302,12 +302,15 @@ def draw_task(shares: dict[str, float], rng: np.random.Generator) -> str:
     return next((name for name, edge in zip(shares, edges, strict=True) if draw < edge), "compose")
 
 
-def draw_region(task: str, score: Score, everything: Region, rng: np.random.Generator) -> Region:
-    """A region for a task: everything, the rest from a bar on, up to eight bars or one part in them, or one part."""
+def draw_region(task: str, score: Score, everything: Region, rng: np.random.Generator, *, parts: bool = True) -> Region:
+    """A region for a task: everything, the rest from a bar on, up to eight bars or one part in them, or one part.
+
+    Never one part alone where the tokens know no `parts`.
+    """
     if task == "compose":
         return everything
     present = sorted({score.tracks[track].part for track in np.unique(score.notes["track"]).tolist()})
-    one = (str(rng.choice(present)),) if len(present) > 1 else None
+    one = (str(rng.choice(present)),) if parts and len(present) > 1 else None
     if task == "accompany":
         return Region(0, everything.end, one) if one else everything
     lines = score.seams(everything.end)

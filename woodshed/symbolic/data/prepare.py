@@ -121,9 +121,10 @@ def prepare(
         raise InputError(f"--out {out} exists already; choose another folder, or remove it")
     table = _table(folder, settings)
     found = examine_folder(folder, settings, chords=settings.chords, progress=_half(progress, 0))
-    tokenizer, why = choose_tokenizer(Report(folder, settings, tuple(found)), settings)
-    wanted = [_asked_for(finding, table, tokenizer, settings) for finding in found]
-    findings = compared(wanted, settings)  # after that, so that no duplicate of what is left out goes as well
+    wanted = [_asked_for(finding, table, settings) for finding in found]
+    tokenizer, why = choose_tokenizer(Report(folder, settings, tuple(wanted)), settings)
+    taken = [_taken(finding, tokenizer) for finding in wanted]
+    findings = compared(taken, settings)  # after that, so that no duplicate of what is left out goes as well
     usable = [finding for finding in findings if not finding.reason]
     if not usable:
         raise EmptyCorpus(f"{folder}: {_nothing_left(findings)}")
@@ -177,14 +178,17 @@ def choose_tokenizer(report: Report, settings: PrepareSettings) -> tuple[Tokeniz
     return tokenizers.make(name), why
 
 
-def _asked_for(finding: Finding, table: Metadata | None, tokenizer: Tokenizer, settings: PrepareSettings) -> Finding:
-    """The finding, left out where the selection or the tokenizer does not take it."""
-    if finding.reason:
+def _asked_for(finding: Finding, table: Metadata | None, settings: PrepareSettings) -> Finding:
+    """The finding, left out where the selection does not take it."""
+    if finding.reason or not settings.selects:
         return finding
-    wrong = _not_selected(table.of(finding.path), settings) if settings.selects else ""
-    if wrong:
-        return finding.without("selection", wrong)
-    if tokenizer.needs_bars and finding.score.free:
+    wrong = _not_selected(table.of(finding.path), settings)
+    return finding.without("selection", wrong) if wrong else finding
+
+
+def _taken(finding: Finding, tokenizer: Tokenizer) -> Finding:
+    """The finding, left out where the tokenizer does not take it."""
+    if not finding.reason and tokenizer.needs_bars and finding.score.free:
         return finding.without("free time", finding.facts.grid_reason or "played freely")
     return finding
 

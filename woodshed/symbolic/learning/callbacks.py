@@ -42,8 +42,8 @@ JUMP_FACTOR, JUMP = 3, 1.0
 class Diverged(Exception):
     """The loss is no longer finite, or jumped far above what it was."""
 
-    def __init__(self, step: int, loss: float, usual: float):
-        self.step = step
+    def __init__(self, step: int, loss: float, usual: float, seconds: float):
+        self.step, self.seconds = step, seconds
         super().__init__(f"at step {step} the loss was {loss:.3g}, after a median of {usual:.3g}")
 
 
@@ -201,8 +201,7 @@ class Learner(Trainer):
     def __init__(self, *args, pace: Pace, own_rate: bool, muon: bool, **kwargs):
         super().__init__(*args, **kwargs)
         self.pace, self.own_rate, self.muon = pace, own_rate, muon
-        self.losses = deque(maxlen=WINDOW)
-        self.step_loss = 0.0
+        self.losses, self.step_loss = deque(maxlen=WINDOW), 0.0
         self.start = 0  # the step that training goes on from
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs):
@@ -257,14 +256,14 @@ class Learner(Trainer):
         norm = super()._get_grad_norm(model, grad_norm)
         scaled = getattr(self.accelerator, "scaler", None) is not None  # float16 skips such steps by itself
         if not scaled and not math.isfinite(norm):  # before the optimizer takes it into the weights
-            raise Diverged(self.state.global_step + 1, math.nan, float(np.median(self.losses)))
+            raise Diverged(self.state.global_step + 1, math.nan, float(np.median(self.losses)), self.pace.seconds)
         return norm
 
     def _watch(self, loss: float) -> None:
         usual = float(np.median(self.losses)) if self.losses else loss
         jumped = len(self.losses) >= MIN_WINDOW and loss > JUMP_FACTOR * usual + JUMP
         if jumped or not math.isfinite(loss):
-            raise Diverged(self.state.global_step + 1, loss, usual)
+            raise Diverged(self.state.global_step + 1, loss, usual, self.pace.seconds)
         self.losses.append(loss)
 
     def _save_checkpoint(self, model, trial):
@@ -356,7 +355,6 @@ def arguments(job: Job, course: Course) -> TrainingArguments:
         told = f"--training-args lr_scheduler_type={schedule} counts steps"
         raise InputError(f"{told}; add --max-steps or --epochs to --max-minutes")
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    often = "steps" if job.validation else "no"
     ours = {
         "output_dir": str(job.out),
         "max_steps": job.steps_of(course),
@@ -368,10 +366,10 @@ def arguments(job: Job, course: Course) -> TrainingArguments:
         "seed": settings.seed,
         "train_sampling_strategy": "sequential",
         "use_cpu": not (cuda or mps),
-        "bf16": torch.cuda.is_bf16_supported() if cuda else not mps and fast_bf16(),
+        "bf16": fast_bf16() and not mps,
         "dataloader_num_workers": min(8, os.cpu_count() or 1) if cuda else 0,  # a row takes milliseconds
         # Pace decides; the Trainer itself evaluates and saves only at the very end
-        "eval_strategy": often,
+        "eval_strategy": "steps" if job.validation else "no",
         "save_strategy": "steps",
         "eval_steps": UNLIMITED,
         "save_steps": UNLIMITED,
@@ -396,5 +394,7 @@ def arguments(job: Job, course: Course) -> TrainingArguments:
 
 
 def fast_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 faster than float32; emulated, it is slower."""
+    """Whether this machine multiplies bfloat16 faster than float32; emulated, it is slower."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("avx512_bf16", False)

@@ -28,11 +28,13 @@ def find_course(job: Job) -> Course:
     if not found:
         return Course(settings.batch_size, settings.gradient_accumulation, threads or free_threads())
     state = read_object(found[max(found)] / "trainer_state.json")
-    course = Course(**state["stateful_callbacks"]["Pace"]["attributes"])
-    if not settings.patience or 0 < course.last <= max(found):  # it has come to its end, and is to go on
+    course = kept = Course(**state["stateful_callbacks"]["Pace"]["attributes"])
+    ended = job.ended and 0 < course.last <= max(found)
+    if ended or not settings.patience:  # it has come to its end, and is to go on
         course = replace(course, best=0, height=1.0, last=0)
     if job.new_rate:  # which is meant as it is
         course = replace(course, rollbacks=0, height=1.0)
+    if course != kept:
         _write_course(found[max(found)], course)
     return replace(course, threads=threads or course.threads)
 
@@ -93,7 +95,7 @@ def slower(job: Job, course: Course, trouble: Diverged) -> Course:
     job.say(message, step=trouble.step, event="rollback")
     course = replace(course, rollbacks=course.rollbacks + 1)
     if step:
-        _write_course(checkpoints(job.out)[step], course)
+        _write_course(checkpoints(job.out)[step], replace(course, seconds=trouble.seconds))
     return course
 
 

@@ -19,20 +19,20 @@ PRESETS = Path(__file__).with_name("presets")
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train. What is None comes from the preset."""
+    """How to train. What is None comes from the preset, or else from DEFAULTS."""
 
-    model: str = "decoder"
-    """The architecture of a new model: decoder (a stock Llama), or another of the models."""
-    size: str = "6m"
-    """The size of a new model, by its parameters."""
+    model: str | None = None
+    """The architecture of a new model: decoder (a stock Llama; the default), or another of the models."""
+    size: str | None = None
+    """The size of a new model, by its parameters (6m by default)."""
     model_args: tuple[str, ...] = ()
     """More settings of a new model, as JSON or name=value: hidden_size=256."""
     base: str | None = "auto"
     """Start from this: a base model by name (piano), a run, a Hugging Face folder or id. "auto" takes the base model
     that has the corpus's tokens, "none" (and any setting of a new model) a new one."""
     preset: str = "auto"
-    """auto (its rate goes by what is trained), quick, balanced, best, or a JSON file of your own with any of these
-    settings; flags win over it."""
+    """auto (its rate goes by what is trained), quick, balanced, best, the recipe of a model (music_gpt2,
+    music_transformer), or a JSON file of your own with any of these settings; flags win over it."""
     epochs: float | None = None
     """Passes over the corpus; without effect where --max-steps is given."""
     batch_size: int | None = None
@@ -54,22 +54,23 @@ class TrainSettings:
     """QLoRA: keep the weights of the base in 4 bits, in a sixth of their memory, while its adapter is trained."""
     gradient_accumulation: int = 1
     """Batches that make one step together."""
-    max_seq_len: int = 2048
-    """Ids in a row."""
+    max_seq_len: int | None = None
+    """Ids in a row (2048 by default, fewer where the base takes no more)."""
     max_steps: int | None = None
     """Stop after so many steps."""
     max_minutes: float | None = None
     """Stop after so many minutes of training, over all restarts together."""
-    warmup: float = 0.02
-    """The part of the run in which the rate rises; 1 or more counts steps."""
+    warmup: float | None = None
+    """The part of the run in which the rate rises (0.02 by default); 1 or more counts steps."""
     eval_steps: int | None = None
     """Validate and save every so many steps; by default often at first, then every tenth of the run, for a tenth of the
     time at most."""
     eval_rows: int = 64
     """Rows of the validation split to evaluate, always the same."""
-    patience: int = 2
-    """After so many evaluations since the best, go back to that and on at a quarter of the rate; where that does not
-    help either, the rate falls to nothing and the run ends. Without effect at 0, or with a lr_scheduler_type."""
+    patience: int | None = None
+    """After so many evaluations since the best (2 by default), go back to that and on at a quarter of the rate; where
+    that does not help either, the rate falls to nothing and the run ends. Without effect at 0, or with a
+    lr_scheduler_type."""
     keep_checkpoints: int = 3
     """Checkpoints to keep, the best and the last among them."""
     seed: int = 0
@@ -89,6 +90,11 @@ class TrainSettings:
     """Go on with the run in --out, with its settings."""
 
 
+# What is meant where nobody says. The fields are None then, so that what is given at its default counts as given.
+DEFAULTS = {"model": "decoder", "size": "6m", "max_seq_len": 2048, "warmup": 0.02, "patience": 2}
+for _name, _value in DEFAULTS.items():
+    setattr(TrainSettings, _name, _value)  # the class says it to those whose own flags begin there
+
 # What may change when a run goes on: its length, its rate, and what leaves the losses alone.
 LIMITS = ("epochs", "max_steps", "max_minutes")
 TRACKING = {"tracker", "project", "run_name"}
@@ -96,6 +102,7 @@ FREE = {*LIMITS, *TRACKING, "preset", "learning_rate", "warmup", "eval_steps", "
 FREE |= {"keep_checkpoints", "threads", "resume"}
 COUNTS = ("eval_steps", "eval_rows", "keep_checkpoints", "threads")
 LORA = ("lora_rank", "lora_alpha", "lora_dropout")
+NEW = ("model", "size", "model_args")  # what only a new model can have
 ADAPTER = ("adapter", *LORA, "lora_args")
 # TrainingArguments that have a flag of their own.
 FLAGS = {
@@ -118,14 +125,16 @@ SHORTEST = 16  # ids in a row: fewer may hold no music at all
 
 
 def resolve(settings: TrainSettings) -> TrainSettings:
-    """Fill from the preset what was not set, and check the values."""
+    """Fill from the preset what was not set, then from DEFAULTS, and check the values."""
     asked, new = given(settings), settings.base is None
+    if _based(settings) and (for_new := asks_for_new(settings)):
+        raise InputError(f"{flag(for_new)} is for a new model; --base {settings.base} brings its own")
     chosen = _preset(settings.preset, new=new, adapter="none" if new else settings.adapter)
     if "lora_rank" in asked:
         chosen.pop("lora_alpha", None)
-    if asked.keys() & LIMITS:
-        chosen = {name: value for name, value in chosen.items() if name not in LIMITS}
-    settings = replace(settings, **chosen | asked)
+    unfit = (*(LIMITS if asked.keys() & LIMITS else ()), *(NEW if _based(settings) else ()))
+    chosen = {name: value for name, value in chosen.items() if name not in unfit}
+    settings = replace(settings, **DEFAULTS | chosen | asked)
     if settings.lora_rank and settings.lora_alpha is None:
         settings = replace(settings, lora_alpha=2 * settings.lora_rank)
     check(settings)
@@ -141,23 +150,32 @@ def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
     if "preset" in now:
         preset = _preset(asked.preset, new=was.base is None, adapter=was.adapter)
         ended = LIMITS if now.keys() & set(LIMITS) else ()  # by what was asked for
-        now = {name: value for name, value in preset.items() if name not in (*ADAPTER, *ended)} | now
+        chosen = ("base", *NEW, *ADAPTER, *ended)  # once and for all, or just now
+        now = {name: value for name, value in preset.items() if name not in chosen} | now
     settings = replace(continued(was, now, out, free=FREE, limits=LIMITS), resume=False)
     check(settings)
     return settings
 
 
 def with_model_of_preset(settings: TrainSettings) -> TrainSettings:
-    """The settings with what the preset says of the model and its base, where they say nothing else of it."""
-    own, asked = _preset(settings.preset, new=False, adapter=settings.adapter), given(settings)
-    names = ("base", "model", "size", "model_args")
+    """The settings with what the preset says of the model, its base and its rows, where they say nothing else of it.
+
+    Where they name a base, nothing of a new model.
+    """
+    own, asked = _of_preset(settings.preset), given(settings)
+    names = ("base", "max_seq_len") if _based(settings) else ("base", "max_seq_len", *NEW)
     return replace(settings, **_tuples({name: own[name] for name in names if name in own and name not in asked}))
 
 
 def asks_for_new(settings: TrainSettings) -> str:
     """The first setting that only a new model can have; empty where there is none."""
     asked = given(settings)
-    return next((name for name in ("model", "size", "model_args") if name in asked), "")
+    return next((name for name in NEW if name in asked), "")
+
+
+def _based(settings: TrainSettings) -> bool:
+    """Whether they name what to start from."""
+    return settings.base not in (None, "none", "auto")
 
 
 def _tuples(values: dict) -> dict:
@@ -165,24 +183,32 @@ def _tuples(values: dict) -> dict:
 
 
 def _as_now(saved: dict) -> dict:
-    """The settings of a run, also of one from before --adapter, when a rank of 0 said that all weights are trained."""
+    """The settings of a run, also of one from before some of them: before --adapter a rank of 0 said that all weights
+    are trained."""
     if "adapter" not in saved:
         saved = saved | ({"adapter": "lora"} if saved["lora_rank"] else {"adapter": "none"} | dict.fromkeys(LORA))
-    return _tuples(saved)
+    return _tuples(DEFAULTS | saved)
 
 
-def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
-    """The settings of a preset for a `new` model or for a base with an adapter (None: the preset's own)."""
+def _of_preset(name: str) -> dict:
+    """What the file of a preset says, checked."""
     shipped = {path.stem: path for path in PRESETS.glob("*.json")}
-    path = shipped.get(name, Path(name))
     try:
-        own = {name: value for name, value in read_object(path).items() if value is not None}
-        preset = read_object(shipped[TrainSettings.preset]) | own
+        own = {key: value for key, value in read_object(shipped.get(name, Path(name))).items() if value is not None}
     except (OSError, ValueError) as error:
         choice = ", ".join(sorted(shipped))
         raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
     refuse_unknown(own, TrainSettings, f"--preset {name}: {TrainSettings.__name__}")
     refuse_words(own, TrainSettings, f"--preset {name}")
+    return own
+
+
+def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
+    """The settings of a preset for a `new` model or for a base with an adapter (None: the preset's own)."""
+    own = _of_preset(name)
+    preset = _of_preset(TrainSettings.preset) | own
+    if "lora_rank" in own and "lora_alpha" not in own:
+        del preset["lora_alpha"]  # that of another rank
     preset["adapter"] = adapter or preset["adapter"]
     if preset["adapter"] != "lora":
         preset = {key: value for key, value in preset.items() if key not in LORA}
@@ -206,8 +232,6 @@ def check(settings: TrainSettings) -> None:
     if not 0 <= settings.seed < 2**32:
         raise InputError(f"--seed {settings.seed}: choose from 0 to {2**32 - 1}")
     _check_adapter(settings)
-    if settings.base not in (None, "auto") and (new := asks_for_new(settings)):
-        raise InputError(f"{flag(new)} is for a new model; --base {settings.base} brings its own")
     if settings.tracker != "none" and not importlib.util.find_spec(settings.tracker):
         raise MissingExtra(settings.tracker, settings.tracker)
 
@@ -277,6 +301,7 @@ class Job:
     validation: Any  # rows, or None
     per: dict[str, float]  # tokens to a token, a note, a second
     new_rate: bool = False  # whether it goes on with another rate than it had
+    ended: bool = False  # whether it goes on after it had finished
 
     def steps_of(self, course: Course) -> int:
         """The steps of the run as it has turned out."""

@@ -105,11 +105,12 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
         settings = with_model_of_preset(settings)
     if settings.base != "auto":
         settings = replace(settings, base=_named_base(settings.base, out))
-    new_rate = False
+    before = {}
     if resume := settings.resume:
         saved = runs.read_facts(out)
         asked, settings = given(settings), _resumed(settings, saved, corpus, out)
         new_rate = settings.learning_rate != saved["settings"]["learning_rate"]
+        before = {"new_rate": new_rate, "ended": saved["finished"]}
         if saved["finished"] and "patience" not in asked:  # more is asked of it than it would do by itself
             settings = replace(settings, patience=0)
         facts = saved | facts | {"settings": asdict(settings), "finished": False}
@@ -117,7 +118,7 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
         refuse_occupied(out, runs.FACTS)
         if settings.base == "auto":
             settings = replace(settings, base=None if asks_for_new(settings) else bases.fitting(corpus.tokenizer))
-        settings = _fitted(resolve(settings), out)
+        settings = _fitted(resolve(settings), out, asked=settings.max_seq_len is not None)
         facts = _facts(corpus, out, settings) | facts
     rows = corpus.training_rows(settings.max_seq_len, seed=settings.seed)
     if not len(rows):
@@ -125,7 +126,7 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
     steps = _steps(settings, len(rows))
     if resume:
         _refuse_finished(out, saved, steps, settings)
-    return Job(corpus, out, settings, report, facts, rows, steps, *_validation(corpus, settings), new_rate=new_rate)
+    return Job(corpus, out, settings, report, facts, rows, steps, *_validation(corpus, settings), **before)
 
 
 def _named_base(base: str | None, out: Path) -> str | None:
@@ -139,12 +140,12 @@ def _named_base(base: str | None, out: Path) -> str | None:
     return seen_from(out, base) if Path(base).is_dir() else base
 
 
-def _fitted(settings: TrainSettings, out: Path) -> TrainSettings:
-    """Rows no longer than the base takes: shortened where the length is the default, else an InputError."""
+def _fitted(settings: TrainSettings, out: Path, *, asked: bool) -> TrainSettings:
+    """Rows no longer than the base takes: an InputError where their length was `asked` for, else they are shortened."""
     longest = runs.longest(runs.find_base(settings.base, out)) if settings.base else None
     if longest is None or settings.max_seq_len <= longest:
         return settings
-    if settings.max_seq_len != TrainSettings.max_seq_len:
+    if asked:
         raise InputError(f"--max-seq-len {settings.max_seq_len}: the base {settings.base} takes at most {longest}")
     return replace(settings, max_seq_len=longest)
 

@@ -172,6 +172,7 @@ class Tokenizer(ABC):
     words: tuple[str, ...]
     needs_bars: bool  # True: only music on a grid can be encoded
     knows_chords = True
+    knows_parts = True  # False: nothing can be given beside what is to be written
     steps = 12  # positions a quarter, where there are positions
 
     @property

@@ -54,6 +54,7 @@ class MidiTok(Tokenizer):
 
     needs_bars = True
     knows_chords = False
+    knows_parts = False
 
     def __init__(self, variant: str = "REMI", *, saved: dict | None = None, **config):
         if saved is None and Path(variant).exists():
