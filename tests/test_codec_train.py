@@ -119,7 +119,7 @@ def test_a_run_keeps_its_codec(recordings, trained, tmp_path):
 
 def test_a_training_that_goes_on_listens_only_to_what_has_changed(recordings, tmp_path, monkeypatch):
     heard, listen = [], wave.listen
-    monkeypatch.setattr(wave, "listen", lambda path: heard.append(path.name) or listen(path))
+    monkeypatch.setattr(wave, "listen", lambda path, *how: heard.append(path.name) or listen(path, *how))
     folder, out = shutil.copytree(recordings, tmp_path / "music"), tmp_path / "own"
     train_codec(folder, out, **TINY, max_steps=1)
     assert sorted(heard) == sorted(path.name for path in folder.iterdir())

@@ -141,7 +141,7 @@ def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:
     codec = menu.load(codecs.__name__, settings.kind, "codec").begin(settings)
     if codec.network is not None:
         codec.network.to(find_device(settings.device))
-    listener = Listener(folder, out / HEARD)
+    listener = Listener(folder, out / HEARD, channels=codec.channels)
     found = find(folder, shortest=settings.seconds, hear=listener.listen, say=say)
     listener.save()
     if (seconds := sum(one.seconds for one in found)) < ENOUGH:

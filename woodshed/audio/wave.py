@@ -98,7 +98,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Heard(Facts):
-    """What a sound file holds when it is read to its end."""
+    """What a sound file holds when it is read to its end, with as many channels as it was listened to."""
 
     promised: float
     """Seconds that the header promises."""
@@ -171,25 +171,29 @@ def stream(
         yield from _pieces(file, path, sample_rate or file.samplerate, channels or file.channels, seconds)
 
 
-def listen(path: str | Path) -> Heard:
-    """Length and loudness of a file that is read to its end, piece by piece. A FileError where it is no sound."""
+def listen(path: str | Path, channels: int | None = None) -> Heard:
+    """Length and loudness of a file that is read to its end, piece by piece. A FileError where it is no sound.
+
+    `channels` it is heard with, by default its own: loudness sums over them, so that mono as stereo is 3 LU louder.
+    """
     path, frames = Path(path), 0
     with _opened(path) as file:
+        channels = channels or file.channels
 
         def samples() -> Iterator[np.ndarray]:
             nonlocal frames
-            for piece in _pieces(file, path, file.samplerate, file.channels, BLOCK):
+            for piece in _pieces(file, path, file.samplerate, channels, BLOCK):
                 frames += len(piece.samples)
                 yield piece.samples
 
         loud = loudness(samples(), file.samplerate)
         rate = file.samplerate
-        return Heard(frames / rate, rate, file.channels, promised=file.frames / rate, loudness=loud)
+        return Heard(frames / rate, rate, channels, promised=file.frames / rate, loudness=loud)
 
 
-def loudness_of(path: str | Path) -> float:
+def loudness_of(path: str | Path, channels: int | None = None) -> float:
     """The loudness of a whole file in LUFS, read piece by piece; -inf for silence."""
-    return listen(path).loudness
+    return listen(path, channels).loudness
 
 
 def digest_of(path: str | Path, begin: bytes = b"") -> str:
@@ -207,22 +211,22 @@ def digest_of(path: str | Path, begin: bytes = b"") -> str:
 class Listener:
     """Listens to the recordings of a folder, to each only once: what it heard is kept in a JSON file elsewhere.
 
-        listener = Listener("recordings", "my-run/heard.json")
+        listener = Listener("recordings", "my-run/heard.json", channels=2)
         listener.listen(path), listener.digest(path)       as listen() and digest_of(), or as it was when last heard
         listener.save()
 
-    A recording is heard again where its size or the time of its last change is another. A file that is not whole is
-    begun anew; recordings that cannot be read are not in it.
+    A recording is heard again where its size, the time of its last change or `channels`, with which it was heard, are
+    others. A file that is not whole is begun anew; recordings that cannot be read are not in it.
     """
 
-    def __init__(self, folder: str | Path, file: str | Path):
-        self.folder, self.file = Path(folder), Path(file)
+    def __init__(self, folder: str | Path, file: str | Path, *, channels: int | None = None):
+        self.folder, self.file, self.channels = Path(folder), Path(file), channels
         self.known, self.learned = _read_known(self.file), False  # whether there is more than in the file
 
     def listen(self, path: Path) -> Heard:
         known = self._known(path)
-        if known.heard is None:
-            known.heard, self.learned = listen(path), True
+        if known.heard is None or self.channels not in (None, known.heard.channels):
+            known.heard, self.learned = listen(path, self.channels), True
         return known.heard
 
     def digest(self, path: Path) -> str:
