@@ -36,6 +36,8 @@ READ = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 BY_FFMPEG = (".m4a", ".aac", ".wma", ".mp4")
 WRITTEN = (".wav", ".flac", ".ogg", ".mp3")
 MADE = ("run.json", "codec.json")  # a folder with one of these holds what was made of recordings, and plays itself
+FLOATING = ("FLOAT", "DOUBLE")
+DEPTHS = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", *FLOATING)
 WRITE_FRAMES = 1 << 16
 BLOCK = 30.0  # seconds of a long file that are in memory at once
 DIGEST = 16  # hexadecimal digits
@@ -134,6 +136,12 @@ def probe(path: str | Path) -> Facts:
     """Length, sample rate and channels of a file. A FileError where it cannot be read or holds no sound."""
     with _opened(Path(path)) as file:
         return Facts(file.frames / file.samplerate, file.samplerate, file.channels)
+
+
+def depth_of(path: str | Path) -> str:
+    """The one of DEPTHS that keeps a file's samples: its own, or FLOAT for those of a lossy format."""
+    with _opened(Path(path)) as file:
+        return file.subtype if file.subtype in DEPTHS else "FLOAT"
 
 
 def read_audio(
@@ -258,20 +266,21 @@ class Listener:
         return known
 
 
-def write_audio(path: str | Path, audio: Audio) -> None:
-    """Write wav (16 bit), flac, ogg or mp3, by the suffix: whole or not at all. Samples beyond full scale are clipped.
+def write_audio(path: str | Path, audio: Audio, *, depth: str | None = None) -> None:
+    """Write wav (16 bit, or a `depth` of DEPTHS), flac, ogg or mp3, by the suffix: whole or not at all.
 
-    Raises InputError for another suffix and FileError where the disk refuses.
+    Samples beyond full scale are clipped, but for those of a floating depth. Raises InputError for another suffix and
+    FileError where the disk refuses.
     """
     path = Path(path)
     if path.suffix.lower() not in WRITTEN:
         raise InputError(f"{path}: sound is written as {', '.join(WRITTEN)}")
-    kind = path.suffix[1:].upper()
+    kind, limit = path.suffix[1:].upper(), np.inf if depth in FLOATING else 1.0
     with replacing(path) as temporary:
         try:
-            with soundfile.SoundFile(temporary, "w", audio.sample_rate, audio.channels, format=kind) as file:
+            with soundfile.SoundFile(temporary, "w", audio.sample_rate, audio.channels, depth, format=kind) as file:
                 for first in range(0, len(audio.samples), WRITE_FRAMES):  # at once, minutes of ogg overflow the stack
-                    file.write(np.clip(audio.samples[first : first + WRITE_FRAMES], -1, 1))
+                    file.write(np.clip(audio.samples[first : first + WRITE_FRAMES], -limit, limit))
         except soundfile.LibsndfileError as error:
             raise OSError(_told(error)) from None
 
