@@ -26,7 +26,7 @@ from ...config import updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError
 from ...files import new_folder, seen_from, write_file
 from ...jobs import claimed
-from ..labels.dataset import INSTRUMENTAL, Dataset, Sample, load_dataset, prompt
+from ..labels.dataset import INSTRUMENTAL, Dataset, Sample, is_sung, load_dataset, prompt
 from ..wave import digest_of, read_audio
 from .pipeline import (
     ENCODERS,
@@ -157,12 +157,17 @@ def _facts(sample: Sample, dataset: Dataset, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng([seed, int.from_bytes(sample.id.encode()[:8], "little")])
     return {
         "caption": prompt(sample, dataset.metadata, rng),
-        "lyrics": (sample.formatted_lyrics or sample.lyrics) if sample.has_lyrics else INSTRUMENTAL,
+        "lyrics": _lyrics(sample),
         "language": sample.language or "unknown",
         "bpm": sample.bpm,
         "keyscale": sample.keyscale,
         "timesignature": sample.timesignature,
     }
+
+
+def _lyrics(sample: Sample) -> str:
+    written = sample.lyrics if sample.lyrics.strip() else sample.formatted_lyrics
+    return written if is_sung(written) else INSTRUMENTAL
 
 
 def _key(path: Path, facts: dict, encoders: str, settings: PrepareSettings) -> str:

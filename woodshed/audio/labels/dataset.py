@@ -75,7 +75,7 @@ class Sample:
     @property
     def has_lyrics(self) -> bool:
         """Whether somebody sings words that are written down."""
-        return self.lyrics.strip().casefold() not in ("", INSTRUMENTAL.casefold())
+        return is_sung(self.lyrics)
 
     @property
     def notes(self) -> dict[str, dict]:
@@ -193,6 +193,11 @@ def load_dataset(path: str | Path) -> Dataset:
     dataset = Dataset(path.absolute().parent, metadata, samples)
     dataset.read = dataset.as_dict()
     return dataset
+
+
+def is_sung(lyrics: str) -> bool:
+    """Whether lyrics hold any words."""
+    return lyrics.strip().casefold() not in ("", INSTRUMENTAL.casefold())
 
 
 def prompt(sample: Sample, metadata: Metadata, rng: np.random.Generator) -> str:
