@@ -40,6 +40,7 @@ FLOATING = ("FLOAT", "DOUBLE")
 DEPTHS = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", *FLOATING)
 WRITE_FRAMES = 1 << 16
 BLOCK = 30.0  # seconds of a long file that are in memory at once
+RUN_UP, SPARE = 1.0, 0.1  # seconds around a stretch that ffmpeg reads: decoders begin blurred, lengths are rounded
 DIGEST = 16  # hexadecimal digits
 NO_SOUND = "it holds no sound (0 seconds); record it again, or leave it out"
 
@@ -157,8 +158,8 @@ def read_audio(
     A file that was cut short gives what there is of it. Raises FileError where it is damaged or holds no sound.
     """
     path = Path(path)
-    with _opened(path) as file:
-        first = min(round(start * file.samplerate), file.frames)
+    with _opened(path, start, seconds) as file:
+        first = 0 if _by_ffmpeg(path) else min(round(start * file.samplerate), file.frames)
         frames = -1 if seconds is None else round(seconds * file.samplerate)
         audio = Audio(_read(file, path, frames, first=first), file.samplerate)
         if not len(audio.samples) and frames and first < file.frames:
@@ -310,16 +311,16 @@ def _heard(*, loudness: float | None, **facts) -> Heard:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """A file that holds some sound, open for reading."""
-    with _readable(path) as source:
+def _opened(path: Path, start: float = 0.0, seconds: float | None = None) -> Iterator[soundfile.SoundFile]:
+    """A file that holds some sound, open for reading; of what ffmpeg reads the stretch alone."""
+    with _readable(path, start, seconds) as source:
         try:
             # soundfile would encode a name that is no text, and fail
             file = soundfile.SoundFile(os.fsencode(source) if os.name == "posix" else source)
         except (soundfile.LibsndfileError, OSError) as error:
             raise FileError(path, f"cannot be read as sound: {_reason(path, error)}") from None
         with file:
-            if not file.frames:
+            if not file.frames and not (start and _by_ffmpeg(path)):
                 raise FileError(path, NO_SOUND)
             yield file
 
@@ -336,20 +337,26 @@ def _told(error: Exception) -> str:
     return getattr(error, "error_string", str(error)).removeprefix("Error : ").rstrip(".")
 
 
+def _by_ffmpeg(path: Path) -> bool:
+    return path.suffix.lower() in BY_FFMPEG
+
+
 @contextmanager
-def _readable(path: Path) -> Iterator[Path]:
-    """The file itself, or what ffmpeg makes of it."""
-    if path.suffix.lower() not in BY_FFMPEG or not path.exists():
+def _readable(path: Path, start: float, seconds: float | None) -> Iterator[Path]:
+    """The file itself, or what ffmpeg makes of a stretch of it."""
+    if not _by_ffmpeg(path) or not path.exists():
         yield path
         return
     if not shutil.which("ffmpeg"):
         raise FileError(path, f"{path.suffix} files need ffmpeg, which is not installed; or convert it to wav")
     with TemporaryDirectory() as folder:
         made = Path(folder) / "sound.wav"
-        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", f"file:{path}", "-vn", "-c:a", "pcm_f32le"]
-        done = subprocess.run(
-            [*command, "-rf64", "auto", str(made)], capture_output=True, text=True, errors="replace", check=False
-        )
+        early = max(start - RUN_UP, 0.0)
+        seek, skip = (["-ss", f"{at:.6f}"] if at else [] for at in (early, start - early))
+        length = [] if seconds is None else ["-t", f"{seconds + SPARE:.6f}"]
+        command = ["ffmpeg", "-nostdin", "-v", "error", *seek, "-i", f"file:{path}", *skip, *length]
+        command += ["-vn", "-c:a", "pcm_f32le", "-rf64", "auto", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
             reason = done.stderr.strip().splitlines() or ["it gives no reason"]
             raise FileError(path, f"ffmpeg cannot read it: {reason[-1]}")
