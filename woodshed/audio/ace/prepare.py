@@ -140,7 +140,7 @@ def _tasks(dataset: Dataset, encoders: str, settings: PrepareSettings) -> tuple[
     tasks: dict[str, _Task] = {}
     skipped = []
     for sample in dataset.samples:
-        path = sample.path_in(dataset.folder)
+        path = dataset.path_of(sample)
         try:
             if not sample.labeled:
                 raise FileError(path, "not labelled; give it a caption, or run woodshed audio annotate")

@@ -115,7 +115,7 @@ def annotate(
                 continue
             if progress:
                 progress(found.done / found.total, sample.filename)
-            recording = Recording(sample.path_in(dataset.folder), sample, settings)
+            recording = Recording(dataset.path_of(sample), sample, settings)
             try:
                 for writer in writers:
                     if fields := writer.wanted(sample, settings):

@@ -121,7 +121,7 @@ def scan(
     labels = collect(folder, paths)
     remarks = labels.remarks + _missing(dataset)
     before = len(dataset.samples)
-    known = {sample.path_in(dataset.folder).resolve(): sample for sample in dataset.samples}
+    known = {dataset.path_of(sample).resolve(): sample for sample in dataset.samples}
     for path, recording in heard.items():
         if not recording.reason:
             sample = known.get(path.resolve()) or _added(dataset, path, settings)
@@ -187,7 +187,7 @@ def _label(sample: Sample, labels: dict[str, Any], settings: ScanSettings) -> st
 
 
 def _missing(dataset: Dataset) -> list[str]:
-    gone = [sample for sample in dataset.samples if not sample.path_in(dataset.folder).exists()]
+    gone = [sample for sample in dataset.samples if not dataset.path_of(sample).exists()]
     return [f"{sample.audio_path}: in the dataset, but there is no such file" for sample in gone]
 
 
