@@ -238,10 +238,15 @@ def told(report: Report, out: Path | None = None) -> list[str]:
 
     `out` is the file that the dataset was written to.
     """
+    lines = troubles(report)
+    return [*([""] if lines else []), *lines, "", _summary(report), _next(report, out)]
+
+
+def troubles(report: Report) -> list[str]:
+    """What was left out and why, and remarks."""
     lines = [f"left out: {recording.path}: {recording.reason}" for recording in report.left_out]
     lines += [f"{recording.path}: {recording.remark}" for recording in report.recordings if recording.remark]
-    lines = ["", *lines, *report.remarks] if lines or report.remarks else []
-    return [*lines, "", _summary(report), _next(report, out)]
+    return [*lines, *report.remarks]
 
 
 def _cells(recording: Recording) -> list[str]:
