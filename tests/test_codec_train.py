@@ -87,6 +87,13 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(recordings, t
     assert steps == [1, 2, 3, 4]
 
 
+def test_a_training_goes_on_with_its_base_as_it_was_given(recordings, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(trained.parent)
+    how = {"base": trained.name, "batch_size": 2, "seconds": 0.6, "threads": 1, "device": "cpu"}
+    train_codec(recordings, tmp_path / "own", **how, max_steps=1)
+    assert train_codec(recordings, tmp_path / "own", **how, max_steps=2, resume=True).about["step"] == 2
+
+
 def test_a_kill_at_the_end_leaves_nothing_unpublished(recordings, trained, tmp_path):
     whole = open_codec(trained).fingerprint
     for number, broken in enumerate(("checkpoint-4/state.json", "codec.json", "model.safetensors")):
