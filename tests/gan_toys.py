@@ -82,7 +82,7 @@ def reads(monkeypatch) -> Counter:
     counted: Counter = Counter()
     for name in ("_opened", "digest_of"):
         real = getattr(wave, name)
-        monkeypatch.setattr(wave, name, lambda path, real=real: counted.update([Path(path)]) or real(path))
+        monkeypatch.setattr(wave, name, lambda path, *how, real=real: counted.update([Path(path)]) or real(path, *how))
     return counted
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
@@ -167,6 +168,17 @@ def test_a_repaint_leaves_the_rest_as_it_is(pipe, song):
     assert np.abs(after[inside] - before[inside]).mean() > 0.01
     to_the_end = only(pipe, seconds=None, repaint=song, start=2.5).audio.samples
     assert not np.array_equal(to_the_end[-100:], before[-100:]) and len(to_the_end) == len(before)
+
+
+def test_a_repaint_has_rate_channels_and_depth_of_its_song(pipe, tmp_path):
+    sound = np.random.default_rng(0).uniform(-0.9, 0.9, 3 * 44100)
+    soundfile.write(tmp_path / "song.wav", sound, 44100, subtype="PCM_24")
+    take = only(pipe, seconds=None, repaint=tmp_path / "song.wav", start=1.0, end=2.0)
+    path = take.save(tmp_path / "take")
+    facts = soundfile.info(path)
+    assert (facts.samplerate, facts.channels, facts.subtype) == (44100, 1, "PCM_24")
+    before, after = (soundfile.read(file, dtype="int32")[0] for file in (tmp_path / "song.wav", path))
+    assert len(after) == len(before) and np.array_equal(after == before, np.repeat([True, False, True], 44100))
 
 
 @pytest.mark.parametrize(("start", "end"), [(2.0, 1.0), (2.0, 2.0), (-1.0, 2.0), (1.0, 9.0), (4.0, None)])

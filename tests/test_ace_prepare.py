@@ -172,6 +172,26 @@ def test_lyrics_are_learned_whatever_else_the_file_says(base, tmp_path):
     assert [sample.facts["lyrics"] for sample in prepared.samples] == ["la la la", "[Instrumental]"]
 
 
+def test_lyrics_are_learned_as_they_were_corrected(base, tmp_path):
+    data = make_dataset(tmp_path / "songs", 2)
+    loaded = load_dataset(data)
+    for sample, lyrics in zip(loaded.samples, ("la lee", ""), strict=True):
+        sample.lyrics, sample.formatted_lyrics = lyrics, "[Verse]\nla la"
+    prepared = prepare(loaded, base, tmp_path / "tensors")
+    assert [sample.facts["lyrics"] for sample in prepared.samples] == ["la lee", "[Verse]\nla la"]
+
+
+def test_singing_without_lyrics_is_not_called_instrumental(base, tmp_path):
+    data = make_dataset(tmp_path / "songs", 3)
+    loaded = load_dataset(data)
+    for sample in loaded.samples:
+        sample.lyrics, sample.is_instrumental = "[Instrumental]", sample is loaded.samples[0]
+    loaded.samples[2].extra["woodshed"] = {"lyrics": {"value": "[Instrumental]", "by": "whisper"}}
+    prepared = prepare(loaded, base, tmp_path / "tensors")
+    assert [sample.facts["lyrics"] for sample in prepared.samples] == ["[Instrumental]", "", "[Instrumental]"]
+    assert ["without lyrics" in sample.remark for sample in prepared.samples] == [False, True, False]
+
+
 def test_lyrics_that_are_too_long_are_said_to_be_cut(base, tmp_path, capsys, monkeypatch):
     data = make_dataset(tmp_path / "songs", 2)
     loaded = load_dataset(data)

@@ -3,6 +3,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from woodshed.audio.ace.estimate import EstimateSettings, directions_of, estimat
 from woodshed.audio.ace.loop import velocity_errors
 from woodshed.audio.ace.memory import blank, memory
 from woodshed.audio.ace.pipeline import open_pipeline
-from woodshed.audio.ace.settings import PRESETS, TrainSettings, resolve, resumed
+from woodshed.audio.ace.settings import PRESETS, TrainSettings, as_facts, resolve, resumed
 from woodshed.audio.ace.train import train
 from woodshed.audio.ace.tuning import adapter_config, add_adapter, make_optimizer, rate, trained
 from woodshed.errors import InputError
@@ -78,6 +79,15 @@ def test_a_rate_may_change_when_a_run_goes_on(tmp_path):
     assert resumed(TrainSettings(learning_rate=1e-4, resume=True), saved, tmp_path).learning_rate == 1e-4
     assert resumed(TrainSettings(max_steps=7), saved, tmp_path).epochs is None
     assert resumed(TrainSettings(resume=True), saved, tmp_path).rank == 4
+
+
+def test_a_run_finds_its_ranks_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    saved = json.loads(json.dumps(as_facts(settings(ranks=Path("ranks.json")))))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for asked in (None, Path("../ranks.json")):
+        assert resumed(TrainSettings(ranks=asked), saved, tmp_path).ranks == (tmp_path / "ranks.json").resolve()
 
 
 def test_a_run_that_goes_on_refuses_another_profile_by_name(tmp_path):

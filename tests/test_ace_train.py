@@ -18,7 +18,7 @@ from woodshed.audio.ace import timesteps
 from woodshed.audio.ace.batches import Batches, assemble, evaluation, split
 from woodshed.audio.ace.loop import Loop, velocity_errors
 from woodshed.audio.ace.pipeline import open_pipeline, quiet
-from woodshed.audio.ace.run import checkpoints, read_facts
+from woodshed.audio.ace.run import KNOWN, checkpoints, read_facts
 from woodshed.audio.ace.settings import TrainSettings, resolve
 from woodshed.audio.ace.takes import play
 from woodshed.audio.ace.tensors import Tensors
@@ -339,6 +339,17 @@ def test_a_start_that_failed_is_no_run(tensors, tmp_path, monkeypatch):
             train(tensors, tmp_path / "run", **SMALL, epochs=1)
     train(tensors, tmp_path / "run", **SMALL | {"rank": 2}, epochs=1)  # nothing was learned, so begin as you like
     assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"]
+
+
+def test_a_folder_that_holds_something_else_stays_as_it_is(tensors, tmp_path):
+    for name, facts, others in (("gan", {"codec": {}}, ()), ("begun", dict.fromkeys(KNOWN, ""), ("log.jsonl",))):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in ("run.json", *others):
+            (folder / file).write_text(json.dumps(facts))
+        with pytest.raises(InputError, match="holds a run already; add --resume"):
+            train(tensors, folder, **SMALL)
+        assert json.loads((folder / "run.json").read_text()) == facts
 
 
 def test_a_new_rate_is_not_halved_by_what_broke_before(tensors, tmp_path):

@@ -166,6 +166,19 @@ def test_the_wizard_command(here, capsys, monkeypatch):
     assert sorted(path.name for path in here.iterdir()) == ["My Songs", "my-songs-ace", "other", "whisper"]
 
 
+def test_a_training_that_was_broken_off_goes_on_with_resume(here, capsys, monkeypatch):
+    answers, *_ = answered("My Songs")
+    steps = commands(answers)[3:]
+    monkeypatch.setattr(wizard_command, "_run", lambda command: wizard_command.INTERRUPTED)
+    for resume in ("", " --resume"):
+        with pytest.raises(SystemExit, match="130"):
+            wizard_command.run_all(steps)
+        told = capsys.readouterr().out
+        assert told.endswith(f"Then go on with:\n{as_line(steps[0])}{resume}\n{as_line(steps[1])}\n")
+        Path("my-songs-ace/run").mkdir(parents=True, exist_ok=True)
+        Path("my-songs-ace/run/run.json").write_text("{}")
+
+
 def test_the_wizard_stops_at_the_first_command_that_fails(capfd):
     with pytest.raises(SystemExit, match="1"):
         wizard_command.run_all([["--version"], ["audio", "no-such-verb"], ["--version"]])

@@ -148,8 +148,12 @@ def test_settings_that_cannot_work(path):
 
 def test_the_command(path, capsys, tmp_path):
     path.unlink()
+    (path.parent / "broken.wav").write_bytes(b"RIFF")
+    (path.parent / "gone.caption.txt").write_text("a caption")
     main(["audio", "annotate", str(path.parent)])
-    assert "3 recordings annotated: 3 bpm, 3 keyscale, 3 caption" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "left out: broken.wav: " in told and "gone.caption.txt: there is no recording of that name" in told
+    assert "3 recordings annotated: 3 bpm, 3 keyscale, 3 caption" in told
     main(["audio", "annotate", str(path)])
     assert "nothing to annotate" in capsys.readouterr().out
     with pytest.raises(SystemExit):

@@ -87,6 +87,13 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(recordings, t
     assert steps == [1, 2, 3, 4]
 
 
+def test_a_training_goes_on_with_its_base_as_it_was_given(recordings, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(trained.parent)
+    how = {"base": trained.name, "batch_size": 2, "seconds": 0.6, "threads": 1, "device": "cpu"}
+    train_codec(recordings, tmp_path / "own", **how, max_steps=1)
+    assert train_codec(recordings, tmp_path / "own", **how, max_steps=2, resume=True).about["step"] == 2
+
+
 def test_a_kill_at_the_end_leaves_nothing_unpublished(recordings, trained, tmp_path):
     whole = open_codec(trained).fingerprint
     for number, broken in enumerate(("checkpoint-4/state.json", "codec.json", "model.safetensors")):
@@ -119,7 +126,7 @@ def test_a_run_keeps_its_codec(recordings, trained, tmp_path):
 
 def test_a_training_that_goes_on_listens_only_to_what_has_changed(recordings, tmp_path, monkeypatch):
     heard, listen = [], wave.listen
-    monkeypatch.setattr(wave, "listen", lambda path: heard.append(path.name) or listen(path))
+    monkeypatch.setattr(wave, "listen", lambda path, *how: heard.append(path.name) or listen(path, *how))
     folder, out = shutil.copytree(recordings, tmp_path / "music"), tmp_path / "own"
     train_codec(folder, out, **TINY, max_steps=1)
     assert sorted(heard) == sorted(path.name for path in folder.iterdir())

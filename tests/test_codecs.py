@@ -120,6 +120,11 @@ def test_an_oobleck_learns_only_the_spread_of_its_latents(foreign, recordings, t
     assert not os.path.isabs(facts["base"])
 
 
+def test_an_oobleck_opens_from_where_it_is_seen(foreign, monkeypatch):
+    monkeypatch.chdir(foreign)
+    assert open_codec("./vae").fingerprint == open_codec(foreign).fingerprint
+
+
 def test_settings_say_what_they_are_for():
     assert own.begin(CodecSettings(width=8)).latent_rate == pytest.approx(10.77, abs=0.01)
     assert own.begin(CodecSettings(latent_rate=21, width=8)).latent_rate == pytest.approx(21.53, abs=0.01)

@@ -130,6 +130,20 @@ def test_a_dataset_from_another_machine_finds_what_lies_beside_it(folder):
     assert not sample.path_in(folder / "sub").exists()
 
 
+def test_a_recording_that_is_gone_is_no_other_of_its_name(folder):
+    scan(folder.add("01.wav", "live/01.wav"), out=folder / "d.json")
+    dataset = load_dataset(folder / "d.json")
+    (folder / "live" / "01.wav").unlink()
+    assert [dataset.path_of(sample).exists() for sample in dataset.samples] == [True, False]
+    (folder / "live").rmdir()
+    assert [dataset.path_of(sample).exists() for sample in dataset.samples] == [True, False]
+    foreign = [Sample(audio_path=f"C:\\{name}\\02.wav") for name in ("a", "b")]
+    others = Dataset(folder.add("02.wav"), samples=foreign)
+    assert not any(others.path_of(sample).exists() for sample in foreign)
+    del others.samples[1]
+    assert others.path_of(foreign[0]) == folder / "02.wav"
+
+
 def test_an_interrupted_save_leaves_the_old_file(folder, monkeypatch):
     path = folder / "d.json"
     scan(folder.add("a.wav"), out=path)

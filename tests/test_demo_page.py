@@ -15,9 +15,9 @@ from browsers import browser, served  # noqa: F401
 
 from woodshed.cli import main
 from woodshed.errors import InputError, MissingExtra
-from woodshed.studio import demo_page
+from woodshed.studio import demo_page, server
 from woodshed.studio.demo_page import in_order, play, settings_of
-from woodshed.studio.server import import_gradio, parse_auth
+from woodshed.studio.server import LARGEST, Page, import_gradio, make_server, parse_auth
 from woodshed.symbolic.music.midi import read_midi
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.rank import rank
@@ -138,6 +138,14 @@ def test_what_keeps_the_page_from_opening_is_one_line(run, capsys):
     with pytest.raises(SystemExit):
         main(["demo-page", "nowhere"])
     assert "nowhere: not a run" in capsys.readouterr().err
+
+
+def test_what_visitors_send_is_bounded(tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr(import_gradio(), "mount_gradio_app", lambda app, blocks, **how: given.update(how) or app)
+    monkeypatch.setattr(server, "make_blocks", lambda page: page)
+    make_server(Page("mine", tmp_path, "", dict, iter))
+    assert given["max_file_size"] == LARGEST == "512mb"
 
 
 def test_without_gradio_it_says_what_brings_it(monkeypatch):

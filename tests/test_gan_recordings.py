@@ -10,7 +10,7 @@ import pytest
 from gan_toys import TOY, Toy, reads, recordings  # noqa: F401
 from sounds import Folder, noise, silence, song, tone
 
-from woodshed.audio.codecs import encode_file
+from woodshed.audio.codecs import LOUDNESS, encode_file, levelled_stream
 from woodshed.audio.gan import health, latents, profile, step
 from woodshed.audio.gan.inspect import inspect
 from woodshed.audio.wave import Audio, Listener, audio_files, digest_of, listen, write_audio
@@ -42,6 +42,20 @@ def test_a_listener_knows_what_has_not_changed(tmp_path, reads):
     heard()
     assert reads == {paths[0]: 2, paths[1]: 2}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["heard.json", "music"]
+
+
+def test_a_recording_is_as_loud_as_the_codec_hears_it(tmp_path):
+    """Mono in two channels is 3 LU louder; what was heard with other channels is heard again."""
+    folder = Folder.new(tmp_path / "music").add("mono.wav", audio=tone())
+    folder.add("stereo.wav", audio=tone().with_channels(2))
+    for channels in (None, 2):
+        listener = Listener(folder, tmp_path / "heard.json", channels=channels)
+        mono, stereo = (listener.listen(path).loudness for path in audio_files(folder))
+        assert stereo - mono == pytest.approx(0.0 if channels else 3.01, abs=0.01)
+        listener.save()
+    for path in audio_files(folder):
+        pieces = [piece.samples for piece in levelled_stream(path, Toy(channels=2))]
+        assert Audio(np.concatenate(pieces), Toy.sample_rate).loudness == pytest.approx(LOUDNESS, abs=0.2)
 
 
 def test_a_listener_whose_file_is_damaged_hears_all_again(tmp_path, reads):

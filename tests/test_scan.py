@@ -255,6 +255,14 @@ def test_absolute_paths(folder):
     assert sample.audio_path == str((folder / "a.wav").resolve())
 
 
+def test_samples_that_are_known_get_absolute_paths_too(folder):
+    scan(folder.add("a.wav", "gone.wav"), out=folder / "d.json")
+    (folder / "gone.wav").unlink()
+    scan(folder, out=folder / "d.json", absolute_paths=True)
+    paths = [sample.audio_path for sample in load_dataset(folder / "d.json").samples]
+    assert paths == [str((folder / "a.wav").resolve()), "./gone.wav"]
+
+
 def test_a_rescan_adds_and_keeps(folder):
     out = folder / "d.json"
     scan(folder.add("a.wav", "b.wav").write("a.caption.txt", "first"), out=out)

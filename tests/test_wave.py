@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import tracemalloc
+from itertools import pairwise
 
 import numpy as np
 import pyloudnorm
@@ -58,6 +59,34 @@ def test_ffmpeg_reads_the_rest(at, tmp_path, suffix):
     subprocess.run(["ffmpeg", "-v", "error", "-i", at("song.wav"), f"file:{path}"], check=True)
     assert listen(path).loudness == pytest.approx(MUSIC.loudness, abs=0.5)
     assert read_audio(path, channels=1, sample_rate=8000).seconds == pytest.approx(4, abs=0.15)
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
+@pytest.mark.parametrize("suffix", [".m4a", ".aac", ".mp4"])
+def test_a_stretch_by_ffmpeg_is_that_of_the_whole(at, tmp_path, suffix):
+    path = tmp_path / f"song{suffix}"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", at("song.wav"), path], check=True)
+    for start in (0.0, 0.5, 2.5):
+        part, whole = read_audio(path, start=start, seconds=0.75), read_audio(path).cut(start, start + 0.75)
+        assert np.abs(part.samples - whole.samples).max() < 0.01
+    assert len(read_audio(path, start=60, seconds=1.0).samples) == 0
+
+
+def test_ffmpeg_is_asked_for_the_stretch_alone(at, tmp_path, monkeypatch):
+    whole, path, made = read_audio(at("song.wav")), tmp_path / "song.m4a", []
+    path.write_bytes(b"1")
+
+    def stand_in(command, **_):
+        start = sum(float(after) for word, after in pairwise(command) if word == "-ss")
+        made.append(whole.cut(start, start + float(command[command.index("-t") + 1])))
+        soundfile.write(command[-1], made[-1].samples, 44100, subtype="FLOAT")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("subprocess.run", stand_in)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    assert np.array_equal(read_audio(path, start=1.5, seconds=0.75).samples, whole.cut(1.5, 2.25).samples)
+    assert len(read_audio(path, start=60, seconds=1.0).samples) == 0
+    assert [audio.seconds for audio in made] == pytest.approx([0.85, 0.0], abs=1e-3)
 
 
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from .codecs import LOUDNESS, Codec, open_codec
 from .crops import Stretch, find
 from .features import onsets
 from .spectrogram import spectrograms
-from .wave import Audio, write_audio
+from .wave import Audio, listen, write_audio
 
 WINDOWS = (512, 2048, 8192)  # samples of the spectra that are compared
 ENOUGH = 0.95  # of the source's own F1
@@ -91,7 +92,7 @@ def check_codec(
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec
     if settings.griffin_lim and codec.kind != "own":
         raise InputError(f"--griffin-lim: a codec of kind {codec.kind} has no spectra without phases; leave it out")
-    places = _places(folder, settings)
+    places = _places(folder, codec, settings)
     checked = []
     for number, (stretch, start) in enumerate(places):
         checked.append(_excerpt(codec, stretch, start, settings, notes_of))
@@ -102,9 +103,9 @@ def check_codec(
     return facts
 
 
-def _places(folder: str | Path, settings: CheckSettings) -> list[tuple[Stretch, float]]:
+def _places(folder: str | Path, codec: Codec, settings: CheckSettings) -> list[tuple[Stretch, float]]:
     """Recordings and seconds, one in each of so many equal parts of all the sound there is."""
-    whole = find(folder, shortest=SHORTEST)
+    whole = find(folder, shortest=SHORTEST, hear=partial(listen, channels=codec.channels))
     ends = np.cumsum([one.seconds for one in whole])
     rng = np.random.default_rng(settings.seed)
     at = (np.arange(settings.excerpts) + rng.random(settings.excerpts)) * ends[-1] / settings.excerpts

@@ -114,12 +114,12 @@ def train_codec(
 
 def _settled(settings: CodecSettings, out: Path) -> CodecSettings:
     """The settings checked; where a training goes on, those it began with, with other limits if some are given."""
+    if settings.base and Path(settings.base).exists():
+        settings = replace(settings, base=str(Path(settings.base).resolve()))
     if settings.resume:
         settings = _resumed(settings, out)
     elif out.is_file() or (out.exists() and any(out.iterdir())):
         raise InputError(f"--out {out} is there already; add --resume to go on with it, or choose another folder")
-    if settings.base and Path(settings.base).exists():
-        settings = replace(settings, base=str(Path(settings.base).resolve()))
     if not any(getattr(settings, name) for name in LIMITS):
         settings = replace(settings, max_minutes=MINUTES)
     check(settings)
@@ -141,7 +141,7 @@ def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:
     codec = menu.load(codecs.__name__, settings.kind, "codec").begin(settings)
     if codec.network is not None:
         codec.network.to(find_device(settings.device))
-    listener = Listener(folder, out / HEARD)
+    listener = Listener(folder, out / HEARD, channels=codec.channels)
     found = find(folder, shortest=settings.seconds, hear=listener.listen, say=say)
     listener.save()
     if (seconds := sum(one.seconds for one in found)) < ENOUGH:

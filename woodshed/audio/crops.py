@@ -51,7 +51,7 @@ def find(
     hear: Callable[[Path], Heard] = listen,
     say: Callable[[str], None] = lambda message: None,
 ) -> list[Stretch]:
-    """The usable recordings of a folder, whole; `hear` listens to them.
+    """The usable recordings of a folder, whole; `hear` listens to them, with the channels that will be read.
 
     `say` is called with a line for each that is left out: unreadable, silent, or less than `shortest` seconds. Raises
     EmptyCorpus where nothing is left.

@@ -36,8 +36,11 @@ READ = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 BY_FFMPEG = (".m4a", ".aac", ".wma", ".mp4")
 WRITTEN = (".wav", ".flac", ".ogg", ".mp3")
 MADE = ("run.json", "codec.json")  # a folder with one of these holds what was made of recordings, and plays itself
+FLOATING = ("FLOAT", "DOUBLE")
+DEPTHS = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", *FLOATING)
 WRITE_FRAMES = 1 << 16
 BLOCK = 30.0  # seconds of a long file that are in memory at once
+RUN_UP, SPARE = 1.0, 0.1  # seconds around a stretch that ffmpeg reads: decoders begin blurred, lengths are rounded
 DIGEST = 16  # hexadecimal digits
 NO_SOUND = "it holds no sound (0 seconds); record it again, or leave it out"
 
@@ -98,7 +101,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Heard(Facts):
-    """What a sound file holds when it is read to its end."""
+    """What a sound file holds when it is read to its end, with as many channels as it was listened to."""
 
     promised: float
     """Seconds that the header promises."""
@@ -136,6 +139,12 @@ def probe(path: str | Path) -> Facts:
         return Facts(file.frames / file.samplerate, file.samplerate, file.channels)
 
 
+def depth_of(path: str | Path) -> str:
+    """The one of DEPTHS that keeps a file's samples: its own, or FLOAT for those of a lossy format."""
+    with _opened(Path(path)) as file:
+        return file.subtype if file.subtype in DEPTHS else "FLOAT"
+
+
 def read_audio(
     path: str | Path,
     *,
@@ -149,8 +158,8 @@ def read_audio(
     A file that was cut short gives what there is of it. Raises FileError where it is damaged or holds no sound.
     """
     path = Path(path)
-    with _opened(path) as file:
-        first = min(round(start * file.samplerate), file.frames)
+    with _opened(path, start, seconds) as file:
+        first = 0 if _by_ffmpeg(path) else min(round(start * file.samplerate), file.frames)
         frames = -1 if seconds is None else round(seconds * file.samplerate)
         audio = Audio(_read(file, path, frames, first=first), file.samplerate)
         if not len(audio.samples) and frames and first < file.frames:
@@ -171,25 +180,29 @@ def stream(
         yield from _pieces(file, path, sample_rate or file.samplerate, channels or file.channels, seconds)
 
 
-def listen(path: str | Path) -> Heard:
-    """Length and loudness of a file that is read to its end, piece by piece. A FileError where it is no sound."""
+def listen(path: str | Path, channels: int | None = None) -> Heard:
+    """Length and loudness of a file that is read to its end, piece by piece. A FileError where it is no sound.
+
+    `channels` it is heard with, by default its own: loudness sums over them, so that mono as stereo is 3 LU louder.
+    """
     path, frames = Path(path), 0
     with _opened(path) as file:
+        channels = channels or file.channels
 
         def samples() -> Iterator[np.ndarray]:
             nonlocal frames
-            for piece in _pieces(file, path, file.samplerate, file.channels, BLOCK):
+            for piece in _pieces(file, path, file.samplerate, channels, BLOCK):
                 frames += len(piece.samples)
                 yield piece.samples
 
         loud = loudness(samples(), file.samplerate)
         rate = file.samplerate
-        return Heard(frames / rate, rate, file.channels, promised=file.frames / rate, loudness=loud)
+        return Heard(frames / rate, rate, channels, promised=file.frames / rate, loudness=loud)
 
 
-def loudness_of(path: str | Path) -> float:
+def loudness_of(path: str | Path, channels: int | None = None) -> float:
     """The loudness of a whole file in LUFS, read piece by piece; -inf for silence."""
-    return listen(path).loudness
+    return listen(path, channels).loudness
 
 
 def digest_of(path: str | Path, begin: bytes = b"") -> str:
@@ -207,22 +220,22 @@ def digest_of(path: str | Path, begin: bytes = b"") -> str:
 class Listener:
     """Listens to the recordings of a folder, to each only once: what it heard is kept in a JSON file elsewhere.
 
-        listener = Listener("recordings", "my-run/heard.json")
+        listener = Listener("recordings", "my-run/heard.json", channels=2)
         listener.listen(path), listener.digest(path)       as listen() and digest_of(), or as it was when last heard
         listener.save()
 
-    A recording is heard again where its size or the time of its last change is another. A file that is not whole is
-    begun anew; recordings that cannot be read are not in it.
+    A recording is heard again where its size, the time of its last change or `channels`, with which it was heard, are
+    others. A file that is not whole is begun anew; recordings that cannot be read are not in it.
     """
 
-    def __init__(self, folder: str | Path, file: str | Path):
-        self.folder, self.file = Path(folder), Path(file)
+    def __init__(self, folder: str | Path, file: str | Path, *, channels: int | None = None):
+        self.folder, self.file, self.channels = Path(folder), Path(file), channels
         self.known, self.learned = _read_known(self.file), False  # whether there is more than in the file
 
     def listen(self, path: Path) -> Heard:
         known = self._known(path)
-        if known.heard is None:
-            known.heard, self.learned = listen(path), True
+        if known.heard is None or self.channels not in (None, known.heard.channels):
+            known.heard, self.learned = listen(path, self.channels), True
         return known.heard
 
     def digest(self, path: Path) -> str:
@@ -254,20 +267,21 @@ class Listener:
         return known
 
 
-def write_audio(path: str | Path, audio: Audio) -> None:
-    """Write wav (16 bit), flac, ogg or mp3, by the suffix: whole or not at all. Samples beyond full scale are clipped.
+def write_audio(path: str | Path, audio: Audio, *, depth: str | None = None) -> None:
+    """Write wav (16 bit, or a `depth` of DEPTHS), flac, ogg or mp3, by the suffix: whole or not at all.
 
-    Raises InputError for another suffix and FileError where the disk refuses.
+    Samples beyond full scale are clipped, but for those of a floating depth. Raises InputError for another suffix and
+    FileError where the disk refuses.
     """
     path = Path(path)
     if path.suffix.lower() not in WRITTEN:
         raise InputError(f"{path}: sound is written as {', '.join(WRITTEN)}")
-    kind = path.suffix[1:].upper()
+    kind, limit = path.suffix[1:].upper(), np.inf if depth in FLOATING else 1.0
     with replacing(path) as temporary:
         try:
-            with soundfile.SoundFile(temporary, "w", audio.sample_rate, audio.channels, format=kind) as file:
+            with soundfile.SoundFile(temporary, "w", audio.sample_rate, audio.channels, depth, format=kind) as file:
                 for first in range(0, len(audio.samples), WRITE_FRAMES):  # at once, minutes of ogg overflow the stack
-                    file.write(np.clip(audio.samples[first : first + WRITE_FRAMES], -1, 1))
+                    file.write(np.clip(audio.samples[first : first + WRITE_FRAMES], -limit, limit))
         except soundfile.LibsndfileError as error:
             raise OSError(_told(error)) from None
 
@@ -297,16 +311,16 @@ def _heard(*, loudness: float | None, **facts) -> Heard:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """A file that holds some sound, open for reading."""
-    with _readable(path) as source:
+def _opened(path: Path, start: float = 0.0, seconds: float | None = None) -> Iterator[soundfile.SoundFile]:
+    """A file that holds some sound, open for reading; of what ffmpeg reads the stretch alone."""
+    with _readable(path, start, seconds) as source:
         try:
             # soundfile would encode a name that is no text, and fail
             file = soundfile.SoundFile(os.fsencode(source) if os.name == "posix" else source)
         except (soundfile.LibsndfileError, OSError) as error:
             raise FileError(path, f"cannot be read as sound: {_reason(path, error)}") from None
         with file:
-            if not file.frames:
+            if not file.frames and not (start and _by_ffmpeg(path)):
                 raise FileError(path, NO_SOUND)
             yield file
 
@@ -323,20 +337,26 @@ def _told(error: Exception) -> str:
     return getattr(error, "error_string", str(error)).removeprefix("Error : ").rstrip(".")
 
 
+def _by_ffmpeg(path: Path) -> bool:
+    return path.suffix.lower() in BY_FFMPEG
+
+
 @contextmanager
-def _readable(path: Path) -> Iterator[Path]:
-    """The file itself, or what ffmpeg makes of it."""
-    if path.suffix.lower() not in BY_FFMPEG or not path.exists():
+def _readable(path: Path, start: float, seconds: float | None) -> Iterator[Path]:
+    """The file itself, or what ffmpeg makes of a stretch of it."""
+    if not _by_ffmpeg(path) or not path.exists():
         yield path
         return
     if not shutil.which("ffmpeg"):
         raise FileError(path, f"{path.suffix} files need ffmpeg, which is not installed; or convert it to wav")
     with TemporaryDirectory() as folder:
         made = Path(folder) / "sound.wav"
-        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", f"file:{path}", "-vn", "-c:a", "pcm_f32le"]
-        done = subprocess.run(
-            [*command, "-rf64", "auto", str(made)], capture_output=True, text=True, errors="replace", check=False
-        )
+        early = max(start - RUN_UP, 0.0)
+        seek, skip = (["-ss", f"{at:.6f}"] if at else [] for at in (early, start - early))
+        length = [] if seconds is None else ["-t", f"{seconds + SPARE:.6f}"]
+        command = ["ffmpeg", "-nostdin", "-v", "error", *seek, "-i", f"file:{path}", *skip, *length]
+        command += ["-vn", "-c:a", "pcm_f32le", "-rf64", "auto", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
             reason = done.stderr.strip().splitlines() or ["it gives no reason"]
             raise FileError(path, f"ffmpeg cannot read it: {reason[-1]}")

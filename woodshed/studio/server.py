@@ -22,6 +22,7 @@ from ..page import counted, tag
 
 MOST_TAKES = 16
 NOTICE = 30  # seconds that it stays
+LARGEST = "512mb"  # of a file that Gradio takes from a visitor: more than any song, less than what fills a disk
 READABLE = {  # contrasts of 4.5 and more, which Gradio's own greys and buttons do not reach
     f"{name}{dark}": shade
     for names, shades in (
@@ -127,6 +128,7 @@ def make_server(page: Page, account: tuple[str, str] | None = None):
         path="/",
         auth=account,
         allowed_paths=[str(page.takes)],
+        max_file_size=LARGEST,
         footer_links=[],
         run_history=False,
         show_error=False,

@@ -26,7 +26,7 @@ from ...config import updated
 from ...errors import FileError, InputError
 from ...files import write_file
 from ..labels.dataset import INSTRUMENTAL, read_bpm, read_key, read_metre
-from ..wave import Audio, read_audio, write_audio
+from ..wave import Audio, depth_of, read_audio, write_audio
 from .pipeline import playing_defaults, too_long
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class Take:
     seed: int
     settings: dict = field(repr=False)  # fields of PlaySettings that make this very take
     remarks: tuple[str, ...] = ()
+    depth: str | None = None  # of the .wav: its song's where a stretch was repainted, else 16 bit
 
     def save(self, stem: str | Path, facts: dict | None = None) -> Path:
         """Write `stem`.wav and, with the facts, `stem`.json; answers the .wav. Nothing is overwritten: a FileError."""
@@ -98,7 +99,7 @@ class Take:
         for path in (wav, told):
             if path.exists():
                 raise FileError(path, "it exists already; choose another name")
-        write_audio(wav, self.audio)
+        write_audio(wav, self.audio, depth=self.depth)
         about = {"woodshed": __version__, "seed": self.seed, "seconds": round(self.audio.seconds, 3)}
         about |= {"settings": self.settings, "remarks": self.remarks} | (facts or {})
         write_file(told, json.dumps(about, indent=1, ensure_ascii=False, default=str))
@@ -122,13 +123,14 @@ def generate(
     settings, remarks = resolve(pipe, updated(PlaySettings, settings, keywords))
     given, source = _arguments(pipe, settings)
     remarks += tuple(too_long(pipe, {name: given[name] for name in WORDS}))
+    depth = depth_of(settings.repaint) if settings.repaint else None
     for number in range(settings.takes):
         tell = _teller(progress, number, settings)
         audio = _played(pipe, given, settings.seed + number, tell)
         if settings.repaint:
             audio = spliced(source, audio, settings.start, settings.end)
         own = replace(settings, takes=1, seed=settings.seed + number)
-        yield Take(audio, own.seed, asdict(own), remarks)
+        yield Take(audio, own.seed, asdict(own), remarks, depth)
 
 
 def check(settings: PlaySettings) -> None:
@@ -181,9 +183,9 @@ def _read_words(settings: PlaySettings) -> dict:
 
 
 def _arguments(pipe: AceStepPipeline, settings: PlaySettings) -> tuple[dict, Audio | None]:
-    """Keywords of the pipeline, and the song that is covered or repainted."""
+    """Keywords of the pipeline, and the song that is covered or repainted, as it is in its file."""
     path = settings.cover or settings.repaint
-    source = _heard(pipe, path) if path else None
+    source = read_audio(path) if path else None
     seconds = source.seconds if source else settings.seconds
     if seconds > LONGEST:
         raise InputError(f"{path} lasts {seconds:.0f} seconds, ACE-Step plays at most {LONGEST:g}; cut it")
@@ -203,7 +205,7 @@ def _arguments(pipe: AceStepPipeline, settings: PlaySettings) -> tuple[dict, Aud
     if source:
         given["src_audio"] = _tensor(pipe, source)
     if settings.reference:
-        given["reference_audio"] = _tensor(pipe, _heard(pipe, settings.reference))
+        given["reference_audio"] = _tensor(pipe, read_audio(settings.reference))
     if settings.cover:
         given["audio_cover_strength"] = settings.cover_strength
     if settings.repaint:
@@ -226,14 +228,11 @@ def _words(path: Path | None) -> str:
         raise FileError(path, f"cannot be read as text: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _heard(pipe: AceStepPipeline, path: Path) -> Audio:
-    return read_audio(path, sample_rate=pipe.sample_rate, channels=pipe.vae.config.audio_channels)
-
-
 def _tensor(pipe: AceStepPipeline, audio: Audio) -> torch.Tensor:
-    """(channels, samples), filled up with silence to whole latents."""
+    """(channels, samples) as the pipeline hears it, filled up with silence to whole latents."""
     import torch
 
+    audio = audio.with_channels(pipe.vae.config.audio_channels).resampled(pipe.sample_rate)
     samples = torch.from_numpy(np.ascontiguousarray(audio.samples.T))
     return torch.nn.functional.pad(samples, (0, -samples.shape[1] % pipe.vae.hop_length))
 
@@ -267,9 +266,10 @@ def _played(pipe: AceStepPipeline, given: dict, seed: int, tell: Callable[[int],
 def spliced(song: Audio, played: Audio, start: float, end: float | None) -> Audio:
     """A song with a stretch of what was played in it, and short cross-fades; sample by sample the song elsewhere.
 
-    The model plays the whole song, at a level of its own: the stretch is made as loud as what it played around it
-    needs to be to agree with the song.
+    What was played is brought to the song's sample rate and channels. The model plays the whole song, at a level of its
+    own: the stretch is made as loud as what it played around it needs to be to agree with the song.
     """
+    played = played.with_channels(song.channels).resampled(song.sample_rate)
     length, rate = len(song.samples), song.sample_rate
     made = np.zeros_like(song.samples)
     made[: len(played.samples)] = played.samples[:length]

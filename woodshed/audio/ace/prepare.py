@@ -26,7 +26,7 @@ from ...config import updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError
 from ...files import new_folder, seen_from, write_file
 from ...jobs import claimed
-from ..labels.dataset import INSTRUMENTAL, Dataset, Sample, load_dataset, prompt
+from ..labels.dataset import INSTRUMENTAL, Dataset, Sample, is_sung, load_dataset, prompt
 from ..wave import digest_of, read_audio
 from .pipeline import (
     ENCODERS,
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
 SHORTEST = 1.0  # seconds
 HALF = ".half.safetensors"  # a sample after the first pass
+WORDLESS = "not instrumental, but without lyrics; write them into the dataset, or set is_instrumental there"
 
 Report = Callable[[float, str], None]
 
@@ -100,7 +101,7 @@ def prepare(
 
     `keywords` are fields of PrepareSettings; `report(share, text)` tells the progress. Called again it goes on where it
     was interrupted, and makes only what changed. Recordings that cannot be read are left out, with the reason; where a
-    caption or lyrics are longer than the base can read, the sample has a remark.
+    caption or lyrics are longer than the base can read, or lyrics are missing, the sample has a remark.
     Raises EmptyCorpus where nothing is left, InputError for a base or settings that cannot work, and FileError.
     """
     settings = updated(PrepareSettings, settings, keywords)
@@ -139,7 +140,7 @@ def _tasks(dataset: Dataset, encoders: str, settings: PrepareSettings) -> tuple[
     tasks: dict[str, _Task] = {}
     skipped = []
     for sample in dataset.samples:
-        path = sample.path_in(dataset.folder)
+        path = dataset.path_of(sample)
         try:
             if not sample.labeled:
                 raise FileError(path, "not labelled; give it a caption, or run woodshed audio annotate")
@@ -157,12 +158,21 @@ def _facts(sample: Sample, dataset: Dataset, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng([seed, int.from_bytes(sample.id.encode()[:8], "little")])
     return {
         "caption": prompt(sample, dataset.metadata, rng),
-        "lyrics": (sample.formatted_lyrics or sample.lyrics) if sample.has_lyrics else INSTRUMENTAL,
+        "lyrics": _lyrics(sample),
         "language": sample.language or "unknown",
         "bpm": sample.bpm,
         "keyscale": sample.keyscale,
         "timesignature": sample.timesignature,
     }
+
+
+def _lyrics(sample: Sample) -> str:
+    """What is sung; nothing where somebody may sing and nobody has said what."""
+    written = sample.lyrics if sample.lyrics.strip() else sample.formatted_lyrics
+    if is_sung(written):
+        return written
+    by_its_file = sample.raw_lyrics.strip().casefold() == INSTRUMENTAL.casefold()
+    return INSTRUMENTAL if sample.is_instrumental or by_its_file or sample.is_noted("lyrics") else ""
 
 
 def _key(path: Path, facts: dict, encoders: str, settings: PrepareSettings) -> str:
@@ -245,7 +255,8 @@ def _first_pass(pipe: AceStepPipeline, task: _Task, out: Path, settings: Prepare
     with torch.no_grad():
         states = pipe.encode_prompt(**told, device=pipe.device)
     tensors = {"latents": latents} | dict(zip(STATES, states, strict=True))
-    write_tensors(_file(out, task, HALF), tensors, {REMARK: "; ".join(too_long(pipe, told))})
+    remarks = too_long(pipe, told) + [WORDLESS] * (not told["lyrics"])
+    write_tensors(_file(out, task, HALF), tensors, {REMARK: "; ".join(remarks)})
 
 
 def _second_pass(pipe: AceStepPipeline, task: _Task, out: Path) -> None:

@@ -134,7 +134,7 @@ def resolve(settings: TrainSettings, *, songs: int, turbo: bool) -> TrainSetting
     chosen.setdefault("condition_dropout", 0.0 if turbo else 0.15)
     if "max_steps" not in chosen:
         chosen.setdefault("epochs", EPOCHS_OF_FEW if songs <= FEW_SONGS else EPOCHS)
-    settings = replace(settings, **chosen)
+    settings = _placed(replace(settings, **chosen))
     check(settings)
     return settings
 
@@ -144,7 +144,7 @@ def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
 
     What would make it another run is refused by name. A setting counts as given where it is not the default.
     """
-    was, now = TrainSettings(**saved | {"ranks": saved["ranks"] and Path(saved["ranks"])}), given(asked)
+    was, now = _placed(TrainSettings(**saved)), given(_placed(asked))
     for name in ("preset", "memory"):
         if now.get(name, getattr(was, name)) != getattr(was, name):
             told = f"{flag(name)} {now[name]}: the run has its settings, from {getattr(was, name)}"
@@ -153,6 +153,11 @@ def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
     settings = continued(was, now, out, free=FREE, limits=LIMITS)
     check(settings)
     return settings
+
+
+def _placed(settings: TrainSettings) -> TrainSettings:
+    """With the file of ranks from the root on: a run that goes on reads it again, wherever that is called."""
+    return replace(settings, ranks=settings.ranks and Path(settings.ranks).resolve())
 
 
 def as_facts(settings: TrainSettings) -> dict:

@@ -39,7 +39,7 @@ class Prepared:
     facts: dict[str, Any]
     """What it was told to be: caption, lyrics, language, bpm, keyscale, timesignature."""
     remark: str = ""
-    """What of that was too long to be read."""
+    """What of that was too long to be read, or is missing."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,14 +51,14 @@ def train(
     tensors that do not fit, MissingExtra, and FileError where the run cannot be written (a full disk): what is there by
     then can be resumed.
     """
-    settings = updated(TrainSettings, settings, keywords)
-    job = _job(tensors, base, Path(out), settings, report or (lambda now: None))
-    with new_folder(job.out), claimed(job.out):
+    settings, out = updated(TrainSettings, settings, keywords), Path(out)
+    with new_folder(out), claimed(out):
+        job = _job(tensors, base, out, settings, report or (lambda now: None))
         # sums over other threads differ in their last bits: a run that goes on keeps its own
         job.facts["threads"] = job.settings.threads or job.facts.get("threads") or free_threads()
         with threads(job.facts["threads"]), quiet():
             _attempts(job)
-    return job.out
+    return out
 
 
 # --- before the first step -------------------------------------------------------------------------------------
@@ -79,8 +79,7 @@ def _job(tensors, base, out: Path, settings: TrainSettings, report) -> Job:
         if settings.learning_rate != saved["settings"]["learning_rate"]:
             saved["rollbacks"] = 0  # the new rate is meant as it is
     else:
-        if not checkpoints(out):
-            (out / FACTS).unlink(missing_ok=True)  # of a start that failed; nothing has been learned
+        _forget_failed_start(out)
         refuse_occupied(out, FACTS)
         config = part_config(base, "transformer")
         turbo = config.get("is_turbo") or config.get("model_version") == "turbo"
@@ -99,6 +98,14 @@ def find_base(base: str | Path | None, tensors: Tensors) -> str | Path:
         return base
     named = tensors.facts["base"]
     return tensors.folder / named if (tensors.folder / named).is_dir() else named
+
+
+def _forget_failed_start(out: Path) -> None:
+    """Remove a run.json of ours that lies alone in its folder: that run broke off before it had learned anything."""
+    if [path.name for path in out.iterdir()] == [FACTS]:
+        with suppress(RunError):
+            read_facts(out)
+            (out / FACTS).unlink()
 
 
 def _refuse_others(out: Path, saved: dict, tensors: Tensors, known: str) -> None:

@@ -19,12 +19,14 @@ from typing import Any
 from ...errors import FileError, InputError
 from ...files import read_object, write_file, writing
 from ..wave import audio_files
+from .run import FACTS
 from .settings import choices, read_preset
 
 BACK, HELP = "b", "?"
 MEMORY = choices("memory")  # GB that there are profiles for
 BASE = "Runware/acestep-v15-turbo-diffusers"
 ANSWERS, PRESET = "answers.json", "preset.json"
+TRAIN = ["audio", "ace", "train"]
 Answers = dict[str, Any]
 
 
@@ -269,9 +271,15 @@ def commands(answers: Answers) -> list[list[str]]:
         scan,
         annotate,
         ["audio", "ace", "prepare", dataset, "--base", answers["base"], "--out", tensors],
-        ["audio", "ace", "train", tensors, "--out", run, "--preset", str(out / PRESET)],
+        [*TRAIN, tensors, "--out", run, "--preset", str(out / PRESET)],
         ["audio", "ace", "generate", answers["base"], "--adapter", run, "--prompt", prompt, "--compare-base"],
     ]
+
+
+def again(command: Sequence[str]) -> list[str]:
+    """A command that was broken off, as it goes on: a training that has begun is told to."""
+    begun = list(command[:3]) == TRAIN and (Path(command[command.index("--out") + 1]) / FACTS).exists()
+    return [*command, *(["--resume"] if begun else [])]
 
 
 def as_line(command: Sequence[str]) -> str:

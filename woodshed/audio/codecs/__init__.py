@@ -100,9 +100,9 @@ def gain(loudness: float) -> float:
 def levelled_stream(path: str | Path, codec: Codec, *, loudness: float | None = None) -> Iterator[Audio]:
     """A recording piece by piece as the codec hears it: its sample rate and channels, at LOUDNESS.
 
-    `loudness` is that of the recording, in LUFS, where it has been measured already.
+    `loudness` is that of the recording with these channels, in LUFS, where it has been measured already.
     """
-    factor = np.float32(gain(loudness_of(path) if loudness is None else loudness))
+    factor = np.float32(gain(loudness_of(path, codec.channels) if loudness is None else loudness))
     for piece in stream(path, sample_rate=codec.sample_rate, channels=codec.channels, seconds=STRETCH):
         yield Audio(piece.samples * factor, piece.sample_rate)
 

@@ -111,9 +111,10 @@ def recognises(place: str) -> bool:
 def load(place: str) -> OobleckCodec:
     """Open a codec's folder, a diffusers folder or an id. Raises RunError where there is no such model."""
     facts = _read(Path(place) / FACTS)
-    base = facts.get("base", place)
+    base = facts.get("base", "")
     if base.startswith("."):
         base = os.path.normpath(Path(place).absolute() / base)  # as it was written: not through links
+    base = base or place
     codec = OobleckCodec(_model(base), base, facts)
     if facts and codec.fingerprint != facts.get("fingerprint"):
         raise RunError(place, f"{base} is not the model it was made with; give the folder its old model back")

@@ -38,7 +38,7 @@ class Recording:
     file: str  # relative to the folder
     digest: str = ""
     seconds: float = 0.0
-    loudness: float = 0.0  # LUFS, as recorded
+    loudness: float = 0.0  # LUFS, as recorded, with the channels of the codec
     frames: int = 0
     split: str = "train"
     reason: str = ""
@@ -99,7 +99,7 @@ def survey(folder: str | Path, codec: Codec, *, run: Path, window: int, hold_out
     What is heard is kept in the folder `run`. The held-out share is chosen by content, so that names do not matter.
     Raises EmptyCorpus where nothing is left.
     """
-    listener, seen, found = Listener(folder, run / HEARD), set(), []
+    listener, seen, found = Listener(folder, run / HEARD, channels=codec.channels), set(), []
     for path in audio_files(folder):
         recording = _looked_at(path, listener, window / codec.latent_rate)
         if recording.digest in seen and not recording.reason:

@@ -25,7 +25,7 @@ from ...jobs import stop_on_signals
 from ..features import Features, describe
 from ..wave import probe, read_audio
 from .captions import Captioner, caption
-from .dataset import INSTRUMENTAL, OURS, Dataset, Sample
+from .dataset import INSTRUMENTAL, OURS, Dataset, Sample, is_sung
 from .services import ServiceError, caption_service, code, lyrics_service
 from .transcribe import Heard, Transcriber
 
@@ -115,7 +115,7 @@ def annotate(
                 continue
             if progress:
                 progress(found.done / found.total, sample.filename)
-            recording = Recording(sample.path_in(dataset.folder), sample, settings)
+            recording = Recording(dataset.path_of(sample), sample, settings)
             try:
                 for writer in writers:
                     if fields := writer.wanted(sample, settings):
@@ -246,7 +246,7 @@ def _lyricist(settings: AnnotateSettings) -> Iterator[Writer]:
     def write(recording: Recording) -> dict[str, Value]:
         known = code(recording.sample.language.partition("-")[0])  # pt of pt-BR
         heard: Heard = hear(recording.path, settings.language or ("" if known == "unknown" else known))
-        if not Sample("", lyrics=heard.lyrics).has_lyrics:
+        if not is_sung(heard.lyrics):
             return {"lyrics": Value(INSTRUMENTAL, by)}
         language = {"language": Value(heard.language, by)} if heard.language else {}
         return {"lyrics": Value(heard.lyrics, by)} | language

@@ -4,7 +4,7 @@
      "samples": [{id, audio_path, filename, caption, genre, lyrics, raw_lyrics, formatted_lyrics, bpm, keyscale,
                   timesignature, duration, language, is_instrumental, custom_tag, labeled, prompt_override}]}
 
-    dataset = load_dataset("dataset.json")       its sample.path_in(dataset.folder) is the recording
+    dataset = load_dataset("dataset.json")       dataset.path_of(sample) is the recording of a sample
     dataset.save("dataset.json")                 what a person wrote into the file meanwhile stays
 
 https://github.com/ace-step/ACE-Step-1.5. What other tools wrote besides is kept.
@@ -75,7 +75,7 @@ class Sample:
     @property
     def has_lyrics(self) -> bool:
         """Whether somebody sings words that are written down."""
-        return self.lyrics.strip().casefold() not in ("", INSTRUMENTAL.casefold())
+        return is_sung(self.lyrics)
 
     @property
     def notes(self) -> dict[str, dict]:
@@ -88,10 +88,11 @@ class Sample:
         return name in self.notes and self.notes[name].get("value") == getattr(self, name)
 
     def path_in(self, folder: str | Path) -> Path:
-        """The recording, seen from the dataset's folder; the file of its name there, where the path leads nowhere."""
-        path = Path(folder) / self.audio_path
-        beside = Path(folder) / self.filename
-        return beside if beside.exists() and not path.exists() else path
+        """The recording, seen from the dataset's folder; the file of its name there, where the path is of another
+        machine or leads into a folder that there is not. Of a sample in a dataset see Dataset.path_of."""
+        path, beside = Path(folder) / self.audio_path, Path(folder) / self.filename
+        elsewhere = not path.parent.is_dir() or (os.sep == "/" and "\\" in self.audio_path)
+        return beside if elsewhere and not path.exists() and beside.exists() else path
 
     def as_dict(self) -> dict[str, Any]:
         return _as_dict(self)
@@ -132,6 +133,14 @@ class Dataset:
     samples: list[Sample] = field(default_factory=list)
     read: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """What the file held when it was read or written."""
+
+    def path_of(self, sample: Sample) -> Path:
+        """A sample's recording: see Sample.path_in. A file that another sample has is never taken for it."""
+        path, named = sample.path_in(self.folder), self.folder / sample.audio_path
+        others = (other for other in self.samples if other.filename == sample.filename and other is not sample)
+        if path != named and any(other.path_in(self.folder).resolve() == path.resolve() for other in others):
+            return named
+        return path
 
     def as_dict(self) -> dict[str, Any]:
         """As it stands in the file."""
@@ -193,6 +202,11 @@ def load_dataset(path: str | Path) -> Dataset:
     dataset = Dataset(path.absolute().parent, metadata, samples)
     dataset.read = dataset.as_dict()
     return dataset
+
+
+def is_sung(lyrics: str) -> bool:
+    """Whether lyrics hold any words."""
+    return lyrics.strip().casefold() not in ("", INSTRUMENTAL.casefold())
 
 
 def prompt(sample: Sample, metadata: Metadata, rng: np.random.Generator) -> str:

@@ -121,15 +121,18 @@ def scan(
     labels = collect(folder, paths)
     remarks = labels.remarks + _missing(dataset)
     before = len(dataset.samples)
-    known = {sample.path_in(dataset.folder).resolve(): sample for sample in dataset.samples}
+    known = {dataset.path_of(sample).resolve(): sample for sample in dataset.samples}
     for path, recording in heard.items():
         if not recording.reason:
-            sample = known.get(path.resolve()) or _added(dataset, path, settings)
+            sample = known.get(path.resolve()) or _added(dataset, path)
             known[path.resolve()] = sample
             if kept := _label(sample, labels.found[path], settings):
                 remarks.append(f"{recording.path}: kept the dataset's {kept}; its sidecars differ (--believe sidecars)")
             sample.duration = sample.duration or max(round(recording.seconds), 1)
             heard[path] = dataclasses.replace(recording, sample=sample)
+    if settings.absolute_paths:
+        for path, sample in known.items():
+            sample.audio_path = str(path) if path.exists() else sample.audio_path
     if out:
         dataset.save(out)
     return Report(folder, tuple(heard.values()), tuple(remarks), dataset, len(dataset.samples) - before)
@@ -158,10 +161,9 @@ def _opened(folder: Path, settings: ScanSettings, out: Path | None) -> Dataset:
     return dataset
 
 
-def _added(dataset: Dataset, path: Path, settings: ScanSettings) -> Sample:
+def _added(dataset: Dataset, path: Path) -> Sample:
     """A new sample, with an id that no other has."""
-    where = str(path.resolve()) if settings.absolute_paths else seen_from(dataset.folder, path)
-    sample = Sample(audio_path=where, custom_tag=dataset.metadata.custom_tag)
+    sample = Sample(audio_path=seen_from(dataset.folder, path), custom_tag=dataset.metadata.custom_tag)
     sample.is_instrumental = dataset.metadata.all_instrumental
     taken = {other.id for other in dataset.samples}
     while sample.id in taken:
@@ -187,7 +189,7 @@ def _label(sample: Sample, labels: dict[str, Any], settings: ScanSettings) -> st
 
 
 def _missing(dataset: Dataset) -> list[str]:
-    gone = [sample for sample in dataset.samples if not sample.path_in(dataset.folder).exists()]
+    gone = [sample for sample in dataset.samples if not dataset.path_of(sample).exists()]
     return [f"{sample.audio_path}: in the dataset, but there is no such file" for sample in gone]
 
 
@@ -238,10 +240,15 @@ def told(report: Report, out: Path | None = None) -> list[str]:
 
     `out` is the file that the dataset was written to.
     """
+    lines = troubles(report)
+    return [*([""] if lines else []), *lines, "", _summary(report), _next(report, out)]
+
+
+def troubles(report: Report) -> list[str]:
+    """What was left out and why, and remarks."""
     lines = [f"left out: {recording.path}: {recording.reason}" for recording in report.left_out]
     lines += [f"{recording.path}: {recording.remark}" for recording in report.recordings if recording.remark]
-    lines = ["", *lines, *report.remarks] if lines or report.remarks else []
-    return [*lines, "", _summary(report), _next(report, out)]
+    return [*lines, *report.remarks]
 
 
 def _cells(recording: Recording) -> list[str]:

@@ -5,8 +5,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ...audio.labels.annotate import Annotated, AnnotateSettings, annotate
-from ...audio.labels.dataset import load_dataset
-from ...audio.labels.scan import scan
+from ...audio.labels.dataset import Dataset, load_dataset
+from ...audio.labels.scan import scan, troubles
 from ...errors import InputError
 from ...page import counted, spaced
 from ..terminal import bar
@@ -23,16 +23,23 @@ def command(where: Positional[Path], settings: AnnotateSettings):
         settings: what is annotated, and by whom
     """
     path = where / "dataset.json" if where.is_dir() else where
-    with bar("listening") as progress:
-        if where.is_dir():
-            dataset = scan(where, out=path, progress=lambda done, total: progress(done / total)).dataset
-        elif where.exists():
-            dataset = load_dataset(where)
-        else:
-            raise InputError(f"{where}: no such file or folder; give a dataset.json or a folder of recordings")
+    if where.is_dir():
+        dataset = _scanned(where, path)
+    elif where.exists():
+        dataset = load_dataset(where)
+    else:
+        raise InputError(f"{where}: no such file or folder; give a dataset.json or a folder of recordings")
     with bar("annotating") as progress:
         found = annotate(dataset, path, settings, progress=progress)
     print("\n".join(told(found, path)))
+
+
+def _scanned(folder: Path, path: Path) -> Dataset:
+    """The dataset of a folder, written to `path`; what is wrong in the folder is printed."""
+    with bar("listening") as progress:
+        report = scan(folder, out=path, progress=lambda done, total: progress(done / total))
+    print("".join(f"{line}\n" for line in troubles(report)), end="")
+    return report.dataset
 
 
 def told(found: Annotated, path: Path) -> list[str]:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ....audio.ace.wizard import BACK, HELP, QUESTIONS, as_line, ask, commands, read_answers, save
+from ....audio.ace.wizard import BACK, HELP, QUESTIONS, again, as_line, ask, commands, read_answers, save
 
 INTERRUPTED = 130  # as shells have it
 
@@ -28,11 +28,12 @@ def command(answers: Path | None = None):
 
 def run_all(steps: list[list[str]]) -> None:
     """One command after the other, each in a process of its own, whose memory is free again before the next. The first
-    that fails, or that Ctrl-C ends, is the last; what is left is printed."""
+    that fails, or that Ctrl-C ends, is the last; what is left is printed, and how that one goes on."""
     for number, step in enumerate(steps):
         print(f"\n{as_line(step)}", flush=True)
         if status := _run([sys.executable, "-m", "woodshed", *step]):
-            print("\n".join(["", "Then go on with:", *map(as_line, steps[number:])]), flush=True)
+            left = [again(step), *steps[number + 1 :]]
+            print("\n".join(["", "Then go on with:", *map(as_line, left)]), flush=True)
             sys.exit(status)
 
 
