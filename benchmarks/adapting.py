@@ -25,7 +25,7 @@ from woodshed.symbolic import bases
 from woodshed.symbolic.data.corpus import Corpus, open_corpus, write_corpus
 from woodshed.symbolic.data.prepare import prepare
 from woodshed.symbolic.judging.likelihood import likelihood
-from woodshed.symbolic.learning.settings import TrainSettings
+from woodshed.symbolic.learning.settings import DEFAULTS
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.run import FACTS, Run, open_run, read_facts, weights_digest
 from woodshed.symbolic.tokenizers import Tokenizer
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=free_threads())
     parser.add_argument("--learning-rate", type=float, help="for all methods, in place of those of the preset")
     parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--patience", type=int, default=TrainSettings.patience)
+    parser.add_argument("--patience", type=int, default=DEFAULTS["patience"])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()

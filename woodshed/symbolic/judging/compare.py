@@ -26,7 +26,7 @@ from ...files import new_folder, read_object, write_file, writing
 from ...jobs import find_device, free_threads, threads
 from .. import models
 from ..data.corpus import Corpus, open_corpus
-from ..learning.settings import ADAPTER, Progress, TrainSettings, resolve
+from ..learning.settings import ADAPTER, DEFAULTS, Progress, TrainSettings, resolve
 from ..playing.excerpts import EvaluateSettings, refuse_other_tokens, row_length
 from ..playing.takes import Take
 from ..run import FACTS, open_run, read_facts
@@ -48,13 +48,13 @@ class CompareSettings:
     """Models to train, such as lstm,decoder; decoder:2m has a size of its own."""
     runs: tuple[Path, ...] = ()
     """Finished runs (or base models) to compare instead."""
-    size: str = TrainSettings.size
+    size: str = DEFAULTS["size"]
     """The size of every model, by its parameters."""
     max_minutes: float | None = None
     """Minutes of training for each model (10 by default)."""
     max_steps: int | None = None
     """Instead of minutes: the same number of steps, and so of ids, for each model."""
-    max_seq_len: int = TrainSettings.max_seq_len
+    max_seq_len: int = DEFAULTS["max_seq_len"]
     """Ids in a row."""
     train_args: tuple[str, ...] = ()
     """Any other setting of woodshed train, for all models, as JSON or name=value: learning_rate=3e-4."""
@@ -167,7 +167,7 @@ def _kind(word: str, size: str) -> tuple[str, str]:
     if model not in models.names():
         raise InputError(f"--models {word}: unknown model; choose from: {', '.join(models.names())}")
     if not (own or size).isalnum():
-        raise InputError(f"--models {word}: a size is a word such as {TrainSettings.size}")
+        raise InputError(f"--models {word}: a size is a word such as {DEFAULTS['size']}")
     return model, own or size
 
 

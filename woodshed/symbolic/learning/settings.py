@@ -92,8 +92,6 @@ class TrainSettings:
 
 # What is meant where nobody says. The fields are None then, so that what is given at its default counts as given.
 DEFAULTS = {"model": "decoder", "size": "6m", "max_seq_len": 2048, "warmup": 0.02, "patience": 2}
-for _name, _value in DEFAULTS.items():
-    setattr(TrainSettings, _name, _value)  # the class says it to those whose own flags begin there
 
 # What may change when a run goes on: its length, its rate, and what leaves the losses alone.
 LIMITS = ("epochs", "max_steps", "max_minutes")
