@@ -303,10 +303,11 @@ def test_the_command_tells_of_each_file_where_it_comes_from(corpus, tmp_path, ca
 def test_of_a_take_with_a_prompt_only_what_was_written_counts(corpus, tmp_path, capsys):
     own, prompt = corpus.score(corpus.split("train")[0]), tmp_path / "prompt.mid"
     write_midi(own, prompt)
-    new = shifted(tune(77, tracks=HANDS, notes=64).notes, int(own.bars()[-1]))
+    begin = int(own.bars()[-1])
+    new = shifted(tune(77, tracks=HANDS, notes=64).notes, begin)
     write_midi(own.replace(notes=np.concatenate([own.notes, new])), tmp_path / "take.mid")
-    for asked, copied in (({"prompt": str(prompt)}, False), ({"prompt": "gone.mid"}, True), ({}, True)):
-        (tmp_path / "take.json").write_text(json.dumps({"settings": asked}))
+    for told, copied in (({"region": [begin, 10**6]}, False), ({"region": None}, True)):
+        (tmp_path / "take.json").write_text(json.dumps(told | {"settings": {"prompt": "gone.mid"}}))
         main(["originality", str(corpus.folder), str(tmp_path / "take.mid")])
         assert ("NOT ORIGINAL" in capsys.readouterr().out) == copied
 
