@@ -104,7 +104,7 @@ class Guess:
 def test_who_knows_nothing_needs_the_logarithm_of_the_vocabulary(corpus):
     shares, tokenizer = [], corpus.tokenizer
     told = likelihood(
-        Guess(tokenizer.vocab_size), corpus.evaluation_rows("train", 128), tokenizer, progress=shares.append
+        Guess(tokenizer.vocab_size), corpus.evaluation_rows("train", 256), tokenizer, progress=shares.append
     )
     assert told["nats_per_token"] == pytest.approx(math.log(tokenizer.vocab_size), rel=1e-6)
     assert [place["nats_per_token"] for place in told["by_place"]] == pytest.approx([told["nats_per_token"]] * 4)

@@ -30,7 +30,7 @@ from ._performance_words import (
 )
 
 MOST_HELD = 20  # notes that a moved window strikes again
-NEAR = 40  # steps by which the model may be early with a chord of the plan
+NEAR, NEARER = 40, 0.6  # how early the model may be with a chord of the plan: steps, and part of the time between two
 
 
 class PerformanceGrammar(NoteGrammar):
@@ -61,6 +61,7 @@ class PerformanceGrammar(NoteGrammar):
         self.lines: list[int] = [0]
         self.times: list[int] = [0]
         self.header: list[int] = []  # what the plan has to say now
+        self.reached = 0  # where the mark before stood
         self.queue: list[int] = []  # shifts through the lead-in, or what closes the take
         self.down: dict[int, list[int]] = {}  # pitch to its row of `notes`
         self.velocity, self.part, self.pedal = -1, OTHER, False
@@ -71,7 +72,7 @@ class PerformanceGrammar(NoteGrammar):
         """Put in what the plan has for this moment, or what closes the take at its end."""
         self.struck = False
         if self.marks and self.marks[0][0] <= self.time:
-            self.header = self.marks.pop(0)[1]
+            self.reached, self.header = self.marks.pop(0)
         if self.time < 0:
             self._queue_shift(min(0, self.marks[0][0]) if self.marks else 0)
         elif self.time >= self.end:
@@ -102,6 +103,7 @@ class PerformanceGrammar(NoteGrammar):
         if step - self.time < LONGEST:
             past[SHIFT + 1 + step - self.time : SHIFT + LONGEST + 1] = True
             last[SHIFT + step - self.time] = step > self.time
+        past[CHORD:BASS] = not self.own_chords and bool(self.marks) and self.marks[0][0] > step
         return past, last
 
     def steps(self, ticks: np.ndarray) -> np.ndarray:
@@ -141,7 +143,10 @@ class PerformanceGrammar(NoteGrammar):
 
     def _chord_is_near(self) -> bool:
         """Whether the next of the plan's chords comes so soon that the model may have meant it."""
-        return bool(self.marks) and self.marks[0][0] - self.time <= NEAR and self.marks[0][1][-1] >= CHORD
+        if not self.marks or self.marks[0][1][-1] < CHORD:
+            return False
+        place = self.marks[0][0]
+        return place - self.time <= min(NEAR, NEARER * (place - self.reached))
 
     def _allow_velocity(self, mask: np.ndarray) -> None:
         mask[VELOCITY:PEDAL_ON] = self.parts[self.part]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..music.score import PARTS, Score
@@ -10,7 +12,7 @@ from . import BASS_WORDS, CHORD_WORDS, HEAD_WORDS, PART_WORDS, SPECIALS, TASK_WO
 STEP = 10  # milliseconds
 LONGEST = 100  # steps of one time shift
 AHEAD = 100  # steps by which given events come early
-RESTATE = 200  # steps after which a chord is stated again where there are no bars
+FREE_BAR, FREE_BEAT = 200, 100  # steps, where there are neither
 LEFT = (1, 2, 4, 8, 16, 32, 64, 128)  # seconds to the end of the piece; each means "at most"
 OTHER = PARTS.index("other")
 
@@ -48,9 +50,13 @@ class Clock:
         return np.rint(self.score.seconds(ticks) * (1000 / STEP)).astype(np.int64) - self.origin
 
     def bars(self) -> np.ndarray:
-        """Where a chord is stated again: bar lines, or every two seconds."""
-        if self.score.free:
-            return np.arange(0, self.length, RESTATE)
-        end = int(self.score.ticks((self.origin + self.length) * STEP / 1000))
-        lines = self.score.bars(end)
-        return self.steps(lines[lines >= self.start])
+        """The steps of bar lines, in free time every two seconds."""
+        return np.arange(0, self.length, FREE_BAR) if self.score.free else self._from_start(self.score.bars)
+
+    def beats(self) -> np.ndarray:
+        """The steps of beats, in free time every second."""
+        return np.arange(0, self.length, FREE_BEAT) if self.score.free else self._from_start(self.score.beats)
+
+    def _from_start(self, lines: Callable[[int], np.ndarray]) -> np.ndarray:
+        found = lines(int(self.score.ticks((self.origin + self.length) * STEP / 1000)))
+        return self.steps(found[found >= self.start])

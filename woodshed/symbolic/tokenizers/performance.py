@@ -3,7 +3,7 @@
 Ids: PAD 0, BOS 1, EOS 2, NOTE_ON_p = 3 + p, NOTE_OFF_p = 131 + p, TIME_SHIFT_10ms..1000ms = 259..358, VELOCITY
 0..31 = 359..390, PEDAL_ON 391, PEDAL_OFF 392, 64 ids for parts, tasks and controls = 393..456, chords from 457.
 A velocity stands before the first note it holds for. At one moment the order is: countdown, chord, note-offs, pedal,
-note-ons. The chord is stated again at every bar line (every two seconds in free time).
+note-ons. The chord is stated again at every beat (every second in free time).
 
 Where a hole is written beside given parts, their events stand in the same stream one second ahead of time, between
 `Given` and `Write`, so that the model hears what is coming (the idea of Thickstun et al., "Anticipatory Music
@@ -237,9 +237,9 @@ def _pedal_rows(pedals: np.ndarray) -> Rows:
 
 
 def chord_marks(score: Score, clock: Clock) -> tuple[np.ndarray, np.ndarray]:
-    """Where a chord stands: at every change and again at every bar line. Steps and CHORD rows."""
+    """Where a chord stands: at every change and again at every beat. Steps and CHORD rows."""
     chords = _stepped_chords(score, clock)
-    steps = np.sort(np.concatenate([clock.bars(), chords["tick"]]))
+    steps = np.sort(np.concatenate([clock.beats(), chords["tick"]]))
     steps = steps[changes(steps) & (steps >= 0) & (steps < clock.length)]
     held = np.searchsorted(chords["tick"], steps, side="right") - 1
     return steps[held >= 0], chords[held[held >= 0]]
