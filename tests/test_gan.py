@@ -189,6 +189,9 @@ def test_a_loop_goes_round():
     turned = play(where.roll(HALF, dims=2)).roll(-HALF, dims=2)  # wherever it begins it is the same circle
     far = lambda other: (play(where) - other).abs().max() / play(where).std()  # noqa: E731
     assert far(turned) < 0.02 and far(network.play(where, torch.Generator())) > 0.1
+    rounds = noisy(HALF)(where.repeat(1, 1, 3), torch.Generator().manual_seed(1), 3).unflatten(2, (3, -1))
+    middle = slice(HALF, 2 * HALF)  # far from both ends of the three rounds
+    torch.testing.assert_close(rounds[:, :, 0, middle], rounds[:, :, 1, middle], rtol=0.02, atol=0.02)
 
 
 def test_windows_to_judge_are_cut_anywhere_out_of_three_halves(monkeypatch):

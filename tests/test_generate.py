@@ -57,10 +57,13 @@ def test_what_is_extended_begins_with_the_very_file(run, tmp_path):
 def test_a_take_keeps_all_that_its_prompt_says(run, tmp_path):
     volume, bend, late = Extra(0, 0, b"\xb0\x07\x09"), Extra(0, 90, b"\xe0\x00\x50"), Extra(0, 10**5, b"\xb0\x07\x00")
     write_midi(tune(1, notes=64, tracks=HANDS), tmp_path / "prompt.mid", extras=[volume, bend, late])
-    for asked, kept in (({"bars": "2-3"}, (volume, bend, late)), ({"bars": 2}, (volume, bend))):
-        take = generate(run, prompt=tmp_path / "prompt.mid", takes=1, seed=1, keep_grid=True, **asked)[0]
-        take.save(tmp_path / f"take {len(kept)}", sound=False, picture=False)
-        assert read_extras(tmp_path / f"take {len(kept)}.mid") == kept
+    cases = {"1-2": {volume, late}, "4-5": {volume, bend, late}, 2: {volume, bend}}
+    for bars, kept in cases.items():
+        take = generate(run, prompt=tmp_path / "prompt.mid", takes=1, seed=1, keep_grid=True, bars=bars)[0]
+        take.save(tmp_path / f"take {bars}", sound=False, picture=False)
+        found = read_extras(tmp_path / f"take {bars}.mid")
+        assert {volume, bend, late} & {*found} == kept
+        assert (volume._replace(tick=take.region[0]) in found) == (bars != "4-5")  # stated again after the end
     take = generate(run, prompt=tmp_path / "prompt.mid", melody="2", takes=1, seed=1)[0]
     assert take.extras == ()  # those were of the track that is not the melody
 
@@ -86,7 +89,8 @@ def test_an_accompaniment_by_itself_is_no_take(run, tmp_path):
     take = generate(run, prompt=tune(1, notes=64), melody="auto", takes=1, seed=1)[0]
     take.save(tmp_path / "take-1", sound=False, picture=False)
     write_midi(tune(2), tmp_path / "take-2.mid")
-    assert len(list(tmp_path.glob("*.mid"))) == 3
+    shutil.copy(tmp_path / "take-1-accompaniment.mid", tmp_path / "take-1-bass-accompaniment.mid")
+    assert len(list(tmp_path.glob("*.mid"))) == 4
     assert [path.name for path in takes_in(tmp_path)] == ["take-1.mid", "take-2.mid"]
 
 

@@ -14,6 +14,7 @@ from strategies import DATA, scores
 
 from woodshed.errors import FileError, InputError
 from woodshed.symbolic.music.chords import parse_chord
+from woodshed.symbolic.music.extras import Extra, released, without_bends
 from woodshed.symbolic.music.midi import (
     encode,
     events,
@@ -136,6 +137,39 @@ def test_what_a_score_does_not_hold_can_be_written_back(tmp_path):
     ]  # fmt: skip
     assert len({message.channel for message in piano if not message.is_meta}) == 1
     assert [message.text for message in voice if message.type in ("lyrics", "marker")] == ["la", "lu", "Coda"]
+
+
+def test_what_a_channel_is_told_holds_for_all_its_tracks(tmp_path):
+    setup = b"\x00\xc0\x30\x00\xb0\x07\x28\x60\xc0\x3c"  # program 48, volume 40, program 60 a little later
+    (tmp_path / "a.mid").write_bytes(smf(setup, NOTE_C, NOTE_C))
+    assert [track.program for track in read_midi(tmp_path / "a.mid").tracks] == [48, 48]
+    extras = read_extras(tmp_path / "a.mid")
+    assert {(one.track, one.tick, one.event) for one in extras} == {
+        (track, tick, event) for track in (0, 1) for tick, event in ((0, b"\xb0\x07\x28"), (96, b"\xc0\x3c"))
+    }
+    write_midi(read_midi(tmp_path / "a.mid"), tmp_path / "b.mid", extras=extras)
+    assert read_extras(tmp_path / "b.mid") == extras  # and they do not become more
+
+
+def test_rehearsal_letters_do_not_become_chords():
+    song = Score([(0, 480, 60, 90, 0), (960, 480, 64, 90, 0)], chords=[(0, 0, 0, 0), (960, 5, 0, 5)])
+    letters = [Extra(-1, 0, b"\xff\x06\x01B"), Extra(0, 960, b"\xff\x06\x01C")]
+    assert parse_midi(encode(song, extras=letters)).chords.tolist() == song.chords.tolist()
+    assert b"\xff\x07\x01B" in encode(song, extras=letters)
+    assert b"\xff\x06\x01B" in encode(song.replace(chords=()), extras=letters)
+
+
+def test_bends_go_with_their_notes_and_music_goes_on_at_rest():
+    bends = [Extra(0, tick, bytes([0xE0, 0, value])) for tick, value in ((10, 80), (50, 90), (60, 100), (95, 64))]
+    kept = [Extra(1, 55, b"\xe0\x00\x50"), Extra(0, 55, b"\xb0\x07\x09")]
+    found = without_bends([*bends, *kept], [0], 40, 80)
+    assert [one.tick for one in found if one.track == 0 and one.event[0] == 0xE0] == [10, 40, 80, 95]
+    assert [one.event[2] for one in found if one.track == 0 and one.event[0] == 0xE0] == [80, 64, 100, 64]
+    assert set(kept) <= set(found)
+    assert without_bends(kept, [0], 40, 80) == tuple(sorted(kept, key=lambda one: one.tick))
+    faded = [Extra(0, tick, bytes([0xB0, 7, value])) for tick, value in ((0, 100), (30, 50), (39, 0), (41, 99))]
+    assert released(faded, 40)[3:] == (Extra(0, 40, b"\xb0\x79\x00"), Extra(0, 40, b"\xb0\x07\x64"))
+    assert len(released(faded, 40)) == 5 and released([], 40) == ()
 
 
 def test_chords_and_our_own_notes_are_not_written_back_twice(tmp_path):

@@ -23,15 +23,15 @@ SLOPE = 0.2
 
 
 class Noise(nn.Module):
-    """The same noise for all channels, each with its own learned gain."""
+    """The same noise for all channels, each with its own learned gain; in all `rounds` of a loop the same."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.gain = nn.Parameter(torch.zeros(channels, 1))
 
-    def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        noise = torch.randn(len(x), 1, x.shape[2], generator=generator, device=x.device)
-        return x + self.gain * noise.to(x.dtype)
+    def forward(self, x: Tensor, generator: torch.Generator, rounds: int = 1) -> Tensor:
+        noise = torch.randn(len(x), 1, x.shape[2] // rounds, generator=generator, device=x.device)
+        return x + self.gain * noise.repeat(1, 1, rounds).to(x.dtype)
 
 
 class Style(nn.Module):
@@ -56,8 +56,8 @@ class Layer(nn.Module):
         super().__init__()
         self.convolution, self.noise, self.style = convolution, Noise(channels), Style(channels, length)
 
-    def forward(self, x: Tensor, coordinates: Tensor, generator: torch.Generator) -> Tensor:
-        return F.silu(self.style(self.noise(self.convolution(x), generator), coordinates))
+    def forward(self, x: Tensor, coordinates: Tensor, generator: torch.Generator, rounds: int = 1) -> Tensor:
+        return F.silu(self.style(self.noise(self.convolution(x), generator, rounds), coordinates))
 
 
 class Same(nn.Conv1d):
@@ -80,10 +80,10 @@ class Up(nn.Module):
         self.more = None if last else Layer(Same(out, out), out, length)
         self.around = nn.Conv1d(channels // 2, out, 1)
 
-    def forward(self, x: Tensor, coordinates: Tensor, generator: torch.Generator) -> Tensor:
-        new = self.up(x, coordinates, generator)
+    def forward(self, x: Tensor, coordinates: Tensor, generator: torch.Generator, rounds: int = 1) -> Tensor:
+        new = self.up(x, coordinates, generator, rounds)
         if self.more is not None:
-            new = self.more(new, coordinates, generator)
+            new = self.more(new, coordinates, generator, rounds)
         return (new + self.around(shuffled(x))) * math.sqrt(0.5)
 
 
@@ -106,7 +106,7 @@ class Generator(nn.Module):
         self.out = Same(widths[-1], latent_dim)
         self.apply(_fresh)
 
-    def forward(self, coordinates: Tensor, generator: torch.Generator) -> Tensor:
+    def forward(self, coordinates: Tensor, generator: torch.Generator, rounds: int = 1) -> Tensor:
         halves, levels = coordinates.shape[2] // self.half, [coordinates]
         while levels[-1].shape[2] > halves * SEED_LENGTH // 2:
             levels.append(F.avg_pool1d(levels[-1], 2))
@@ -115,7 +115,7 @@ class Generator(nn.Module):
         x = seeds.unflatten(2, (-1, SEED_LENGTH)).transpose(1, 2).flatten(2)
         x = F.silu(self.style(x, at_seed))
         for block, at_level in zip(self.blocks, rest, strict=True):
-            x = block(x, at_level, generator)
+            x = block(x, at_level, generator, rounds)
         return self.out(x)
 
     def play(self, coordinates: Tensor, generator: torch.Generator, *, loop: bool = False) -> Tensor:
@@ -124,7 +124,7 @@ class Generator(nn.Module):
         length = coordinates.shape[2]
         if not loop:
             return self(coordinates, generator) / self.scale
-        return self(coordinates.repeat(1, 1, 3), generator)[..., length : 2 * length] / self.scale
+        return self(coordinates.repeat(1, 1, 3), generator, 3)[..., length : 2 * length] / self.scale
 
 
 class Down(nn.Module):

@@ -35,7 +35,7 @@ def noted_parts(metas: list[Meta]) -> dict[int, str]:
 
 def read_chords(metas: list[Meta]) -> np.ndarray:
     """The chords of a file: CHORD rows."""
-    return array([(meta.tick, *_chord(meta.text)) for meta in chord_metas(metas)], CHORD)
+    return array([(meta.tick, *chord_named(meta.text)) for meta in chord_metas(metas)], CHORD)
 
 
 def chord_metas(metas: list[Meta]) -> list[Meta]:
@@ -43,7 +43,7 @@ def chord_metas(metas: list[Meta]) -> list[Meta]:
     are all chords."""
     markers = [meta for meta in metas if meta.kind == MARKER]
     if CHORDS in marks(metas) or _is_chart(markers, share=0.5):
-        return [meta for meta in markers if _chord(meta.text)]
+        return [meta for meta in markers if chord_named(meta.text)]
     lines = sorted((meta for meta in metas if meta.kind in (TEXT, LYRIC)), key=lambda meta: (meta.track, meta.kind))
     for _, line in groupby(lines, key=lambda meta: (meta.track, meta.kind)):
         line = list(line)
@@ -54,14 +54,15 @@ def chord_metas(metas: list[Meta]) -> list[Meta]:
 
 def _is_chart(metas: list[Meta], share: float) -> bool:
     """Whether at least two, and this share, of the texts are chords, and not rehearsal letters (A, B, C in turn)."""
-    chords = [meta.text.strip() for meta in metas if _chord(meta.text)]
-    real = [text for text in chords if _chord(text).root >= 0]
+    chords = [meta.text.strip() for meta in metas if chord_named(meta.text)]
+    real = [text for text in chords if chord_named(text).root >= 0]
     letters = "".join(dict.fromkeys(real))
     return len(real) > 1 and len(chords) >= share * len(metas) and not "ABCDEFG".startswith(letters)
 
 
 @lru_cache(maxsize=4096)
-def _chord(text: str) -> Chord | None:
+def chord_named(text: str) -> Chord | None:
+    """The chord that a text is; None where it is none."""
     try:
         return parse_chord(text)
     except InputError:

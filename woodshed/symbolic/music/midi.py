@@ -20,7 +20,7 @@ from ...errors import FileError, InputError
 from ...files import write_file
 from . import smf
 from .chords import spell
-from .extras import CONDUCTOR, Extra, extras_of, find_extras
+from .extras import CONDUCTOR, Extra, beside_chords, extras_of, find_extras
 from .marks import CHORDS, FREE, MARK, PART, marks, noted_parts, read_chords
 from .score import DEFAULT_USEC, FREE_TICKS, METRE, NOTE, PEDAL, TEMPO, Score, Track, array
 from .smf import CONTROL, MARKER, NAME, NOTE_OFF, NOTE_ON, PROGRAM, SET_TEMPO, SIGNATURE, TEXT, Events, Meta
@@ -224,6 +224,9 @@ def _tracks(events: Events, keys: np.ndarray) -> tuple[Track, ...]:
     for key in keys.tolist():
         first = np.argmax(sounding & (events.key == key)) if len(changes) else 0
         mine = changes[(events.key[changes] == key) & (changes < first)]
+        if not len(mine):  # a MIDI track without notes may say it for its channel
+            before = (events.key[changes] % 16 == key % 16) & ~np.isin(events.key[changes], keys)
+            mine = changes[before & (events.tick[changes] <= events.tick[first])]
         program = int(events.data[mine[-1], 0]) if len(mine) else 0
         name, part = names.get(key // 16, ""), parts.get(key // 16, "other")
         tracks.append(Track(name, program, key % 16 == DRUM_CHANNEL, part))
@@ -286,6 +289,7 @@ def write_midi(score: Score, path: str | Path, texts: Iterable[str] = (), extras
 def encode(score: Score, texts: Iterable[str] = (), extras: Sequence[Extra] = ()) -> bytes:
     """The bytes of the MIDI file that `write_midi` writes."""
     _check(score)
+    extras = beside_chords(extras) if len(score.chords) else extras
     tracks, melodic = [_conductor(score, texts, extras)], 0
     for number, track in enumerate(score.tracks):
         channel = DRUM_CHANNEL if track.drums else CHANNELS[melodic % len(CHANNELS)]

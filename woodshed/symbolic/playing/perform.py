@@ -17,7 +17,7 @@ from ..data import tasks
 from ..data.corpus import find_corpus
 from ..data.originality import Index, originality_index
 from ..data.tasks import Region
-from ..music.extras import Extra
+from ..music.extras import Extra, released, without_bends
 from ..music.measure import (
     adherence_per_bar,
     bass_adherence,
@@ -202,9 +202,11 @@ def _remarks(settings: GenerateSettings, stage: Stage, music: Score) -> tuple[st
 
 
 def _beside(stage: Stage) -> tuple[Extra, ...]:
-    """What the prompt's file says besides; where music goes on after its end, up to there."""
-    end = int(stage.prompt.to_file(stage.region.start)) if stage.extends else None
-    return tuple(one for one in stage.prompt.extras if end is None or one.tick < max(end, 1))
+    """What the prompt's file says besides, but for what belongs to the notes that are written anew."""
+    start, end = (max(int(stage.prompt.to_file(tick)), 0) for tick in (stage.region.start, stage.region.end))
+    if stage.extends:
+        return released(stage.prompt.extras, start)
+    return without_bends(stage.prompt.extras, stage.tracks, start, end)
 
 
 def _in_file(stage: Stage) -> tuple[int, int] | None:

@@ -53,11 +53,15 @@ class Take:
     def facts(self) -> dict:
         """What stands in the take's .json and, as text events, in its .mid."""
         facts = {name: getattr(self, name) for name in ("seed", "temperature", "run", "engine", "notes")}
-        facts |= {"woodshed": __version__, "settings": self.settings, "chart": self.chart, "region": self.region}
+        facts |= {"woodshed": __version__, "settings": self.settings, "chart": self.chart, "region": self._quarters()}
         facts |= {"ranked": self.ranked, "remarks": self.remarks}
         facts |= {"originality": self.originality and self.originality.facts()}
         facts |= {"adherence_per_bar": self.adherence_per_bar, "guarded": self.guarded}
         return facts | {"measures": {k: None if np.isnan(v) else round(v, 4) for k, v in self.measures.items()}}
+
+    def _quarters(self) -> list[float] | None:
+        """The region in quarters, which hold where a DAW saves the file with other ticks."""
+        return self.region and [tick / self.score.ticks_per_quarter for tick in self.region]
 
     def _anywhere(self) -> dict:
         """Its facts with the prompt where it is found from any folder; what travels in the .mid names no folders."""
@@ -130,7 +134,8 @@ def read_stretch(path: Path) -> Score:
     """What was written of a MIDI file, with all that sounds beside it: as `Take.stretch`, where the .json beside it
     says so, else all of it. Raises FileError.
     """
-    score, region = assign_parts(read_midi(path)), _region(path)
+    score = assign_parts(read_midi(path))
+    region = _region(path, score)
     return score.slice(*region, cut=True) if region else score
 
 
@@ -138,7 +143,8 @@ def read_written(path: Path) -> tuple[Score, int]:
     """What was written of a MIDI file, and the tick at which that begins: of a take that goes on from a file, or fills
     holes in it, without the notes of that, as far as it and the .json beside the take are there. Raises FileError.
     """
-    score, region = assign_parts(read_midi(path)), _region(path)
+    score = assign_parts(read_midi(path))
+    region = _region(path, score)
     if region is None:
         return score, 0
     start, end = region
@@ -151,11 +157,11 @@ def read_written(path: Path) -> tuple[Score, int]:
     return score.replace(notes=own), start
 
 
-def _region(path: Path) -> tuple[int, int] | None:
+def _region(path: Path, score: Score) -> tuple[int, int] | None:
     """The ticks of a take between which it was written; None where it is no take, or was written as a whole."""
     try:
         first, last = read_object(path.with_suffix(".json"))["region"]
-        return int(first), int(last)
+        return round(first * score.ticks_per_quarter), round(last * score.ticks_per_quarter)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -168,8 +174,10 @@ def takes_in(folder: str | Path) -> list[Path]:
 
 
 def _is_alone(path: Path, there: set[Path]) -> bool:
-    whole, dash, _ = path.stem.rpartition("-")
-    take = path.with_name(f"{whole}{path.suffix}")
-    return (
-        bool(dash) and take in there and take.with_suffix(".json").exists() and not path.with_suffix(".json").exists()
-    )
+    words = path.stem.split("-")
+    takes = [path.with_name("-".join(words[:count]) + path.suffix) for count in range(1, len(words))]
+    return not _is_take(path) and any(take in there and _is_take(take) for take in takes)
+
+
+def _is_take(path: Path) -> bool:
+    return path.with_suffix(".json").exists()
