@@ -83,6 +83,11 @@ def test_a_preset_may_name_the_model_and_flags_win(tmp_path):
     assert (found.base, found.model, found.model_args) == ("none", "lstm", ("dropout=0.1",))
     assert with_model_of_preset(TrainSettings(preset=str(path), base="piano")).base == "piano"
     assert with_model_of_preset(TrainSettings()) == TrainSettings()
+    other = TrainSettings(preset=str(path), model="decoder")
+    fresh = dataclasses.replace(other, base=None)
+    assert with_model_of_preset(other).model_args == resolve(fresh).model_args == ()
+    path.write_text('{"base": "none", "size": "2m"}')  # of whatever model
+    assert with_model_of_preset(other).size == "2m"
     path.write_text('{"base": "none", "learning_rate": {"new": 0.1}}')
     assert with_model_of_preset(TrainSettings(preset=str(path))).base == "none"
 

@@ -130,7 +130,7 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     chosen = _preset(settings.preset, new=new, adapter="none" if new else settings.adapter)
     if "lora_rank" in asked:
         chosen.pop("lora_alpha", None)
-    unfit = (*(LIMITS if asked.keys() & LIMITS else ()), *(NEW if _based(settings) else ()))
+    unfit = (*(LIMITS if asked.keys() & LIMITS else ()), *_of_another_model(settings, chosen))
     chosen = {name: value for name, value in chosen.items() if name not in unfit}
     settings = replace(settings, **DEFAULTS | chosen | asked)
     if settings.lora_rank and settings.lora_alpha is None:
@@ -161,14 +161,22 @@ def with_model_of_preset(settings: TrainSettings) -> TrainSettings:
     Where they name a base, nothing of a new model.
     """
     own, asked = _of_preset(settings.preset), given(settings)
-    names = ("base", "max_seq_len") if _based(settings) else ("base", "max_seq_len", *NEW)
-    return replace(settings, **_tuples({name: own[name] for name in names if name in own and name not in asked}))
+    names = {"base", "max_seq_len", *NEW} & own.keys() - asked.keys() - {*_of_another_model(settings, own)}
+    return replace(settings, **_tuples({name: own[name] for name in names}))
 
 
 def asks_for_new(settings: TrainSettings) -> str:
     """The first setting that only a new model can have; empty where there is none."""
     asked = given(settings)
     return next((name for name in NEW if name in asked), "")
+
+
+def _of_another_model(settings: TrainSettings, preset: dict) -> tuple[str, ...]:
+    """What a preset says of a new model and these settings have no use for: over a base, or where they name another."""
+    if _based(settings):
+        return NEW
+    own = preset.get("model", settings.model)
+    return ("size", "model_args") if settings.model not in (None, own) else ()
 
 
 def _based(settings: TrainSettings) -> bool:
