@@ -246,7 +246,8 @@ def card(name: str, facts: dict, sets: set[str]) -> str:
     """The model card, with the sets of music that it has learned from."""
     told = ", ".join(f"{value:.3f} {unit.replace('_', ' ')}" for unit, value in facts["validation"].items())
     before, length = facts["settings"]["base"], facts["settings"]["max_seq_len"]
-    on = f" --on-from {before} --max-seq-len {length}" if before else ""
+    minutes = facts["settings"]["max_minutes"]
+    on = f" --on-from {before} --max-seq-len {length} --minutes {minutes:g}" if before and minutes else ""
     learned = "\n".join(f"| {source} |" for kind, source in SOURCES.items() if kind in sets)
     return f"""---
 license: mit

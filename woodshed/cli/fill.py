@@ -25,7 +25,7 @@ def command(
         settings: how takes are drawn
         files: where the takes go, and what plays them
         bars: which bars to write, such as 9-12 or 9
-        seconds: which seconds to write, such as 20-26, where the file has no bars
+        seconds: which seconds to write, such as 20-26, where the file has no bars (for runs of played music)
         parts: which parts to write: melody, bass, accompaniment, left, right ...; by default all
         chords: the chords to play over; by default the file's, or such as the other parts speak of, or free
         keep_grid: believe the bars and beats of the file instead of checking them

@@ -22,6 +22,8 @@ def command(
 ):
     """Make MIDI files sound: a .wav of each, by a soundfont or by our own piano; and a piano roll.
 
+    Volume, panning and bends are not played; without a soundfont every instrument is a piano, and drums are drums.
+
     Args:
         files: MIDI files, or folders of them
         out: the .wav; a folder for them where FILES are several. By default beside each file

@@ -42,7 +42,7 @@ class GanSettings:
     epochs: float | None = None
     """Passes over the recordings."""
     max_steps: int | None = None
-    """Stop after so many steps."""
+    """Stop after so many steps (100,000 where no limit is given)."""
     max_minutes: float | None = None
     """Stop after so many minutes of training, over all restarts together."""
     base: Path | None = None

@@ -179,7 +179,7 @@ def slow_adapter(seen: Evidence) -> Diagnosis | None:
         return None
     told = f"the training loss went from {start:.3f} to {end:.3f} nats a token in {len(seen.steps):,} steps"
     told += f", validation fell by {fall:.1%}" if len(valid) > 1 else ""
-    cause = f"a learning rate of {rate:.2g} hardly moves an adapter; the presets have {usual:g}"
+    cause = f"a learning rate of {rate:.2g} hardly moves an adapter; --preset auto has {usual:g}"
     remedies = (
         Remedy("train", f"--learning-rate {usual:g}", "adapters want higher rates than whole weights"),
         Remedy("train", "--adapter none", "all weights instead"),

@@ -29,7 +29,8 @@ class DoctorSettings:
     """What to judge by."""
 
     takes: int = 0
-    """Play so many takes to judge by; 0 takes those in RUN/takes."""
+    """Play so many takes without help to judge by; 0 takes those in RUN/takes, which tell of chords only where they
+    were played with --harmony free."""
     temperature: str = GenerateSettings.temperature
     """One temperature for all of them, or a range over them."""
     seed: int = 0

@@ -32,7 +32,7 @@ class EvaluateSettings:
     split: str = "test"
     """The pieces to compare with: train, validation or test."""
     takes: int = 20
-    """How many takes to play; 0 measures the likelihood and the real music only."""
+    """How many takes to play, without harmony and guard; 0 measures the likelihood and the real music only."""
     takes_dir: Path | None = None
     """Measure the .mid files of this folder instead of playing."""
     bars: int | None = None

@@ -53,7 +53,8 @@ class LengthSettings:
     """Over what to play, and how long."""
 
     chords: str | None = None
-    """Chords such as "Cmaj7 Am7 | Dm7 G7", repeated to the length asked; without any | one chord a bar."""
+    """Chords such as "Cmaj7 Am7 | Dm7 G7", repeated to the length asked; without any | one chord a bar. / holds a chord
+    for one more share of its bar, % repeats the bar before, N.C. is none, |: ... :| is played twice."""
     bars: int | None = None
     """How many bars to write (16 by default, or once through longer chords)."""
     seconds: float | None = None
@@ -65,7 +66,7 @@ class LengthSettings:
     metre: str | None = None
     """Time signature such as 4/4, 3/4 or 6/8; by default the prompt's, or that of the music the run has learned."""
     ending: bool = False
-    """Let the model know how much is left, so that it comes to an end."""
+    """Come to an end in the last bar: on the tonic, or on the last of your chords. Not with --max-length."""
 
 
 @dataclass(frozen=True)

@@ -7,5 +7,5 @@ VERBS = {
     "train": "an adapter: tensors in, a run out",
     "wizard": "the same by questions and answers",
     "generate": "text, a song to cover or a stretch to repaint in; sound out",
-    "export": "an adapter in the layout of ComfyUI or ACE-Step's own page",
+    "export": "an adapter in the layout of ComfyUI, ACE-Step's own page or diffusers",
 }

@@ -24,7 +24,7 @@ def command(
         settings: on what to judge it
         out: where the page, the figures and the sounds go, in a folder with the next free number; by default
             RUN/evaluations
-        codec: its codec, where it is no longer where it was
+        codec: another folder of its codec; by default the run's own copy (of an oobleck: where its model is)
         json_file: write all figures to this file too, which does not exist yet
     """
     from ....audio.gan.evaluate import evaluate

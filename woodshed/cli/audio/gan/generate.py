@@ -16,7 +16,7 @@ def command(run: Positional[Path], settings: GenerateSettings, out: Path | None 
         run: a run made by woodshed audio gan train
         settings: what to play
         out: where the takes go, in a folder with the next free number; by default RUN/takes
-        codec: its codec, where it is no longer where it was
+        codec: another folder of its codec; by default the run's own copy (of an oobleck: where its model is)
     """
     from ....audio.gan.generate import generate, save_take
     from ....audio.gan.run import open_run
