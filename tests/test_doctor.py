@@ -187,6 +187,10 @@ def test_a_rate_that_makes_it_diverge(tmp_path):
     found = named(diagnose(tmp_path / "run"), "diverging")
     assert "at step 49 the loss was" in found.symptom
     assert parsed(found.remedies[0]).learning_rate == pytest.approx(1e-2)
+    facts = read_facts(tmp_path / "run")
+    facts["settings"]["learning_rate"] = 1e-2  # it has gone on at that
+    (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
+    assert "diverging" not in [one.name for one in diagnose(tmp_path / "run").diagnoses]
 
 
 def test_out_of_memory(tmp_path, monkeypatch):

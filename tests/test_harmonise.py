@@ -16,7 +16,9 @@ from woodshed.symbolic.music.chords import QUALITY_NAMES, merged, pitch_classes,
 from woodshed.symbolic.music.grid import estimate_grid
 from woodshed.symbolic.music.harmonise import (
     QUALITIES,
+    changes,
     harmonise,
+    hear,
     keys,
 )
 from woodshed.symbolic.music.melody import make_slots
@@ -227,6 +229,12 @@ def test_rhythm_bounds_where_chords_change(rhythm, step):
     chords = harmonise(wandering(16, scale=range(12)), rhythm=rhythm)
     assert (chords["tick"] % step == 0).all() and len(chords) > 2
     assert len(harmonise(wandering(16), rhythm=0.5)) <= 8
+
+
+def test_in_three_quarters_too_chords_may_change_as_often_as_asked():
+    slots = hear(wandering(12).replace(metres=[(0, 3, 4)]), keep_grid=True).slots
+    allowed = [changes(slots, rhythm)[:3].tolist() for rhythm in (1, 2, 4)]
+    assert allowed == [[True, False, False], [True, False, True], [True, True, True]]
 
 
 def test_a_temperature_gives_alternatives_and_a_seed_gives_them_again():

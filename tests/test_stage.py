@@ -282,6 +282,22 @@ def test_chords_asked_for_hold_in_the_region_only():
         stage_of("remi", song, bars="2-3", chords="C", music={"chords": False})
 
 
+@pytest.mark.parametrize("beats", [5, 7])
+def test_a_chart_keeps_chords_on_odd_beats(beats):
+    lines = np.arange(3) * beats * 480
+    places = [480 * beat for beat in (0, 2, beats - 1, beats, beats + 3)]
+    chords = np.array([(at, n, 0, n) for n, at in enumerate(places)], dtype=CHORD_DTYPE)
+    assert rows(lay_out(parse_progression(chart(chords, lines)), lines)) == rows(chords)
+
+
+def test_the_chord_that_holds_where_a_region_begins_is_that_of_what_is_written():
+    song = tune(1, tracks=HANDS, notes=64).replace(chords=[(0, 0, 0, 0), (3840, 7, 0, 7)])
+    stage = stage_of("remi", song, bars="2-3")
+    music = written(stage, Score([(0, 12, 60, 80, 0)], ticks_per_quarter=12))
+    assert rows(music.chords) == [(1920, 0, 0, 0), (3840, 7, 0, 7)]
+    assert rows(finish(stage, music, pedalled=False)[0].chords) == rows(song.chords)
+
+
 @given(
     lengths=st.lists(st.sampled_from([480, 960, 1440, 1920, 1000]), min_size=1, max_size=6),
     places=st.lists(st.tuples(st.floats(0, 1), CHORD), max_size=12),

@@ -1,5 +1,6 @@
 """woodshed render"""
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -75,6 +76,8 @@ def _told(audio, sample_rate: int, asked: float) -> str:
     from ..loudness import loudness
 
     heard = loudness(audio, sample_rate)
+    if not math.isfinite(heard):
+        return f"{len(audio) / sample_rate:.1f} s, silent"
     softer = f" (its peaks are at {CEILING:g} dBFS)" if heard < asked - 0.1 else ""
     return f"{len(audio) / sample_rate:.1f} s, {heard:.1f} LUFS{softer}"
 

@@ -126,7 +126,8 @@ def figures(take: Take) -> list[str]:
     words = [f"{counted(take.notes, 'note')} in {take.score.seconds(take.score.end):.0f} seconds"]
     inside, chance, again = (found[name] for name in ("chord_adherence", "rotated_adherence", "recurrence"))
     if not math.isnan(inside):
-        words.append(f"{percent(inside)} of the sound is in its chords ({percent(chance)} would be chance)")
+        beside = "" if math.isnan(chance) else f" ({percent(chance)} would be chance)"
+        words.append(f"{percent(inside)} of the sound is in its chords{beside}")
     if not math.isnan(again):
         words.append(f"on average a bar is {percent(again)} like an earlier one")
     if take.originality:

@@ -97,10 +97,13 @@ def diverging(seen: Evidence) -> Diagnosis | None:
     if not (events := seen.events("rollback")):
         return None
     rate, count = seen.settings["learning_rate"], len(events)
+    went = events[-1].get("rate", rate / 2**count)
+    if rate <= went:  # it was lowered since
+        return None
     told = f"the loss jumped {count} times, at last: {events[-1]['message']}"
     cause = f"the learning rate of {rate:.3g} is too high for this music, or a file in it is broken"
     remedies = (
-        Remedy("train", f"--learning-rate {rate / 2**count:.2g}", "the rate it went on with"),
+        Remedy("train", f"--learning-rate {went:.2g}", "the rate it went on with"),
         Remedy("train", "--warmup 0.1", "a longer rise"),
         Remedy("inspect", "", "what is odd in the files"),
     )

@@ -92,7 +92,7 @@ def slower(job: Job, course: Course, trouble: Diverged) -> Course:
         raise InputError(f"training diverged {MAX_ROLLBACKS + 1} times: {trouble}; {advice}") from None
     step = max(checkpoints(job.out), default=0)
     message = f"{trouble}: back to step {step:,}, on at learning rate {rate:.3g}"
-    job.say(message, step=trouble.step, event="rollback")
+    job.say(message, step=trouble.step, event="rollback", rate=rate)
     course = replace(course, rollbacks=course.rollbacks + 1)
     if step:
         _write_course(checkpoints(job.out)[step], replace(course, seconds=trouble.seconds))

@@ -7,10 +7,12 @@ import re
 from ...errors import InputError
 
 _KINDS = """half-diminished=hdim7 major-minor=minmaj7 minor-major=minmaj7 suspended-second=sus2 suspended-fourth=sus4
-power=5 dominant-=- dominant=7 -seventh=7 -sixth=6 -ninth=9 -11th=11 -13th=13 7M=maj7"""  # MusicXML into our grammar
+power=5 dominant-=- dominant=7 -seventh=7 -sixth=6 -ninth=9 -11th=11 -13th=13
+7maj=maj7 7Maj=maj7 7M=maj7"""  # MusicXML, and French, into our grammar
 _GRAMMAR = re.compile(
     r"""(?P<omit>(?i:no|omit)\s?[35])
-    | (?P<alter>(?i:add)\s?[#b]?(?:1[13]|[24679])|(?:[#b]|(?<=[\d(,])[+-]|(?<![^(,])[+-](?=5))(?:1[13]|[5679]))
+    | (?P<alter>(?i:add)\s?[#b]?(?:1[13]|[24679])
+        | (?:[#b]|(?<=[\d(,])[+-]|(?<![^(,])[+-](?=5)|(?<=[mijn])[+-](?=5))(?:1[13]|[5679]))
     | (?P<hdim>ø|(?i:h(?:alf)?-?dim)) | (?P<dim>(?i:diminished|dim)|o) | (?P<aug>(?i:augmented|aug)|\+)
     | (?P<sus>(?i:sus)[24]?) | (?P<alt>(?i:alt)) | (?P<min>(?i:minor|min|mi)|m(?!a(?!dd))|-)
     | (?P<delta>[Δ^]) | (?P<maj>(?i:major|maj|ma)|[Mj]) | (?P<number>69|1[13]|[24-79]) | (?P<skip>(?i:dom)|[\s(),])""",
@@ -47,6 +49,7 @@ def suffix_tones(suffix: str, *, harte: bool = False) -> frozenset[int]:
     shorthand, _, degrees = suffix.partition("(") if harte else (suffix, "", "")
     for pair in _KINDS.split():
         shorthand = shorthand.replace(*pair.split("="))
+    shorthand = re.sub(r"(?<=[(,])(1[13]|[59])([+-])", r"\2\1", shorthand)  # (9-) is (-9) in older songbooks
     steps = {0: {0}} if degrees and not shorthand else _steps(shorthand)
     for name in re.findall(r"[^,\s)]+", degrees):
         if not re.fullmatch(r"\*?[#b]*(?:1[0-3]|[1-9])", name):
@@ -63,7 +66,7 @@ def _steps(suffix: str) -> dict[int, set[int]]:
     steps, seventh, numbered, position = {0: {0}, 2: {4}, 4: {7}}, {10}, False, 0
     while position < len(suffix):
         match = _GRAMMAR.match(suffix, position)
-        if not match:
+        if not match or (match.lastgroup == "min" and numbered):  # C7- is not C minor
             raise InputError(f"cannot read {suffix[position:]!r:.40}; write suffixes such as m7, maj7, sus4, dim, 7b9")
         position, kind, token = match.end(), match.lastgroup, match[0].lower()
         seventh = _SEVENTHS.get(kind, seventh)

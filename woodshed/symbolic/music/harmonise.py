@@ -193,7 +193,7 @@ def changes(slots: Slots, rhythm: float | None) -> np.ndarray:
     size = np.bincount(slots.bar)[slots.bar]
     inside = np.arange(len(size)) - slots.starts[slots.bar]
     if rhythm >= 1:
-        return inside * int(rhythm) % size == 0
+        return inside * int(rhythm) % size < int(rhythm)
     return (inside == 0) & (slots.bar % round(1 / rhythm) == 0)
 
 

@@ -139,11 +139,13 @@ def play(
     charted = [excerpt.score for excerpt in excerpts if len(excerpt.score.chords)] if knows else []
     if not charted:
         return perform(run, takes=settings.takes, seed=settings.seed, progress=progress, **common)
-    takes, groups = [], -(-settings.takes // TOGETHER)
+    takes, groups, heat = [], -(-settings.takes // TOGETHER), temperatures(settings.temperature, settings.takes)
     for group, chosen in enumerate(np.linspace(0, len(charted) - 1, groups).round().astype(int)):
         count = min(TOGETHER, settings.takes - len(takes))
         report = partial(_part, progress, group / groups, 1 / groups)
-        asked = common | stage_of(charted[chosen]) | {"takes": count, "seed": settings.seed + len(takes)}
+        first, last = heat[len(takes)], heat[len(takes) + count - 1]
+        asked = common | stage_of(charted[chosen]) | {"temperature": f"{first}:{last}"}
+        asked |= {"takes": count, "seed": settings.seed + len(takes)}
         takes += perform(run, **asked, progress=report)
     return takes
 

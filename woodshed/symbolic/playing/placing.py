@@ -29,7 +29,9 @@ def written(stage: Stage, music: Score) -> Score:
     notes["duration"] = np.maximum(ends - notes["onset"], 1)
     pedals["tick"], chords["tick"] = np.minimum(move(pedals["tick"]), end - 1), move(chords["tick"])
     chords = stage.score.chords if stage.binding else chords
-    chords = chords[(chords["tick"] >= start) & (chords["tick"] < end)]
+    held = chords[chords["tick"] <= start][-1:].copy()
+    held["tick"] = start
+    chords = np.concatenate([held, chords[(chords["tick"] > start) & (chords["tick"] < end)]])
     tracks = music.tracks
     if stage.region.parts:  # whatever the run calls it, it was asked for these parts
         first = stage.region.parts[0]

@@ -43,7 +43,7 @@ TICKS = 480  # a quarter in takes without a prompt
 DEFAULT_BARS = 16
 KEY_BARS = 16  # before the end, which tell the key
 ACCOMPANIMENT = ("accompaniment",)  # what is written to a melody
-CHART_SLOTS = (1, 2, 3, 4, 6, 8, 12, 16, 24)  # in how many equal shares a chart may divide a bar
+CHART_SLOTS = (*range(1, 17), 24)  # in how many equal shares a chart may divide a bar
 
 
 @dataclass(frozen=True)
