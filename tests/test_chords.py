@@ -117,6 +117,8 @@ def test_spelling_is_that_of_a_jazz_chart():
         ("Am7/G A-7/G a-7/g A:min7/b7 A:minor-seventh/G", named(9, "min7", 7)),
         ("C/E C:maj/3 C/Fb C:major/E", named(0, "maj", 4)),
         ("Cm-5 Cmin-5 Cdim", named(0, "dim")),
+        ("Cmaj7(9+11) Cmaj9#11", parse_chord("Cmaj9#11")),
+        ("C7(13-9) C13b9", parse_chord("C13b9")),
         ("F#:maj7/5 F#maj7/C#", named(6, "maj7", 1)),
         ("N.C. NC N n.c. nc X none", NO_CHORD),
     ],

@@ -151,6 +151,16 @@ def test_what_a_channel_is_told_holds_for_all_its_tracks(tmp_path):
     assert read_extras(tmp_path / "b.mid") == extras  # and they do not become more
 
 
+def test_what_a_track_says_twice_stays_and_ports_are_apart(tmp_path):
+    null = b"\x00\xb0\x65\x7f\x00\xb0\x64\x7f"
+    pan = b"\x00\xb0\x0a\x20\x00\xb0\x0a\x40\x00\xb0\x0a\x20"
+    other = b"\x00\xff\x21\x01\x01"  # port 1
+    (tmp_path / "a.mid").write_bytes(smf(null + pan + null + NOTE_C, other + NOTE_C))
+    extras = read_extras(tmp_path / "a.mid")
+    assert [one.event[1:] for one in extras] == [b"\x65\x7f", b"\x64\x7f", b"\x0a\x20", b"\x0a\x40", b"\x0a\x20", b"\x65\x7f", b"\x64\x7f"]  # fmt: skip
+    assert {one.track for one in extras} == {0}
+
+
 def test_rehearsal_letters_do_not_become_chords():
     song = Score([(0, 480, 60, 90, 0), (960, 480, 64, 90, 0)], chords=[(0, 0, 0, 0), (960, 5, 0, 5)])
     letters = [Extra(-1, 0, b"\xff\x06\x01B"), Extra(0, 960, b"\xff\x06\x01C")]
@@ -169,6 +179,11 @@ def test_bends_go_with_their_notes_and_music_goes_on_at_rest():
     assert without_bends(kept, [0], 40, 80) == tuple(sorted(kept, key=lambda one: one.tick))
     faded = [Extra(0, tick, bytes([0xB0, 7, value])) for tick, value in ((0, 100), (30, 50), (39, 0), (41, 99))]
     assert released(faded, 40)[3:] == (Extra(0, 40, b"\xb0\x79\x00"), Extra(0, 40, b"\xb0\x07\x64"))
+    assert released(faded[::-1], 40)[-1].event[2] == 100  # whether it fades out or in
+    on_the_line = [Extra(0, 50, b"\xe0\x00\x70"), Extra(0, 80, b"\xe0\x00\x40"), Extra(0, 30, b"\xd0\x64")]
+    found = without_bends(on_the_line, [0], 40, 80)
+    assert [one.event for one in found if one.tick == 80][-1] == b"\xe0\x00\x40"
+    assert Extra(0, 40, b"\xd0\x00") in found and Extra(0, 80, b"\xd0\x64") in found
     assert len(released(faded, 40)) == 5 and released([], 40) == ()
 
 

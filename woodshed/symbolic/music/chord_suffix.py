@@ -49,7 +49,7 @@ def suffix_tones(suffix: str, *, harte: bool = False) -> frozenset[int]:
     shorthand, _, degrees = suffix.partition("(") if harte else (suffix, "", "")
     for pair in _KINDS.split():
         shorthand = shorthand.replace(*pair.split("="))
-    shorthand = re.sub(r"(?<=[(,])(1[13]|[59])([+-])", r"\2\1", shorthand)  # (9-) is (-9) in older songbooks
+    shorthand = re.sub(r"(?<=[(,])(1[13]|[59])([+-])(?!\d)", r"\2\1", shorthand)  # (9-) is (-9) in older songbooks
     steps = {0: {0}} if degrees and not shorthand else _steps(shorthand)
     for name in re.findall(r"[^,\s)]+", degrees):
         if not re.fullmatch(r"\*?[#b]*(?:1[0-3]|[1-9])", name):

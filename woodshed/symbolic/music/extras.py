@@ -13,15 +13,30 @@ from typing import NamedTuple
 import numpy as np
 
 from .marks import MARK, chord_metas, chord_named
-from .smf import CONTROL, END, NAME, NOTE_OFF, NOTE_ON, PROGRAM, SET_TEMPO, SIGNATURE, TEXT, Events, Meta, meta_event
+from .smf import (
+    CONTROL,
+    END,
+    MARKER,
+    NAME,
+    NOTE_OFF,
+    NOTE_ON,
+    PROGRAM,
+    SET_TEMPO,
+    SIGNATURE,
+    TEXT,
+    Events,
+    Meta,
+    meta_event,
+)
 
 CONDUCTOR = -1  # the track of what belongs to none that has notes
 SUSTAIN = 64
 HELD = (SET_TEMPO, SIGNATURE, END)  # meta events that a Score holds, or the file itself
 PLACE = (0x00, 0x20, 0x21)  # sequence number, channel and port: those of the tracks as they were
 PRESSURE = 0xD  # of a channel: one data byte, as a program has
-_MARKER, _CUE, _VOLUME, _RESET = b"\xff\x06", b"\xff\x07", b"\xb0\x07", b"\xb0\x79\x00"  # _RESET: all controllers
-_BEND, _WITH_NOTES = b"\xe0\x00\x40", (0xA0, 0xD0, 0xE0)  # a centred bend; pressures and bends
+_MARKER, _CUE, _RESET = b"\xff\x06", b"\xff\x07", b"\xb0\x79\x00"  # _RESET: of all controllers but volume
+_LEVELS = b"\xb0\x07", b"\xb0\x0b"  # volume and expression
+_AT_REST = {0xE0: b"\xe0\x00\x40", 0xD0: b"\xd0\x00"}  # a bend and a channel's pressure
 OURS = (MARK, "woodshed ")  # how texts begin that Woodshed writes anew
 
 
@@ -47,26 +62,30 @@ def find_extras(events: Events) -> tuple[Extra, ...]:
     struck = (events.kind == NOTE_ON) & (events.data[:, 1] > 0)
     keys = np.unique(events.key[struck]).tolist()  # as Score.tracks has them
     found = _meta_events(events.metas, keys) + _channel_events(events, keys, struck)
-    return tuple(dict.fromkeys(sorted(found, key=lambda extra: extra.tick)))
+    return tuple(sorted(found, key=lambda extra: extra.tick))
 
 
 def _channel_events(events: Events, keys: list[int], struck: np.ndarray) -> list[Extra]:
     """Controllers but the pedal, bends, pressure, for all tracks on their channel; and the programs after a track's
-    first note, those of a MIDI track without notes for all on its channel."""
-    begins = {key: int(np.argmax(struck & (events.key == key))) for key in keys}
-    found = []
+    first note, those of a MIDI track without notes for all on its channel. What a track says itself is not said again
+    by another."""
+    begins, port = {key: int(np.argmax(struck & (events.key == key))) for key in keys}, events.ports()
+    own, copies = [], []
     kept = ~np.isin(events.kind, (NOTE_ON, NOTE_OFF, 15))
     kept &= (events.kind != CONTROL) | (events.data[:, 0] != SUSTAIN)
     for at in np.flatnonzero(kept).tolist():
         key, kind, tick = int(events.key[at]), int(events.kind[at]), int(events.tick[at])
         data = events.data[at, : 1 if kind in (PROGRAM, PRESSURE) else 2]
         for number, home in enumerate(keys):
-            if home % 16 != key % 16 or (kind == PROGRAM and key in begins and home != key):
+            apart = (home % 16, port.get(home // 16)) != (key % 16, port.get(key // 16))
+            if apart or (kind == PROGRAM and key in begins and home != key):
                 continue
             late = at > begins[home] if home == key else tick > int(events.tick[begins[home]])
             if kind != PROGRAM or late:
-                found.append(Extra(number, tick, bytes([kind << 4, *data.tolist()])))
-    return found
+                extra = Extra(number, tick, bytes([kind << 4, *data.tolist()]))
+                (own if home == key else copies).append(extra)
+    said = set(own)
+    return own + [one for one in copies if one not in said]
 
 
 def _meta_events(metas: list[Meta], keys: list[int]) -> list[Extra]:
@@ -93,35 +112,34 @@ def beside_chords(extras: Iterable[Extra]) -> list[Extra]:
 
 
 def _is_letter(event: bytes) -> bool:
-    return event[:2] == _MARKER and chord_named(event[3:].decode("latin-1")) is not None
+    return event[:2] == _MARKER and chord_named(Meta(0, 0, MARKER, event[3:]).text) is not None
 
 
 def released(extras: Iterable[Extra], start: int) -> tuple[Extra, ...]:
     """The extras before the tick `start`, at which other music goes on: there all controllers are at rest again, and
-    the volume is what it was first, since a file may have faded out."""
+    volume and expression the most they were, since a file may have faded in or out."""
     kept = [one for one in extras if one.tick < start]
-    moved = dict.fromkeys(one.track for one in kept if one.event[0] < 0xF0)
-    volumes = {one.track: one.event for one in reversed(kept) if one.event[:2] == _VOLUME}
-    rest = [Extra(track, start, event) for track in moved for event in (_RESET, volumes.get(track)) if event]
+    rest = []
+    for track in dict.fromkeys(one.track for one in kept if one.event[0] < 0xF0):
+        mine = [one.event for one in kept if one.track == track]
+        loud = (max((event for event in mine if event[:2] == level), default=b"") for level in _LEVELS)
+        rest += [Extra(track, start, event) for event in (_RESET, *loud) if event]
     return tuple(kept + rest)
 
 
 def without_bends(extras: Iterable[Extra], tracks: Iterable[int], start: int, end: int) -> tuple[Extra, ...]:
-    """The extras without the bends and pressures that belong to the notes of these tracks in [start, end) ticks; at
-    the end a bend is again what it was."""
-    extras, found = tuple(extras), []
-    for one in extras:
-        mine = one.track in tracks and one.event[0] in _WITH_NOTES
-        if not (mine and start <= one.tick < end):
-            found.append(one)
+    """The extras without the bends and channel pressures that belong to the notes of these tracks in [start, end)
+    ticks; there they are at rest, and at the end again what they were."""
+    extras, rest = tuple(extras), []
+    left = [one for one in extras if not (one.track in tracks and one.event[0] in _AT_REST and start <= one.tick < end)]
     for track in tracks:
-        bends = [one for one in extras if one.track == track and one.event[0] == _BEND[0]]
-        for tick, event in ((start, _BEND), (end, _held(bends, end))):
-            if _held(bends, tick) != _BEND:
-                found.append(Extra(track, tick, event))
-    return tuple(sorted(found, key=lambda extra: extra.tick))
+        for status, calm in _AT_REST.items():
+            mine = [one for one in extras if one.track == track and one.event[0] == status]
+            before, after = (_held(mine, tick, calm) for tick in (start, end))
+            rest += [Extra(track, start, calm)] * (before != calm) + [Extra(track, end, after)] * (after != calm)
+    return tuple(sorted(rest + left, key=lambda extra: extra.tick))  # what stands at the end itself comes last
 
 
-def _held(bends: list[Extra], tick: int) -> bytes:
-    """The bend that holds just before a tick; centred where there is none."""
-    return next((one.event for one in reversed(bends) if one.tick < tick), _BEND)
+def _held(mine: list[Extra], tick: int, calm: bytes) -> bytes:
+    """What holds just before a tick."""
+    return next((one.event for one in reversed(mine) if one.tick < tick), calm)

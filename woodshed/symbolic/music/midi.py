@@ -220,13 +220,13 @@ def _tracks(events: Events, keys: np.ndarray) -> tuple[Track, ...]:
     parts = noted_parts(events.metas)
     sounding = (events.kind == NOTE_ON) & (events.data[:, 1] > 0)
     changes = np.flatnonzero(events.kind == PROGRAM)
-    tracks = []
+    tracks, port, silent = [], events.ports(), np.setdiff1d(events.key[changes], keys).tolist()
     for key in keys.tolist():
         first = np.argmax(sounding & (events.key == key)) if len(changes) else 0
         mine = changes[(events.key[changes] == key) & (changes < first)]
         if not len(mine):  # a MIDI track without notes may say it for its channel
-            before = (events.key[changes] % 16 == key % 16) & ~np.isin(events.key[changes], keys)
-            mine = changes[before & (events.tick[changes] <= events.tick[first])]
+            there = [k for k in silent if k % 16 == key % 16 and port.get(k // 16) in (None, port.get(key // 16))]
+            mine = changes[np.isin(events.key[changes], there) & (events.tick[changes] <= events.tick[first])]
         program = int(events.data[mine[-1], 0]) if len(mine) else 0
         name, part = names.get(key // 16, ""), parts.get(key // 16, "other")
         tracks.append(Track(name, program, key % 16 == DRUM_CHANNEL, part))

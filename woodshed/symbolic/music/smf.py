@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-TEXT, NAME, LYRIC, MARKER, END, SET_TEMPO, SIGNATURE = 0x01, 0x03, 0x05, 0x06, 0x2F, 0x51, 0x58  # meta events
+TEXT, NAME, LYRIC, MARKER, PORT, END, SET_TEMPO, SIGNATURE = 1, 3, 5, 6, 0x21, 0x2F, 0x51, 0x58  # meta events
 NOTE_OFF, NOTE_ON, CONTROL, PROGRAM = 0x8, 0x9, 0xB, 0xC  # the upper half of a status byte
 MAX_TICK = 2**31 - 1
 MAX_DELTA = 2**28 - 1
@@ -53,6 +53,10 @@ class Events(NamedTuple):
     metas: list[Meta]
     ends: np.ndarray  # (tracks,)
     slips: list[str]
+
+    def ports(self) -> dict[int, int]:
+        """The port of each MIDI track that names one: with it, more than 16 channels."""
+        return {meta.track: meta.data[0] for meta in self.metas if meta.kind == PORT and meta.data}
 
 
 # --- bytes to events --------------------------------------------------------------------------------------------------

@@ -53,7 +53,12 @@ class Take:
     def facts(self) -> dict:
         """What stands in the take's .json and, as text events, in its .mid."""
         facts = {name: getattr(self, name) for name in ("seed", "temperature", "run", "engine", "notes")}
-        facts |= {"woodshed": __version__, "settings": self.settings, "chart": self.chart, "region": self._quarters()}
+        facts |= {
+            "woodshed": __version__,
+            "settings": self.settings,
+            "chart": self.chart,
+            "region_quarters": self._quarters(),
+        }
         facts |= {"ranked": self.ranked, "remarks": self.remarks}
         facts |= {"originality": self.originality and self.originality.facts()}
         facts |= {"adherence_per_bar": self.adherence_per_bar, "guarded": self.guarded}
@@ -160,7 +165,7 @@ def read_written(path: Path) -> tuple[Score, int]:
 def _region(path: Path, score: Score) -> tuple[int, int] | None:
     """The ticks of a take between which it was written; None where it is no take, or was written as a whole."""
     try:
-        first, last = read_object(path.with_suffix(".json"))["region"]
+        first, last = read_object(path.with_suffix(".json"))["region_quarters"]
         return round(first * score.ticks_per_quarter), round(last * score.ticks_per_quarter)
     except (OSError, ValueError, KeyError, TypeError):
         return None

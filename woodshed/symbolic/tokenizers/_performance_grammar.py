@@ -61,7 +61,7 @@ class PerformanceGrammar(NoteGrammar):
         self.lines: list[int] = [0]
         self.times: list[int] = [0]
         self.header: list[int] = []  # what the plan has to say now
-        self.reached = 0  # where the mark before stood
+        self.reached = 0  # where the chord before stood
         self.queue: list[int] = []  # shifts through the lead-in, or what closes the take
         self.down: dict[int, list[int]] = {}  # pitch to its row of `notes`
         self.velocity, self.part, self.pedal = -1, OTHER, False
@@ -72,7 +72,8 @@ class PerformanceGrammar(NoteGrammar):
         """Put in what the plan has for this moment, or what closes the take at its end."""
         self.struck = False
         if self.marks and self.marks[0][0] <= self.time:
-            self.reached, self.header = self.marks.pop(0)
+            place, self.header = self.marks.pop(0)
+            self.reached = place if _has_chord(self.header) else self.reached
         if self.time < 0:
             self._queue_shift(min(0, self.marks[0][0]) if self.marks else 0)
         elif self.time >= self.end:
@@ -143,7 +144,7 @@ class PerformanceGrammar(NoteGrammar):
 
     def _chord_is_near(self) -> bool:
         """Whether the next of the plan's chords comes so soon that the model may have meant it."""
-        if not self.marks or self.marks[0][1][-1] < CHORD:
+        if not self.marks or not _has_chord(self.marks[0][1]):
             return False
         place = self.marks[0][0]
         return place - self.time <= min(NEAR, NEARER * (place - self.reached))
@@ -234,6 +235,10 @@ def _marks(ids: np.ndarray, time: int) -> list[tuple[int, list[int]]]:
         else:
             marks[time].append(token)
     return sorted(marks.items())
+
+
+def _has_chord(mark: list[int]) -> bool:
+    return max(mark) >= CHORD
 
 
 def _made_whole(ids: list[int], before: list[int]) -> list[int]:
