@@ -306,11 +306,9 @@ def test_of_a_take_with_a_prompt_only_what_was_written_counts(corpus, tmp_path, 
     begin = int(own.bars()[-1])
     new = shifted(tune(77, tracks=HANDS, notes=64).notes, begin)
     write_midi(own.replace(notes=np.concatenate([own.notes, new])), tmp_path / "take.mid")
-    for told, copied in (
-        ({"region_quarters": [begin / own.ticks_per_quarter, 10**6]}, False),
-        ({"region_quarters": None}, True),
-    ):
-        (tmp_path / "take.json").write_text(json.dumps(told | {"settings": {"prompt": "gone.mid"}}))
+    for region, copied in (([begin / own.ticks_per_quarter, 10**6], False), (None, True)):
+        told = {"settings": {"prompt": "gone.mid"}, "region_quarters": region}
+        (tmp_path / "take.json").write_text(json.dumps(told))
         main(["originality", str(corpus.folder), str(tmp_path / "take.mid")])
         assert ("NOT ORIGINAL" in capsys.readouterr().out) == copied
 
