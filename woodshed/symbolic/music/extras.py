@@ -30,7 +30,7 @@ from .smf import (
 )
 
 CONDUCTOR = -1  # the track of what belongs to none that has notes
-SUSTAIN = 64
+SUSTAIN = 64  # the controller of the pedal, which a Score holds
 HELD = (SET_TEMPO, SIGNATURE, END)  # meta events that a Score holds, or the file itself
 PLACE = (0x00, 0x20, 0x21)  # sequence number, channel and port: those of the tracks as they were
 PRESSURE = 0xD  # of a channel: one data byte, as a program has

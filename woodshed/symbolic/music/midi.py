@@ -20,7 +20,7 @@ from ...errors import FileError, InputError
 from ...files import write_file
 from . import smf
 from .chords import spell
-from .extras import CONDUCTOR, Extra, beside_chords, extras_of, find_extras
+from .extras import CONDUCTOR, SUSTAIN, Extra, beside_chords, extras_of, find_extras
 from .marks import CHORDS, FREE, MARK, PART, marks, noted_parts, read_chords
 from .score import DEFAULT_USEC, FREE_TICKS, METRE, NOTE, PEDAL, TEMPO, Score, Track, array
 from .smf import CONTROL, MARKER, NAME, NOTE_OFF, NOTE_ON, PROGRAM, SET_TEMPO, SIGNATURE, TEXT, Events, Meta
@@ -32,7 +32,7 @@ MAX_HOURS = 6
 MAX_QUARTERS = 400_000  # six hours at 1,100 bpm: bounds the number of bars and beats
 MAX_USEC = 2**24 - 1
 
-DRUM_CHANNEL, SUSTAIN = 9, 64
+DRUM_CHANNEL = 9
 CHANNELS = tuple(channel for channel in range(16) if channel != DRUM_CHANNEL)
 OFF, ON, CC = 0, 1, 2  # the types in `events`
 
