@@ -352,6 +352,26 @@ def test_chords_and_key_move_with_the_music(semitones):
     assert estimate_key(score.transpose(semitones))[:2] == ((tonic + semitones) % 12, mode)
 
 
+@pytest.mark.parametrize("tonic", range(12))
+@pytest.mark.parametrize("mode", ["major", "minor"])
+def test_keys_read_back_as_they_are_written(tonic, mode):
+    assert chords.parse_key(chords.key_name(tonic, mode)) == (tonic, mode)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("F sharp minor", (6, "minor")), ("B flat", (10, "major")), ("am", (9, "minor")), ("C# major", (1, "major"))],
+)
+def test_keys_are_read_as_they_are_typed(text, key):
+    assert chords.parse_key(text) == key
+
+
+@pytest.mark.parametrize("text", ["", "H", "D dorian", "C/E", "N.C.", "C7", "bb"])
+def test_what_is_no_key_is_refused(text):
+    with pytest.raises(InputError, match="--key"):
+        chords.parse_key(text)
+
+
 def test_keys_of_scales():
     def key(pitches):
         return estimate_key(Score([(480 * i, 480, pitch, 80, 0) for i, pitch in enumerate(pitches)]))[:2]

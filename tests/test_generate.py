@@ -143,6 +143,11 @@ def test_an_ending_closes_on_the_tonic(run):
     assert asked.score.chords["root"].tolist()[-2:] == [2, 7]
 
 
+def test_music_in_a_key_closes_on_its_tonic(run):
+    take = generate(run, bars=4, takes=1, seed=1, ending=True, key="F# minor")[0]
+    assert take.score.chords[-1].tolist()[1:] == (6, 1, 6) and take.settings["key"] == "F# minor"
+
+
 def test_no_take_is_without_notes(run):
     """Where the model likes to write nothing, as one that has learned little does."""
     takes = generate(run, bars=1, takes=24, seed=2**63, temperature="0.5:2")
@@ -209,6 +214,7 @@ def test_progress_goes_from_nothing_to_all(run):
         (dict(temperature="hot"), "--temperature 'hot'"),
         (dict(temperature="inf"), "--temperature 'inf'"),
         (dict(max_length=0), "--max-length 0"),
+        (dict(key="Am7"), "--key 'Am7': write a major or minor key such as D, F#m or Bb minor"),
         (dict(max_length=100, ending=True), "--max-length 100 with --ending: where it ends is not known; give --bars"),
         (dict(metre=""), "--metre ''"),
         (dict(chords=""), "progression is empty"),

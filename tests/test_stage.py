@@ -262,6 +262,15 @@ def test_the_chords_of_an_accompaniment_can_be_given_back(name):
     assert other.score.chords["root"].tolist()[:4] == [9, 2, 9, 2]
 
 
+def test_a_key_asked_for_is_told_in_place_of_the_prompts():
+    run = run_of("remi", head=["Played", "Density_5"])
+    new = set_stage(run, make_settings(None, {"key": "B flat minor"}))
+    assert new.head == ("Played", "Density_5", "Key_Bbm")
+    assert all(f"Key_{key}" in run.tokenizer.index for key in ("Bbm", "F#", "Db"))
+    heard, asked = (stage_of("remi", pop(), **more).head for more in ({"bars": 4}, {"bars": 4, "key": "F#"}))
+    assert heard[:-1] == asked[:-1] and heard[-1].startswith("Key_") and asked[-1] == "Key_F#"
+
+
 def test_bars_before_a_melody_are_an_introduction_over_its_first_chord():
     line = tune(5, notes=64, tracks=SONG[:1])
     rest, pickup = (line.replace(notes=[(n[0] + by, *n[1:]) for n in line.notes.tolist()]) for by in (3840, 1440))

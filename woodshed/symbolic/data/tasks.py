@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..music.chords import NAMES, estimate_key
+from ..music.chords import estimate_key, key_name
 from ..music.score import PARTS, Score
 from ..tokenizers import EOS, Plan, Tokenizer, merged_chords, part_index, part_tracks
 
@@ -157,5 +157,5 @@ def describe(score: Score) -> list[str]:
     return [
         "Played" if played else "Notated",
         f"Density_{level}",
-        f"Key_{NAMES[tonic]}{'m' if mode == 'minor' else ''}",
+        f"Key_{key_name(tonic, mode)}",
     ]

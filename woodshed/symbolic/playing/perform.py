@@ -62,7 +62,7 @@ def perform(
     streams = _play(step, run, settings, [first] * settings.takes, _reporter(progress, 0, share))
     played, music = [[stream] for stream in streams], [_music(run, first, stream) for stream in streams]
     if closes:
-        last = [closing(stage, before) for before in music]
+        last = [closing(stage, before, settings.key) for before in music]
         ends = _play(step, run, settings, last, _reporter(progress, share, 1), after=streams)
         played = [[*before, end] for before, end in zip(played, ends, strict=True)]
         music = [joined(a, _music(run, b, end)) for a, b, end in zip(music, last, ends, strict=True)]

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...config import updated
 from ...errors import InputError
+from ..music.chords import parse_key
 from ..music.score import Score
 
 MOST_BARS = 2000
@@ -65,6 +66,9 @@ class LengthSettings:
     """Tempo in quarters a minute; by default the prompt's, or that of the music the run has learned."""
     metre: str | None = None
     """Time signature such as 4/4, 3/4 or 6/8; by default the prompt's, or that of the music the run has learned."""
+    key: str | None = None
+    """Key such as D, F#m or "Bb minor": the music sets out in it, and with --ending closes in it where no chords are
+    asked for. By default the prompt's, or any."""
     ending: bool = False
     """Come to an end in the last bar: on the tonic, or on the last of your chords. Not with --max-length."""
 
@@ -109,6 +113,8 @@ def make_settings(settings: ComposeSettings | None, changes: dict) -> GenerateSe
         settings = dataclasses.replace(settings, parts=tuple(re.split(r"[\s,]+", settings.parts.strip())))
     if settings.seed is None:
         settings = dataclasses.replace(settings, seed=int(np.random.SeedSequence().entropy % 2**31))
+    if settings.key is not None:
+        parse_key(settings.key)
     _refuse_odd_numbers(settings)
     _refuse_odd_regions(settings)
     return settings
@@ -160,7 +166,7 @@ def _refuse_odd_regions(settings: GenerateSettings) -> None:
         raise InputError("a region, parts or a melody belong to a prompt; give a MIDI file or a Score")
     if inside and settings.span is None and (settings.bars, settings.seconds) != (None, None):
         raise InputError(f"--bars {settings.bars}: of a prompt's parts, say which bars are to be written, such as 9-12")
-    for name in ("bpm", "metre", "max_length"):
+    for name in ("bpm", "metre", "max_length", "key"):
         if inside and getattr(settings, name) is not None:
             raise InputError(f"--{name.replace('_', '-')}: what is written inside a prompt keeps to the prompt")
 

@@ -26,8 +26,10 @@ from ..music.chords import (
     Bar,
     Chord,
     estimate_key,
+    key_name,
     lay_out,
     merged,
+    parse_key,
     parse_progression,
     recognise,
     spell,
@@ -110,7 +112,7 @@ def _empty(settings: GenerateSettings, learned: dict) -> Stage:
     metre = parse_metre(learned.get("metre", "4/4") if settings.metre is None else settings.metre)
     score = Score(tempos=[(0, round(6e7 / bpm))], metres=[(0, *metre)], tracks=(), ticks_per_quarter=TICKS)
     end, chords = _length(settings, score, 0)
-    staged, head = score.replace(chords=chords), tuple(learned.get("head", ()))
+    staged, head = score.replace(chords=chords), _keyed(learned.get("head", ()), settings)
     told = dict(binding=settings.chords is not None, last=end if settings.ending else None, head=head)
     return Stage(Prompt(score, staged), score, staged, Region(0, end), **told)
 
@@ -128,7 +130,15 @@ def _after(prompt: Prompt, settings: GenerateSettings, knows: bool) -> Stage:
     end, chords = _length(settings, score, start)
     score = score.replace(chords=np.concatenate([score.chords, chords]))
     told = dict(binding=settings.chords is not None, last=end if settings.ending else None)
-    return Stage(prompt, file, score, Region(start, end), head=tuple(describe(prompt.score)), **told)
+    return Stage(prompt, file, score, Region(start, end), head=_keyed(describe(prompt.score), settings), **told)
+
+
+def _keyed(head: Iterable[str], settings: GenerateSettings) -> tuple[str, ...]:
+    """Head words with the key that is asked for, if one is, in place of another."""
+    if settings.key is None:
+        return tuple(head)
+    others = [word for word in head if not word.startswith("Key_")]
+    return (*others, f"Key_{key_name(*parse_key(settings.key))}")
 
 
 def _ended(score: Score, start: int, settings: GenerateSettings, *, barred: bool) -> Score:
@@ -322,12 +332,14 @@ def but_the_last_bar(stage: Stage) -> Stage:
     return replace(stage, region=Region(stage.region.start, int(lines[-2]), stage.region.parts))
 
 
-def closing(stage: Stage, music: Score) -> Stage:
-    """The last bar of a stage: over the tonic of the key in which the music, all of it before that bar, has ended."""
+def closing(stage: Stage, music: Score, key: str | None = None) -> Stage:
+    """The last bar of a stage: over the tonic of the key asked for, or of that in which the music, all of it before
+    that bar, has ended.
+    """
     lines = bar_lines(stage.score, stage.region.start, stage.region.end)
     start, score = int(lines[-2]), stage.score.merge(music)
     heard = score.slice(max(0, start - KEY_BARS * (stage.region.end - start)), start)
-    tonic, mode, _ = estimate_key(heard)
+    tonic, mode = parse_key(key) if key else estimate_key(heard)[:2]
     quality = QUALITY_NAMES.index("maj" if mode == "major" else "min")
     chord = np.array([(start, tonic, quality, tonic)], dtype=score.chords.dtype)
     chords = spliced(stage.score.chords, music.chords, stage.region.start, start, resume=False)
