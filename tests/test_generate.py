@@ -99,6 +99,13 @@ def test_strict_harmony_without_chords_is_told(run):
     assert not generate(run, bars=1, takes=1, seed=1, harmony="strict", chords="C")[0].remarks
 
 
+def test_a_chart_that_is_cut_off_is_told(run):
+    assert generate(run, bars=2, takes=1, seed=1, chords="C | F | G")[0].remarks == (
+        "the chords last 3 bars; the first 2 are played",
+    )
+    assert not generate(run, bars=3, takes=1, seed=1, chords="C | F | G")[0].remarks
+
+
 def test_a_region_is_written_and_the_rest_stays(run):
     song = tune(3, notes=96, tracks=HANDS)  # 12 bars
     regions = [((2 * a - 2, 2 * b), {"bars": f"{a}-{b}"}) for a, b in ((5, 6), (1, 1), (12, 12))]

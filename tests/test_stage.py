@@ -229,6 +229,26 @@ def test_what_is_extended_begins_with_the_very_file(name, score, bars):
     assert (whole.notes["onset"] >= stage.region.start).sum() == 1
 
 
+def test_an_ending_needs_tokens_that_know_of_one():
+    pytest.importorskip("miditok")
+    run = Run(Path("toy"), make("miditok:REMI"), {}, Path("toy"))
+    with pytest.raises(InputError, match="--ending: toy plays MidiTok's tokens"):
+        set_stage(run, make_settings(None, {"bars": 2, "ending": True}))
+
+
+def test_music_goes_on_at_the_usual_tempo_after_a_ritardando_and_a_short_bar():
+    notes = [(480 * quarter, 480, 60, 80, 0) for quarter in range(38)]
+    slowing = [(0, 500_000), (480 * 32, 700_000), (480 * 34, 900_000)]
+    song = Score(notes, tempos=slowing, metres=[(0, 4, 4), (480 * 36, 2, 4)], tracks=HANDS[:1], ticks_per_quarter=480)
+    stage = stage_of("remi", song, bars=2)
+    for score in (stage.file, stage.score):
+        assert [list(row) for row in score.tempos.tolist()[-2:]] == [[480 * 34, 900_000], [480 * 38, 500_000]]
+        assert list(score.metres.tolist()[-1]) == [480 * 38, 4, 4]
+    assert stage.region == Region(480 * 38, 480 * 46)
+    asked = stage_of("remi", song, bars=2, bpm=100, metre="3/4")
+    assert asked.file.tempos["usec"][-1] == 600_000 and asked.region == Region(480 * 38, 480 * 44)
+
+
 @each
 @given(score=scores(free=False))
 @settings(max_examples=15, deadline=None)

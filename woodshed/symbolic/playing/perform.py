@@ -17,6 +17,7 @@ from ..data import tasks
 from ..data.corpus import find_corpus
 from ..data.originality import Index, originality_index
 from ..data.tasks import Region
+from ..music.chords import parse_progression
 from ..music.extras import Extra, released, without_bends
 from ..music.measure import (
     adherence_per_bar,
@@ -198,7 +199,14 @@ def _remarks(settings: GenerateSettings, stage: Stage, music: Score) -> tuple[st
     silent = "" if len(music.notes) else f"nothing was written, in {TRIES} attempts; try a higher temperature"
     unbound = "no chords were given to keep to, so that --harmony strict has no effect"
     unbound = unbound if settings.harmony == "strict" and not stage.binding else ""
-    return tuple(remark for remark in (stage.prompt.remark, unbound, silent) if remark)
+    return tuple(remark for remark in (stage.prompt.remark, unbound, _cut(settings, stage), silent) if remark)
+
+
+def _cut(settings: GenerateSettings, stage: Stage) -> str:
+    """That the chords asked for go on longer than what was written, if they do."""
+    asked = len(parse_progression(settings.chords)) if settings.chords is not None else 0
+    bars = len(bar_lines(stage.score, stage.region.start, stage.region.end)) - 1
+    return f"the chords last {asked} bars; the first {bars} are played" if asked > bars else ""
 
 
 def _beside(stage: Stage) -> tuple[Extra, ...]:

@@ -44,6 +44,7 @@ from .settings import MOST_BARS, GenerateSettings
 TICKS = 480  # a quarter in takes without a prompt
 DEFAULT_BARS = 16
 KEY_BARS = 16  # before the end, which tell the key
+USUAL_BARS = 8  # before the end, which tell tempo and metre
 ACCOMPANIMENT = ("accompaniment",)  # what is written to a melody
 CHART_SLOTS = (*range(1, 17), 24)  # in how many equal shares a chart may divide a bar
 
@@ -86,6 +87,8 @@ def set_stage(run: Run, settings: GenerateSettings) -> Stage:
     knows = learned.get("chords", run.tokenizer.knows_chords)
     if settings.chords is not None and not knows:
         raise InputError(f"--chords: {run.folder} has learned no chords; prepare with chords in remi or performance")
+    if settings.ending and not run.tokenizer.knows_chords:
+        raise InputError(f"--ending: {run.folder} plays MidiTok's tokens, which know of no end; leave it out")
     if settings.prompt is None:
         return _empty(settings, learned)
     prompt = read_prompt(
@@ -142,16 +145,32 @@ def _keyed(head: Iterable[str], settings: GenerateSettings) -> tuple[str, ...]:
 
 
 def _ended(score: Score, start: int, settings: GenerateSettings, *, barred: bool) -> Score:
-    """A score that says nothing from `start` on but, where there are bars, the tempo and metre asked for."""
+    """A score that says nothing from `start` on but, where there are bars, the tempo and metre asked for or usual."""
     score = score.replace(
         pedals=score.pedals[score.pedals["tick"] < start], chords=score.chords[score.chords["tick"] < start]
     )
     if not barred:
         return score
     tempos, metres = (rows[rows["tick"] <= start].tolist() for rows in (score.tempos, score.metres))
-    tempos += [(start, round(6e7 / settings.bpm))] if settings.bpm is not None else []
-    metres += [(start, *parse_metre(settings.metre))] if settings.metre is not None else []
+    usec, metre = _usual(score, start)
+    usec = usec if settings.bpm is None else round(6e7 / settings.bpm)
+    metre = metre if settings.metre is None else parse_metre(settings.metre)
+    tempos += [(start, usec)] if usec != tempos[-1][1] else []
+    metres += [(start, *metre)] if metre != tuple(metres[-1][1:]) else []
     return score.replace(tempos=tempos, metres=metres)
+
+
+def _usual(score: Score, start: int) -> tuple[int, tuple[int, int]]:
+    """The median tempo, in microseconds a quarter, and the most frequent metre of the bars before `start`: music goes
+    on neither as slowly as a piece has closed nor in the metre of a last bar that was cut short.
+    """
+    first = int(score.bars(start)[-USUAL_BARS - 1 :][0])
+    tempos, metres = score.tempos, score.metres
+    held = [np.diff(np.append(rows["tick"], start).clip(first, start)) for rows in (tempos, metres)]
+    order = np.argsort(tempos["usec"])
+    middle = np.searchsorted(np.cumsum(held[0][order]), held[0].sum() / 2)
+    kinds, which = np.unique(metres[["numerator", "denominator"]], return_inverse=True)
+    return int(tempos["usec"][order[middle]]), kinds[np.bincount(which, held[1]).argmax()].item()
 
 
 def _inside(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer, learned: dict, knows: bool) -> Stage:
