@@ -402,6 +402,13 @@ def test_smpte_time_is_free_time(rate, seconds):
         (["Am7", "D7", "Gmaj7"], ["Am7", "D7", "Gmaj7"]),
         (["Intro", "C:minor-seventh", "N.C.", "F:major"], ["Cm7", "N.C.", "F"]),
         (["A", "B", "A", "C"], []),  # rehearsal letters
+        (["A", "A2", "B", "A3"], []),
+        (["A1", "A2", "B1", "B2"], []),
+        (["Intro", "B1", "A1", "B2", "A2"], []),
+        (["A", "A'", "B", "B'"], []),
+        (["A7", "D7", "E7"], ["A7", "D7", "E7"]),
+        (["A", "D", "E", "E7"], ["A", "D", "E", "E7"]),
+        (["A", "A2", "D", "E"], ["A", "A2", "D", "E"]),
         (["C", "F", "G", "C"], ["C", "F", "G", "C"]),
         (["Fine", "D.C. al fine"], []),
         (["Verse 1", "Chorus", "Solo", "Am"], []),
