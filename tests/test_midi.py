@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from strategies import DATA, scores
 
 from woodshed.errors import FileError, InputError
-from woodshed.symbolic.music.chords import parse_chord
+from woodshed.symbolic.music.chords import QUALITY_NAMES, parse_chord
 from woodshed.symbolic.music.extras import Extra, released, without_bends
 from woodshed.symbolic.music.midi import (
     encode,
@@ -335,6 +335,11 @@ def test_chords_stay_as_the_file_spells_them_but_where_they_are_other_chords(tmp
     write_midi(score.replace(chords=[*score.chords[:2].tolist(), (192, 5, 0, 5)]), tmp_path / "b.mid", extras=extras)
     markers = [message.text for message in mido.MidiFile(tmp_path / "b.mid").tracks[0] if message.type == "marker"]
     assert markers == ["C#m7", "F#9(13)", "F"]
+
+
+def test_markers_are_spelled_in_the_key_of_the_music():
+    notes = [(480 * step, 480, 64 + pitch, 80, 0) for step, pitch in enumerate((0, 2, 4, 5, 7, 9, 11, 12, 7, 4, 0))]
+    assert b"\xff\x06\x04C#m7" in encode(Score(notes, chords=[(0, 1, QUALITY_NAMES.index("min7"), 1)]))
 
 
 def test_chords_in_lyrics_stay_lyrics_beside_the_markers(tmp_path):

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Sequence
 import numpy as np
 
 from .channels import CHANNELS, DRUM_CHANNEL
-from .chords import spell
+from .chords import estimate_key, spell
 from .extras import CONDUCTOR, ENDED, SUSTAIN, Extra, beside_chords, extras_of, marked, name_event
 from .marks import CHORDS, FREE, PART
 from .score import Score
@@ -46,10 +46,9 @@ def _conductor(score: Score, texts: Iterable[str], extras: Sequence[Extra]) -> T
     for tick, top, bottom in score.metres.tolist():
         events.append((tick, meta_event(SIGNATURE, bytes([top, bottom.bit_length() - 1, 24, 8]))))
     events += [(tick, meta_event(SET_TEMPO, usec.to_bytes(3, "big"))) for tick, usec in score.tempos.tolist()]
-    stated = marked(extras)
-    events += [
-        (tick, meta_event(MARKER, spell(*chord))) for tick, *chord in score.chords.tolist() if tick not in stated
-    ]
+    stated, key = marked(extras), estimate_key(score)[:2]
+    chords = [(tick, spell(*chord, key)) for tick, *chord in score.chords.tolist() if tick not in stated]
+    events += [(tick, meta_event(MARKER, name)) for tick, name in chords]
     return sorted(events + extras_of(extras, CONDUCTOR, 0), key=lambda event: event[0])
 
 
