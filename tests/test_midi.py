@@ -328,13 +328,13 @@ def test_chords_and_our_own_notes_are_not_written_back_twice(tmp_path):
 
 
 def test_chords_stay_as_the_file_spells_them_but_where_they_are_other_chords(tmp_path):
-    names = [("C#m7", b"\x00"), ("F#9(13)", b"\x60"), ("B", b"\x60")]
+    names = [("E", b"\x00"), ("C#m7", b"\x00"), ("F#9(13)", b"\x60"), ("B", b"\x60")]
     (tmp_path / "a.mid").write_bytes(smf(b"".join(text(6, *name) for name in names), NOTE_C))
     score, extras = read_midi(tmp_path / "a.mid"), read_extras(tmp_path / "a.mid")
-    assert encode(score, extras=extras).count(b"\xff\x06") == 3
+    assert encode(score, extras=extras).count(b"\xff\x06") == 4
     write_midi(score.replace(chords=[*score.chords[:2].tolist(), (192, 5, 0, 5)]), tmp_path / "b.mid", extras=extras)
     markers = [message.text for message in mido.MidiFile(tmp_path / "b.mid").tracks[0] if message.type == "marker"]
-    assert markers == ["C#m7", "F#9(13)", "F"]
+    assert markers == ["E", "C#m7", "F#9(13)", "F"]
 
 
 def test_markers_are_spelled_in_the_key_of_the_music():

@@ -146,8 +146,9 @@ def _odd_names(metas: list[Meta], keys: list[int]) -> list[Extra]:
 def beside_chords(extras: Iterable[Extra], chords: np.ndarray) -> list[Extra]:
     """Extras for a file of these chords: those that state another chord are left out, and rehearsal letters, which
     would be read as chords, are cue points."""
-    held = {tick: tuple(chord) for tick, *chord in chords.tolist()}
-    kept = [one for one in extras if not one.chord or held.get(one.tick) == _chord(one)]
+    extras, held = tuple(extras), {tick: tuple(chord) for tick, *chord in chords.tolist()}
+    stated = {one.tick: _chord(one) for one in extras if one.chord}  # of several at a tick the last, as in a Score
+    kept = [one for one in extras if not one.chord or held.get(one.tick) == stated[one.tick]]
     letters = {one for one in kept if held and not one.chord and one.event[:2] == _MARKER and _chord(one)}
     return [one._replace(event=_CUE + one.event[2:]) if one in letters else one for one in kept]
 
