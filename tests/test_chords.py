@@ -84,8 +84,33 @@ def test_what_spell_writes_parse_chord_reads():
         from_word("C:nonsense")
 
 
+def test_what_spell_writes_in_any_key_is_read_back():
+    keys = list(itertools.product(range(12), ("major", "minor")))
+    for number, chord in enumerate(EVERY_CHORD):
+        key = keys[number % len(keys)]
+        assert parse_chord(spell(*chord, key)) == chord, spell(*chord, key)
+
+
+@pytest.mark.parametrize(
+    ("key", "written"),
+    [
+        ((4, "major"), "E C#m7 G#7 F#m7/C# D#m7b5 B/D# Dmaj7 G C A#dim7"),
+        ((1, "minor"), "C#m7 F#m7 G#7 E/G# Cdim7"),  # no B#
+        ((9, "minor"), "Am G#dim7 E7/G# Bb F"),
+        ((10, "major"), "Bb Gm7 Ebmaj7 D7/F# Gbm6 Db/F Cm7/Bb"),
+        ((6, "major"), "F# G#m7 A#m7 B C#7"),
+        ((3, "minor"), "Ebm Abm Bb7 Gb Db/Ab"),
+        ((0, "major"), "C E7/G# Dm7b5/Ab F#m7b5 Db7/F C/Bb Bbmaj7 F#/C#"),
+    ],
+)
+def test_spelling_is_that_of_the_key(key, written):
+    assert " ".join(spell(*parse_chord(text), key) for text in written.split()) == written
+
+
 def test_spelling_is_that_of_a_jazz_chart():
-    typed = "C Am Cmaj7 Am7 Bb7#11 F#dim7 Bm7b5 C/E N.C. C6 Cm6 G7sus4 Cm(maj7) C7alt Ebm9 Cadd9 C(b5)"
+    typed = (
+        "C Am Cmaj7 Am7 Bb7#11 F#dim7 Bm7b5 C/E N.C. C6 Cm6 G7sus4 Cm(maj7) C7alt Ebm9 Cadd9 C(b5) Cm6(maj7) Am7b5(11)"
+    )
     assert " ".join(spell(*parse_chord(text)) for text in typed.split()) == typed
 
 
@@ -103,6 +128,14 @@ def test_spelling_is_that_of_a_jazz_chart():
         ("C+7 C7+ C7#5 C7+5 Caug7 C:augmented-seventh", named(0, "7#5")),
         ("Gsus Gsus4 G4 G:suspended-fourth", named(7, "sus4")),
         ("G7sus G7sus4 Gsus7 G:sus4(b7)", named(7, "7sus4")),
+        ("Cm(#7) Cm#7 C-(#7) C-#7 Cm(+7) Cm+7 Cmin+7 Cmi+7 C-+7 C-(♯7)", named(0, "minmaj7")),
+        ("Cmaj7 C(#7)", named(0, "maj7")),
+        ("Bh7 Bø7 B∅7 Bφ7 BΦ7 Bϕ", named(11, "hdim7")),
+        ("Bh9 Bø9 Bhdim9", named(11, "hdim9")),
+        ("C13b9#11 C13(b9,#11) C:13b9#11", named(0, "13b9#11")),
+        ("Esus(b9) Esusb9 Esus4b9", named(4, "sus4b9")),
+        ("Am7b5(11) Aø7(11) Am7b5add11", named(9, "hdim7add11")),
+        ("Cm6(maj7) C-6(maj7) Cm6maj7", named(0, "min6maj7")),
         ("CmM7 Cm(maj7) C-^7 CmΔ Cmmaj7 C:minor-major C:major-minor Cm7M", named(0, "minmaj7")),
         ("Cadd9 C2 C(add9) Cadd2 C:maj(9)", named(0, "add9")),
         ("C69 C6/9 C6(9) C:maj69", named(0, "69")),
@@ -154,6 +187,9 @@ def test_harte_syntax_agrees_with_mir_eval(root, kind, bass):
         "",
         " ",
         "H7",
+        "h7",
+        "Ah",
+        "C7h7",
         "Cfoo",
         "C/H",
         "C//E",

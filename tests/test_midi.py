@@ -1,5 +1,6 @@
 """MIDI in and out: the round trip, other readers as references, what files say, and hostile bytes."""
 
+import io
 import random
 import struct
 from collections import defaultdict
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from strategies import DATA, scores
 
 from woodshed.errors import FileError, InputError
-from woodshed.symbolic.music.chords import parse_chord
+from woodshed.symbolic.music.chords import QUALITY_NAMES, parse_chord
 from woodshed.symbolic.music.extras import Extra, released, without_bends
 from woodshed.symbolic.music.midi import (
     encode,
@@ -162,6 +163,135 @@ def test_what_a_track_says_twice_stays_and_ports_are_apart(tmp_path):
     assert {one.track for one in extras} == {0}
 
 
+def test_tracks_that_a_daw_exports_on_one_channel_keep_to_themselves(tmp_path):
+    first, second = (b"\x00\xb0\x07" + bytes([volume]) + NOTE_C for volume in (100, 60))
+    lead = b"\x00\xe0\x00\x50\x00\xb0\x40\x7f" + NOTE_C
+    for program in ([b"", b"", b""], [b"\x00\xc0\x05", b"\x00\xc0\x06", b"\x00\xc0\x07"]):
+        tracks = [one + two for one, two in zip(program, (first, second, lead), strict=True)]
+        (tmp_path / "a.mid").write_bytes(smf(*tracks))
+        assert read_extras(tmp_path / "a.mid") == (
+            Extra(0, 0, b"\xb0\x07\x64"), Extra(1, 0, b"\xb0\x07\x3c"), Extra(2, 0, b"\xe0\x00\x50"),
+        )  # fmt: skip
+        assert read_midi(tmp_path / "a.mid").pedals.tolist() == [(0, 127, 2)]
+
+
+def test_what_a_track_says_holds_against_what_its_channel_is_told(tmp_path):
+    setup, volume = b"\x00\xb0\x07\x28", b"\x00\xb0\x07\x50"
+    (tmp_path / "a.mid").write_bytes(smf(volume + NOTE_C, setup))
+    assert [one.event[2] for one in read_extras(tmp_path / "a.mid")] == [0x28, 0x50]
+
+
+def test_the_staves_of_an_instrument_share_what_one_of_them_says(tmp_path):
+    right = b"\x00\xc0\x13\x00\xb0\x07\x50\x00\xe0\x00\x50" + NOTE_C + b"\x00\xc0\x12" + NOTE_C
+    left = b"\x00\xb0\x40\x7f" + NOTE_C + b"\x00\xb0\x40\x00"
+    (tmp_path / "a.mid").write_bytes(smf(b"", right, left))
+    score, extras = read_midi(tmp_path / "a.mid"), read_extras(tmp_path / "a.mid")
+    assert [track.program for track in score.tracks] == [19, 19]
+    assert score.pedals.tolist() == [(0, 127, 0), (0, 127, 1), (96, 0, 0), (96, 0, 1)]
+    shared = {(tick, event) for tick, event in ((0, b"\xb0\x07\x50"), (96, b"\xc0\x12"))}
+    assert {one[1:3] for one in extras if one.track == 0} == {*shared, (0, b"\xe0\x00\x50")}
+    assert {one[1:3] for one in extras if one.track == 1} == shared
+    write_midi(score, tmp_path / "b.mid", extras=extras)
+    assert read_midi(tmp_path / "b.mid") == score and read_extras(tmp_path / "b.mid") == extras
+
+
+@pytest.mark.parametrize("undone", [b"\xb0\x00\x08", b"\xb0\x20\x03", b"\xf0\x05\x7e\x7f\x09\x01\xf7"])
+def test_the_program_comes_after_the_bank_and_the_reset(tmp_path, undone):
+    late = NOTE_C.replace(b"\x00\x90", b"\x20\x90")
+    (tmp_path / "a.mid").write_bytes(smf(b"", b"\x40" + undone + b"\x00\xc0\x30" + late))
+    score, extras = read_midi(tmp_path / "a.mid"), read_extras(tmp_path / "a.mid")
+    write_midi(score, tmp_path / "b.mid", extras=extras)
+    assert read_midi(tmp_path / "b.mid") == score and read_extras(tmp_path / "b.mid") == extras
+    ticks, voice = 0, mido.MidiFile(tmp_path / "b.mid").tracks[1]
+    kinds = []
+    for message in voice:
+        ticks += message.time
+        kinds += [(message.type, ticks)] * (message.type in ("control_change", "sysex", "program_change"))
+    assert kinds[-1] == ("program_change", 0x40) and len(kinds) == 2
+
+
+def ends(data):
+    return {sum(message.time for message in track) for track in mido.MidiFile(file=io.BytesIO(data)).tracks}
+
+
+def test_the_end_of_a_file_stays_and_can_be_asked_for(tmp_path):
+    song = Score([(0, 480, 60, 90, 0)])
+    assert ends(encode(song)) == {1920} and ends(encode(song, end=16 * 1920)) == {16 * 1920}
+    assert 480 in ends(encode(song, end=100))  # a note is not cut off
+    write_midi(song, tmp_path / "a.mid", end=4000)
+    extras = read_extras(tmp_path / "a.mid")
+    assert ends(encode(song, extras=extras)) == {4000} and ends(encode(song, extras=released(extras, 9999))) == {1920}
+    free = song.freed()
+    write_midi(free, tmp_path / "b.mid", end=4000)
+    for score in (song, free):
+        write_midi(score, tmp_path / "c.mid")
+        assert read_extras(tmp_path / "c.mid") == ()
+    write_midi(free.retime(480), tmp_path / "d.mid", end=9600)  # as a DAW saves it
+    assert read_extras(tmp_path / "d.mid")[-1].tick == 10_000
+    with pytest.raises(InputError, match="end -1"):
+        encode(song, end=-1)
+
+
+def channels_of(data):
+    return [next(m.channel for m in t if m.type == "note_on") for t in mido.MidiFile(file=io.BytesIO(data)).tracks[1:]]
+
+
+def test_more_tracks_than_channels_share_those_of_their_program():
+    programs = [48] * 6 + [40, 41, 42] * 4 + [0]
+    tracks = [Track(str(number), program) for number, program in enumerate(programs)]
+    score = Score([(0, 10, 60, 80, number) for number in range(len(tracks))], [(0, 90, 18)], tracks=tracks)
+    extras = [Extra(number, 0, bytes([0xB0, 7, 50 + (number > 2)])) for number in range(6)]
+    channels = channels_of(encode(score, extras=extras))
+    sounds = {(channel, programs[number]) for number, channel in enumerate(channels)}
+    assert len({*channels}) == len(sounds) == 15 and 9 not in channels
+    assert not {*channels[:3]} & {*channels[3:6]}  # one volume each
+    assert parse_midi(encode(score, extras=extras)) == score
+    many = [Track(str(number), number) for number in range(len(tracks))]
+    assert channels_of(encode(score.replace(tracks=many)))[15:18] == [0, 1, 2]
+
+
+def test_names_stay_in_the_bytes_they_have(tmp_path):
+    latin, greek = "Geige für zwei".encode("latin-1"), "Βιολί".encode("cp1253")
+    named = [b"\x00\xff\x03" + bytes([len(name)]) + name for name in (latin, greek)]
+    (tmp_path / "a.mid").write_bytes(smf(named[0], named[0] + NOTE_C, named[1] + NOTE_C.replace(b"\x90", b"\x91")))
+    score, extras = read_midi(tmp_path / "a.mid"), read_extras(tmp_path / "a.mid")
+    data = encode(score, extras=extras)
+    assert data.count(latin) == 2 and data.count(greek) == 1 and data.count(b"\xff\x03") == 3
+    assert parse_midi(data) == score
+    write_midi(score, tmp_path / "b.mid", extras=extras)
+    assert read_extras(tmp_path / "b.mid") == extras
+    other = score.replace(tracks=[Track("flute"), *score.tracks[1:]])
+    assert parse_midi(encode(other, extras=extras)) == other
+
+
+def test_tracks_without_notes_stay_whole(tmp_path):
+    empty = text(3, "Horn") + b"\x00\xc4\x3c\x00\xb4\x07\x50" + text(1, "tacet", b"\x60") + b"\x00\xb4\x40\x7f"
+    drums = text(3, "Drums") + b"\x00\xb9\x07\x20"
+    (tmp_path / "a.mid").write_bytes(smf(text(3, "Song"), text(3, "Piano") + NOTE_C, empty, drums, text(3, "Aux")))
+    score, extras = read_midi(tmp_path / "a.mid"), read_extras(tmp_path / "a.mid")
+    assert len(score.tracks) == 1
+    write_midi(score, tmp_path / "b.mid", extras=extras)
+    assert read_midi(tmp_path / "b.mid") == score and read_extras(tmp_path / "b.mid") == extras
+    before, after = (mido.MidiFile(tmp_path / name).tracks for name in ("a.mid", "b.mid"))
+    assert [[m for m in t if m.type != "end_of_track"] for t in after[2:]] == [
+        [m for m in t if m.type != "end_of_track"] for t in before[2:]
+    ]
+    kept = released(extras, 90)
+    assert all(one in extras for one in kept) and {one.track for one in kept} == {-1, -2, -3, -4}
+
+
+def test_tracks_without_notes_are_not_heard_by_others(tmp_path):
+    empty = text(3, "Horn") + b"\x00\xb0\x07\x00\x00\xb0\x40\x7f"
+    for count in (1, 15):
+        melody = [NOTE_C.replace(b"\x90", b"\x91").replace(b"\x80", b"\x81")] * count
+        (tmp_path / "a.mid").write_bytes(smf(b"", *melody, empty))
+        score, extras = read_midi(tmp_path / "a.mid"), read_extras(tmp_path / "a.mid")
+        assert {one.track for one in extras} == {-2}
+        write_midi(score, tmp_path / "b.mid", extras=extras)
+        assert read_midi(tmp_path / "b.mid") == score
+        assert {one.track for one in read_extras(tmp_path / "b.mid")} == {-2}
+
+
 def test_rehearsal_letters_do_not_become_chords():
     song = Score([(0, 480, 60, 90, 0), (960, 480, 64, 90, 0)], chords=[(0, 0, 0, 0), (960, 5, 0, 5)])
     letters = [Extra(-1, 0, b"\xff\x06\x01B"), Extra(0, 960, b"\xff\x06\x01C")]
@@ -191,7 +321,38 @@ def test_bends_go_with_their_notes_and_music_goes_on_at_rest():
 def test_chords_and_our_own_notes_are_not_written_back_twice(tmp_path):
     song = Score([(0, 480, 60, 90, 0), (960, 480, 64, 90, 0)], chords=[(0, 0, 0, 0), (960, 5, 0, 5)])
     write_midi(song, tmp_path / "a.mid", texts=["woodshed seed: 1", "by hand"])
-    assert [extra.event[2:] for extra in read_extras(tmp_path / "a.mid")] == [b"\x07by hand"]
+    extras = read_extras(tmp_path / "a.mid")
+    assert [extra.event[2:] for extra in extras if not extra.chord] == [b"\x07by hand"]
+    again = encode(song, extras=extras)
+    assert again.count(b"\xff\x06\x01C") == again.count(b"\xff\x06\x01F") == 1
+
+
+def test_chords_stay_as_the_file_spells_them_but_where_they_are_other_chords(tmp_path):
+    names = [("E", b"\x00"), ("C#m7", b"\x00"), ("F#9(13)", b"\x60"), ("B", b"\x60")]
+    (tmp_path / "a.mid").write_bytes(smf(b"".join(text(6, *name) for name in names), NOTE_C))
+    score, extras = read_midi(tmp_path / "a.mid"), read_extras(tmp_path / "a.mid")
+    assert encode(score, extras=extras).count(b"\xff\x06") == 4
+    write_midi(score.replace(chords=[*score.chords[:2].tolist(), (192, 5, 0, 5)]), tmp_path / "b.mid", extras=extras)
+    markers = [message.text for message in mido.MidiFile(tmp_path / "b.mid").tracks[0] if message.type == "marker"]
+    assert markers == ["E", "C#m7", "F#9(13)", "F"]
+
+
+def test_markers_are_spelled_in_the_key_of_the_music():
+    notes = [(480 * step, 480, 64 + pitch, 80, 0) for step, pitch in enumerate((0, 2, 4, 5, 7, 9, 11, 12, 7, 4, 0))]
+    assert b"\xff\x06\x04C#m7" in encode(Score(notes, chords=[(0, 1, QUALITY_NAMES.index("min7"), 1)]))
+
+
+def test_chords_in_lyrics_stay_lyrics_beside_the_markers(tmp_path):
+    sung = NOTE_C + b"".join(text(5, name, b"\x60") for name in ("Db", "Gbm7", "Ab"))
+    (tmp_path / "a.mid").write_bytes(smf(b"", sung))
+    score = read_midi(tmp_path / "a.mid")
+    write_midi(score, tmp_path / "b.mid", extras=read_extras(tmp_path / "a.mid"))
+    other = score.replace(chords=[*score.chords[:2].tolist(), (384, 9, 9, 9)])
+    write_midi(other, tmp_path / "c.mid", extras=read_extras(tmp_path / "b.mid"))
+    for name, words, chords in (("b", ["Db", "Gbm7", "Ab"], score.chords), ("c", ["Db", "Gbm7"], other.chords)):
+        _, voice = mido.MidiFile(tmp_path / f"{name}.mid").tracks
+        assert [message.text for message in voice if message.type == "lyrics"] == words
+        assert read_midi(tmp_path / f"{name}.mid").chords.tolist() == chords.tolist()
 
 
 def test_what_we_write_other_programs_read(tmp_path):
@@ -402,6 +563,13 @@ def test_smpte_time_is_free_time(rate, seconds):
         (["Am7", "D7", "Gmaj7"], ["Am7", "D7", "Gmaj7"]),
         (["Intro", "C:minor-seventh", "N.C.", "F:major"], ["Cm7", "N.C.", "F"]),
         (["A", "B", "A", "C"], []),  # rehearsal letters
+        (["A", "A2", "B", "A3"], []),
+        (["A1", "A2", "B1", "B2"], []),
+        (["Intro", "B1", "A1", "B2", "A2"], []),
+        (["A", "A'", "B", "B'"], []),
+        (["A7", "D7", "E7"], ["A7", "D7", "E7"]),
+        (["A", "D", "E", "E7"], ["A", "D", "E", "E7"]),
+        (["A", "A2", "D", "E"], ["A", "A2", "D", "E"]),
         (["C", "F", "G", "C"], ["C", "F", "G", "C"]),
         (["Fine", "D.C. al fine"], []),
         (["Verse 1", "Chorus", "Solo", "Am"], []),

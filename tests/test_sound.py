@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from strategies import DATA, scores
 
 from woodshed.errors import FileError, InputError
+from woodshed.symbolic.music.chords import spell
 from woodshed.symbolic.music.midi import read_midi
 from woodshed.symbolic.music.roll import draw_roll
 from woodshed.symbolic.music.score import PARTS, Score, Track
@@ -175,6 +176,17 @@ def test_a_chord_that_holds_stands_at_the_next_row_too(tmp_path):
     rows = np.flatnonzero((with_chord != without).any(axis=(1, 2)))
     middle = len(with_chord) / 2
     assert (rows < middle).any() and (rows > middle).any()
+
+
+def test_chords_are_named_in_the_key_of_the_music(tmp_path, monkeypatch):
+    from woodshed.symbolic.music import roll
+
+    names = []
+    monkeypatch.setattr(roll, "spell", lambda *chord: names.append(spell(*chord)) or names[-1])
+    notes = [(480 * step, 480, 64 + pitch, 80, 0) for step, pitch in enumerate((0, 2, 4, 5, 7, 9, 11, 12, 7, 4, 0))]
+    picture(Score(notes, chords=[(0, 4, 0, 8)]), tmp_path / "a.png")
+    picture(Score(notes, chords=[(0, 1, 1, 1)]), tmp_path / "b.png")
+    assert names == ["E/G#", "C#m"]
 
 
 def test_empty_scores_and_all_parts_can_be_drawn(tmp_path):

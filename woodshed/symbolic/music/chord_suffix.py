@@ -12,8 +12,9 @@ power=5 dominant-=- dominant=7 -seventh=7 -sixth=6 -ninth=9 -11th=11 -13th=13
 _GRAMMAR = re.compile(
     r"""(?P<omit>(?i:no|omit)\s?[35])
     | (?P<alter>(?i:add)\s?[#b]?(?:1[13]|[24679])
-        | (?:[#b]|(?<=[\d(,])[+-]|(?<![^(,])[+-](?=5)|(?<=[mijn])[+-](?=5))(?:1[13]|[5679]))
-    | (?P<hdim>ø|(?i:h(?:alf)?-?dim)) | (?P<dim>(?i:diminished|dim)|o) | (?P<aug>(?i:augmented|aug)|\+)
+        | (?:[#b]|(?<=[\d(,])[+-]|(?<![^(,])[+-](?=5)|(?<=[mijn])[+-](?=5)
+            |(?:(?<=[mn-])(?<!dom)|(?<=mi))\+(?=7))(?:1[13]|[5679]))
+    | (?P<hdim>ø|(?i:h(?:alf)?-?dim)|\Ah(?=\d)) | (?P<dim>(?i:diminished|dim)|o) | (?P<aug>(?i:augmented|aug)|\+)
     | (?P<sus>(?i:sus)[24]?) | (?P<alt>(?i:alt)) | (?P<min>(?i:minor|min|mi)|m(?!a(?!dd))|-)
     | (?P<delta>[Δ^]) | (?P<maj>(?i:major|maj|ma)|[Mj]) | (?P<number>69|1[13]|[24-79]) | (?P<skip>(?i:dom)|[\s(),])""",
     re.VERBOSE,
@@ -73,7 +74,8 @@ def _steps(suffix: str) -> dict[int, set[int]]:
         if kind == "omit":
             steps.pop(int(token[-1]) - 1, None)
         elif kind == "alter" or (kind == "number" and numbered):
-            _alter(steps, token.removeprefix("add").strip().replace("-", "b").replace("+", "#"))
+            name = token.removeprefix("add").strip().replace("-", "b").replace("+", "#")
+            _alter(steps, "7" if name == "#7" else name)  # from the flat seventh of other chords
         else:
             means = _MEANS[token if kind in ("number", "sus") else kind]
             steps |= {step: seventh if tones is None else tones for step, tones in means.items()}

@@ -25,7 +25,8 @@ import numpy as np
 
 from ...errors import InputError
 from .chord_suffix import MAJOR_SCALE, degree, suffix_tones
-from .score import CHORD, Score
+from .score import CHORD, Score, spread
+from .spelling import C_MAJOR, bass_name, pitch_name
 
 
 class Chord(NamedTuple):
@@ -38,7 +39,7 @@ class Chord(NamedTuple):
 
 NO_CHORD = Chord(-1, 0, -1)
 TOKEN_QUALITIES = 15
-NAMES = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+NAMES = tuple(pitch_name(pitch_class) for pitch_class in range(12))  # C Db D Eb E F F# G Ab A Bb B
 
 # name, the token quality it reduces to, semitones above the root
 _TABLE = """
@@ -63,6 +64,7 @@ maj9#11 maj7 0 2 4 6 7 11  | maj13#11 maj7 0 2 4 6 7 9 11 | maj7add13 maj7 0 4 7
 7sus2 7sus4 0 2 7 10       | maj7sus4 sus4 0 5 7 11    | sus2sus4 sus4 0 2 5 7 | min7add11 min7 0 3 5 7 10
 min7#5 min7 0 3 8 10       | min7add13 min7 0 3 7 9 10 | min#5 min 0 3 8       | minmaj9 minmaj7 0 2 3 7 11
 hdim9 hdim7 0 2 3 6 10     | hdim11 hdim7 0 2 3 5 6 10 | dimmaj7 dim7 0 3 6 11 | maj6#11 maj6 0 4 6 7 9
+13b9#11 7 0 1 4 6 7 9 10   | sus4b9 sus4 0 1 5 7       | hdim7add11 hdim7 0 3 5 6 10 | min6maj7 minmaj7 0 3 7 9 11
 """
 _ROWS = [cell.split() for line in _TABLE.strip().splitlines() for cell in line.split("|")]
 QUALITIES: dict[str, tuple[int, ...]] = {name: tuple(map(int, tones)) for name, _, *tones in _ROWS}
@@ -71,7 +73,10 @@ MODES = {"maj": "major", "min": "minor"}
 TONES = np.array([[pc in tones for pc in range(12)] for tones in QUALITIES.values()])  # (qualities, 12) bool
 REDUCED = np.array([QUALITY_NAMES.index(token) for _, token, *_ in _ROWS], dtype=np.int8)
 _BY_TONES = {frozenset(tones): quality for quality, tones in enumerate(QUALITIES.values())}
-_SUFFIXES = {"maj": "", "maj6": "6", "minmaj7": "m(maj7)", "majb5": "(b5)"}  # the others spell themselves
+_SUFFIXES = {  # the others spell themselves
+    **{"maj": "", "maj6": "6", "minmaj7": "m(maj7)", "majb5": "(b5)"},
+    **{"hdim7add11": "m7b5(11)", "min6maj7": "m6(maj7)"},
+}
 
 
 def reduce(quality):
@@ -89,15 +94,18 @@ def pitch_classes(root, quality, bass) -> np.ndarray:
 # --- names ----------------------------------------------------------------------------------------------------
 
 
-def spell(root: int, quality: int, bass: int) -> str:
-    """The chord as a jazz chart has it: `Cmaj7`, `Bb7#11`, `Bm7b5`, `C/E`, `N.C.`; `parse_chord` reads it back."""
+def spell(root: int, quality: int, bass: int, key: tuple[int, str] = C_MAJOR) -> str:
+    """The chord as a jazz chart in a key (tonic and mode) has it: `Cmaj7`, `Bb7#11`, `Bm7b5`, `C/E`, `N.C.`, in E major
+    `C#m7`; `parse_chord` reads it back."""
     if root < 0:
         return "N.C."
     name = QUALITY_NAMES[quality]
-    if name.startswith("hdim"):
-        name = name.replace("hdim", "min") + "b5"
-    suffix = _SUFFIXES.get(name, name.replace("min", "m"))
-    return NAMES[root] + suffix + ("" if bass == root else "/" + NAMES[bass])
+    plain = name.replace("hdim", "min") + "b5" if name.startswith("hdim") else name
+    chord = pitch_name(root, key) + _SUFFIXES.get(name, plain.replace("min", "m"))
+    if bass == root:
+        return chord
+    inside = TONES[quality, (bass - root) % 12]
+    return f"{chord}/{bass_name(bass, root, key) if inside else pitch_name(bass, key)}"
 
 
 def word(root: int, quality: int) -> str:
@@ -115,7 +123,7 @@ def from_word(text: str) -> tuple[int, int]:
     return NAMES.index(root), QUALITY_NAMES.index(quality)
 
 
-_SIGNS = str.maketrans(dict(zip("♯♭–—−△∆°Øɸ", "#b---ΔΔoøø", strict=True)) | {"𝄪": "##", "𝄫": "bb"})
+_SIGNS = str.maketrans(dict(zip("♯♭–—−△∆°ØɸφϕΦ∅", "#b---ΔΔoøøøøøø", strict=True)) | {"𝄪": "##", "𝄫": "bb"})
 _NO_CHORD = re.compile(r"n|n\.?\s?c\.?|no chord|none|x", re.IGNORECASE)
 _ROOT = r"[A-Ga-g](?:##?|bb?)?"
 _CHORD = re.compile(rf"(?P<root>{_ROOT})(?P<colon>:?)(?P<kind>[^/]*)(?:/(?P<bass>{_ROOT}|[b#]*[1-7]))?")
@@ -262,20 +270,6 @@ _PRIOR_EACH_BEAT, _PRIOR_AT_CHANGE = 0.4, 1.3  # a rare quality costs most where
 _SILENCE, _SILENCE_PER_TONE, _SILENCE_PER_BASS = 3.0, -1.5, -0.3  # of no chord
 _CHANGE_AT_BAR, _CHANGE_MID_BAR, _CHANGE, _CHANGE_IN_FREE_TIME = 0.8, 0.4, 0.1, 0.3  # how often the chord changes
 _NEXT_CHORDS = 30  # about as many chords as could follow
-
-
-def spread(onsets: np.ndarray, ends: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut notes at ascending edges: the note and the cell (between two edges) of every piece, and its length.
-
-    What lies before the first edge or after the last has no length.
-    """
-    first = np.clip(np.searchsorted(edges, onsets, side="right") - 1, 0, len(edges) - 2)
-    last = np.clip(np.searchsorted(edges, ends, side="left") - 1, first, len(edges) - 2)
-    count = last - first + 1
-    note = np.repeat(np.arange(len(onsets)), count)
-    cell = np.arange(len(note)) - np.repeat(np.cumsum(count) - count - first, count)
-    length = np.minimum(ends[note], edges[cell + 1]) - np.maximum(onsets[note], edges[cell])
-    return note, cell, np.maximum(length, 0)
 
 
 def pitched(score: Score) -> np.ndarray:

@@ -12,40 +12,49 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .marks import MARK, chord_metas, chord_named
+from .channels import told, unheard
+from .chords import Chord
+from .marks import MARK, chart_metas, chord_named
 from .smf import (
     CONTROL,
     END,
-    MARKER,
     NAME,
     NOTE_OFF,
     NOTE_ON,
+    PORT,
     PROGRAM,
     SET_TEMPO,
     SIGNATURE,
     TEXT,
     Events,
     Meta,
+    as_meta,
     meta_event,
 )
 
-CONDUCTOR = -1  # the track of what belongs to none that has notes
+CONDUCTOR = -1  # the track of what belongs to none that has notes; below it are MIDI tracks without notes, as they were
 SUSTAIN = 64  # the controller of the pedal, which a Score holds
 HELD = (SET_TEMPO, SIGNATURE, END)  # meta events that a Score holds, or the file itself
-PLACE = (0x00, 0x20, 0x21)  # sequence number, channel and port: those of the tracks as they were
+PLACE = (0x00, 0x20, PORT)  # sequence number, channel and port: those of the tracks as they were
 PRESSURE = 0xD  # of a channel: one data byte, as a program has
-_MARKER, _CUE, _RESET = b"\xff\x06", b"\xff\x07", b"\xb0\x79\x00"  # _RESET: of all controllers but volume
+_NAME, _MARKER, _CUE = b"\xff\x03", b"\xff\x06", b"\xff\x07"
+_RESET = b"\xb0\x79\x00"  # of all controllers but volume
 _LEVELS = b"\xb0\x07", b"\xb0\x0b"  # volume and expression
 _AT_REST = {0xE0: b"\xe0\x00\x40", 0xD0: b"\xd0\x00"}  # a bend and a channel's pressure
+ENDED = meta_event(END, b"")  # where a file ends later than what is in it
 OURS = (MARK, "woodshed ")  # how texts begin that Woodshed writes anew
 
 
 class Extra(NamedTuple):
-    """One event: the number of its track in the Score, its tick, and its bytes, those of a channel for channel 1."""
+    """One event: the number of its track in the Score, its tick, its bytes, and whether it states a chord of the Score.
+
+    A track's channel events are for channel 1, those of a MIDI track without notes for the channel they were on.
+    """
 
     track: int
     tick: int
     event: bytes
+    chord: bool = False
 
 
 def extras_of(extras: Iterable[Extra], track: int, channel: int) -> list[tuple[int, bytes]]:
@@ -54,73 +63,117 @@ def extras_of(extras: Iterable[Extra], track: int, channel: int) -> list[tuple[i
 
 
 def _on_channel(event: bytes, channel: int) -> bytes:
-    return event if event[0] >= 0xF0 else bytes([event[0] | channel]) + event[1:]
+    return event if event[0] >= 0xF0 else bytes([event[0] & 0xF0 | channel]) + event[1:]
 
 
 def find_extras(events: Events) -> tuple[Extra, ...]:
     """All that a Score of these events does not hold, by tick; a reset, which is system exclusive, before the rest."""
     struck = (events.kind == NOTE_ON) & (events.data[:, 1] > 0)
     keys = np.unique(events.key[struck]).tolist()  # as Score.tracks has them
-    found = _meta_events(events.metas, keys) + _channel_events(events, keys, struck)
+    loose = unheard(events, keys)
+    silent = _silent_tracks(events, keys, loose)
+    found = _meta_events(events.metas, keys, silent) + _channel_events(events, keys, struck)
+    found += [Extra(silent[int(events.key[at]) // 16], int(events.tick[at]), _message(events, at)) for at in loose]
     return tuple(sorted(found, key=lambda extra: extra.tick))
 
 
+def _message(events: Events, at: int) -> bytes:
+    """The bytes of a channel event."""
+    kind = int(events.kind[at])
+    data = events.data[at, : 1 if kind in (PROGRAM, PRESSURE) else 2]
+    return bytes([kind << 4 | int(events.key[at]) % 16, *data.tolist()])
+
+
+def _silent_tracks(events: Events, keys: list[int], loose: np.ndarray) -> dict[int, int]:
+    """The MIDI tracks without notes that have a name, and those of events on channels without notes, as numbers."""
+    sounding = {0, *(key // 16 for key in keys)}
+    named = {meta.track for meta in events.metas if meta.kind == NAME and meta.text} - sounding
+    found = sorted(named | {key // 16 for key in events.key[loose].tolist()})
+    return {track: CONDUCTOR - 1 - number for number, track in enumerate(found)}
+
+
 def _channel_events(events: Events, keys: list[int], struck: np.ndarray) -> list[Extra]:
-    """Controllers but the pedal, bends, pressure, for all tracks on their channel; and the programs after a track's
-    first note, those of a MIDI track without notes for all on its channel. What a track says itself is not said again
-    by another."""
-    begins, port = {key: int(np.argmax(struck & (events.key == key))) for key in keys}, events.ports()
-    own, copies = [], []
+    """Controllers but the pedal, bends, pressure, and the programs after a track's first note. What a track says itself
+    is not said again by another."""
     kept = ~np.isin(events.kind, (NOTE_ON, NOTE_OFF, 15))
     kept &= (events.kind != CONTROL) | (events.data[:, 0] != SUSTAIN)
-    for at in np.flatnonzero(kept).tolist():
-        key, kind, tick = int(events.key[at]), int(events.kind[at]), int(events.tick[at])
-        data = events.data[at, : 1 if kind in (PROGRAM, PRESSURE) else 2]
-        for number, home in enumerate(keys):
-            apart = (home % 16, port.get(home // 16)) != (key % 16, port.get(key // 16))
-            if apart or (kind == PROGRAM and key in begins and home != key):
-                continue
-            late = at > begins[home] if home == key else tick > int(events.tick[begins[home]])
-            if kind != PROGRAM or late:
-                extra = Extra(number, tick, bytes([kind << 4, *data.tolist()]))
-                (own if home == key else copies).append(extra)
-    said = set(own)
-    return own + [one for one in copies if one not in said]
+    found = []
+    for number, (key, mine) in enumerate(zip(keys, told(events, keys, np.flatnonzero(kept)), strict=True)):
+        first = int(np.argmax(struck & (events.key == key)))
+        own, copies = [], []
+        for at in mine.tolist():
+            home, tick = events.key[at] == key, int(events.tick[at])
+            late = at > first if home else tick > events.tick[first]
+            if events.kind[at] != PROGRAM or late:
+                (own if home else copies).append(Extra(number, tick, _on_channel(_message(events, at), 0)))
+        said = set(own)
+        found += [one for one in copies if one not in said] + own
+    return found
 
 
-def _meta_events(metas: list[Meta], keys: list[int]) -> list[Extra]:
-    """Texts, lyrics, keys, system exclusive; those of a MIDI track that plays on one channel stay with it."""
-    chords = set(chord_metas(metas))
-    counts = Counter(key // 16 for key in keys)
-    homes = {key // 16: number for number, key in enumerate(keys) if counts[key // 16] == 1}
+def _meta_events(metas: list[Meta], keys: list[int], silent: dict[int, int]) -> list[Extra]:
+    """Texts, lyrics, keys, chords, system exclusive; those of a MIDI track that plays on one channel, or has no notes
+    and a name, stay with it."""
+    chords, counts = chart_metas(metas), Counter(key // 16 for key in keys)
+    homes = {track: number for track, number in silent.items() if track and not counts[track]}
+    homes |= {key // 16: number for number, key in enumerate(keys) if counts[key // 16] == 1}
     found = []
     for meta in metas:
-        title = meta.kind == NAME and meta.track == 0 and not counts[0]
-        said = meta.kind == TEXT and meta.text.startswith(OURS)
-        if meta.kind in (*HELD, *PLACE) or (meta.kind == NAME and not title) or said or meta in chords:
+        ours = meta.kind == TEXT and meta.text.startswith(OURS)
+        title = meta.track == 0 and not counts[0]
+        named = meta.kind == NAME and not title and homes.get(meta.track, 0) > CONDUCTOR  # as the Score has it
+        if meta.kind in (*HELD, *PLACE) or ours or named:
             continue
-        found.append(Extra(homes.get(meta.track, CONDUCTOR), meta.tick, meta_event(meta.kind, meta.data)))
-    return found
+        event = meta_event(meta.kind, meta.data)
+        found.append(Extra(homes.get(meta.track, CONDUCTOR), meta.tick, event, meta in chords))
+    return found + _odd_names(metas, keys)
+
+
+def _odd_names(metas: list[Meta], keys: list[int]) -> list[Extra]:
+    """The names of tracks that would be written in other bytes: those that are not in UTF-8."""
+    names = {meta.track: meta for meta in reversed(metas) if meta.kind == NAME}
+    odd = {
+        track: meta_event(NAME, meta.data)
+        for track, meta in names.items()
+        if meta.text.encode() not in (b"", meta.data)
+    }
+    return [Extra(number, 0, odd[key // 16]) for number, key in enumerate(keys) if key // 16 in odd]
 
 
 # --- where other music is written ---------------------------------------------------------------------------------
 
 
-def beside_chords(extras: Iterable[Extra]) -> list[Extra]:
-    """Extras for a file whose markers are chords: rehearsal letters, which would be read as chords, are cue points."""
-    return [one._replace(event=_CUE + one.event[2:]) if _is_letter(one.event) else one for one in extras]
+def beside_chords(extras: Iterable[Extra], chords: np.ndarray) -> list[Extra]:
+    """Extras for a file of these chords: those that state another chord are left out, and rehearsal letters, which
+    would be read as chords, are cue points."""
+    extras, held = tuple(extras), {tick: tuple(chord) for tick, *chord in chords.tolist()}
+    stated = {one.tick: _chord(one) for one in extras if one.chord}  # of several at a tick the last, as in a Score
+    kept = [one for one in extras if not one.chord or held.get(one.tick) == stated[one.tick]]
+    letters = {one for one in kept if held and not one.chord and one.event[:2] == _MARKER and _chord(one)}
+    return [one._replace(event=_CUE + one.event[2:]) if one in letters else one for one in kept]
 
 
-def _is_letter(event: bytes) -> bool:
-    return event[:2] == _MARKER and chord_named(Meta(0, 0, MARKER, event[3:]).text) is not None
+def _chord(one: Extra) -> Chord | None:
+    return chord_named(as_meta(one.event).text)
+
+
+def marked(extras: Iterable[Extra]) -> set[int]:
+    """The ticks at which extras state a chord as a marker, as a file has them."""
+    return {one.tick for one in extras if one.chord and one.event[:2] == _MARKER}
+
+
+def name_event(extras: Iterable[Extra], number: int, name: str) -> bytes:
+    """The bytes in which a file names a track; in UTF-8 where it is not the name that they had."""
+    events = (one.event for one in extras if one.track == number and one.event[:2] == _NAME)
+    return next((event for event in events if as_meta(event).text == name), meta_event(NAME, name))
 
 
 def released(extras: Iterable[Extra], start: int) -> tuple[Extra, ...]:
     """The extras before the tick `start`, at which other music goes on: there all controllers are at rest again, and
     volume and expression the most they were, since a file may have faded in or out."""
-    kept = [one for one in extras if one.tick < start]
+    kept = [one for one in extras if one.tick < start and one.event != ENDED]
     rest = []
-    for track in dict.fromkeys(one.track for one in kept if one.event[0] < 0xF0):
+    for track in dict.fromkeys(one.track for one in kept if one.event[0] < 0xF0 and one.track > CONDUCTOR):
         mine = [one.event for one in kept if one.track == track]
         loud = (max((event for event in mine if event[:2] == level), default=b"") for level in _LEVELS)
         rest += [Extra(track, start, event) for event in (_RESET, *loud) if event]

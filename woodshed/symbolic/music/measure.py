@@ -12,8 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from .chords import merged, pitch_classes, pitched, spread
-from .score import CHORD, Score
+from .chords import merged, pitch_classes, pitched
+from .score import CHORD, Score, spread
 
 GRID = 12  # positions a quarter: sixteenths and triplets
 NEAR = 0.12  # of a quarter, a little less than half a sixteenth: an onset so near to a beat is on it

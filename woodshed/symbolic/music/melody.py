@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .chords import pitched, spread
+from .chords import pitched
 from .parts import assign_parts
-from .score import NOTE, Score
+from .score import NOTE, Score, spread
 
 SIZES = ((0, 2), (2, 5), (5, 9))  # the places of a slot in bars of two slots, of three, and of four or more
 PLACES = SIZES[-1][1]

@@ -19,11 +19,12 @@ import numpy as np
 from ...errors import FileError, InputError
 from ...files import write_file
 from . import smf
-from .chords import spell
-from .extras import CONDUCTOR, SUSTAIN, Extra, beside_chords, extras_of, find_extras
-from .marks import CHORDS, FREE, MARK, PART, marks, noted_parts, read_chords
+from .channels import DRUM_CHANNEL, told
+from .extras import CONDUCTOR, ENDED, SUSTAIN, Extra, find_extras
+from .marks import FREE, MARK, marks, noted_parts, read_chords
 from .score import DEFAULT_USEC, FREE_TICKS, METRE, NOTE, PEDAL, TEMPO, Score, Track, array
-from .smf import CONTROL, MARKER, NAME, NOTE_OFF, NOTE_ON, PROGRAM, SET_TEMPO, SIGNATURE, TEXT, Events, Meta
+from .smf import CONTROL, NAME, NOTE_OFF, NOTE_ON, PROGRAM, SET_TEMPO, SIGNATURE, TEXT, Events, Meta
+from .voices import close, tracks_of
 
 MAX_BYTES = 8 * 2**20
 MAX_NOTES = 500_000
@@ -32,8 +33,6 @@ MAX_HOURS = 6
 MAX_QUARTERS = 400_000  # six hours at 1,100 bpm: bounds the number of bars and beats
 MAX_USEC = 2**24 - 1
 
-DRUM_CHANNEL = 9
-CHANNELS = tuple(channel for channel in range(16) if channel != DRUM_CHANNEL)
 OFF, ON, CC = 0, 1, 2  # the types in `events`
 
 
@@ -96,10 +95,12 @@ def read_extras(path: str | Path) -> tuple[Extra, ...]:
     """What a MIDI file says and its Score does not hold, for `write_midi` to write back."""
     events = load_events(path)
     (score, _), found = _score(events), find_extras(events)
-    own = _in_own_time(events, score)
-    if own.ticks_per_quarter == score.ticks_per_quarter and np.array_equal(own.tempos, score.tempos):
-        return found
-    return tuple(one._replace(tick=round(float(score.seconds(one.tick)) * 1000)) for one in found)
+    own, end = _in_own_time(events, score), int(events.ends.max(initial=0))
+    if own.ticks_per_quarter != score.ticks_per_quarter or not np.array_equal(own.tempos, score.tempos):
+        *ticks, end = np.rint(score.seconds([*(one.tick for one in found), end]) * 1000).astype(int).tolist()
+        found = tuple(one._replace(tick=tick) for one, tick in zip(found, ticks, strict=True))
+    later = end > max([close(own), *(one.tick for one in found)])
+    return (*found, Extra(CONDUCTOR, min(end, smf.MAX_TICK), ENDED)) if later else found
 
 
 def load_events(path: str | Path) -> Events:
@@ -215,41 +216,32 @@ def _stray(starts: np.ndarray, voice: np.ndarray) -> np.ndarray:
 
 
 def _tracks(events: Events, keys: np.ndarray) -> tuple[Track, ...]:
-    """A track for each key: name and part of its MIDI track, program of its channel at the first note."""
+    """A track for each key: name and part of its MIDI track, the program that holds for it at the first note."""
     names = {meta.track: meta.text for meta in reversed(events.metas) if meta.kind == NAME}
     parts = noted_parts(events.metas)
     sounding = (events.kind == NOTE_ON) & (events.data[:, 1] > 0)
-    changes = np.flatnonzero(events.kind == PROGRAM)
-    tracks, port, silent = [], events.ports(), np.setdiff1d(events.key[changes], keys).tolist()
-    for key in keys.tolist():
-        first = np.argmax(sounding & (events.key == key)) if len(changes) else 0
-        mine = changes[(events.key[changes] == key) & (changes < first)]
-        if not len(mine):  # a MIDI track without notes may say it for its channel
-            there = [k for k in silent if k % 16 == key % 16 and port.get(k // 16) in (None, port.get(key // 16))]
-            mine = changes[np.isin(events.key[changes], there) & (events.tick[changes] <= events.tick[first])]
-        program = int(events.data[mine[-1], 0]) if len(mine) else 0
+    tracks, changes = [], told(events, keys.tolist(), np.flatnonzero(events.kind == PROGRAM))
+    for key, mine in zip(keys.tolist(), changes, strict=True):
+        first, own = np.argmax(sounding & (events.key == key)) if len(mine) else 0, events.key[mine] == key
+        before = mine[own & (mine < first)]
+        if not len(before):
+            before = mine[~own & (events.tick[mine] <= events.tick[first])]
+        program = int(events.data[before[-1], 0]) if len(before) else 0
         name, part = names.get(key // 16, ""), parts.get(key // 16, "other")
         tracks.append(Track(name, program, key % 16 == DRUM_CHANNEL, part))
     return tuple(tracks)
 
 
 def _pedals(events: Events, keys: np.ndarray) -> np.ndarray:
-    """Controller 64 of the tracks that have notes; from a track without, it goes to all of that channel.
-
-    A value that only repeats the one before is left out.
-    """
+    """Controller 64 as it holds for each track. A value that only repeats the one before is left out."""
     at = np.flatnonzero((events.kind == CONTROL) & (events.data[:, 0] == SUSTAIN))
     if not len(at):
         return array((), PEDAL)
-    source, keys = events.key[at], keys.tolist()
-    pairs = [(track, source == key) for track, key in enumerate(keys)]
-    for orphan in set(np.flatnonzero(np.bincount(source)).tolist()) - set(keys):
-        pairs += [(track, source == orphan) for track, key in enumerate(keys) if key % 16 == orphan % 16]
-    mine = np.concatenate([at[:0], *(at[which] for _, which in pairs)])
+    heard = told(events, keys.tolist(), at)
+    mine = np.concatenate([at[:0], *heard])
     pedals = np.empty(len(mine), PEDAL)
     pedals["tick"], pedals["value"] = events.tick[mine], events.data[mine, 1]
-    pedals["track"] = np.repeat([track for track, _ in pairs], [np.count_nonzero(which) for _, which in pairs])
-    pedals = pedals.take(np.argsort((pedals["track"].astype(np.int64) << 32) + pedals["tick"], kind="stable"))
+    pedals["track"] = np.repeat(np.arange(len(heard)), [len(which) for which in heard])
     repeats = (pedals["track"][1:] == pedals["track"][:-1]) & (pedals["value"][1:] == pedals["value"][:-1])
     return pedals.compress(np.append(True, ~repeats)[: len(pedals)])
 
@@ -275,39 +267,32 @@ def _smpte(division: int) -> tuple[int, list[tuple[int, int]]]:
 # --- scores to files ------------------------------------------------------------------------------------------
 
 
-def write_midi(score: Score, path: str | Path, texts: Iterable[str] = (), extras: Sequence[Extra] = ()) -> None:
+def write_midi(
+    score: Score,
+    path: str | Path,
+    texts: Iterable[str] = (),
+    extras: Sequence[Extra] = (),
+    end: int | None = None,
+) -> None:
     """Write a Score as a type 1 MIDI file that opens well in any DAW.
 
     First a conductor track with tempo, metre, chords as markers and `texts` (seed, settings) as text events, then a
-    MIDI track for each track: drums on channel 10, the others on the other channels by turns. `extras` are events of
-    another file to be written with it (`extras.py`). The file appears only when it is whole. Raises InputError for what
-    MIDI cannot hold and FileError where the disk refuses.
+    MIDI track for each track: drums on channel 10, the others on one each, as far as there are as many. `extras` are
+    events of another file to be written with it (`extras.py`). The file ends at the tick `end`, or with its last event
+    if that is later; without one where the file of the extras ended, or at a bar line. It appears only when it is
+    whole. Raises InputError for what MIDI cannot hold and FileError where the disk refuses.
     """
-    write_file(path, encode(score, texts, extras))
+    write_file(path, encode(score, texts, extras, end))
 
 
-def encode(score: Score, texts: Iterable[str] = (), extras: Sequence[Extra] = ()) -> bytes:
+def encode(score: Score, texts: Iterable[str] = (), extras: Sequence[Extra] = (), end: int | None = None) -> bytes:
     """The bytes of the MIDI file that `write_midi` writes."""
-    _check(score)
-    extras = beside_chords(extras) if len(score.chords) else extras
-    tracks, melodic = [_conductor(score, texts, extras)], 0
-    for number, track in enumerate(score.tracks):
-        channel = DRUM_CHANNEL if track.drums else CHANNELS[melodic % len(CHANNELS)]
-        melodic += not track.drums
-        tracks.append(_voice(score, number, channel, extras))
-    return smf.encode(score.ticks_per_quarter, tracks, end=_close(score))
+    end = close(score, extras) if end is None else end
+    _check(score, end)
+    return smf.encode(score.ticks_per_quarter, tracks_of(score, texts, extras), end)
 
 
-def _close(score: Score) -> int:
-    """Where the tracks of a file end: the bar line after all that is in them, so that a DAW loops whole bars."""
-    starts = [
-        int(rows["tick"][-1]) + 1 for rows in (score.pedals, score.tempos, score.metres, score.chords) if len(rows)
-    ]
-    last = max([score.end, *starts])
-    return last if score.free else min(int(score.bars(last)[-1]), smf.MAX_TICK)
-
-
-def _check(score: Score) -> None:
+def _check(score: Score, end: int) -> None:
     """Refuse what the bytes of MIDI cannot say."""
     notes, pedals, metres = score.notes, score.pedals, score.metres
     powers = 1 << np.arange(8)
@@ -319,6 +304,7 @@ def _check(score: Score) -> None:
         ("onset", notes["onset"], 0, smf.MAX_TICK),
         ("duration", notes["duration"], 1, smf.MAX_TICK),
         ("note end", notes["onset"].astype(np.int64) + notes["duration"], 0, smf.MAX_TICK),
+        ("end", end, 0, smf.MAX_TICK),
         ("pedal", pedals["value"], 0, 127),
         ("tick of a pedal", pedals["tick"], 0, smf.MAX_TICK),
         ("microseconds a quarter note", score.tempos["usec"], 1, MAX_USEC),
@@ -329,43 +315,6 @@ def _check(score: Score) -> None:
             raise InputError(f"{name} {value} cannot be written as MIDI; it goes from {low} to {high}")
     for value in metres["denominator"][~np.isin(metres["denominator"], powers)][:1]:
         raise InputError(f"a metre over {value} cannot be written as MIDI; choose from 1, 2, 4, 8 ... 128")
-
-
-def _conductor(score: Score, texts: Iterable[str], extras: Sequence[Extra]) -> list[tuple[int, bytes]]:
-    """Texts, metre, tempo and chords as events with their ticks, and the extras of no track."""
-    marks = [FREE] * score.free + [CHORDS] * bool(len(score.chords))
-    events = [(0, smf.meta_event(TEXT, text)) for text in (*texts, *marks)]
-    for tick, top, bottom in score.metres.tolist():
-        events.append((tick, smf.meta_event(SIGNATURE, bytes([top, bottom.bit_length() - 1, 24, 8]))))
-    events += [(tick, smf.meta_event(SET_TEMPO, usec.to_bytes(3, "big"))) for tick, usec in score.tempos.tolist()]
-    events += [(tick, smf.meta_event(MARKER, spell(*chord))) for tick, *chord in score.chords.tolist()]
-    return sorted(events + extras_of(extras, CONDUCTOR, 0), key=lambda event: event[0])
-
-
-def _voice(score: Score, number: int, channel: int, extras: Sequence[Extra]) -> list[tuple[int, bytes]]:
-    """One track: name, part, program, then notes and pedal; at one tick ends come before pedal before starts, and
-    extras before all of them: at the beginning before the program too, of which they name the bank.
-    """
-    track = score.tracks[number]
-    notes, pedals = (rows[rows["track"] == number] for rows in (score.notes, score.pedals))
-    head = [bytes([0xC0 | channel, track.program])]
-    if track.part != "other":
-        head.insert(0, smf.meta_event(TEXT, PART + track.part))
-    if track.name:
-        head.insert(0, smf.meta_event(NAME, track.name))
-    count, pitch = len(notes), notes["pitch"]
-    ticks = np.concatenate([notes["onset"] + notes["duration"], pedals["tick"], notes["onset"]])
-    status = np.repeat(np.array([0x80, 0xB0, 0x90]) | channel, [count, len(pedals), count])
-    first = np.concatenate([pitch, np.full(len(pedals), SUSTAIN), pitch])
-    second = np.concatenate([np.full(count, 64), pedals["value"], notes["velocity"]])
-    rows = np.stack([status, first, second], axis=1).astype(np.uint8)
-    order = np.argsort(ticks, kind="stable")
-    own = list(zip(ticks[order].tolist(), map(bytes, rows[order]), strict=True))
-    kept = extras_of(extras, number, channel)
-    first = [event for event in kept if event[0] == 0]
-    told = [(0, event) for event in head]
-    own = sorted(kept[len(first) :] + own, key=lambda event: event[0]) if len(kept) > len(first) else own
-    return told[:-1] + first + told[-1:] + own
 
 
 # --- events ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ...files import write_file
-from .chords import spell
+from .chords import estimate_key, spell
 from .score import PARTS, Score
 
 if TYPE_CHECKING:
@@ -164,7 +164,8 @@ def _draw_chords(axes: Axes, score: Score) -> None:
     _, top = axes.get_ylim()
     first = max(int(np.searchsorted(position, start, side="right")) - 1, 0)
     row = range(first, int(np.searchsorted(position, stop)))
-    names = [spell(*chord.tolist()[1:]) for chord in score.chords[row.start : row.stop]]
+    key = estimate_key(score)[:2]
+    names = [spell(*chord.tolist()[1:], key) for chord in score.chords[row.start : row.stop]]
     at = np.maximum(position[row.start : row.stop], start)
     letters = np.array([len(name) + 1 for name in names], dtype=float)
     width = (stop - start) / (WIDTH * 11)  # of a letter

@@ -326,6 +326,20 @@ class Score:
         return self.replace(notes=notes, pedals=()).without_overlaps()
 
 
+def spread(onsets: np.ndarray, ends: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut notes at ascending edges: the note and the cell (between two edges) of every piece, and its length.
+
+    What lies before the first edge or after the last has no length.
+    """
+    first = np.clip(np.searchsorted(edges, onsets, side="right") - 1, 0, len(edges) - 2)
+    last = np.clip(np.searchsorted(edges, ends, side="left") - 1, first, len(edges) - 2)
+    count = last - first + 1
+    note = np.repeat(np.arange(len(onsets)), count)
+    cell = np.arange(len(note)) - np.repeat(np.cumsum(count) - count - first, count)
+    length = np.minimum(ends[note], edges[cell + 1]) - np.maximum(onsets[note], edges[cell])
+    return note, cell, np.maximum(length, 0)
+
+
 def _sorted_notes(notes: np.ndarray) -> np.ndarray:
     """By onset, track, pitch and duration."""
     key = (notes["onset"].astype(np.int64) << 16) | (notes["track"].astype(np.int64) << 8) | notes["pitch"]

@@ -203,6 +203,12 @@ def meta_event(kind: int, data: str | bytes) -> bytes:
     return bytes([0xFF, kind] if kind >= 0 else [-kind]) + _length(len(data)) + data
 
 
+def as_meta(event: bytes) -> Meta:
+    """The meta event in such bytes, at tick 0 of track 0."""
+    kind, place = _meta(event, 0, len(event))
+    return Meta(0, 0, kind, event[place])
+
+
 def _length(value: int) -> bytes:
     """A variable-length number: seven bits a byte, the high bit on all but the last."""
     octets = [value & 127]

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FileError, MissingExtra, WoodshedError
-from .midi import CHANNELS, DRUM_CHANNEL, encode, read_midi
+from .channels import CHANNELS, DRUM_CHANNEL
+from .midi import encode, read_midi
 from .score import Score
 from .sound import check_length
 
