@@ -171,6 +171,8 @@ def test_what_cannot_work_is_refused(recordings, trained, tmp_path):
         ({"kind": "oobleck"}, "needs --base"),
         ({"kind": "owl"}, "choose from: oobleck, own"),
         ({"latent_noise": -1}, "--latent-noise"),
+        ({"seed": -1}, "--seed -1: choose from 0 to"),
+        ({"max_minutes": 0, "max_steps": None}, "--max-minutes 0: give more than 0"),
     ):
         with pytest.raises(InputError, match=match):
             train_codec(recordings, tmp_path / "new", **TINY | {"max_steps": 1} | changes)
@@ -194,6 +196,8 @@ def test_the_report_of_a_codec(trained, recordings, tmp_path, monkeypatch):
     assert any("basic-pitch" in line for line in facts["verdict"])
     with pytest.raises(InputError, match="is there already"):
         check_codec(trained, recordings, tmp_path / "report")
+    with pytest.raises(InputError, match="--seed -1: give 0 or more"):
+        check_codec(trained, recordings, tmp_path / "new", seed=-1)
 
 
 def test_the_measures_are_those_of_the_same_sound_and_of_silence():

@@ -16,7 +16,7 @@ from woodshed.audio.gan.evaluate_page import save
 from woodshed.audio.gan.generate import commented, decode_loop, generate, save_take
 from woodshed.audio.gan.latents import Latents, Recording
 from woodshed.audio.gan.run import open_run
-from woodshed.audio.gan.settings import GenerateSettings
+from woodshed.audio.gan.settings import EvaluateSettings, GenerateSettings
 from woodshed.audio.gan.train import train
 from woodshed.audio.wave import Audio, read_audio, write_audio
 from woodshed.errors import EmptyCorpus, InputError, RunError
@@ -28,6 +28,8 @@ def test_takes_are_functions_of_their_seeds_and_as_long_as_asked(trained):
     takes = list(generate(trained, seconds=3.14, takes=3, seed=5))
     assert [take.facts["seed"] for take in takes] == [5, 6, 7]
     assert all(len(take.audio.samples) == round(3.14 * 8000) for take in takes)
+    with pytest.raises(InputError, match="--seed -1: choose from 0"):
+        EvaluateSettings(seed=-1)
     (alone,) = generate(trained, seconds=3.14, takes=1, seed=6)
     assert np.array_equal(alone.audio.samples, takes[1].audio.samples)
     assert not np.array_equal(takes[0].latents, takes[1].latents)

@@ -130,6 +130,11 @@ def test_a_run_goes_on_for_longer_but_not_with_other_settings(trained, recording
         train(tmp_path / "music", trained.folder, codec=TOY, resume=True, max_steps=14)
 
 
+def test_a_run_ends_at_the_limit_that_is_nearer(recordings, tmp_path):
+    run = train(recordings, tmp_path / "run", codec=TOY, **TINY | {"max_steps": 12, "epochs": 0.2})
+    assert run.facts["step"] == 2 and run.facts["finished"]
+
+
 def poisoned(monkeypatch, *, at, times):
     """After the step `at` the weights are no numbers, the first so many times."""
     left = [times]
@@ -208,6 +213,8 @@ def test_nothing_to_learn_from_and_values_that_cannot_work(recordings, tmp_path)
         ({"rehearse": 0.2}, "nothing to rehearse"),
         ({"learning_rate": -1.0}, "--learning-rate -1.0"),
         ({"learning_rate": None}, "--base-channels 4: no rate is known"),
+        ({"seed": -1}, "--seed -1: choose from 0 to"),
+        ({"threads": -1}, "--threads -1: give more than 0"),
         ({"samples": 65}, "--samples 65: give 2, so that they can be compared, to 64"),
         ({"precision": "half"}, "--precision half: choose from auto, float32, bfloat16"),
         ({"device": "cuda"}, "--device cuda"),

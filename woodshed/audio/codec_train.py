@@ -120,7 +120,7 @@ def _settled(settings: CodecSettings, out: Path) -> CodecSettings:
         settings = _resumed(settings, out)
     elif out.is_file() or (out.exists() and any(out.iterdir())):
         raise InputError(f"--out {out} is there already; add --resume to go on with it, or choose another folder")
-    if not any(getattr(settings, name) for name in LIMITS):
+    if all(getattr(settings, name) is None for name in LIMITS):
         settings = replace(settings, max_minutes=MINUTES)
     check(settings)
     return settings

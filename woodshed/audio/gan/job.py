@@ -194,11 +194,11 @@ def _references(new: Latents, codec: Codec, settings: GanSettings) -> tuple[list
 
 
 def _steps(settings: GanSettings, new: Latents) -> int:
-    if settings.max_steps:
-        return settings.max_steps
-    if not settings.epochs:
-        return UNLIMITED
-    return math.ceil(settings.epochs * len(new.data) / (settings.window * settings.batch_size))
+    """The limit that is nearer."""
+    limits = [settings.max_steps] if settings.max_steps else []
+    if settings.epochs:
+        limits.append(math.ceil(settings.epochs * len(new.data) / (settings.window * settings.batch_size)))
+    return min(limits, default=UNLIMITED)
 
 
 def _tensor(array: np.ndarray | None, device: torch.device) -> Tensor | None:

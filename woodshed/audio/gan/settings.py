@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -23,6 +24,7 @@ SMALLEST_WINDOW = 16  # latents
 MOST_SECONDS = 4 * 3600
 MOST_TRUNCATION = 4.0
 MOST_SAMPLES = 64  # at a checkpoint: of so many windows the latents are compared with the recordings'
+MOST_SEED = 2**63 - 1
 UNLIMITED = 2**31  # steps, where only the minutes are limited
 
 
@@ -103,9 +105,7 @@ class GenerateSettings:
             raise InputError(f"--form {self.form!r}: give a letter for each section, up to 64, such as AABA")
         if not 0 <= self.vary <= 1:
             raise InputError(f"--vary {self.vary}: give a share, 0 to 1")
-        for name in ("seed", "style_seed"):
-            if (value := getattr(self, name)) is not None and not 0 <= value < 2**63:
-                raise InputError(f"{flag(name)} {value}: give a whole number, 0 or more")
+        refuse_seeds(self, ("seed", "style_seed"))
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,7 @@ class EvaluateSettings:
             raise InputError(f"--clips {self.clips}: give 2 or more")
         if not 1 <= self.seconds <= 600:
             raise InputError(f"--seconds {self.seconds}: give 1 to 600")
+        refuse_seeds(self, ("seed",))
 
 
 LIMITS = ("epochs", "max_steps", "max_minutes")
@@ -169,6 +170,8 @@ class Course:
 def resolve(settings: GanSettings, *, latent_rate: float, base: dict | None) -> GanSettings:
     """Fill in what was not set, and check it. `base` says base_channels and window of the base, and its last rate."""
     check(settings)
+    if settings.rehearse and settings.base is None:
+        raise InputError(f"--rehearse {settings.rehearse}: a new model has nothing to rehearse; add --base")
     if base is not None:
         settings = _as_base(settings, base)
     channels = settings.base_channels or 64
@@ -188,6 +191,7 @@ def resolve(settings: GanSettings, *, latent_rate: float, base: dict | None) -> 
 def check(settings: GanSettings) -> None:
     """An InputError for a value that cannot work, with its flag."""
     refuse_not_positive(settings, POSITIVE)
+    refuse_seeds(settings, ("seed",))
     for name in ("rehearse", "hold_out"):
         if not 0 <= getattr(settings, name) < 1:
             raise InputError(f"{flag(name)} {getattr(settings, name)}: give a share, 0 or more and less than 1")
@@ -200,8 +204,14 @@ def check(settings: GanSettings) -> None:
         raise InputError(f"--window {window}: give a power of two, {SMALLEST_WINDOW} or more")
     if settings.base_channels is not None and (settings.base_channels < 2 or settings.base_channels % 2):
         raise InputError(f"--base-channels {settings.base_channels}: choose from {SIZES}, or give another even number")
-    if settings.rehearse and settings.base is None:
-        raise InputError(f"--rehearse {settings.rehearse}: a new model has nothing to rehearse; add --base")
+
+
+def refuse_seeds(settings, names: Collection[str]) -> None:
+    """An InputError for a seed that is given, and that torch or numpy does not take."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not 0 <= value <= MOST_SEED:
+            raise InputError(f"{flag(name)} {value}: choose from 0 to {MOST_SEED}")
 
 
 def resumed(asked: GanSettings, saved: dict, out: Path) -> GanSettings:

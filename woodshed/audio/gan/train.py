@@ -29,7 +29,7 @@ from . import health, profile, run
 from .job import Job, prepare
 from .progress import draw_progress
 from .run import Run
-from .settings import MOST_SAMPLES, Course, GanSettings, Progress
+from .settings import MOST_SAMPLES, Course, GanSettings, Progress, check
 from .step import Players, Report, new_players, update, windows
 
 LOG_EVERY = 20  # steps
@@ -63,6 +63,7 @@ def train(
     work and for a model that breaks at every rate, RunError for a run, base or codec that does not fit, EmptyCorpus.
     """
     settings = updated(GanSettings, settings, keywords)
+    check(settings)
     out, place = Path(out), codec if isinstance(codec, str | Path) else ""
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec
     if not settings.resume:
