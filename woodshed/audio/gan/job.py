@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from ... import log as logs
 from ...errors import RunError
 from ...files import seen_from
 from ...jobs import find_device
-from ..codecs import Codec
+from ..codecs import Codec, found_from
 from . import health, latents, profile, run
 from .latents import Latents, Recording
 from .run import Run
@@ -136,12 +135,12 @@ def _again(folder: Path, out: Path, codec: Codec, place: str | Path, settings: G
     """Facts, settings and base of a run that goes on."""
     facts = run.read_facts(out)
     run.refuse_other_codec(out, facts, codec)
-    was = None if facts["base"] is None else Path(os.path.normpath(out / facts["base"]))
+    was = None if facts["base"] is None else found_from(out, facts["base"])
     if settings.base is not None and (was is None or not settings.base.exists() or not was.samefile(settings.base)):
         raise RunError(out, f"--base was {was}, now it is {settings.base}: that would be another run; leave it out")
     settings = resumed(replace(settings, base=was), facts["settings"] | {"base": was}, out)
     if settings.latents is None:
-        settings = replace(settings, latents=out / latents.read_manifest(out)["latents"])
+        settings = replace(settings, latents=latents.read_manifest(out)["latents"])
     needed = was and (settings.rehearse or "distance" not in facts or not run.checkpoints(out))
     return facts, settings, run.open_run(was, codec=codec) if needed else None
 

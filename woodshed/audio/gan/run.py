@@ -13,7 +13,6 @@ latents/  checkpoint-*/  heard.json    private to the machine that trains: laten
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ from ...errors import RunError
 from ...files import new_folder, read_object, replacing, seen_from, write_file, writing
 from ...jobs import checkpoint_folders
 from ..codecs import FACTS as CODEC_FACTS
-from ..codecs import Codec, open_codec
+from ..codecs import Codec, found_from, open_codec
 from .health import Pulse
 from .networks import Generator
 from .settings import Course
@@ -92,7 +91,7 @@ def _place_of_codec(folder: Path, facts: dict) -> str | Path:
     place = facts["codec"]["place"]
     if not place.startswith("."):
         return place
-    if not (found := Path(os.path.normpath(folder / place))).exists():
+    if not (found := found_from(folder, place)).exists():
         raise RunError(folder, f"its codec is not at {found}; put it back there, or say where it is with --codec")
     return found
 
@@ -109,7 +108,7 @@ def lineage(run: Run) -> Iterator[Path]:
     folder, facts = run.folder, run.facts
     yield folder
     while facts.get("base") is not None:
-        base = Path(os.path.normpath(folder / facts["base"]))
+        base = found_from(folder, facts["base"])
         if not (base / FACTS).exists():
             raise RunError(
                 run.folder, f"what it has learned from is unknown without its base, {base}; put it back there"

@@ -23,6 +23,7 @@ LONG = 24.0
 SMALLEST_WINDOW = 16  # latents
 MOST_SECONDS = 4 * 3600
 MOST_TRUNCATION = 4.0
+MOST_TAKES = 1000
 MOST_SAMPLES = 64  # at a checkpoint: of so many windows the latents are compared with the recordings'
 MOST_SEED = 2**63 - 1
 UNLIMITED = 2**31  # steps, where only the minutes are limited
@@ -98,9 +99,7 @@ class GenerateSettings:
     """Play one of the run's checkpoints instead of its end."""
 
     def __post_init__(self):
-        for name, most in (("seconds", MOST_SECONDS), ("takes", 1000), ("truncation", MOST_TRUNCATION)):
-            if not 0 < (value := getattr(self, name)) <= most:
-                raise InputError(f"--{name} {value}: give more than 0, at most {most:g}")
+        refuse_beyond(self, {"seconds": MOST_SECONDS, "takes": MOST_TAKES, "truncation": MOST_TRUNCATION})
         if not re.fullmatch("[A-Za-z]{1,64}", self.form):
             raise InputError(f"--form {self.form!r}: give a letter for each section, up to 64, such as AABA")
         if not 0 <= self.vary <= 1:
@@ -124,8 +123,9 @@ class EvaluateSettings:
     """Judge one of the run's checkpoints instead of its end."""
 
     def __post_init__(self):
-        if self.clips < 2:
-            raise InputError(f"--clips {self.clips}: give 2 or more")
+        if not 2 <= self.clips <= MOST_TAKES:
+            raise InputError(f"--clips {self.clips}: give 2 to {MOST_TAKES}")
+        refuse_beyond(self, {"truncation": MOST_TRUNCATION})
         if not 1 <= self.seconds <= 600:
             raise InputError(f"--seconds {self.seconds}: give 1 to 600")
         refuse_seeds(self, ("seed",))
@@ -204,6 +204,13 @@ def check(settings: GanSettings) -> None:
         raise InputError(f"--window {window}: give a power of two, {SMALLEST_WINDOW} or more")
     if settings.base_channels is not None and (settings.base_channels < 2 or settings.base_channels % 2):
         raise InputError(f"--base-channels {settings.base_channels}: choose from {SIZES}, or give another even number")
+
+
+def refuse_beyond(settings, limits: dict[str, float]) -> None:
+    """An InputError for a field that is not above 0, or above its limit."""
+    for name, most in limits.items():
+        if not 0 < (value := getattr(settings, name)) <= most:
+            raise InputError(f"{flag(name)} {value}: give more than 0, at most {most:g}")
 
 
 def refuse_seeds(settings, names: Collection[str]) -> None:

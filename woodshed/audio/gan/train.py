@@ -8,7 +8,6 @@ the way, and what happens when the model breaks.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from ...config import updated
 from ...errors import InputError
 from ...files import new_folder, write_file, writing
 from ...jobs import checkpoint_folders, claimed, free_threads, refuse_occupied, stop_on_signals, threads
-from ..codecs import Codec, open_codec
+from ..codecs import Codec, found_from, open_codec
 from ..spectrogram import spectrograms
 from ..wave import write_audio
 from . import health, profile, run
@@ -105,7 +104,7 @@ def _start(job: Job, players: Players) -> Course:
         return course
     course = Course(job.settings.learning_rate, asked=job.settings.learning_rate)
     if job.facts["base"] is not None:
-        known = run.checkpoints(Path(os.path.normpath(job.out / job.facts["base"])))
+        known = run.checkpoints(found_from(job.out, job.facts["base"]))
         run.load_checkpoint(known[max(known)], players)
     run.save_checkpoint(job.out, players, course, keep=job.settings.keep_checkpoints)
     return course
