@@ -15,7 +15,7 @@ from folders import tune
 from sounds import silence, song, tone
 
 from woodshed import write_midi
-from woodshed.audio import codec_train, notes, wave
+from woodshed.audio import codec_train, listener, notes
 from woodshed.audio.codec_check import balance_error, check_codec, spectral_distance
 from woodshed.audio.codec_train import train_codec
 from woodshed.audio.codecs import LOUDNESS, open_codec
@@ -125,8 +125,8 @@ def test_a_run_keeps_its_codec(recordings, trained, tmp_path):
 
 
 def test_a_training_that_goes_on_listens_only_to_what_has_changed(recordings, tmp_path, monkeypatch):
-    heard, listen = [], wave.listen
-    monkeypatch.setattr(wave, "listen", lambda path, *how: heard.append(path.name) or listen(path, *how))
+    heard, listen = [], listener.listen
+    monkeypatch.setattr(listener, "listen", lambda path, *how: heard.append(path.name) or listen(path, *how))
     folder, out = shutil.copytree(recordings, tmp_path / "music"), tmp_path / "own"
     train_codec(folder, out, **TINY, max_steps=1)
     assert sorted(heard) == sorted(path.name for path in folder.iterdir())

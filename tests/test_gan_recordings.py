@@ -14,7 +14,8 @@ from woodshed.audio import wave
 from woodshed.audio.codecs import LOUDNESS, encode_file, levelled_stream
 from woodshed.audio.gan import health, latents, profile, step
 from woodshed.audio.gan.inspect import inspect
-from woodshed.audio.wave import Audio, Listener, audio_files, digest_of, listen, write_audio
+from woodshed.audio.listener import Listener
+from woodshed.audio.wave import Audio, audio_files, digest_of, listen, write_audio
 from woodshed.errors import EmptyCorpus, FileError
 
 # --- listening ---------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from gan_toys import TINY, TOY, Toy, events, reads, recordings, trained, without
 from safetensors.torch import load_file
 from sounds import silence, song
 
+from woodshed.audio.gan import generate as playing
 from woodshed.audio.gan import latents, profile, step
 from woodshed.audio.gan import run as runs
 from woodshed.audio.gan import train as training
@@ -334,7 +336,15 @@ def test_the_commands(recordings, tmp_path, monkeypatch, capsys):
         "1",
     ]
     main(["audio", "gan", "train", str(recordings), "--codec", "toy", "--out", out, *more])
-    main(["audio", "gan", "generate", out, "--seconds", "2", "--takes", "1", "--seed", "4"])
+    held, real = [], playing._take
+
+    def played(*how):
+        assert not [one for one in held if one()], "a take is still in memory as the next one is played"
+        held.append(weakref.ref(take := real(*how)))
+        return take
+
+    monkeypatch.setattr(playing, "_take", played)
+    main(["audio", "gan", "generate", out, "--seconds", "2", "--takes", "2", "--seed", "4"])
     told = capsys.readouterr()
-    assert "seed 4" in told.out and (tmp_path / "run/takes/001/run_seed4_take-1.wav").exists()
+    assert "seed 4" in told.out and (tmp_path / "run/takes/001/run_seed5_take-2.wav").exists()
     assert "below 10" in told.err

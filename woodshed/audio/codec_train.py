@@ -32,7 +32,7 @@ from . import codecs
 from .codecs import Codec
 from .codecs._settings import FREE, LIMITS, MINUTES, CodecSettings, check
 from .crops import ENOUGH, Crops, find, split
-from .wave import Listener
+from .listener import Listener
 
 SETTINGS, LOG, HEARD = "settings.json", "log.jsonl", "heard.json"
 WARM_UP, FALLING = 30, 0.4  # steps; part of the run in which the rate falls to 0

@@ -24,7 +24,8 @@ from ...errors import EmptyCorpus, FileError, RunError
 from ...files import read_object, seen_from, write_file, writing
 from ..codecs import Codec, encode_stream, found_from, levelled_stream
 from ..crops import ENOUGH
-from ..wave import Audio, Listener, audio_files, read_audio
+from ..listener import Listener
+from ..wave import Audio, audio_files, read_audio
 
 MANIFEST, HEARD = "manifest.json", "heard.json"
 FEWEST_TO_SPLIT = 5  # recordings, below which none is held out
