@@ -24,7 +24,7 @@ from woodshed.audio.gan.settings import GanSettings, resolve
 from woodshed.audio.gan.train import train
 from woodshed.audio.spectrogram import spectrograms
 from woodshed.audio.wave import write_audio
-from woodshed.errors import EmptyCorpus, InputError, RunError
+from woodshed.errors import EmptyCorpus, FileError, InputError, RunError
 
 # --- training ----------------------------------------------------------------------------------------------------
 
@@ -111,6 +111,21 @@ def test_a_run_that_was_interrupted_as_it_encoded_goes_on(recordings, tmp_path, 
     train(recordings, tmp_path / "run", codec=TOY, resume=True)
     assert runs.read_facts(tmp_path / "run")["finished"]
     assert len([*kept.parent.iterdir()]) == 5 and kept.stat().st_mtime_ns == made
+
+
+def test_a_full_disk_says_how_to_go_on(recordings, tmp_path, monkeypatch):
+    real = runs.write_tensors
+
+    def write(path, tensors):
+        if path.parent.name == "checkpoint-8":
+            raise FileError(path, "cannot be written: No space left on device")
+        real(path, tensors)
+
+    told = r"left on device; put that right, then go on from step 4 with --resume"
+    with monkeypatch.context() as patch, pytest.raises(FileError, match=told):
+        patch.setattr(runs, "write_tensors", write)
+        train(recordings, tmp_path / "run", codec=TOY, **TINY)
+    assert train(recordings, tmp_path / "run", codec=TOY, resume=True).facts["finished"]
 
 
 def test_a_run_goes_on_for_longer_but_not_with_other_settings(trained, recordings, tmp_path):
@@ -225,6 +240,8 @@ def test_nothing_to_learn_from_and_values_that_cannot_work(recordings, tmp_path)
             continue
         with pytest.raises(InputError, match=told):
             train(recordings, tmp_path / "run", codec=TOY, **TINY | change)
+    with pytest.raises(InputError, match="--codec: a new run needs one"):
+        train(recordings, tmp_path / "run", **TINY)
     with pytest.raises(InputError, match="no setting 'windows'; did you mean 'window'"):
         train(recordings, tmp_path / "run", codec=TOY, windows=16)
     assert not (tmp_path / "run").exists()

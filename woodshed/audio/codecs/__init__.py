@@ -75,7 +75,8 @@ def fingerprint(*parts: bytes | str) -> str:
     """Sixteen hexadecimal digits that stand for settings and weights."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.encode() if isinstance(part, str) else part)
+        # names of files may hold bytes that are no text
+        digest.update(part.encode("utf-8", "backslashreplace") if isinstance(part, str) else part)
     return digest.hexdigest()[:16]
 
 

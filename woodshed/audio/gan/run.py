@@ -78,13 +78,13 @@ def open_run(folder: str | Path, *, codec: Codec | str | Path | None = None) -> 
     folder = Path(folder)
     facts = read_facts(folder)
     if codec is None:
-        codec = _place_of_codec(folder, facts)
+        codec = place_of_codec(folder, facts)
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec
     refuse_other_codec(folder, facts, codec)
     return Run(folder, facts, codec)
 
 
-def _place_of_codec(folder: Path, facts: dict) -> str | Path:
+def place_of_codec(folder: Path, facts: dict) -> str | Path:
     """The run's own copy, else the codec's folder or id. Raises RunError where a folder is gone."""
     if (folder / CODEC / CODEC_FACTS).exists():
         return folder / CODEC
@@ -121,7 +121,8 @@ def refuse_other_codec(folder: Path, facts: dict, codec: Codec) -> None:
     wanted = facts["codec"]
     if codec.fingerprint != wanted["fingerprint"]:
         reason = f"it speaks to codec {wanted['fingerprint']} ({wanted['place']}), this is {codec.fingerprint}"
-        raise RunError(folder, f"{reason}; give its own with --codec")
+        own = f", {folder / CODEC}" if (folder / CODEC / CODEC_FACTS).exists() else ""
+        raise RunError(folder, f"{reason}; give its own with --codec{own}")
 
 
 def read_facts(folder: Path) -> dict:

@@ -18,9 +18,9 @@ import torch
 
 from ... import log as logs
 from ...config import updated
-from ...errors import InputError
+from ...errors import FileError, InputError
 from ...files import new_folder, write_file, writing
-from ...jobs import checkpoint_folders, claimed, free_threads, refuse_occupied, stop_on_signals, threads
+from ...jobs import checkpoint_folders, claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
 from ..codecs import Codec, found_from, open_codec
 from ..spectrogram import spectrograms
 from ..wave import write_audio
@@ -50,29 +50,42 @@ def train(
     folder: str | Path,
     out: str | Path,
     *,
-    codec: Codec | str | Path,
+    codec: Codec | str | Path | None = None,
     settings: GanSettings | None = None,
     report: Callable[[Progress], None] | None = None,
     **keywords,
 ) -> Run:
     """Learn from a folder of recordings into the folder `out`, and open the run.
 
-    `codec` is a codec or its folder; `keywords` are fields of GanSettings; `report` is called with a Progress after
-    every step. Ctrl-C and SIGTERM save a checkpoint and end the run early. Raises InputError for settings that cannot
-    work and for a model that breaks at every rate, RunError for a run, base or codec that does not fit, EmptyCorpus.
+    `codec` is a codec or its folder; a run that goes on has its own. `keywords` are fields of GanSettings; `report` is
+    called with a Progress after every step. Ctrl-C and SIGTERM save a checkpoint and end the run early.
+
+    Raises InputError for settings that cannot work and for a model that breaks at every rate, RunError for a run, base
+    or codec that does not fit, EmptyCorpus.
     """
     settings = updated(GanSettings, settings, keywords)
     check(settings)
-    out, place = Path(out), codec if isinstance(codec, str | Path) else ""
+    out = Path(out)
+    codec = _place_of_codec(out, settings) if codec is None else codec
+    place = codec if isinstance(codec, str | Path) else ""
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec
     if not settings.resume:
         refuse_occupied(out, run.FACTS)
     with new_folder(out), claimed(out):
         free = free_threads()  # before encoding keeps them busy
-        with threads(settings.threads or free):
-            job = prepare(Path(folder), out, codec, place, settings, report or (lambda progress: None))
-        with threads(job.settings.threads or free):
-            return _trained(job)
+        try:
+            with threads(settings.threads or free):
+                job = prepare(Path(folder), out, codec, place, settings, report or (lambda progress: None))
+            with threads(job.settings.threads or free):
+                return _trained(job)
+        except FileError as trouble:
+            raise _resumable(out, trouble) from None
+
+
+def _place_of_codec(out: Path, settings: GanSettings) -> str | Path:
+    if not settings.resume:
+        raise InputError("--codec: a new run needs one; make it with woodshed audio codec train")
+    return run.place_of_codec(out, run.read_facts(out))
 
 
 def _trained(job: Job) -> Run:
@@ -219,6 +232,13 @@ def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> C
     job.say(f"{trouble}; {back}", step=course.step, event="rolled back", broke=trouble.step, rate=rate)
     logs.rewind_log(job.out / "log.jsonl", course.step)
     return course
+
+
+def _resumable(out: Path, trouble: FileError) -> FileError:
+    """What could not be written, and from where --resume goes on."""
+    if not (out / run.FACTS).exists():
+        return trouble
+    return resumable(trouble, max(run.checkpoints(out), default=0))
 
 
 def _finish(job: Job, players: Players, course: Course) -> Run:
