@@ -298,3 +298,15 @@ def test_a_folder_is_looked_at_before_training(tmp_path):
             path.unlink()
     with pytest.raises(EmptyCorpus, match="1 silent"):
         inspect(tmp_path)
+
+
+def test_mono_is_as_loud_as_a_codec_hears_it_and_of_six_channels_two_are_learned(tmp_path):
+    mono = song(0, seconds=3.0, channels=1)
+    for name, channels in (("a", 6), ("b", 1), ("c", 2)):
+        write_audio(tmp_path / f"{name}.wav", Audio(mono.samples.repeat(channels, axis=1), mono.sample_rate))
+    report = inspect(tmp_path)
+    assert [one.channels for one in report.recordings] == [6, 1, 2]
+    assert len({one.loudness for one in report.recordings}) == 1
+    assert any("1 recording with more than two channels" in lesson for lesson in report.lessons)
+    (tmp_path / "a.wav").unlink()
+    assert not any("two channels" in lesson for lesson in inspect(tmp_path).lessons)
