@@ -197,10 +197,21 @@ def test_after_a_break_r1_weighs_in_full_and_a_new_rate_is_halved_too(recordings
     assert train(recordings, tmp_path / "run", codec=TOY, resume=True, max_steps=9).facts["rate"] == 5e-5
 
 
-def test_a_model_that_breaks_at_every_rate_is_an_error_with_advice(recordings, tmp_path, monkeypatch):
-    poisoned(monkeypatch, at=2, times=99)
+def test_a_rate_that_is_asked_for_again_is_taken(recordings, tmp_path, monkeypatch):
+    poisoned(monkeypatch, at=6, times=1)
+    run = train(recordings, tmp_path / "run", codec=TOY, **TINY | {"max_steps": 8})
+    assert run.facts["rate"] == 0.0005
+    again = {"resume": True, "learning_rate": 0.001}
+    assert train(recordings, run.folder, codec=TOY, max_steps=9, **again).facts["rate"] == 0.001
+    assert train(recordings, run.folder, codec=TOY, max_steps=10, resume=True).facts["rate"] == 0.001
+
+
+def test_a_model_that_breaks_at_every_rate_is_an_error_with_advice_that_helps(recordings, tmp_path, monkeypatch):
+    poisoned(monkeypatch, at=2, times=6)
     with pytest.raises(InputError, match=r"broke 5 times: at step 3 .*--learning-rate"):
-        train(recordings, tmp_path / "run", codec=TOY, **TINY)
+        train(recordings, tmp_path / "run", codec=TOY, **TINY | {"max_steps": 4})
+    run = train(recordings, tmp_path / "run", codec=TOY, resume=True, learning_rate=1e-5)  # it breaks once more
+    assert run.facts["finished"] and run.facts["rollbacks"] == 5 and run.facts["rate"] == 5e-6
 
 
 def test_silent_samples_are_rolled_back_once_they_have_sounded(recordings, tmp_path, monkeypatch):
@@ -258,6 +269,28 @@ def test_a_file_whose_name_is_no_text_is_learned_from(recordings, tmp_path):
     listed = latents.read_manifest(run.folder)["recordings"]
     assert len(listed) == 6 and all(one.split != "skipped" for one in listed)
     train(folder, run.folder, codec=TOY, resume=True, max_steps=2)
+
+
+def test_a_run_goes_on_exactly_with_recordings_that_were_renamed(recordings, tmp_path):
+    folder = shutil.copytree(recordings, tmp_path / "music")
+    for name in ("same", "renamed"):
+        train(folder, tmp_path / name, codec=TOY, **TINY | {"max_steps": 1})
+    train(folder, tmp_path / "same", codec=TOY, resume=True, max_steps=2)
+    for path in sorted(folder.iterdir()):
+        path.rename(folder / f"{9 - int(path.stem[-1])}.wav")
+    for steps in (2, 3):
+        train(folder, tmp_path / "renamed", codec=TOY, resume=True, max_steps=steps)
+    train(folder, tmp_path / "same", codec=TOY, resume=True, max_steps=3)
+    one, other = (load_file(tmp_path / name / "generator.safetensors") for name in ("same", "renamed"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_run_of_another_version_is_named(trained, recordings, tmp_path):
+    run = shutil.copytree(trained.folder, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*", "latents"))
+    facts = runs.read_facts(run)
+    runs.write_facts(run, facts | {"settings": facts["settings"] | {"swing": 0.6}})
+    with pytest.raises(RunError, match="its settings swing are of another version"):
+        train(recordings, run, codec=TOY, resume=True, max_steps=13)
 
 
 def test_a_run_inside_the_folder_of_recordings_goes_on(recordings, tmp_path):

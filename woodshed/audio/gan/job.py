@@ -40,6 +40,7 @@ class Job:
     sound: health.Sound  # and what samples must reach
     profile: np.ndarray
     steps: int
+    rate_is_asked: bool  # now, of a run that goes on
     stopped: str = ""
 
     @property
@@ -85,6 +86,7 @@ class Rows:
 def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: GanSettings, report) -> Job:
     """All that a training needs before its first step; run.json, manifest and profile are written. `place` is where the
     codec was opened."""
+    rate_is_asked = settings.resume and settings.learning_rate is not None
     facts, settings, base = (_again if settings.resume else _anew)(folder, out, codec, place, settings)
     if base and not run.checkpoints(out) and not run.checkpoints(base.folder):
         reason = "it holds no checkpoint, and without its critic and optimizers it cannot go on learning"
@@ -112,7 +114,7 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
         facts["importance"] = profile.importance(stretches, codec)
     known = _profile(new, codec, settings.window)
     sound = health.limits(real, sounds)
-    job = Job(out, codec, settings, report, facts, rows, real, sound, known, _steps(settings, new))
+    job = Job(out, codec, settings, report, facts, rows, real, sound, known, _steps(settings, new), rate_is_asked)
     if finished:
         _refuse_finished(job)
     run.write_facts(out, facts)
@@ -149,19 +151,23 @@ def _recordings(folder: Path, out: Path, codec: Codec, keep: Path, settings: Gan
     """The recordings of the folder that are learned from; the manifest is written, with `keep`, where latents are."""
     found = latents.survey(folder, codec, run=out, window=settings.window, hold_out=settings.hold_out)
     if (out / latents.MANIFEST).exists():
-        _refuse_other_recordings(out, found)
+        found = _as_before(out, found)
     for remark in latents.remarks(found, window_seconds=settings.window / codec.latent_rate):
         report(Progress(message=remark))
     latents.write_manifest(out, folder, keep, found)
     return [one for one in found if one.split == "train"]
 
 
-def _refuse_other_recordings(out: Path, found: list[Recording]) -> None:
-    was = {one.digest for one in latents.read_manifest(out)["recordings"] if one.split == "train"}
+def _as_before(out: Path, found: list[Recording]) -> list[Recording]:
+    """The recordings in the order they had, by whatever names: it is by their places that windows are drawn. A RunError
+    where those to learn from are others."""
+    learned = [one for one in latents.read_manifest(out)["recordings"] if one.split == "train"]
+    was = {one.digest: place for place, one in enumerate(learned)}
     now = {one.digest for one in found if one.split == "train"}
-    if was != now:
-        reason = f"{len(was - now)} of its recordings are gone from the folder, {len(now - was)} are new"
+    if was.keys() != now:
+        reason = f"{len(was.keys() - now)} of its recordings are gone from the folder, {len(now - was.keys())} are new"
         raise RunError(out, f"{reason}; give the folder as it was, or train a new run with this one as --base")
+    return sorted(found, key=lambda one: was.get(one.digest, len(found)))
 
 
 def _refuse_finished(job: Job) -> None:

@@ -34,6 +34,7 @@ from .step import Players, from_tensors, to_tensors
 
 FACTS, WEIGHTS = "run.json", "generator.safetensors"
 STATE, COURSE, CODEC = "state.safetensors", "course.json", "codec"
+GO_BACK = "delete the checkpoint to go on before it"
 KNOWN = {"codec", "shape", "settings", "finished"}
 
 
@@ -177,18 +178,22 @@ def save_checkpoint(out: Path, players: Players, course: Course, *, keep: int) -
 
 def load_checkpoint(folder: Path, players: Players) -> Course:
     """Put a checkpoint's weights and optimizers into the players; its course."""
+    course = read_course(folder)
     try:
-        saved = read_object(folder / COURSE)
-        course = Course(**saved | {"pulse": Pulse(**saved["pulse"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        remedy = "delete the checkpoint to go on before it"
-        raise RunError(folder, f"its {COURSE} cannot be read ({error}); {remedy}") from None
-    try:
-        from_tensors(players, read_tensors(folder / STATE, remedy="delete the checkpoint to go on before it"))
+        from_tensors(players, read_tensors(folder / STATE, remedy=GO_BACK))
     except RuntimeError as error:
         raise RunError(folder, f"its weights do not fit this run ({str(error).splitlines()[0]})") from None
     players.switch, players.age = course.switch, course.age
     return course
+
+
+def read_course(folder: Path) -> Course:
+    """The course that a checkpoint keeps, or a RunError."""
+    try:
+        saved = read_object(folder / COURSE)
+        return Course(**saved | {"pulse": Pulse(**saved["pulse"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(folder, f"its {COURSE} cannot be read ({error}); {GO_BACK}") from None
 
 
 def write_course(folder: Path, course: Course) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ...config import continued, flag, given, refuse_not_positive
-from ...errors import InputError
+from ...errors import InputError, RunError
 from .health import Pulse
 
 BaseChannels = Literal[24, 64, 128, 192, 256]
@@ -157,6 +157,7 @@ class Course:
 
     rate: float
     asked: float = 0.0  # the rate of the settings when this one was set; 0 is not known
+    forgiven: int = 0  # rollbacks when a rate was last asked for: only later ones count towards the end
     step: int = 0
     seconds: float = 0.0
     rollbacks: int = 0
@@ -225,19 +226,17 @@ def resumed(asked: GanSettings, saved: dict, out: Path) -> GanSettings:
     """The settings of a run that goes on: those saved with it, and what is given now; what would make another run of
     it is refused by name. A setting counts as given where it is not the default.
     """
-    settings = replace(continued(from_json(saved), given(asked), out, free=FREE, limits=LIMITS), resume=False)
+    if unknown := sorted(saved.keys() - {item.name for item in fields(GanSettings)}):
+        told = f"its settings {', '.join(unknown)} are of another version of Woodshed"
+        raise RunError(out, f"{told}; go on with the version that trained it")
+    settings = replace(continued(GanSettings(**saved), given(asked), out, free=FREE, limits=LIMITS), resume=False)
     check(settings)
     return settings
 
 
 def to_json(settings: GanSettings) -> dict:
     """The settings for run.json; `base` and `latents` stand elsewhere in it, relative to the run."""
-    values = {item.name: getattr(settings, item.name) for item in fields(GanSettings)}
-    return {name: value for name, value in values.items() if name not in ("base", "latents", "resume")}
-
-
-def from_json(saved: dict) -> GanSettings:
-    return GanSettings(**saved)
+    return {name: value for name, value in vars(settings).items() if name not in ("base", "latents", "resume")}
 
 
 def _as_base(settings: GanSettings, base: dict) -> GanSettings:

@@ -109,9 +109,11 @@ def _start(job: Job, players: Players) -> Course:
     for path in set(checkpoint_folders(job.out).values()) - set((found := run.checkpoints(job.out)).values()):
         shutil.rmtree(path)  # a kill broke it
     if found:
-        course, asked = run.load_checkpoint(found[max(found)], players), job.settings.learning_rate
-        if course.asked not in (0.0, asked):  # another than the run had; one that was halved stays so
-            course.rate = asked
+        newest, asked = found[max(found)], job.settings.learning_rate
+        course = run.load_checkpoint(newest, players)
+        if job.rate_is_asked or course.asked not in (0.0, asked):  # else one that was halved stays so
+            course.rate, course.asked, course.forgiven = asked, asked, course.rollbacks
+            run.write_course(newest, course)
         course.asked = asked
         logs.rewind_log(job.out / "log.jsonl", course.step)
         return course
@@ -215,18 +217,19 @@ def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> C
     """Back to the last sound checkpoint, at half the rate and with R1 in full. One that has been gone back to before is
     left for an older one; after MAX_ROLLBACKS an error with advice.
     """
-    rollbacks, rate, seconds, asked = course.rollbacks + 1, course.rate / 2, course.seconds, course.asked
-    if rollbacks > MAX_ROLLBACKS:
+    rollbacks, rate, broken = course.rollbacks + 1, course.rate / 2, course
+    if (times := rollbacks - course.forgiven) > MAX_ROLLBACKS:
         advice = f"try --learning-rate {rate / 2:.1g}, more recordings, or woodshed audio gan inspect"
-        raise InputError(f"the model broke {rollbacks} times: {trouble}; {advice}") from None
+        raise InputError(f"the model broke {times} times: {trouble}; {advice}") from None
     found = run.checkpoints(job.out)
     newest = found.pop(max(found))
-    if found and run.load_checkpoint(newest, players).retried:
+    if found and run.read_course(newest).retried:
         shutil.rmtree(newest)
         newest = found[max(found)]
     course = run.load_checkpoint(newest, players)
-    course.rollbacks, course.rate, course.seconds, course.retried = rollbacks, rate, seconds, True
-    course.asked, course.switch, players.switch = asked, -1.0, -1.0
+    course.rollbacks, course.rate, course.retried = rollbacks, rate, True
+    course.seconds, course.asked, course.forgiven = broken.seconds, broken.asked, broken.forgiven
+    course.switch = players.switch = -1.0
     run.write_course(newest, course)
     back = f"back to step {course.step:,}, on at a rate of {rate:.2g}"
     job.say(f"{trouble}; {back}", step=course.step, event="rolled back", broke=trouble.step, rate=rate)
