@@ -12,9 +12,9 @@ HALF = 8
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Networks of their own, whatever ran before: of some a loop is heard a little across two halves."""
+    """The same networks whatever ran before: in one of ten a half hears a little of what is two halves away."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(1)
         yield
 
 
