@@ -51,7 +51,7 @@ class Codec(Protocol):
         """(frames, latent_dim) float32. Audio of another sample rate or number of channels is converted."""
 
     def decode(self, latents: np.ndarray) -> Audio:
-        """The sound of latents (frames, latent_dim), at the codec's sample rate and channels."""
+        """The sound of latents (frames, latent_dim), at the codec's rate and channels; the caller may change it."""
 
     def to(self, device: str) -> None:
         """Encode and decode on another device."""
