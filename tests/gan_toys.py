@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sounds import songs_folder
 
-from woodshed.audio import wave
+from woodshed.audio import listener, wave
 from woodshed.audio.gan import train as training
 from woodshed.audio.gan.train import train
 from woodshed.audio.wave import Audio
@@ -80,9 +80,11 @@ def trained(recordings, tmp_path_factory):
 def reads(monkeypatch) -> Counter:
     """How often each file is read from here on, as sound or for its digest."""
     counted: Counter = Counter()
-    for name in ("_opened", "digest_of"):
-        real = getattr(wave, name)
-        monkeypatch.setattr(wave, name, lambda path, *how, real=real: counted.update([Path(path)]) or real(path, *how))
+    for module, name in ((wave, "_opened"), (listener, "digest_of")):
+        real = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda path, *how, real=real: counted.update([Path(path)]) or real(path, *how)
+        )
     return counted
 
 

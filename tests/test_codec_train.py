@@ -15,15 +15,15 @@ from folders import tune
 from sounds import silence, song, tone
 
 from woodshed import write_midi
-from woodshed.audio import codec_train, notes, wave
+from woodshed.audio import codec_train, listener, notes
 from woodshed.audio.codec_check import balance_error, check_codec, spectral_distance
 from woodshed.audio.codec_train import train_codec
-from woodshed.audio.codecs import LOUDNESS, open_codec
+from woodshed.audio.codecs import LOUDNESS, open_codec, own
 from woodshed.audio.crops import Crops, find, split
 from woodshed.audio.gan import train as gan
 from woodshed.audio.gan.run import open_run
 from woodshed.audio.wave import Audio, loudness_of, write_audio
-from woodshed.errors import EmptyCorpus, InputError, RunError
+from woodshed.errors import EmptyCorpus, FileError, InputError, RunError
 from woodshed.log import draw_loss
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "render_piano.py"
@@ -94,6 +94,39 @@ def test_a_training_goes_on_with_its_base_as_it_was_given(recordings, trained, t
     assert train_codec(recordings, tmp_path / "own", **how, max_steps=2, resume=True).about["step"] == 2
 
 
+def test_a_training_goes_on_without_its_base(recordings, trained, tmp_path):
+    base, out = shutil.copytree(trained, tmp_path / "base"), tmp_path / "own"
+    how = {"batch_size": 2, "seconds": 0.6, "threads": 1, "device": "cpu"}
+    train_codec(recordings, out, **how, base=str(base), max_steps=1)
+    base.rename(tmp_path / "moved")
+    assert train_codec(recordings, out, max_steps=2, resume=True).about["step"] == 2
+    shutil.rmtree(out / "checkpoint-1")
+    shutil.rmtree(out / "checkpoint-2")
+    with pytest.raises(RunError, match=r"base: there is no codec of kind own"):
+        train_codec(recordings, out, max_steps=3, resume=True)
+
+
+def test_a_full_disk_says_how_to_go_on(recordings, tmp_path, monkeypatch):
+    def write(path, data):
+        raise FileError(path, "cannot be written: No space left on device")
+
+    told = r"left on device; put that right, then go on from step 0 with --resume"
+    with monkeypatch.context() as patch, pytest.raises(FileError, match=told):
+        patch.setattr(own, "write_file", write)
+        train_codec(recordings, tmp_path / "own", **TINY, max_steps=1)
+    assert train_codec(recordings, tmp_path / "own", resume=True).about["step"] == 1
+
+
+def test_a_file_whose_name_is_no_text_is_learned_from(recordings, tmp_path):
+    folder = shutil.copytree(recordings, tmp_path / "music")
+    try:
+        os.rename(folder / "0.flac", os.fsencode(folder) + b"/caf\xe9.flac")
+    except OSError:
+        pytest.skip("this file system has only names that are text")
+    train_codec(folder, tmp_path / "own", **TINY, max_steps=1)
+    assert train_codec(folder, tmp_path / "own", resume=True, max_steps=2).about["recordings"] == 5
+
+
 def test_a_kill_at_the_end_leaves_nothing_unpublished(recordings, trained, tmp_path):
     whole = open_codec(trained).fingerprint
     for number, broken in enumerate(("checkpoint-4/state.json", "codec.json", "model.safetensors")):
@@ -115,6 +148,9 @@ def test_a_run_keeps_its_codec(recordings, trained, tmp_path):
     known = open_codec(codec).fingerprint
     train_codec(recordings, codec, resume=True, max_steps=5)
     assert open_codec(codec).fingerprint != known
+    with pytest.raises(RunError, match=rf"give its own with --codec, {run.folder / 'codec'}"):
+        gan.train(recordings, run.folder, codec=codec, resume=True, max_steps=2)
+    assert gan.train(recordings, run.folder, resume=True, max_steps=2).codec.fingerprint == known
     shutil.move(tmp_path / "runs", tmp_path / "elsewhere")
     shutil.rmtree(codec)
     moved = open_run(tmp_path / "elsewhere" / "mine")
@@ -125,8 +161,8 @@ def test_a_run_keeps_its_codec(recordings, trained, tmp_path):
 
 
 def test_a_training_that_goes_on_listens_only_to_what_has_changed(recordings, tmp_path, monkeypatch):
-    heard, listen = [], wave.listen
-    monkeypatch.setattr(wave, "listen", lambda path, *how: heard.append(path.name) or listen(path, *how))
+    heard, listen = [], listener.listen
+    monkeypatch.setattr(listener, "listen", lambda path, *how: heard.append(path.name) or listen(path, *how))
     folder, out = shutil.copytree(recordings, tmp_path / "music"), tmp_path / "own"
     train_codec(folder, out, **TINY, max_steps=1)
     assert sorted(heard) == sorted(path.name for path in folder.iterdir())
@@ -171,6 +207,8 @@ def test_what_cannot_work_is_refused(recordings, trained, tmp_path):
         ({"kind": "oobleck"}, "needs --base"),
         ({"kind": "owl"}, "choose from: oobleck, own"),
         ({"latent_noise": -1}, "--latent-noise"),
+        ({"seed": -1}, "--seed -1: choose from 0 to"),
+        ({"max_minutes": 0, "max_steps": None}, "--max-minutes 0: give more than 0"),
     ):
         with pytest.raises(InputError, match=match):
             train_codec(recordings, tmp_path / "new", **TINY | {"max_steps": 1} | changes)
@@ -194,6 +232,8 @@ def test_the_report_of_a_codec(trained, recordings, tmp_path, monkeypatch):
     assert any("basic-pitch" in line for line in facts["verdict"])
     with pytest.raises(InputError, match="is there already"):
         check_codec(trained, recordings, tmp_path / "report")
+    with pytest.raises(InputError, match="--seed -1: give 0 or more"):
+        check_codec(trained, recordings, tmp_path / "new", seed=-1)
 
 
 def test_the_measures_are_those_of_the_same_sound_and_of_silence():

@@ -120,6 +120,13 @@ def test_an_oobleck_learns_only_the_spread_of_its_latents(foreign, recordings, t
     assert not os.path.isabs(facts["base"])
 
 
+def test_an_oobleck_goes_to_the_device_that_was_asked_for(foreign, recordings, tmp_path, monkeypatch):
+    devices = []
+    monkeypatch.setattr(oobleck.OobleckCodec, "to", lambda self, device: devices.append(device))
+    train_codec(recordings, tmp_path / "out", kind="oobleck", base=str(foreign), seconds=0.5, device="cpu")
+    assert devices == ["cpu"]
+
+
 def test_an_oobleck_opens_from_where_it_is_seen(foreign, monkeypatch):
     monkeypatch.chdir(foreign)
     assert open_codec("./vae").fingerprint == open_codec(foreign).fingerprint

@@ -13,10 +13,10 @@ from sounds import song
 from woodshed.audio.gan import copying
 from woodshed.audio.gan.evaluate import evaluate
 from woodshed.audio.gan.evaluate_page import save
-from woodshed.audio.gan.generate import commented, decode_loop, generate, save_take
-from woodshed.audio.gan.latents import Latents, Recording
+from woodshed.audio.gan.generate import decode_loop, generate, save_take
+from woodshed.audio.gan.latents import Latents, Recording, read_manifest
 from woodshed.audio.gan.run import open_run
-from woodshed.audio.gan.settings import GenerateSettings
+from woodshed.audio.gan.settings import EvaluateSettings, GenerateSettings
 from woodshed.audio.gan.train import train
 from woodshed.audio.wave import Audio, read_audio, write_audio
 from woodshed.errors import EmptyCorpus, InputError, RunError
@@ -28,6 +28,8 @@ def test_takes_are_functions_of_their_seeds_and_as_long_as_asked(trained):
     takes = list(generate(trained, seconds=3.14, takes=3, seed=5))
     assert [take.facts["seed"] for take in takes] == [5, 6, 7]
     assert all(len(take.audio.samples) == round(3.14 * 8000) for take in takes)
+    with pytest.raises(InputError, match="--seed -1: choose from 0"):
+        EvaluateSettings(seed=-1)
     (alone,) = generate(trained, seconds=3.14, takes=1, seed=6)
     assert np.array_equal(alone.audio.samples, takes[1].audio.samples)
     assert not np.array_equal(takes[0].latents, takes[1].latents)
@@ -49,7 +51,6 @@ def test_a_take_stores_its_seed_in_the_file_and_beside_it(trained, tmp_path):
         assert json.loads(file.comment)["seed"] == 11 and file.frames == 16000
     assert json.loads(told.read_text())["style_seed"] == 3 and picture.read_bytes()[:4] == b"\x89PNG"
     assert wav.name == "take.v1.wav" and read_audio(wav).loudness == pytest.approx(-18, abs=0.5)
-    assert len(commented(wav.read_bytes(), "odd")) % 2 == 0
 
 
 @pytest.mark.parametrize("loop", [False, True])
@@ -154,6 +155,27 @@ def test_a_run_is_judged_by_recordings_it_has_not_learned(trained, recordings, t
     (learned / "a.wav").write_bytes((recordings / closest[0]["file"]).read_bytes())
     with pytest.raises(EmptyCorpus, match="learned from all 1"):
         evaluate(trained, learned, clips=2)
+
+
+def test_recordings_that_have_moved_are_known_by_their_content(trained, recordings, tmp_path):
+    run = open_run(shutil.copytree(trained.folder, tmp_path / "deeper" / "run"), codec=TOY)  # not beside them
+    (tmp_path / "music").mkdir()
+    for path in recordings.iterdir():
+        shutil.copy(path, tmp_path / "music" / f"moved {path.name}")
+    assert evaluate(run, tmp_path / "music", clips=2, seconds=3.5).facts["recordings"] == 1
+    learned = next(one.file for one in read_manifest(run.folder)["recordings"] if one.split == "train")
+    (tmp_path / "music" / f"moved {learned}").unlink()
+    with pytest.raises(RunError, match=r"1 of the 5 recordings that it has learned from are neither in .* nor in"):
+        evaluate(run, tmp_path / "music", clips=2, seconds=3.5)
+
+
+def test_what_cannot_be_judged_is_refused_before_anything_is_encoded(trained, recordings, monkeypatch):
+    monkeypatch.setattr(Toy, "encode", None)
+    with pytest.raises(RunError, match="choose from: 4, 8, 12"):
+        evaluate(trained, recordings, checkpoint=5)
+    for wrong, told in (({"truncation": 9}, "--truncation 9"), ({"clips": 1001}, "--clips 1001: give 2 to 1000")):
+        with pytest.raises(InputError, match=told):
+            evaluate(trained, recordings, **wrong)
 
 
 def test_what_a_base_has_learned_counts_as_learned(trained, recordings, tmp_path):

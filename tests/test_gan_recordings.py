@@ -10,10 +10,12 @@ import pytest
 from gan_toys import TOY, Toy, reads, recordings  # noqa: F401
 from sounds import Folder, noise, silence, song, tone
 
+from woodshed.audio import wave
 from woodshed.audio.codecs import LOUDNESS, encode_file, levelled_stream
 from woodshed.audio.gan import health, latents, profile, step
 from woodshed.audio.gan.inspect import inspect
-from woodshed.audio.wave import Audio, Listener, audio_files, digest_of, listen, write_audio
+from woodshed.audio.listener import Listener
+from woodshed.audio.wave import Audio, audio_files, digest_of, listen, write_audio
 from woodshed.errors import EmptyCorpus, FileError
 
 # --- listening ---------------------------------------------------------------------------------------------------
@@ -129,6 +131,46 @@ def test_what_was_encoded_is_kept_by_content(recordings, tmp_path, monkeypatch):
     assert first.mirrored is None and len(first.data) == 6 * 120
     starts = first.starts(16)
     assert len(starts) == 6 * (120 - 15) and first.place(250) == (first.recordings[2].file, 10)
+
+
+def test_something_is_always_learned_from(recordings, tmp_path):
+    found = latents.survey(recordings, TOY, run=tmp_path, window=16, hold_out=0.95)
+    assert [one.split for one in found].count("train") == 1
+
+
+def test_the_weights_of_a_codec_are_read_once_for_a_folder(recordings, tmp_path, monkeypatch):
+    asked = []
+
+    class Weighed(Toy):
+        fingerprint = property(lambda self: asked.append(1) or "weighed", lambda self, value: None)
+
+    codec = Weighed()
+    found = latents.survey(recordings, codec, run=tmp_path, window=16)
+    latents.encode(found, recordings, codec, keep=tmp_path / "kept", told=lambda share, text: None)
+    assert len(asked) == 1 and len([*(tmp_path / "kept").glob("weighed-*.safetensors")]) == 6
+
+
+def test_to_count_channels_the_beginning_is_enough(tmp_path, monkeypatch):
+    write_audio(tmp_path / "one.wav", song(1, seconds=4.0, sample_rate=8000, channels=2))
+    lengths, real = [], wave._opened
+    monkeypatch.setattr(
+        wave, "_opened", lambda path, start=0.0, seconds=None: lengths.append(seconds) or real(path, start, seconds)
+    )
+    stereo = Toy(channels=2)
+    latents.encode(surveyed(tmp_path, stereo), tmp_path, stereo, keep=tmp_path / "kept", told=print)
+    assert lengths == [None, None, 0.1, None]  # to listen, to encode, to count, to encode the mirror image
+
+
+def test_a_run_behind_a_link_knows_its_recordings_and_latents(tmp_path):
+    (tmp_path / "far" / "away" / "runs" / "mine").mkdir(parents=True)
+    try:
+        (tmp_path / "runs").symlink_to(tmp_path / "far" / "away" / "runs")
+    except OSError:
+        pytest.skip("this file system has no links")
+    run, folder, keep = (tmp_path / name for name in ("runs/mine", "music", "kept"))
+    latents.write_manifest(run, folder, keep, [])
+    manifest = latents.read_manifest(run)
+    assert (manifest["folder"], manifest["latents"]) == (folder, keep)
 
 
 def test_what_is_kept_is_what_the_codec_gave(recordings, tmp_path, monkeypatch):
@@ -256,3 +298,15 @@ def test_a_folder_is_looked_at_before_training(tmp_path):
             path.unlink()
     with pytest.raises(EmptyCorpus, match="1 silent"):
         inspect(tmp_path)
+
+
+def test_mono_is_as_loud_as_a_codec_hears_it_and_of_six_channels_two_are_learned(tmp_path):
+    mono = song(0, seconds=3.0, channels=1)
+    for name, channels in (("a", 6), ("b", 1), ("c", 2)):
+        write_audio(tmp_path / f"{name}.wav", Audio(mono.samples.repeat(channels, axis=1), mono.sample_rate))
+    report = inspect(tmp_path)
+    assert [one.channels for one in report.recordings] == [6, 1, 2]
+    assert len({one.loudness for one in report.recordings}) == 1
+    assert any("1 recording with more than two channels" in lesson for lesson in report.lessons)
+    (tmp_path / "a.wav").unlink()
+    assert not any("two channels" in lesson for lesson in inspect(tmp_path).lessons)

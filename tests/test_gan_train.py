@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from gan_toys import TINY, TOY, Toy, events, reads, recordings, trained, without
 from safetensors.torch import load_file
 from sounds import silence, song
 
+from woodshed.audio.gan import generate as playing
 from woodshed.audio.gan import latents, profile, step
 from woodshed.audio.gan import run as runs
 from woodshed.audio.gan import train as training
@@ -22,7 +24,7 @@ from woodshed.audio.gan.settings import GanSettings, resolve
 from woodshed.audio.gan.train import train
 from woodshed.audio.spectrogram import spectrograms
 from woodshed.audio.wave import write_audio
-from woodshed.errors import EmptyCorpus, InputError, RunError
+from woodshed.errors import EmptyCorpus, FileError, InputError, RunError
 
 # --- training ----------------------------------------------------------------------------------------------------
 
@@ -111,6 +113,21 @@ def test_a_run_that_was_interrupted_as_it_encoded_goes_on(recordings, tmp_path, 
     assert len([*kept.parent.iterdir()]) == 5 and kept.stat().st_mtime_ns == made
 
 
+def test_a_full_disk_says_how_to_go_on(recordings, tmp_path, monkeypatch):
+    real = runs.write_tensors
+
+    def write(path, tensors):
+        if path.parent.name == "checkpoint-8":
+            raise FileError(path, "cannot be written: No space left on device")
+        real(path, tensors)
+
+    told = r"left on device; put that right, then go on from step 4 with --resume"
+    with monkeypatch.context() as patch, pytest.raises(FileError, match=told):
+        patch.setattr(runs, "write_tensors", write)
+        train(recordings, tmp_path / "run", codec=TOY, **TINY)
+    assert train(recordings, tmp_path / "run", codec=TOY, resume=True).facts["finished"]
+
+
 def test_a_run_goes_on_for_longer_but_not_with_other_settings(trained, recordings, tmp_path):
     for change, flag in (({"batch_size": 8}, "--batch-size"), ({"seed": 3}, "--seed")):
         with pytest.raises(RunError, match=f"{flag} was .* another run"):
@@ -128,6 +145,11 @@ def test_a_run_goes_on_for_longer_but_not_with_other_settings(trained, recording
     write_audio(tmp_path / "music/one.wav", song(99, seconds=6.0, sample_rate=8000))
     with pytest.raises(RunError, match="5 of its recordings are gone"):
         train(tmp_path / "music", trained.folder, codec=TOY, resume=True, max_steps=14)
+
+
+def test_a_run_ends_at_the_limit_that_is_nearer(recordings, tmp_path):
+    run = train(recordings, tmp_path / "run", codec=TOY, **TINY | {"max_steps": 12, "epochs": 0.2})
+    assert run.facts["step"] == 2 and run.facts["finished"]
 
 
 def poisoned(monkeypatch, *, at, times):
@@ -175,10 +197,21 @@ def test_after_a_break_r1_weighs_in_full_and_a_new_rate_is_halved_too(recordings
     assert train(recordings, tmp_path / "run", codec=TOY, resume=True, max_steps=9).facts["rate"] == 5e-5
 
 
-def test_a_model_that_breaks_at_every_rate_is_an_error_with_advice(recordings, tmp_path, monkeypatch):
-    poisoned(monkeypatch, at=2, times=99)
+def test_a_rate_that_is_asked_for_again_is_taken(recordings, tmp_path, monkeypatch):
+    poisoned(monkeypatch, at=6, times=1)
+    run = train(recordings, tmp_path / "run", codec=TOY, **TINY | {"max_steps": 8})
+    assert run.facts["rate"] == 0.0005
+    again = {"resume": True, "learning_rate": 0.001}
+    assert train(recordings, run.folder, codec=TOY, max_steps=9, **again).facts["rate"] == 0.001
+    assert train(recordings, run.folder, codec=TOY, max_steps=10, resume=True).facts["rate"] == 0.001
+
+
+def test_a_model_that_breaks_at_every_rate_is_an_error_with_advice_that_helps(recordings, tmp_path, monkeypatch):
+    poisoned(monkeypatch, at=2, times=6)
     with pytest.raises(InputError, match=r"broke 5 times: at step 3 .*--learning-rate"):
-        train(recordings, tmp_path / "run", codec=TOY, **TINY)
+        train(recordings, tmp_path / "run", codec=TOY, **TINY | {"max_steps": 4})
+    run = train(recordings, tmp_path / "run", codec=TOY, resume=True, learning_rate=1e-5)  # it breaks once more
+    assert run.facts["finished"] and run.facts["rollbacks"] == 5 and run.facts["rate"] == 5e-6
 
 
 def test_silent_samples_are_rolled_back_once_they_have_sounded(recordings, tmp_path, monkeypatch):
@@ -208,6 +241,8 @@ def test_nothing_to_learn_from_and_values_that_cannot_work(recordings, tmp_path)
         ({"rehearse": 0.2}, "nothing to rehearse"),
         ({"learning_rate": -1.0}, "--learning-rate -1.0"),
         ({"learning_rate": None}, "--base-channels 4: no rate is known"),
+        ({"seed": -1}, "--seed -1: choose from 0 to"),
+        ({"threads": -1}, "--threads -1: give more than 0"),
         ({"samples": 65}, "--samples 65: give 2, so that they can be compared, to 64"),
         ({"precision": "half"}, "--precision half: choose from auto, float32, bfloat16"),
         ({"device": "cuda"}, "--device cuda"),
@@ -216,6 +251,8 @@ def test_nothing_to_learn_from_and_values_that_cannot_work(recordings, tmp_path)
             continue
         with pytest.raises(InputError, match=told):
             train(recordings, tmp_path / "run", codec=TOY, **TINY | change)
+    with pytest.raises(InputError, match="--codec: a new run needs one"):
+        train(recordings, tmp_path / "run", **TINY)
     with pytest.raises(InputError, match="no setting 'windows'; did you mean 'window'"):
         train(recordings, tmp_path / "run", codec=TOY, windows=16)
     assert not (tmp_path / "run").exists()
@@ -232,6 +269,28 @@ def test_a_file_whose_name_is_no_text_is_learned_from(recordings, tmp_path):
     listed = latents.read_manifest(run.folder)["recordings"]
     assert len(listed) == 6 and all(one.split != "skipped" for one in listed)
     train(folder, run.folder, codec=TOY, resume=True, max_steps=2)
+
+
+def test_a_run_goes_on_exactly_with_recordings_that_were_renamed(recordings, tmp_path):
+    folder = shutil.copytree(recordings, tmp_path / "music")
+    for name in ("same", "renamed"):
+        train(folder, tmp_path / name, codec=TOY, **TINY | {"max_steps": 1})
+    train(folder, tmp_path / "same", codec=TOY, resume=True, max_steps=2)
+    for path in sorted(folder.iterdir()):
+        path.rename(folder / f"{9 - int(path.stem[-1])}.wav")
+    for steps in (2, 3):
+        train(folder, tmp_path / "renamed", codec=TOY, resume=True, max_steps=steps)
+    train(folder, tmp_path / "same", codec=TOY, resume=True, max_steps=3)
+    one, other = (load_file(tmp_path / name / "generator.safetensors") for name in ("same", "renamed"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_run_of_another_version_is_named(trained, recordings, tmp_path):
+    run = shutil.copytree(trained.folder, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*", "latents"))
+    facts = runs.read_facts(run)
+    runs.write_facts(run, facts | {"settings": facts["settings"] | {"swing": 0.6}})
+    with pytest.raises(RunError, match="its settings swing are of another version"):
+        train(recordings, run, codec=TOY, resume=True, max_steps=13)
 
 
 def test_a_run_inside_the_folder_of_recordings_goes_on(recordings, tmp_path):
@@ -327,7 +386,15 @@ def test_the_commands(recordings, tmp_path, monkeypatch, capsys):
         "1",
     ]
     main(["audio", "gan", "train", str(recordings), "--codec", "toy", "--out", out, *more])
-    main(["audio", "gan", "generate", out, "--seconds", "2", "--takes", "1", "--seed", "4"])
+    held, real = [], playing._take
+
+    def played(*how):
+        assert not [one for one in held if one()], "a take is still in memory as the next one is played"
+        held.append(weakref.ref(take := real(*how)))
+        return take
+
+    monkeypatch.setattr(playing, "_take", played)
+    main(["audio", "gan", "generate", out, "--seconds", "2", "--takes", "2", "--seed", "4"])
     told = capsys.readouterr()
-    assert "seed 4" in told.out and (tmp_path / "run/takes/001/run_seed4_take-1.wav").exists()
+    assert "seed 4" in told.out and (tmp_path / "run/takes/001/run_seed5_take-2.wav").exists()
     assert "below 10" in told.err

@@ -217,6 +217,27 @@ def test_the_files_of_a_folder(tmp_path):
         audio_files(folder / "two.flac")
 
 
+def test_links_to_folders_are_followed_once(tmp_path):
+    music, disk = tmp_path / "music", tmp_path / "disk"
+    for path in (music / "real" / "a.wav", disk / "deep" / "b.wav", tmp_path / ".hidden" / "c.wav"):
+        path.parent.mkdir(parents=True)
+        write_audio(path, tone(0.1))
+    try:
+        for link, to in (("again", music / "real"), ("disk", disk), (".secret", tmp_path / ".hidden")):
+            (music / link).symlink_to(to)
+        (disk / "deep" / "back").symlink_to(music)
+    except OSError:
+        pytest.skip("this file system has no links")
+    assert audio_files(music) == [music / "disk" / "deep" / "b.wav", music / "real" / "a.wav"]
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
+def test_a_comment_stands_in_the_file(tmp_path, suffix):
+    write_audio(tmp_path / f"a{suffix}", tone(0.2), comment='{"seed": 7, "form": "ä"}')
+    with soundfile.SoundFile(tmp_path / f"a{suffix}") as file:
+        assert file.comment == '{"seed": 7, "form": "ä"}'
+
+
 def test_what_a_run_has_played_is_no_recording(tmp_path):
     (tmp_path / "my run" / "takes").mkdir(parents=True)
     (tmp_path / "theirs").mkdir()

@@ -87,6 +87,8 @@ def check_codec(
     """
     settings, out = updated(CheckSettings, settings, changes), Path(out)
     refuse_not_positive(settings, ("excerpts", "seconds"))
+    if settings.seed < 0:
+        raise InputError(f"--seed {settings.seed}: give 0 or more")
     if out.is_file() or (out.exists() and any(out.iterdir())):
         raise InputError(f"--out {out} is there already; choose a new folder")
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec

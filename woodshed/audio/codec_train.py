@@ -14,6 +14,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,13 +27,13 @@ from .. import menu
 from ..config import continued, given, updated
 from ..errors import FileError, InputError, RunError
 from ..files import new_folder, read_object, write_file
-from ..jobs import checkpoint_folders, claimed, find_device, free_threads, stop_on_signals, threads
+from ..jobs import checkpoint_folders, claimed, find_device, free_threads, resumable, stop_on_signals, threads
 from ..log import append_log, draw_loss, rewind_log
 from . import codecs
 from .codecs import Codec
 from .codecs._settings import FREE, LIMITS, MINUTES, CodecSettings, check
 from .crops import ENOUGH, Crops, find, split
-from .wave import Listener
+from .listener import Listener
 
 SETTINGS, LOG, HEARD = "settings.json", "log.jsonl", "heard.json"
 WARM_UP, FALLING = 30, 0.4  # steps; part of the run in which the rate falls to 0
@@ -105,11 +106,14 @@ def train_codec(
     out, settings = Path(out), updated(CodecSettings, settings, changes)
     settings = _settled(settings, out)
     with new_folder(out), claimed(out), threads(settings.threads or free_threads()):
-        job = _job(Path(folder), out, settings, report)
-        with stop_on_signals(lambda name: setattr(job, "stopped", name)):
-            if job.codec.network is not None:
-                _learn(job)
-        return _finish(job)
+        try:
+            job = _job(Path(folder), out, settings, report)
+            with stop_on_signals(lambda name: setattr(job, "stopped", name)):
+                if job.codec.network is not None:
+                    _learn(job)
+            return _finish(job)
+        except FileError as trouble:
+            raise _resumable(out, trouble) from None
 
 
 def _settled(settings: CodecSettings, out: Path) -> CodecSettings:
@@ -120,7 +124,7 @@ def _settled(settings: CodecSettings, out: Path) -> CodecSettings:
         settings = _resumed(settings, out)
     elif out.is_file() or (out.exists() and any(out.iterdir())):
         raise InputError(f"--out {out} is there already; add --resume to go on with it, or choose another folder")
-    if not any(getattr(settings, name) for name in LIMITS):
+    if all(getattr(settings, name) is None for name in LIMITS):
         settings = replace(settings, max_minutes=MINUTES)
     check(settings)
     return settings
@@ -138,12 +142,10 @@ def _resumed(asked: CodecSettings, out: Path) -> CodecSettings:
 def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:
     """Everything that is needed before the first step."""
     say = lambda message: report(Progress(message=message))  # noqa: E731
-    codec = menu.load(codecs.__name__, settings.kind, "codec").begin(settings)
-    if codec.network is not None:
-        codec.network.to(find_device(settings.device))
+    codec = _begun(settings, out)
+    codec.to(find_device(settings.device))
     listener = Listener(folder, out / HEARD, channels=codec.channels)
     found = find(folder, shortest=settings.seconds, hear=listener.listen, say=say)
-    listener.save()
     if (seconds := sum(one.seconds for one in found)) < ENOUGH:
         little = f"{seconds / 60:.1f} minutes of audio are little"
         say(f"{little}: give more than {ENOUGH / 60:.0f}, so that the codec knows many sounds")
@@ -158,12 +160,22 @@ def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:
     else:
         facts = {"settings": asdict(settings), "recordings": known}
         write_file(out / SETTINGS, json.dumps(facts, indent=1) + "\n")
-        if settings.base is None or codec.network is None:
-            say("finding the components that the recordings are made of")
-            codec.start_from(job.first)
-            codec.standardise(job.first)
-            codec.save(out)
+    listener.save()  # after the settings, without which --resume knows no codec here
+    if not settings.resume and (settings.base is None or codec.network is None):
+        say("finding the components that the recordings are made of")
+        codec.start_from(job.first)
+        codec.standardise(job.first)
+        codec.save(out)
     return job
+
+
+def _begun(settings: CodecSettings, out: Path) -> Codec:
+    """The codec before its first step. Of one that goes on from a checkpoint sizes will do: its base may be gone."""
+    kind = menu.load(codecs.__name__, settings.kind, "codec")
+    if settings.resume and settings.base and _checkpoints(out):
+        with suppress(FileError, RunError):  # a kill came before it was written whole
+            return kind.load(str(out))
+    return kind.begin(settings)
 
 
 def _refuse_other_recordings(out: Path, known: str) -> None:
@@ -280,6 +292,14 @@ def _finish(job: _Job) -> Codec:
     return codecs.open_codec(job.out)
 
 
+def _resumable(out: Path, trouble: FileError) -> FileError:
+    """What could not be written, and from where --resume goes on."""
+    if not (out / SETTINGS).exists():
+        return trouble
+    found = [step for step, path in checkpoint_folders(out).items() if path in _checkpoints(out)]
+    return resumable(trouble, max(found, default=0))
+
+
 def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     states = optimizer.state_dict()["state"]
     return {f"{n}.{name}": value.cpu() for n, state in states.items() for name, value in state.items()}
@@ -301,7 +321,7 @@ def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
         job.codec.network.load_state_dict(load_file(folder / "network.safetensors"))
         tensors = load_file(folder / "optimizer.safetensors")
     except (OSError, ValueError, RuntimeError) as error:
-        raise FileError(folder, f"cannot be read: {str(error).splitlines()[0]}; delete it to go on before it") from None
+        raise RunError(folder, f"cannot be read: {str(error).splitlines()[0]}; delete it to go on before it") from None
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, name = key.split(".", 1)

@@ -28,7 +28,7 @@ def spectrograms(sounds: Mapping[str, Audio]) -> bytes:
             aspect="auto",
             cmap="magma",
             vmin=levels.max() - RANGE,
-            vmax=levels.max() or 1,
+            vmax=levels.max(),
             extent=(0, audio.seconds, 0, BANDS),
             interpolation="nearest",
         )

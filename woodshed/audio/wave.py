@@ -10,20 +10,19 @@ libsndfile reads and writes wav, flac, ogg, opus and mp3; m4a and other files go
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from ..errors import FileError, InputError, MissingExtra
-from ..files import read_object, replacing, seen_from, write_file
+from ..files import read_object, replacing
 from ..loudness import levelled, loudness
 
 try:
@@ -128,8 +127,18 @@ def _is_ours(path: Path) -> bool:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """All files in a folder and the folders within it, sorted, but hidden ones: macOS writes a ._song.mp3."""
-    found = [path for path in folder.rglob("*") if not any(part[0] == "." for part in path.relative_to(folder).parts)]
+    """All files in a folder and the folders within it, sorted, but hidden ones: macOS writes a ._song.mp3.
+
+    Links to folders are followed, after all else, so that a folder which can be reached without one has its own name.
+    """
+    found, roots, seen = [], [folder], set()
+    for root in roots:
+        for place, folders, names in os.walk(root):
+            here, real = Path(place), os.path.realpath(place)
+            folders[:] = [] if real in seen else sorted(name for name in folders if name[0] != ".")
+            found += [] if real in seen else [here / name for name in names if name[0] != "."]
+            roots += [here / name for name in folders if (here / name).is_symlink()]
+            seen.add(real)
     return sorted(path for path in found if path.is_file())
 
 
@@ -141,7 +150,7 @@ def probe(path: str | Path) -> Facts:
 
 def depth_of(path: str | Path) -> str:
     """The one of DEPTHS that keeps a file's samples: its own, or FLOAT for those of a lossy format."""
-    with _opened(Path(path)) as file:
+    with _opened(Path(path), seconds=0.1) as file:
         return file.subtype if file.subtype in DEPTHS else "FLOAT"
 
 
@@ -217,58 +226,9 @@ def digest_of(path: str | Path, begin: bytes = b"") -> str:
     return digest.hexdigest()[:DIGEST]
 
 
-class Listener:
-    """Listens to the recordings of a folder, to each only once: what it heard is kept in a JSON file elsewhere.
-
-        listener = Listener("recordings", "my-run/heard.json", channels=2)
-        listener.listen(path), listener.digest(path)       as listen() and digest_of(), or as it was when last heard
-        listener.save()
-
-    A recording is heard again where its size, the time of its last change or `channels`, with which it was heard, are
-    others. A file that is not whole is begun anew; recordings that cannot be read are not in it.
-    """
-
-    def __init__(self, folder: str | Path, file: str | Path, *, channels: int | None = None):
-        self.folder, self.file, self.channels = Path(folder), Path(file), channels
-        self.known, self.learned = _read_known(self.file), False  # whether there is more than in the file
-
-    def listen(self, path: Path) -> Heard:
-        known = self._known(path)
-        if known.heard is None or self.channels not in (None, known.heard.channels):
-            known.heard, self.learned = listen(path, self.channels), True
-        return known.heard
-
-    def digest(self, path: Path) -> str:
-        known = self._known(path)
-        if not known.digest:
-            known.digest, self.learned = digest_of(path), True
-        return known.digest
-
-    def save(self) -> None:
-        """Write the file where there is something new. Raises FileError."""
-        if not self.learned:
-            return
-        known = {name: asdict(one) for name, one in self.known.items() if one.heard}
-        for one in known.values():
-            if not np.isfinite(one["heard"]["loudness"]):
-                one["heard"]["loudness"] = None  # JSON has no infinity
-        write_file(self.file, json.dumps(known, indent=1) + "\n")
-
-    def _known(self, path: Path) -> _Known:
-        """What is known of a recording as it is now: nothing yet where it is new, or changed."""
-        name = seen_from(self.file.parent, path)  # two folders may hold files of one name
-        try:
-            facts = path.stat()
-        except OSError as error:
-            raise FileError(path, f"cannot be read: {error.strerror or error}") from None
-        now, known = (facts.st_size, facts.st_mtime_ns), self.known.get(name)
-        if known is None or (known.size, known.changed) != now:
-            known = self.known[name] = _Known(*now)
-        return known
-
-
-def write_audio(path: str | Path, audio: Audio, *, depth: str | None = None) -> None:
-    """Write wav (16 bit, or a `depth` of DEPTHS), flac, ogg or mp3, by the suffix: whole or not at all.
+def write_audio(path: str | Path, audio: Audio, *, depth: str | None = None, comment: str | None = None) -> None:
+    """Write wav (16 bit, or a `depth` of DEPTHS), flac, ogg or mp3, by the suffix: whole or not at all. A `comment`
+    is shown by players and DAWs.
 
     Samples beyond full scale are clipped, but for those of a floating depth. Raises InputError for another suffix and
     FileError where the disk refuses.
@@ -280,6 +240,8 @@ def write_audio(path: str | Path, audio: Audio, *, depth: str | None = None) -> 
     with replacing(path) as temporary:
         try:
             with soundfile.SoundFile(temporary, "w", audio.sample_rate, audio.channels, depth, format=kind) as file:
+                if comment is not None:
+                    file.comment = comment
                 for first in range(0, len(audio.samples), WRITE_FRAMES):  # at once, minutes of ogg overflow the stack
                     file.write(np.clip(audio.samples[first : first + WRITE_FRAMES], -limit, limit))
         except soundfile.LibsndfileError as error:
@@ -287,27 +249,6 @@ def write_audio(path: str | Path, audio: Audio, *, depth: str | None = None) -> 
 
 
 # --- reading ---------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Known:
-    """What a Listener knows of a recording, as long as these are its size in bytes and its last change in ns."""
-
-    size: int
-    changed: int
-    heard: Heard | None = None
-    digest: str = ""
-
-
-def _read_known(file: Path) -> dict[str, _Known]:
-    try:
-        return {name: _Known(**one | {"heard": _heard(**one["heard"])}) for name, one in read_object(file).items()}
-    except (OSError, ValueError, TypeError, KeyError):
-        return {}
-
-
-def _heard(*, loudness: float | None, **facts) -> Heard:
-    return Heard(**facts, loudness=-np.inf if loudness is None else loudness)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ One file here is one kind of codec. It has `recognises(place) -> bool` and `load
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -50,7 +51,7 @@ class Codec(Protocol):
         """(frames, latent_dim) float32. Audio of another sample rate or number of channels is converted."""
 
     def decode(self, latents: np.ndarray) -> Audio:
-        """The sound of latents (frames, latent_dim), at the codec's sample rate and channels."""
+        """The sound of latents (frames, latent_dim), at the codec's rate and channels; the caller may change it."""
 
     def to(self, device: str) -> None:
         """Encode and decode on another device."""
@@ -74,8 +75,15 @@ def fingerprint(*parts: bytes | str) -> str:
     """Sixteen hexadecimal digits that stand for settings and weights."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.encode() if isinstance(part, str) else part)
+        # names of files may hold bytes that are no text
+        digest.update(part.encode("utf-8", "backslashreplace") if isinstance(part, str) else part)
     return digest.hexdigest()[:16]
+
+
+def found_from(folder: str | Path, place: str) -> Path:
+    """Where `place` is, which files.seen_from() has written down in a folder: where the folder's name is a link, `..`
+    is what stands above that name, not above what it leads to."""
+    return Path(os.path.normpath(Path(folder).absolute() / place))
 
 
 def whole_frames(audio: Audio, codec: Codec) -> np.ndarray:

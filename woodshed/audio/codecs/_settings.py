@@ -62,6 +62,7 @@ LIMITS = ("max_minutes", "max_steps")
 # what may change when it goes on
 FREE = {*LIMITS, "learning_rate", "eval_minutes", "eval_steps", "threads", "device", "resume"}
 MINUTES = 20.0
+MOST_SEED = 2**43 - 1  # a step's seed is a million times that, and torch takes 64 bits
 POSITIVE = ("latent_rate", "latent_dim", "width", "depth", "batch_size", "seconds", "learning_rate", "eval_minutes")
 
 
@@ -86,6 +87,8 @@ def check(settings: CodecSettings) -> None:
         raise InputError(f"--sample-rate {settings.sample_rate}: choose from 8000 to 96000, such as 44100")
     if settings.channels == 2 and not 0 < settings.side_dim < settings.latent_dim:
         raise InputError(f"--side-dim {settings.side_dim}: choose from 1 to {settings.latent_dim - 1}")
+    if not 0 <= settings.seed <= MOST_SEED:
+        raise InputError(f"--seed {settings.seed}: choose from 0 to {MOST_SEED}")
     if settings.latent_noise < 0:
         raise InputError(f"--latent-noise {settings.latent_noise}: give 0 or more")
     if settings.kind == "oobleck" and not settings.base:

@@ -7,7 +7,6 @@ only measures how far its latents spread over your recordings.
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from torch import Tensor
 from ...errors import MissingExtra, RunError
 from ...files import read_object, seen_from, write_file
 from ..wave import Audio
-from . import FACTS, fingerprint, fitting, whole_frames
+from . import FACTS, fingerprint, fitting, found_from, whole_frames
 from ._settings import SIZES, CodecSettings, refuse_sizes
 
 MODEL, FOLDERS = "AutoencoderOobleck", ("", "vae")  # in itself, or inside a pipeline
@@ -113,7 +112,7 @@ def load(place: str) -> OobleckCodec:
     facts = _read(Path(place) / FACTS)
     base = facts.get("base", "")
     if base.startswith("."):
-        base = os.path.normpath(Path(place).absolute() / base)  # as it was written: not through links
+        base = str(found_from(place, base))
     base = base or place
     codec = OobleckCodec(_model(base), base, facts)
     if facts and codec.fingerprint != facts.get("fingerprint"):

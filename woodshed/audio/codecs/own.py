@@ -265,8 +265,10 @@ def recognises(place: str) -> bool:
 
 
 def load(place: str) -> OwnCodec:
-    """Open a codec's folder. Raises RunError or FileError where it is damaged."""
+    """Open a codec's folder. Raises RunError where there is none of this kind, or FileError where it is damaged."""
     facts, weights = _facts(place), Path(place) / WEIGHTS
+    if facts.get("kind") != "own":
+        raise RunError(place, f"there is no codec of kind own; give a folder with the {FACTS} of one")
     try:
         network = Network(Shape(**facts["shape"]))
         network.load_state_dict(load_file(weights))

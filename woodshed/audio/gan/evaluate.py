@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ...config import updated
-from ...errors import EmptyCorpus
+from ...errors import EmptyCorpus, RunError
 from ...statistics import frechet_distance
 from .. import features
 from ..codecs import Codec, gain
@@ -27,6 +27,7 @@ from . import latents as kept
 from .copying import neighbours
 from .generate import generate, make_latents
 from .latents import Recording, joined
+from .networks import Generator
 from .run import Run, lineage
 from .settings import EvaluateSettings
 
@@ -55,20 +56,23 @@ def evaluate(
     from cannot be found.
     """
     settings, codec = updated(EvaluateSettings, settings, changes), run.codec
+    network = run.generator(settings.checkpoint)
     manifests = {place: kept.read_manifest(place) for place in lineage(run)}
     manifest = manifests[run.folder]
-    held = _held_out(folder, manifests.values(), run)
-    store = run.folder / manifest["latents"]
+    found = kept.survey(folder, codec, run=run.folder, window=run.window)
+    held = _held_out(folder, found, manifests.values())
+    places = {"held-out": [(Path(folder) / one.file, one) for one in held]}
+    places["learned"] = _learned(run, manifest, folder, found)
     progress(0.0, "encoding")
     known = joined([kept.reopened(place, one, "train", codec) for place, one in manifests.items()])
-    new = kept.encode(held, folder, codec, keep=store, told=lambda share, text: progress(0.3 * share, text))
+    new = kept.encode(
+        held, folder, codec, keep=manifest["latents"], told=lambda share, text: progress(0.3 * share, text)
+    )
     progress(0.3, "playing")
     length = {"seconds": settings.seconds, "truncation": settings.truncation, "seed": settings.seed}
     takes = list(generate(run, takes=settings.clips, checkpoint=settings.checkpoint, **length))
     rng = np.random.default_rng(settings.seed)
-    trained = [one for one in manifest["recordings"] if one.split == "train"]
-    clips = {"held-out": _clips(held, Path(folder), codec, settings, rng)}
-    clips["learned"] = _clips(trained, run.folder / manifest["folder"], codec, settings, rng)
+    clips = {kind: _clips(several, codec, settings, rng) for kind, several in places.items()}
     clips["codec"] = [codec.decode(codec.encode(clip)) for clip in clips["learned"]]
     clips["takes"] = [take.audio for take in takes]
     shape = (math.ceil(settings.seconds * codec.latent_rate), codec.latent_dim)
@@ -84,16 +88,15 @@ def evaluate(
     facts |= {"clips": settings.clips, "seconds": settings.seconds, "truncation": settings.truncation}
     facts |= {"seed": settings.seed, "frechet": _distances(clips), "sound": _sounds(clips, progress)}
     progress(0.9, "looking for copies")
-    facts["repetition"] = _repetition(run, settings, {"held-out": new.pieces, "learned": known.pieces})
+    facts["repetition"] = _repetition(run, network, settings, {"held-out": new.pieces, "learned": known.pieces})
     facts["neighbours"] = neighbours(known, new, [take.latents for take in takes], random, codec.latent_rate)
     progress(1.0, "")
     return Evaluation(facts, clips)
 
 
-def _held_out(folder: str | Path, manifests: Iterable[dict], run: Run) -> list[Recording]:
+def _held_out(folder: str | Path, found: list[Recording], manifests: Iterable[dict]) -> list[Recording]:
     """What neither the run nor its bases have learned from."""
     learned = {one.digest for manifest in manifests for one in manifest["recordings"] if one.split == "train"}
-    found = kept.survey(folder, run.codec, run=run.folder, window=run.window)
     held = [one for one in found if one.split != "skipped" and one.digest not in learned]
     if not held:
         count = sum(one.digest in learned for one in found)
@@ -101,22 +104,36 @@ def _held_out(folder: str | Path, manifests: Iterable[dict], run: Run) -> list[R
     return held
 
 
-def _clips(recordings: list[Recording], folder: Path, codec: Codec, settings: EvaluateSettings, rng) -> list[Audio]:
+def _learned(run: Run, manifest: dict, folder: str | Path, found: list[Recording]) -> list[tuple[Path, Recording]]:
+    """The recordings that a run has learned from and their files: where they were, or in the folder that is given now,
+    by whatever name."""
+    learned = [one for one in manifest["recordings"] if one.split == "train"]
+    now = {one.digest: Path(folder) / one.file for one in found if one.digest}
+    was = [manifest["folder"] / one.file for one in learned]
+    places = [path if path.exists() else now.get(one.digest) for path, one in zip(was, learned, strict=True)]
+    if gone := places.count(None):
+        what = f"{gone} of the {len(learned)} recordings that it has learned from"
+        raise RunError(run.folder, f"{what} are neither in {manifest['folder']} nor in {folder}; put them back")
+    return [*zip(places, learned, strict=True)]
+
+
+def _clips(places: list[tuple[Path, Recording]], codec: Codec, settings: EvaluateSettings, rng) -> list[Audio]:
     """Stretches from anywhere in the recordings, each recording as likely as it is long, at the codec's loudness."""
-    seconds = np.array([one.seconds for one in recordings])
+    seconds = np.array([one.seconds for _, one in places])
     clips = []
-    for index in rng.choice(len(recordings), settings.clips, p=seconds / seconds.sum()):
-        one = recordings[index]
+    for index in rng.choice(len(places), settings.clips, p=seconds / seconds.sum()):
+        path, one = places[index]
         start = rng.uniform(0, max(one.seconds - settings.seconds, 0))
         how = {"sample_rate": codec.sample_rate, "channels": codec.channels, "seconds": settings.seconds}
-        audio = read_audio(folder / one.file, start=start, **how)
+        audio = read_audio(path, start=start, **how)
         clips.append(Audio(audio.samples * np.float32(gain(one.loudness)), audio.sample_rate))
     return clips
 
 
-def _repetition(run: Run, settings: EvaluateSettings, recordings: dict[str, list[np.ndarray]]) -> dict:
-    """How alike latents are to those half a window before, of recordings and of LONG takes; `seconds` is that time."""
-    network, half = run.generator(settings.checkpoint), run.window // 2
+def _repetition(run: Run, network: Generator, settings: EvaluateSettings, recordings: dict) -> dict:
+    """How alike latents are to those half a window before, of recordings (latents by kind) and of LONG takes; `seconds`
+    is that time."""
+    half = run.window // 2
     how = {"style_seed": None, "truncation": settings.truncation, "loop": False}
     takes = [make_latents(network, LONG, seed=settings.seed + number, **how) for number in range(settings.clips)]
     found = {kind: profile.repetition(pieces, half) for kind, pieces in (recordings | {"takes": takes}).items()}

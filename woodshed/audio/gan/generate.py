@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import secrets
-import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -65,14 +64,16 @@ def generate(
 def save_take(take: Take, path: Path) -> list[Path]:
     """Write a take as `path`.wav (its seed inside, as a comment), .json with all its facts, and .png."""
     wav, told, picture = (path.with_name(path.name + suffix) for suffix in (".wav", ".json", ".png"))
-    write_audio(wav, take.audio.levelled(LOUDNESS))
-    text = json.dumps(
-        {name: take.facts[name] for name in ("seed", "style_seed", "truncation", "form", "vary", "loop", "run")}
-    )
-    write_file(wav, commented(wav.read_bytes(), text))
+    choice = {name: take.facts[name] for name in ("seed", "style_seed", "truncation", "form", "vary", "loop", "run")}
+    write_audio(wav, take.audio.levelled(LOUDNESS), comment=json.dumps(choice))
     write_file(told, json.dumps(take.facts, indent=1, ensure_ascii=False))
     write_file(picture, spectrograms({wav.name: take.audio}))
     return [wav, told, picture]
+
+
+def name_of(take: Take, number: int) -> str:
+    """What the files of a take are called."""
+    return f"{take.facts['run']}_seed{take.facts['seed']}_take-{number}"
 
 
 def make_latents(network: Generator, halves: int, *, seed: int, **choice) -> np.ndarray:
@@ -92,19 +93,10 @@ def decode_loop(codec: Codec, latents: np.ndarray) -> Audio:
     circle = np.arange(-before, length + before) % length
     samples = codec.decode(latents[circle]).samples
     start, count = before * hop, length * hop
-    body, after = samples[start : start + count].copy(), samples[start + count :]
+    body, after = samples[start : start + count], samples[start + count :]
     blend = min(round(CROSSFADE * codec.sample_rate), len(after), count)
     body[:blend] = _crossfaded(after[:blend], body[:blend])
     return Audio(body, codec.sample_rate)
-
-
-def commented(wav: bytes, text: str) -> bytes:
-    """A RIFF wav with a comment, which players and DAWs show: an INFO list with one ICMT entry at its end."""
-    entry = text.encode("utf-8") + b"\0"
-    entry += b"\0" * (len(entry) % 2)
-    chunk = b"INFO" + b"ICMT" + struct.pack("<I", len(entry)) + entry
-    whole = wav + b"LIST" + struct.pack("<I", len(chunk)) + chunk
-    return whole[:4] + struct.pack("<I", len(whole) - 8) + whole[8:]
 
 
 def _take(run: Run, network: Generator, settings: GenerateSettings, seed: int) -> Take:
@@ -122,7 +114,8 @@ def _take(run: Run, network: Generator, settings: GenerateSettings, seed: int) -
         audio = decode_loop(codec, latents)
     else:
         latents = latents if whole else latents[: math.ceil(frames)]
-        audio = _faded(codec.decode(latents).cut(0, None if whole else settings.seconds))
+        audio = codec.decode(latents).cut(0, None if whole else settings.seconds)
+        _fade(audio)
     spent = {"network": round(made - began, 4), "codec": round(time.perf_counter() - made, 4)}
     facts = {"seed": seed} | chosen | {"seconds": round(audio.seconds, 4), "run": run.folder.absolute().name}
     facts |= {"step": run.step(settings.checkpoint), "codec": run.facts["codec"]["fingerprint"]}
@@ -139,9 +132,7 @@ def _crossfaded(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     return (down * old + up * new) / np.sqrt(down**2 + up**2 + 2 * max(alike, 0.0) * up * down)
 
 
-def _faded(audio: Audio) -> Audio:
-    """With a short fade at the end, where the piece is simply cut."""
+def _fade(audio: Audio) -> None:
+    """Fade the end, where the piece is simply cut: in place, for takes may last hours."""
     count = min(round(FADE * audio.sample_rate), len(audio.samples) // 2)
-    samples = audio.samples.copy()
-    samples[len(samples) - count :] *= np.cos(np.linspace(0, np.pi / 2, count, dtype=np.float32))[:, None]
-    return Audio(samples, audio.sample_rate)
+    audio.samples[len(audio.samples) - count :] *= np.cos(np.linspace(0, np.pi / 2, count, dtype=np.float32))[:, None]

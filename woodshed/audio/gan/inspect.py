@@ -35,6 +35,7 @@ class Found:
 
     file: str
     seconds: float = 0.0
+    channels: int | None = None
     loudness: float | None = None  # LUFS; None for silence
     onset_rate: float | None = None  # a second
     tempo: float | None = None  # beats a minute
@@ -83,12 +84,13 @@ def _heard(path: Path, folder: Path, digests: dict[str, str]) -> tuple[Found, np
     """What one file is, and its envelope where it is sound."""
     one = Found(path.relative_to(folder).as_posix())
     try:
-        facts, digest = listen(path), digest_of(path)
+        facts, digest = listen(path, 2), digest_of(path)  # in stereo, as a codec hears mono too
         start = max(0.0, (facts.seconds - EXCERPT) / 2)
-        audio = read_audio(path, start=start, seconds=EXCERPT, channels=1)
+        audio = read_audio(path, start=start, seconds=EXCERPT)
     except FileError as error:
         return dataclasses.replace(one, reason=error.reason), None
-    one = dataclasses.replace(one, seconds=round(facts.seconds, 2))
+    one = dataclasses.replace(one, seconds=round(facts.seconds, 2), channels=audio.channels)
+    audio = audio.with_channels(1)
     if not np.isfinite(facts.loudness):
         return dataclasses.replace(one, reason="silent"), None
     if digest in digests:
@@ -144,6 +146,9 @@ def _lessons(figures: dict, used: list[Found]) -> Iterator[str]:
     if figures["loudness_spread"] > SPREAD:
         spread = f"loudness differs by {figures['loudness_spread']:.1f} LU between recordings"
         yield f"{spread}: training brings all to one level, which cured unstable volume in the experiments"
+    if wide := [one for one in used if (one.channels or 0) > 2]:
+        told = f"{counted(len(wide), 'recording')} with more than two channels"
+        yield f"{told}: only the first two are learned; mix them down to stereo, or the centre is lost"
     dense = [one for one in used if (one.onset_rate or 0) > DENSE]
     if dense:
         told = f"{counted(len(dense), 'recording')} with more than {DENSE:g} onsets a second"

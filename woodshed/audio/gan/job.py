@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from ... import log as logs
 from ...errors import RunError
 from ...files import seen_from
 from ...jobs import find_device
-from ..codecs import Codec
+from ..codecs import Codec, found_from
 from . import health, latents, profile, run
 from .latents import Latents, Recording
 from .run import Run
@@ -41,6 +40,7 @@ class Job:
     sound: health.Sound  # and what samples must reach
     profile: np.ndarray
     steps: int
+    rate_is_asked: bool  # now, of a run that goes on
     stopped: str = ""
 
     @property
@@ -86,6 +86,7 @@ class Rows:
 def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: GanSettings, report) -> Job:
     """All that a training needs before its first step; run.json, manifest and profile are written. `place` is where the
     codec was opened."""
+    rate_is_asked = settings.resume and settings.learning_rate is not None
     facts, settings, base = (_again if settings.resume else _anew)(folder, out, codec, place, settings)
     if base and not run.checkpoints(out) and not run.checkpoints(base.folder):
         reason = "it holds no checkpoint, and without its critic and optimizers it cannot go on learning"
@@ -113,7 +114,7 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
         facts["importance"] = profile.importance(stretches, codec)
     known = _profile(new, codec, settings.window)
     sound = health.limits(real, sounds)
-    job = Job(out, codec, settings, report, facts, rows, real, sound, known, _steps(settings, new))
+    job = Job(out, codec, settings, report, facts, rows, real, sound, known, _steps(settings, new), rate_is_asked)
     if finished:
         _refuse_finished(job)
     run.write_facts(out, facts)
@@ -136,12 +137,12 @@ def _again(folder: Path, out: Path, codec: Codec, place: str | Path, settings: G
     """Facts, settings and base of a run that goes on."""
     facts = run.read_facts(out)
     run.refuse_other_codec(out, facts, codec)
-    was = None if facts["base"] is None else Path(os.path.normpath(out / facts["base"]))
+    was = None if facts["base"] is None else found_from(out, facts["base"])
     if settings.base is not None and (was is None or not settings.base.exists() or not was.samefile(settings.base)):
         raise RunError(out, f"--base was {was}, now it is {settings.base}: that would be another run; leave it out")
     settings = resumed(replace(settings, base=was), facts["settings"] | {"base": was}, out)
     if settings.latents is None:
-        settings = replace(settings, latents=out / latents.read_manifest(out)["latents"])
+        settings = replace(settings, latents=latents.read_manifest(out)["latents"])
     needed = was and (settings.rehearse or "distance" not in facts or not run.checkpoints(out))
     return facts, settings, run.open_run(was, codec=codec) if needed else None
 
@@ -150,19 +151,23 @@ def _recordings(folder: Path, out: Path, codec: Codec, keep: Path, settings: Gan
     """The recordings of the folder that are learned from; the manifest is written, with `keep`, where latents are."""
     found = latents.survey(folder, codec, run=out, window=settings.window, hold_out=settings.hold_out)
     if (out / latents.MANIFEST).exists():
-        _refuse_other_recordings(out, found)
+        found = _as_before(out, found)
     for remark in latents.remarks(found, window_seconds=settings.window / codec.latent_rate):
         report(Progress(message=remark))
     latents.write_manifest(out, folder, keep, found)
     return [one for one in found if one.split == "train"]
 
 
-def _refuse_other_recordings(out: Path, found: list[Recording]) -> None:
-    was = {one.digest for one in latents.read_manifest(out)["recordings"] if one.split == "train"}
+def _as_before(out: Path, found: list[Recording]) -> list[Recording]:
+    """The recordings in the order they had, by whatever names: it is by their places that windows are drawn. A RunError
+    where those to learn from are others."""
+    learned = [one for one in latents.read_manifest(out)["recordings"] if one.split == "train"]
+    was = {one.digest: place for place, one in enumerate(learned)}
     now = {one.digest for one in found if one.split == "train"}
-    if was != now:
-        reason = f"{len(was - now)} of its recordings are gone from the folder, {len(now - was)} are new"
+    if was.keys() != now:
+        reason = f"{len(was.keys() - now)} of its recordings are gone from the folder, {len(now - was.keys())} are new"
         raise RunError(out, f"{reason}; give the folder as it was, or train a new run with this one as --base")
+    return sorted(found, key=lambda one: was.get(one.digest, len(found)))
 
 
 def _refuse_finished(job: Job) -> None:
@@ -194,11 +199,11 @@ def _references(new: Latents, codec: Codec, settings: GanSettings) -> tuple[list
 
 
 def _steps(settings: GanSettings, new: Latents) -> int:
-    if settings.max_steps:
-        return settings.max_steps
-    if not settings.epochs:
-        return UNLIMITED
-    return math.ceil(settings.epochs * len(new.data) / (settings.window * settings.batch_size))
+    """The limit that is nearer."""
+    limits = [settings.max_steps] if settings.max_steps else []
+    if settings.epochs:
+        limits.append(math.ceil(settings.epochs * len(new.data) / (settings.window * settings.batch_size)))
+    return min(limits, default=UNLIMITED)
 
 
 def _tensor(array: np.ndarray | None, device: torch.device) -> Tensor | None:

@@ -22,9 +22,10 @@ import numpy as np
 
 from ...errors import EmptyCorpus, FileError, RunError
 from ...files import read_object, seen_from, write_file, writing
-from ..codecs import Codec, encode_stream, levelled_stream
+from ..codecs import Codec, encode_stream, found_from, levelled_stream
 from ..crops import ENOUGH
-from ..wave import Audio, Listener, audio_files, probe
+from ..listener import Listener
+from ..wave import Audio, audio_files, read_audio
 
 MANIFEST, HEARD = "manifest.json", "heard.json"
 FEWEST_TO_SPLIT = 5  # recordings, below which none is held out
@@ -64,15 +65,14 @@ class Latents:
         """Those of each recording, (frames, latent_dim)."""
         return [self.data[start:end] for start, end in itertools.pairwise(self.first)]
 
-    def starts(self, window: int) -> np.ndarray:
-        """All frames at which a window fits into one recording."""
-        first = self.first
-        return np.concatenate([np.zeros(0, int), *(np.arange(a, b - window + 1) for a, b in itertools.pairwise(first))])
+    def starts(self, window: int, *, every: int = 1) -> np.ndarray:
+        """The frames at which a window fits into one recording: all, or every so many from its beginning."""
+        spans = itertools.pairwise(self.first)
+        return np.concatenate([np.zeros(0, int), *(np.arange(a, b - window + 1, every) for a, b in spans)])
 
     def windows(self, window: int, *, every: int) -> tuple[np.ndarray, np.ndarray]:
         """Windows every so many frames of each recording: their starts, and (windows, window, latent_dim)."""
-        spans = zip(self.first, self.first[1:], strict=False)
-        starts = np.concatenate([np.zeros(0, int), *(np.arange(a, b - window + 1, every) for a, b in spans)])
+        starts = self.starts(window, every=every)
         return starts, self.data[starts[:, None] + np.arange(window)]
 
     def place(self, frame: int) -> tuple[str, int]:
@@ -110,7 +110,8 @@ def survey(folder: str | Path, codec: Codec, *, run: Path, window: int, hold_out
     if not usable:
         raise EmptyCorpus(f"{folder}: nothing to learn from{_counted(found)}; give recordings of music")
     listener.save()
-    held = max(1, round(hold_out * len(usable))) if hold_out and len(usable) >= FEWEST_TO_SPLIT else 0
+    held = min(max(1, round(hold_out * len(usable))), len(usable) - 1)
+    held = held if hold_out and len(usable) >= FEWEST_TO_SPLIT else 0
     kept_back = {one.digest for one in usable[:held]}
     return [replace(one, split="held-out") if one.digest in kept_back and not one.reason else one for one in found]
 
@@ -119,9 +120,8 @@ def encode(recordings: list[Recording], folder: str | Path, codec: Codec, *, kee
     """The latents of recordings in a folder, encoded where `keep` does not hold them. `told` hears how far it is."""
     pieces = []
     total, done = sum(one.seconds for one in recordings) or 1.0, 0.0
-    for one in recordings:
+    for one, path in zip(recordings, _kept(recordings, codec, keep), strict=True):
         told(done / total, one.file)
-        path = keep / f"{codec.fingerprint}-{one.digest}.safetensors"
         if not path.exists():
             _encode_one(Path(folder) / one.file, one.loudness, codec, path)
         pieces.append(_read(path))
@@ -138,12 +138,17 @@ def reopened(run: Path, manifest: dict, split: str, codec: Codec, *, told: Told 
     Raises RunError where neither latents nor recordings are there.
     """
     recordings = [one for one in manifest["recordings"] if one.split == split]
-    keep, folder = run / manifest["latents"], run / manifest["folder"]
-    for one in recordings:
-        kept = keep / f"{codec.fingerprint}-{one.digest}.safetensors"
+    keep, folder = manifest["latents"], manifest["folder"]
+    for one, kept in zip(recordings, _kept(recordings, codec, keep), strict=True):
         if not kept.exists() and not (folder / one.file).exists():
             raise RunError(run, f"neither its latents ({kept}) nor its recordings ({folder}) are there; put one back")
     return encode(recordings, folder, codec, keep=keep, told=told)
+
+
+def _kept(recordings: list[Recording], codec: Codec, keep: Path) -> list[Path]:
+    """The file in `keep` that holds the latents of each."""
+    fingerprint = codec.fingerprint  # all weights are read for it
+    return [keep / f"{fingerprint}-{one.digest}.safetensors" for one in recordings]
 
 
 def write_manifest(run: Path, folder: Path, keep: Path, recordings: list[Recording]) -> None:
@@ -153,10 +158,11 @@ def write_manifest(run: Path, folder: Path, keep: Path, recordings: list[Recordi
 
 
 def read_manifest(run: Path) -> dict:
-    """`folder` and `latents` (relative to the run) and `recordings`. Raises RunError where there is none."""
+    """`folder` and `latents` (paths) and `recordings`. Raises RunError where there is none."""
     try:
         listed = read_object(run / MANIFEST)
-        return listed | {"recordings": [Recording(**one) for one in listed["recordings"]]}
+        places = {name: found_from(run, listed[name]) for name in ("folder", "latents")}
+        return places | {"recordings": [Recording(**one) for one in listed["recordings"]]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(run, f"its {MANIFEST} cannot be read ({error}); without it its recordings are unknown") from None
 
@@ -203,11 +209,11 @@ def _encode_one(path: Path, loudness: float, codec: Codec, kept: Path) -> None:
     from safetensors.numpy import save
 
     arrays = {"latents": _encoded(path, loudness, codec, mirror=False)}
-    if codec.channels == 2 and probe(path).channels > 1:
+    if codec.channels == 2 and read_audio(path, seconds=0.1).channels > 1:  # of m4a probe() would decode all
         arrays["mirrored"] = _encoded(path, loudness, codec, mirror=True)
     with writing(kept):
         kept.parent.mkdir(parents=True, exist_ok=True)
-    write_file(kept, save(arrays, metadata={"codec": codec.fingerprint}))
+    write_file(kept, save(arrays, metadata={"codec": kept.stem.rpartition("-")[0]}))
 
 
 def _encoded(path: Path, loudness: float, codec: Codec, *, mirror: bool) -> np.ndarray:

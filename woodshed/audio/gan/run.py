@@ -13,7 +13,6 @@ latents/  checkpoint-*/  heard.json    private to the machine that trains: laten
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ from ...errors import RunError
 from ...files import new_folder, read_object, replacing, seen_from, write_file, writing
 from ...jobs import checkpoint_folders
 from ..codecs import FACTS as CODEC_FACTS
-from ..codecs import Codec, open_codec
+from ..codecs import Codec, found_from, open_codec
 from .health import Pulse
 from .networks import Generator
 from .settings import Course
@@ -35,6 +34,7 @@ from .step import Players, from_tensors, to_tensors
 
 FACTS, WEIGHTS = "run.json", "generator.safetensors"
 STATE, COURSE, CODEC = "state.safetensors", "course.json", "codec"
+GO_BACK = "delete the checkpoint to go on before it"
 KNOWN = {"codec", "shape", "settings", "finished"}
 
 
@@ -79,20 +79,20 @@ def open_run(folder: str | Path, *, codec: Codec | str | Path | None = None) -> 
     folder = Path(folder)
     facts = read_facts(folder)
     if codec is None:
-        codec = _place_of_codec(folder, facts)
+        codec = place_of_codec(folder, facts)
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec
     refuse_other_codec(folder, facts, codec)
     return Run(folder, facts, codec)
 
 
-def _place_of_codec(folder: Path, facts: dict) -> str | Path:
+def place_of_codec(folder: Path, facts: dict) -> str | Path:
     """The run's own copy, else the codec's folder or id. Raises RunError where a folder is gone."""
     if (folder / CODEC / CODEC_FACTS).exists():
         return folder / CODEC
     place = facts["codec"]["place"]
     if not place.startswith("."):
         return place
-    if not (found := Path(os.path.normpath(folder / place))).exists():
+    if not (found := found_from(folder, place)).exists():
         raise RunError(folder, f"its codec is not at {found}; put it back there, or say where it is with --codec")
     return found
 
@@ -109,7 +109,7 @@ def lineage(run: Run) -> Iterator[Path]:
     folder, facts = run.folder, run.facts
     yield folder
     while facts.get("base") is not None:
-        base = Path(os.path.normpath(folder / facts["base"]))
+        base = found_from(folder, facts["base"])
         if not (base / FACTS).exists():
             raise RunError(
                 run.folder, f"what it has learned from is unknown without its base, {base}; put it back there"
@@ -122,7 +122,8 @@ def refuse_other_codec(folder: Path, facts: dict, codec: Codec) -> None:
     wanted = facts["codec"]
     if codec.fingerprint != wanted["fingerprint"]:
         reason = f"it speaks to codec {wanted['fingerprint']} ({wanted['place']}), this is {codec.fingerprint}"
-        raise RunError(folder, f"{reason}; give its own with --codec")
+        own = f", {folder / CODEC}" if (folder / CODEC / CODEC_FACTS).exists() else ""
+        raise RunError(folder, f"{reason}; give its own with --codec{own}")
 
 
 def read_facts(folder: Path) -> dict:
@@ -177,18 +178,22 @@ def save_checkpoint(out: Path, players: Players, course: Course, *, keep: int) -
 
 def load_checkpoint(folder: Path, players: Players) -> Course:
     """Put a checkpoint's weights and optimizers into the players; its course."""
+    course = read_course(folder)
     try:
-        saved = read_object(folder / COURSE)
-        course = Course(**saved | {"pulse": Pulse(**saved["pulse"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        remedy = "delete the checkpoint to go on before it"
-        raise RunError(folder, f"its {COURSE} cannot be read ({error}); {remedy}") from None
-    try:
-        from_tensors(players, read_tensors(folder / STATE, remedy="delete the checkpoint to go on before it"))
+        from_tensors(players, read_tensors(folder / STATE, remedy=GO_BACK))
     except RuntimeError as error:
         raise RunError(folder, f"its weights do not fit this run ({str(error).splitlines()[0]})") from None
     players.switch, players.age = course.switch, course.age
     return course
+
+
+def read_course(folder: Path) -> Course:
+    """The course that a checkpoint keeps, or a RunError."""
+    try:
+        saved = read_object(folder / COURSE)
+        return Course(**saved | {"pulse": Pulse(**saved["pulse"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(folder, f"its {COURSE} cannot be read ({error}); {GO_BACK}") from None
 
 
 def write_course(folder: Path, course: Course) -> None:

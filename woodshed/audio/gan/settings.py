@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from ...config import continued, flag, given, refuse_not_positive
-from ...errors import InputError
+from ...errors import InputError, RunError
 from .health import Pulse
 
 BaseChannels = Literal[24, 64, 128, 192, 256]
@@ -22,7 +23,9 @@ LONG = 24.0
 SMALLEST_WINDOW = 16  # latents
 MOST_SECONDS = 4 * 3600
 MOST_TRUNCATION = 4.0
+MOST_TAKES = 1000
 MOST_SAMPLES = 64  # at a checkpoint: of so many windows the latents are compared with the recordings'
+MOST_SEED = 2**63 - 1
 UNLIMITED = 2**31  # steps, where only the minutes are limited
 
 
@@ -96,16 +99,12 @@ class GenerateSettings:
     """Play one of the run's checkpoints instead of its end."""
 
     def __post_init__(self):
-        for name, most in (("seconds", MOST_SECONDS), ("takes", 1000), ("truncation", MOST_TRUNCATION)):
-            if not 0 < (value := getattr(self, name)) <= most:
-                raise InputError(f"--{name} {value}: give more than 0, at most {most:g}")
+        refuse_beyond(self, {"seconds": MOST_SECONDS, "takes": MOST_TAKES, "truncation": MOST_TRUNCATION})
         if not re.fullmatch("[A-Za-z]{1,64}", self.form):
             raise InputError(f"--form {self.form!r}: give a letter for each section, up to 64, such as AABA")
         if not 0 <= self.vary <= 1:
             raise InputError(f"--vary {self.vary}: give a share, 0 to 1")
-        for name in ("seed", "style_seed"):
-            if (value := getattr(self, name)) is not None and not 0 <= value < 2**63:
-                raise InputError(f"{flag(name)} {value}: give a whole number, 0 or more")
+        refuse_seeds(self, ("seed", "style_seed"))
 
 
 @dataclass(frozen=True)
@@ -124,10 +123,12 @@ class EvaluateSettings:
     """Judge one of the run's checkpoints instead of its end."""
 
     def __post_init__(self):
-        if self.clips < 2:
-            raise InputError(f"--clips {self.clips}: give 2 or more")
+        if not 2 <= self.clips <= MOST_TAKES:
+            raise InputError(f"--clips {self.clips}: give 2 to {MOST_TAKES}")
+        refuse_beyond(self, {"truncation": MOST_TRUNCATION})
         if not 1 <= self.seconds <= 600:
             raise InputError(f"--seconds {self.seconds}: give 1 to 600")
+        refuse_seeds(self, ("seed",))
 
 
 LIMITS = ("epochs", "max_steps", "max_minutes")
@@ -156,6 +157,7 @@ class Course:
 
     rate: float
     asked: float = 0.0  # the rate of the settings when this one was set; 0 is not known
+    forgiven: int = 0  # rollbacks when a rate was last asked for: only later ones count towards the end
     step: int = 0
     seconds: float = 0.0
     rollbacks: int = 0
@@ -169,6 +171,8 @@ class Course:
 def resolve(settings: GanSettings, *, latent_rate: float, base: dict | None) -> GanSettings:
     """Fill in what was not set, and check it. `base` says base_channels and window of the base, and its last rate."""
     check(settings)
+    if settings.rehearse and settings.base is None:
+        raise InputError(f"--rehearse {settings.rehearse}: a new model has nothing to rehearse; add --base")
     if base is not None:
         settings = _as_base(settings, base)
     channels = settings.base_channels or 64
@@ -188,6 +192,7 @@ def resolve(settings: GanSettings, *, latent_rate: float, base: dict | None) -> 
 def check(settings: GanSettings) -> None:
     """An InputError for a value that cannot work, with its flag."""
     refuse_not_positive(settings, POSITIVE)
+    refuse_seeds(settings, ("seed",))
     for name in ("rehearse", "hold_out"):
         if not 0 <= getattr(settings, name) < 1:
             raise InputError(f"{flag(name)} {getattr(settings, name)}: give a share, 0 or more and less than 1")
@@ -200,27 +205,38 @@ def check(settings: GanSettings) -> None:
         raise InputError(f"--window {window}: give a power of two, {SMALLEST_WINDOW} or more")
     if settings.base_channels is not None and (settings.base_channels < 2 or settings.base_channels % 2):
         raise InputError(f"--base-channels {settings.base_channels}: choose from {SIZES}, or give another even number")
-    if settings.rehearse and settings.base is None:
-        raise InputError(f"--rehearse {settings.rehearse}: a new model has nothing to rehearse; add --base")
+
+
+def refuse_beyond(settings, limits: dict[str, float]) -> None:
+    """An InputError for a field that is not above 0, or above its limit."""
+    for name, most in limits.items():
+        if not 0 < (value := getattr(settings, name)) <= most:
+            raise InputError(f"{flag(name)} {value}: give more than 0, at most {most:g}")
+
+
+def refuse_seeds(settings, names: Collection[str]) -> None:
+    """An InputError for a seed that is given, and that torch or numpy does not take."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not 0 <= value <= MOST_SEED:
+            raise InputError(f"{flag(name)} {value}: choose from 0 to {MOST_SEED}")
 
 
 def resumed(asked: GanSettings, saved: dict, out: Path) -> GanSettings:
     """The settings of a run that goes on: those saved with it, and what is given now; what would make another run of
     it is refused by name. A setting counts as given where it is not the default.
     """
-    settings = replace(continued(from_json(saved), given(asked), out, free=FREE, limits=LIMITS), resume=False)
+    if unknown := sorted(saved.keys() - {item.name for item in fields(GanSettings)}):
+        told = f"its settings {', '.join(unknown)} are of another version of Woodshed"
+        raise RunError(out, f"{told}; go on with the version that trained it")
+    settings = replace(continued(GanSettings(**saved), given(asked), out, free=FREE, limits=LIMITS), resume=False)
     check(settings)
     return settings
 
 
 def to_json(settings: GanSettings) -> dict:
     """The settings for run.json; `base` and `latents` stand elsewhere in it, relative to the run."""
-    values = {item.name: getattr(settings, item.name) for item in fields(GanSettings)}
-    return {name: value for name, value in values.items() if name not in ("base", "latents", "resume")}
-
-
-def from_json(saved: dict) -> GanSettings:
-    return GanSettings(**saved)
+    return {name: value for name, value in vars(settings).items() if name not in ("base", "latents", "resume")}
 
 
 def _as_base(settings: GanSettings, base: dict) -> GanSettings:

@@ -91,12 +91,12 @@ def update(players: Players, real: Tensor, *, rate: float, seed: int, half_preci
     with _precision(real.device, half_precision):
         made = windows(generator, len(real), draws).float()
     weight = -players.switch * R1_WEIGHT
-    real = (real * generator.scale).requires_grad_(weight > 0)
+    real = (real * generator.scale).requires_grad_()
     with _precision(real.device, half_precision):
         on_real, on_made = (critic(latents).float() for latents in (real, made.detach()))
     hinge = ((F.relu(1 - on_real) + F.relu(1 + on_made)) @ critic.shares).mean() / 2
     on_real, on_made = on_real @ critic.shares, on_made @ critic.shares
-    penalty = r1(on_real, real) if weight else torch.zeros((), device=real.device)
+    penalty = r1(on_real, real)
     critic_norm = _learn(players.adams["critic"], critic, hinge + weight * penalty, rate)
     critic.requires_grad_(False)
     with _precision(real.device, half_precision):

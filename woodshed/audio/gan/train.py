@@ -8,7 +8,6 @@ the way, and what happens when the model breaks.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -19,17 +18,17 @@ import torch
 
 from ... import log as logs
 from ...config import updated
-from ...errors import InputError
+from ...errors import FileError, InputError
 from ...files import new_folder, write_file, writing
-from ...jobs import checkpoint_folders, claimed, free_threads, refuse_occupied, stop_on_signals, threads
-from ..codecs import Codec, open_codec
+from ...jobs import checkpoint_folders, claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
+from ..codecs import Codec, found_from, open_codec
 from ..spectrogram import spectrograms
 from ..wave import write_audio
 from . import health, profile, run
 from .job import Job, prepare
 from .progress import draw_progress
 from .run import Run
-from .settings import MOST_SAMPLES, Course, GanSettings, Progress
+from .settings import MOST_SAMPLES, Course, GanSettings, Progress, check
 from .step import Players, Report, new_players, update, windows
 
 LOG_EVERY = 20  # steps
@@ -51,28 +50,42 @@ def train(
     folder: str | Path,
     out: str | Path,
     *,
-    codec: Codec | str | Path,
+    codec: Codec | str | Path | None = None,
     settings: GanSettings | None = None,
     report: Callable[[Progress], None] | None = None,
     **keywords,
 ) -> Run:
     """Learn from a folder of recordings into the folder `out`, and open the run.
 
-    `codec` is a codec or its folder; `keywords` are fields of GanSettings; `report` is called with a Progress after
-    every step. Ctrl-C and SIGTERM save a checkpoint and end the run early. Raises InputError for settings that cannot
-    work and for a model that breaks at every rate, RunError for a run, base or codec that does not fit, EmptyCorpus.
+    `codec` is a codec or its folder; a run that goes on has its own. `keywords` are fields of GanSettings; `report` is
+    called with a Progress after every step. Ctrl-C and SIGTERM save a checkpoint and end the run early.
+
+    Raises InputError for settings that cannot work and for a model that breaks at every rate, RunError for a run, base
+    or codec that does not fit, EmptyCorpus.
     """
     settings = updated(GanSettings, settings, keywords)
-    out, place = Path(out), codec if isinstance(codec, str | Path) else ""
+    check(settings)
+    out = Path(out)
+    codec = _place_of_codec(out, settings) if codec is None else codec
+    place = codec if isinstance(codec, str | Path) else ""
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec
     if not settings.resume:
         refuse_occupied(out, run.FACTS)
     with new_folder(out), claimed(out):
         free = free_threads()  # before encoding keeps them busy
-        with threads(settings.threads or free):
-            job = prepare(Path(folder), out, codec, place, settings, report or (lambda progress: None))
-        with threads(job.settings.threads or free):
-            return _trained(job)
+        try:
+            with threads(settings.threads or free):
+                job = prepare(Path(folder), out, codec, place, settings, report or (lambda progress: None))
+            with threads(job.settings.threads or free):
+                return _trained(job)
+        except FileError as trouble:
+            raise _resumable(out, trouble) from None
+
+
+def _place_of_codec(out: Path, settings: GanSettings) -> str | Path:
+    if not settings.resume:
+        raise InputError("--codec: a new run needs one; make it with woodshed audio codec train")
+    return run.place_of_codec(out, run.read_facts(out))
 
 
 def _trained(job: Job) -> Run:
@@ -96,15 +109,17 @@ def _start(job: Job, players: Players) -> Course:
     for path in set(checkpoint_folders(job.out).values()) - set((found := run.checkpoints(job.out)).values()):
         shutil.rmtree(path)  # a kill broke it
     if found:
-        course, asked = run.load_checkpoint(found[max(found)], players), job.settings.learning_rate
-        if course.asked not in (0.0, asked):  # another than the run had; one that was halved stays so
-            course.rate = asked
+        newest, asked = found[max(found)], job.settings.learning_rate
+        course = run.load_checkpoint(newest, players)
+        if job.rate_is_asked or course.asked not in (0.0, asked):  # else one that was halved stays so
+            course.rate, course.asked, course.forgiven = asked, asked, course.rollbacks
+            run.write_course(newest, course)
         course.asked = asked
         logs.rewind_log(job.out / "log.jsonl", course.step)
         return course
     course = Course(job.settings.learning_rate, asked=job.settings.learning_rate)
     if job.facts["base"] is not None:
-        known = run.checkpoints(Path(os.path.normpath(job.out / job.facts["base"])))
+        known = run.checkpoints(found_from(job.out, job.facts["base"]))
         run.load_checkpoint(known[max(known)], players)
     run.save_checkpoint(job.out, players, course, keep=job.settings.keep_checkpoints)
     return course
@@ -202,23 +217,31 @@ def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> C
     """Back to the last sound checkpoint, at half the rate and with R1 in full. One that has been gone back to before is
     left for an older one; after MAX_ROLLBACKS an error with advice.
     """
-    rollbacks, rate, seconds, asked = course.rollbacks + 1, course.rate / 2, course.seconds, course.asked
-    if rollbacks > MAX_ROLLBACKS:
+    rollbacks, rate, broken = course.rollbacks + 1, course.rate / 2, course
+    if (times := rollbacks - course.forgiven) > MAX_ROLLBACKS:
         advice = f"try --learning-rate {rate / 2:.1g}, more recordings, or woodshed audio gan inspect"
-        raise InputError(f"the model broke {rollbacks} times: {trouble}; {advice}") from None
+        raise InputError(f"the model broke {times} times: {trouble}; {advice}") from None
     found = run.checkpoints(job.out)
     newest = found.pop(max(found))
-    if found and run.load_checkpoint(newest, players).retried:
+    if found and run.read_course(newest).retried:
         shutil.rmtree(newest)
         newest = found[max(found)]
     course = run.load_checkpoint(newest, players)
-    course.rollbacks, course.rate, course.seconds, course.retried = rollbacks, rate, seconds, True
-    course.asked, course.switch, players.switch = asked, -1.0, -1.0
+    course.rollbacks, course.rate, course.retried = rollbacks, rate, True
+    course.seconds, course.asked, course.forgiven = broken.seconds, broken.asked, broken.forgiven
+    course.switch = players.switch = -1.0
     run.write_course(newest, course)
     back = f"back to step {course.step:,}, on at a rate of {rate:.2g}"
     job.say(f"{trouble}; {back}", step=course.step, event="rolled back", broke=trouble.step, rate=rate)
     logs.rewind_log(job.out / "log.jsonl", course.step)
     return course
+
+
+def _resumable(out: Path, trouble: FileError) -> FileError:
+    """What could not be written, and from where --resume goes on."""
+    if not (out / run.FACTS).exists():
+        return trouble
+    return resumable(trouble, max(run.checkpoints(out), default=0))
 
 
 def _finish(job: Job, players: Players, course: Course) -> Run:

@@ -1,5 +1,6 @@
 """woodshed audio gan generate"""
 
+from itertools import count
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -18,7 +19,7 @@ def command(run: Positional[Path], settings: GenerateSettings, out: Path | None 
         out: where the takes go, in a folder with the next free number; by default RUN/takes
         codec: another folder of its codec; by default the run's own copy (of an oobleck: where its model is)
     """
-    from ....audio.gan.generate import generate, save_take
+    from ....audio.gan.generate import generate, name_of, save_take
     from ....audio.gan.run import open_run
 
     opened = open_run(run, codec=codec)
@@ -26,12 +27,14 @@ def command(run: Positional[Path], settings: GenerateSettings, out: Path | None 
     with new_folder(parent), bar("playing") as progress:
         folder = free_folder(parent)
         try:
-            for number, take in enumerate(generate(opened, settings, progress=progress), 1):
-                path, *_ = save_take(take, folder / f"{take.facts['run']}_seed{take.facts['seed']}_take-{number}")
+            numbers = count(1)  # enumerate() would hold on to a take while the next one is played
+            for take in generate(opened, settings, progress=progress):
+                path, *_ = save_take(take, folder / name_of(take, next(numbers)))
                 spent = take.facts["seconds_spent"]
                 times = take.audio.seconds / sum(spent.values())
                 told = f"{take.audio.seconds:.1f} s, seed {take.facts['seed']}, {times:.0f} times as fast as it sounds"
                 print(f"{path}: {told} (network {spent['network']:.2f} s, codec {spent['codec']:.2f} s)")
+                del take
         finally:
             if not any(folder.iterdir()):
                 folder.rmdir()

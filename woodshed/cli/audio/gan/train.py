@@ -10,14 +10,15 @@ from ....page import clock
 from ...terminal import bar
 
 
-def command(folder: Positional[Path], codec: str, out: Path, settings: GanSettings):
+def command(folder: Positional[Path], out: Path, settings: GanSettings, codec: str | None = None):
     """Teach a model: a folder of recordings and a codec in, a run out. Ctrl-C saves; --resume goes on.
 
     Args:
         folder: the recordings; everything below it is read
-        codec: a codec made by woodshed audio codec train, or another one that can be opened
         out: the run, a new folder (or with --resume the run to go on with)
         settings: how to train
+        codec: a codec made by woodshed audio codec train, or another one that can be opened; with --resume by default
+            the run's own copy
     """
     from ....audio.gan.train import train
 
