@@ -113,7 +113,7 @@ def _streams(run: Run, settings: GenerateSettings, stages: list[Stage], context:
         stage, tokenizer = stages[number], run.tokenizer
         score, region = fitted(tokenizer, stage.score, stage.region, int(context * PROMPT_SHARE))
         last = None if stage.last is None else stage.last - stage.region.start + region.start
-        plan = tasks.plan(score, region, last=last, ring=False, chords=stage.binding)
+        plan = tasks.plan(score, region, last=last, ring=False, chords=stage.binding, only=stage.only)
         grammar = tokenizer.grammar(plan)
         harmony = Harmony(plan, grammar, settings.harmony) if stage.binding and settings.harmony != "free" else None
         sampling = Sampling(temperature, settings.top_k, settings.top_p, settings.min_p)
@@ -189,7 +189,7 @@ def _take(
         originality=known.report(music, start=stage.region.start) if known else None,
         chart=stage.chart,
         remarks=_remarks(settings, stage, music),
-        alone={"-".join(stage.region.parts): own} if settings.melody else {},
+        alone={"-".join(stage.region.parts): own} if stage.adds else {},
     )
 
 

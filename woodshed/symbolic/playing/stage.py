@@ -5,13 +5,13 @@ Every wish is a region of a prompt, with chords that hold in it or not:
     nothing given                      an empty file, and a region of so many bars
     a file, and how much               the bars after its end                           (extend)
     a file, and which bars or seconds  those, in all parts or in some                   (fill)
-    a file, and parts                  all of it, in these parts                        (accompany)
+    a file, and parts                  all of it, in these parts, there or new          (fill, accompany)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
@@ -59,6 +59,8 @@ class Stage:
     charted: bool = True  # whether the chords are others than the file states
     last: int | None = None  # the tick to count down to, where the music comes to its end
     head: tuple[str, ...] = ()  # words that tell the run what music it is
+    only: tuple[str, ...] = ()  # the parts asked for, where the run has learned them: it may write no other
+    programs: dict[str, int] = field(default_factory=dict)  # General MIDI's, of tracks that are new
 
     @cached_property
     def followed(self) -> bool:
@@ -69,6 +71,11 @@ class Stage:
     def extends(self) -> bool:
         """Whether the region lies after the prompt, or there is none."""
         return not self.tracks and not self.region.parts
+
+    @property
+    def adds(self) -> bool:
+        """Whether what is written are parts that the file has not."""
+        return not self.tracks and bool(self.region.parts)
 
     @property
     def chart(self) -> str:
@@ -84,8 +91,12 @@ def set_stage(run: Run, settings: GenerateSettings) -> Stage:
     knows = learned.get("chords", run.tokenizer.knows_chords)
     if settings.chords is not None and not knows:
         raise InputError(f"--chords: {run.folder} has learned no chords; prepare with chords in remi or performance")
-    if settings.prompt is None:
-        return _empty(settings, learned)
+    stage = _empty(settings, learned) if settings.prompt is None else _around(run, settings, learned, knows)
+    return replace(stage, programs=learned.get("programs", {}) | stage.prompt.programs)
+
+
+def _around(run: Run, settings: GenerateSettings, learned: dict, knows: bool) -> Stage:
+    """The bars after a prompt, or a region inside it."""
     prompt = read_prompt(
         settings.prompt,
         learned.get("prepared", {}),
@@ -146,20 +157,30 @@ def _ended(score: Score, start: int, settings: GenerateSettings, *, barred: bool
 
 def _inside(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer, learned: dict, knows: bool) -> Stage:
     """Some bars or seconds of a prompt, or all of it, in all parts or in some."""
-    tracks = _written_tracks(prompt, settings)
+    ensembles = learned.get("ensembles", ())
+    new = _new_parts(prompt, settings, ensembles)
+    tracks = [] if settings.melody else prompt.tracks_of(settings.parts)
+    if new:
+        prompt = prompt.heard_beside(settings.parts, [one for one in ensembles if {*new} < {*one}])
     start, end = _span(prompt, settings, tokenizer)
     # on a grid a note played a little early belongs to the bar on whose line it is heard
     slack = prompt.score.ticks_per_quarter // (2 * tokenizer.steps) if tokenizer.needs_bars else 0
     file, score = prompt.without(tracks, start - slack, end - slack)
-    region = Region(start, end, _run_parts(prompt, settings, tracks))
+    region = Region(start, end, _run_parts(prompt, settings, tracks, new))
+    if region.given(score) and not tokenizer.knows_parts:
+        raise InputError(
+            f"{tokenizer.name} tokens know no parts to play to; prepare the corpus with remi or performance"
+        )
     followed = bool((score.notes["onset"] >= end).any())
-    head = [*learned.get("head", ()), *describe(score)[2:]] if settings.melody else describe(score)
-    told = dict(last=None if followed else end, head=tuple(head))
+    head = [*learned.get("head", ()), *describe(score)[2:]] if settings.melody or new else describe(score)
+    known = settings.parts and {*region.parts} <= {part for one in ensembles for part in one}
+    told = dict(last=None if followed else end, head=tuple(head), only=region.parts if known else ())
     if not knows:
         return Stage(prompt, file, score, region, tuple(tracks), binding=False, charted=False, **told)
     stated, asked = len(score.chords) > 0, settings.chords is not None
     if not stated:
-        chords = harmonised(prompt.score) if settings.melody else recognise(prompt.score)
+        bare = settings.melody or (new and prompt.parts() == ["melody"])
+        chords = harmonised(prompt.score) if bare else recognise(prompt.score)
         score = score.replace(chords=chords)
     if asked or settings.melody:
         lines = bar_lines(score, start, end)
@@ -180,26 +201,31 @@ def harmonised(melody: Score) -> np.ndarray:
     return chords
 
 
-def _run_parts(prompt: Prompt, settings: GenerateSettings, tracks: list[int]) -> tuple[str, ...] | None:
+def _run_parts(
+    prompt: Prompt, settings: GenerateSettings, tracks: list[int], new: Sequence[str]
+) -> tuple[str, ...] | None:
     """The parts that are written, in the run's words; None for all of them."""
     if settings.melody:
         return settings.parts or ACCOMPANIMENT
     if settings.parts is None:
         return None
     known = zip(prompt.seen, prompt.score.tracks, strict=True)
-    return tuple(dict.fromkeys(track.part for number, track in known if number in tracks))
+    return tuple(dict.fromkeys([*(track.part for number, track in known if number in tracks), *new]))
 
 
-def _written_tracks(prompt: Prompt, settings: GenerateSettings) -> list[int]:
-    """The file's tracks that are written anew: those of the parts asked for, of an accompaniment none."""
+def _new_parts(prompt: Prompt, settings: GenerateSettings, ensembles: Sequence[Collection[str]]) -> list[str]:
+    """The parts asked for that no track of the file plays, if the run has learned to play them to others."""
+    parts = dict.fromkeys(settings.parts or ())
     if settings.melody:
-        if unknown := set(settings.parts or ()) - set(PARTS):
+        if unknown := {*parts} - {*PARTS}:
             raise InputError(f"--parts {min(unknown)}: choose from: {', '.join(PARTS)}")
         return []
-    for part in settings.parts or ():
-        if not prompt.tracks_of([part]):
-            raise InputError(f"--parts {part}: the file has no such part; choose from: {', '.join(prompt.parts())}")
-    return prompt.tracks_of(settings.parts)
+    new = [part for part in parts if not prompt.tracks_of([part])]
+    if not new or any({*new} < {*one} for one in ensembles):
+        return new
+    told = f"the file has no such part; choose from: {', '.join(prompt.parts())}"
+    plays = ", ".join(" + ".join(one) for one in ensembles)
+    raise InputError(f"--parts {' '.join(new)}: {told}" + f"; this run plays {plays}" * bool(plays))
 
 
 def _span(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer) -> tuple[int, int]:
