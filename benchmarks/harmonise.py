@@ -29,8 +29,9 @@ from chord_accuracy import MEASURES, agreement, intervals
 from leadsheets import scores, written_pickup
 from mir_eval.util import adjust_intervals
 
-from woodshed.symbolic.music.chords import estimate_key, merged, pitch_classes, pitched, recognise, reduce, spread
+from woodshed.symbolic.music.chords import merged, pitch_classes, pitched, recognise, reduce, spread
 from woodshed.symbolic.music.harmonise import harmonise
+from woodshed.symbolic.music.keys import estimate_key
 from woodshed.symbolic.music.melody import Slots, make_slots, melody_line
 from woodshed.symbolic.music.parts import assign_parts
 from woodshed.symbolic.music.score import CHORD, NOTE, Score, Track

@@ -13,7 +13,8 @@ import argparse
 import bench
 import numpy as np
 
-from woodshed.symbolic.music.chords import NAMES, estimate_key, key_name, pitched
+from woodshed.symbolic.music.chords import NAMES, pitched
+from woodshed.symbolic.music.keys import estimate_key, key_name
 from woodshed.symbolic.music.score import Score
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.settings import UNAIDED

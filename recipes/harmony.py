@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from leadsheets import scores, written_pickup
 
 from woodshed.files import write_file
-from woodshed.symbolic.music.chords import QUALITY_NAMES, TONES, estimate_key, reduce
+from woodshed.symbolic.music.chords import QUALITY_NAMES, TONES, reduce
 from woodshed.symbolic.music.harmonise import CHORDS, FILE, QUALITIES, hear_keys, span
+from woodshed.symbolic.music.keys import estimate_key
 from woodshed.symbolic.music.melody import (
     BARS,
     CHANNELS,

@@ -21,7 +21,6 @@ from woodshed.symbolic.music.chords import (
     QUALITY_NAMES,
     REDUCED,
     TOKEN_QUALITIES,
-    estimate_key,
     from_word,
     lay_out,
     parse_chord,
@@ -31,6 +30,7 @@ from woodshed.symbolic.music.chords import (
     spell,
     word,
 )
+from woodshed.symbolic.music.keys import estimate_key, key_name, parse_key
 from woodshed.symbolic.music.midi import read_midi
 from woodshed.symbolic.music.score import CHORD, Score, Track
 
@@ -391,7 +391,7 @@ def test_chords_and_key_move_with_the_music(semitones):
 @pytest.mark.parametrize("tonic", range(12))
 @pytest.mark.parametrize("mode", ["major", "minor"])
 def test_keys_read_back_as_they_are_written(tonic, mode):
-    assert chords.parse_key(chords.key_name(tonic, mode)) == (tonic, mode)
+    assert parse_key(key_name(tonic, mode)) == (tonic, mode)
 
 
 @pytest.mark.parametrize(
@@ -399,13 +399,13 @@ def test_keys_read_back_as_they_are_written(tonic, mode):
     [("F sharp minor", (6, "minor")), ("B flat", (10, "major")), ("am", (9, "minor")), ("C# major", (1, "major"))],
 )
 def test_keys_are_read_as_they_are_typed(text, key):
-    assert chords.parse_key(text) == key
+    assert parse_key(text) == key
 
 
 @pytest.mark.parametrize("text", ["", "H", "D dorian", "C/E", "N.C.", "C7", "bb"])
 def test_what_is_no_key_is_refused(text):
     with pytest.raises(InputError, match="--key"):
-        chords.parse_key(text)
+        parse_key(text)
 
 
 def test_keys_of_scales():

@@ -14,12 +14,14 @@ from folders import tune
 from woodshed.cli.generate import take_lines
 from woodshed.errors import FileError, InputError, RunError
 from woodshed.files import free_folder
-from woodshed.symbolic.music.chords import estimate_key, pitched
+from woodshed.symbolic.music.chords import pitched
 from woodshed.symbolic.music.extras import Extra
+from woodshed.symbolic.music.keys import estimate_key
 from woodshed.symbolic.music.midi import read_extras, read_midi, read_texts, write_midi
+from woodshed.symbolic.music.score import Score, Track
+from woodshed.symbolic.playing.chart import parse_metre
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.settings import temperatures
-from woodshed.symbolic.playing.stage import parse_metre
 from woodshed.symbolic.playing.takes import read_stretch, read_written, save_takes, takes_in
 from woodshed.symbolic.run import open_run
 
@@ -134,6 +136,30 @@ def test_an_accompaniment_keeps_the_melody_and_has_a_file_of_its_own(run, tmp_pa
     alone = read_midi(paths[1])
     assert len(alone.notes) == take.notes and [track.part for track in alone.tracks] == ["accompaniment"]
     assert alone.chords.tolist() == take.score.chords.tolist()
+
+
+def test_a_part_that_is_not_there_yet_is_written_to_the_others(run, tmp_path):
+    """A melody to a chords track, all of it or some bars; everything else of the file stays."""
+    chords = [(onset, 900, 48 + add, 60, 0) for onset in range(0, 1920 * 8, 960) for add in (0, 4, 7)]
+    song = Score(chords, [(100, 127, 0), (900, 0, 0)], tracks=(Track("Chords", 4),)).merge(
+        tune(2, notes=64).replace(tracks=(Track("Kit", 0, True),))
+    )
+    write_midi(song, tmp_path / "song.mid", extras=[Extra(0, 90, b"\xe0\x00\x50")])
+    for asked, (first, last) in (({}, (0, 8)), ({"bars": "3-4"}, (2, 4))):
+        take = generate(run, prompt=tmp_path / "song.mid", parts="melody", takes=1, seed=1, keep_grid=True, **asked)[0]
+        take.save(tmp_path / f"take {first}", sound=False, picture=False)
+        whole = read_midi(tmp_path / f"take {first}.mid")
+        new = whole.notes[whole.notes["track"] == 2]
+        assert whole.notes[whole.notes["track"] < 2].tolist() == song.notes.tolist()
+        assert len(new) == take.notes > 0 and whole.tracks[2:] == (Track("melody", 0, False, "melody"),)
+        assert [track[:3] for track in whole.tracks[:2]] == [track[:3] for track in song.tracks]
+        assert new["onset"].min() >= first * 1920 and (new["onset"] + new["duration"]).max() <= last * 1920
+        assert read_midi(tmp_path / f"take {first}-melody.mid").notes[["onset", "pitch"]].tolist() == (
+            new[["onset", "pitch"]].tolist()
+        )
+        assert Extra(0, 90, b"\xe0\x00\x50") in read_extras(tmp_path / f"take {first}.mid")
+    with pytest.raises(InputError, match=r"--parts bass: .*; this run plays melody \+ accompaniment$"):
+        generate(run, prompt=tmp_path / "song.mid", parts="bass", takes=1, keep_grid=True)
 
 
 def test_an_ending_closes_on_the_tonic(run):

@@ -125,12 +125,25 @@ def test_the_summary_is_that_of_the_pieces(tmp_path):
         tuple(score.tracks[n].part for n in np.unique(score.notes["track"])) for score in map(corpus.score, range(3))
     ]
     assert {frozenset(parts) for parts in corpus.music["ensembles"]} == {frozenset(parts) for parts in heard}
+    assert corpus.music["programs"] == {"melody": 0, "accompaniment": 0}
     told = "\n".join(corpus_lines(corpus))
     assert "bars and beats" in told
     assert f"{facts['ids']:,} remi ids" in told
     assert facts["ids"] == sum(piece.ids for piece in corpus.pieces)
     assert facts["parts"] == {"melody": 3, "accompaniment": 1}
     assert corpus.settings["tasks"] == {"continue": 0.05, "accompany": 0.1, "fill": 0.1}
+
+
+def test_a_corpus_knows_what_mostly_plays_each_part(tmp_path):
+    kit = Track("Kit", 0, True, "drums")
+    songs = {}
+    for seed, (strings, bass) in enumerate([(48, 33), (0, 33), (48, 35)]):
+        pad, piano = (Track(name, program, False, "accompaniment") for name, program in (("Pad", strings), ("Keys", 4)))
+        songs[f"song {seed}"] = tune(seed, tracks=(Track("Low", bass, False, "bass"), pad, kit, pad))
+        songs[f"piano {seed}"] = tune(seed + 5, tracks=(piano,)) if seed else tune(seed + 5, tracks=(piano, kit))
+    settings = PrepareSettings(keep=("programs", "drums"), keep_grid=True)
+    corpus = prepare(songs_folder(tmp_path, 0, **songs), tmp_path / "corpus", settings)
+    assert len(corpus) == 6 and corpus.music["programs"] == {"bass": 33, "accompaniment": 4}
 
 
 # --- never half a corpus ---------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
+import mido
 import numpy as np
 import pytest
 from folders import tune
@@ -17,13 +19,16 @@ from test_tokenizers import fit
 from woodshed.errors import FileError, InputError
 from woodshed.symbolic.data.tasks import Region, prompt
 from woodshed.symbolic.music.chords import lay_out, merged, parse_progression
+from woodshed.symbolic.music.extras import Extra
 from woodshed.symbolic.music.midi import encode, parse_midi
+from woodshed.symbolic.music.parts import only_tracks
 from woodshed.symbolic.music.score import CHORD as CHORD_DTYPE
 from woodshed.symbolic.music.score import Score, Track
+from woodshed.symbolic.playing.chart import bar_lines, chart, harmonised
 from woodshed.symbolic.playing.placing import finish, in_ensemble, written
 from woodshed.symbolic.playing.prompts import read_prompt
 from woodshed.symbolic.playing.settings import make_settings
-from woodshed.symbolic.playing.stage import Stage, bar_lines, chart, fitted, set_stage
+from woodshed.symbolic.playing.stage import Stage, fitted, set_stage
 from woodshed.symbolic.run import Run
 from woodshed.symbolic.tokenizers import make
 
@@ -208,6 +213,117 @@ def test_drums_stay_and_are_not_seen():
     check_law(stage, song, Score([(0, 12, 60, 80, 0)], ticks_per_quarter=12), make("remi"))
     with pytest.raises(FileError, match="plays no drums, the file has only drums"):
         stage_of("remi", tune(1).replace(tracks=(kit,)), bars="1-2")
+
+
+# --- a part that the file has not --------------------------------------------------------------------------------
+
+DUO, TRIO = ["melody", "accompaniment"], ["melody", "bass", "accompaniment"]
+BAND = {"ensembles": [DUO, ["melody"], ["other"], TRIO], "programs": {"melody": 11, "bass": 32, "accompaniment": 24}}
+PLAYED = Score(
+    [(0, 12, 40, 80, 0), (24, 12, 43, 80, 0), (480, 12, 45, 80, 0)], tracks=(Track(part="bass"),), ticks_per_quarter=12
+)
+
+
+def tracks_named(song, *names):
+    return only_tracks(song, [n for n, track in enumerate(song.tracks) if track.name in names])
+
+
+@each
+@pytest.mark.parametrize(("asked", "bars"), [({}, (0, 15)), ({"bars": "3-4"}, (2, 4))])
+def test_a_part_that_the_file_has_not_gets_a_track_of_its_own(name, asked, bars):
+    kit = Track("Kit", 0, True, "drums")
+    song = tracks_named(tune(3, notes=120, tracks=(*SONG, kit)), "Sung", "Band", "Kit")
+    song = song.replace(pedals=[(0, 127, 1), (3000, 0, 1)], tempos=[(0, 500_000), (1920, 600_000)])
+    stage = stage_of(name, song, parts="bass", music=BAND, **asked)
+    assert stage.tracks == () and (stage.region.start, stage.region.end) == (1920 * bars[0], 1920 * bars[1])
+    assert stage.region.parts == stage.only == ("bass",) and stage.region.given(stage.score) == tuple(DUO)
+    whole = check_law(stage, song, PLAYED, TOKENIZERS[name])
+    assert len(whole.notes) > len(song.notes) and rows(whole.pedals) == rows(song.pedals)
+    assert whole.tracks == (*song.tracks, Track("bass", 32, False, "bass"))
+    extras = [Extra(1, 90, b"\xb0\x07\x09"), Extra(2, 90, b"\xb0\x0a\x09")]
+    before, after = (mido.MidiFile(file=BytesIO(encode(score, extras=extras))).tracks for score in (song, whole))
+    assert [track[:-1] for track in after[1:-1]] == [track[:-1] for track in before[1:]]  # all but where they end
+    assert len(after) == len(before) + 1
+
+
+def test_a_new_part_beside_one_that_is_written_again():
+    song = tracks_named(tune(3, notes=120, tracks=SONG), "Sung", "Band")
+    stage = stage_of("remi", song, parts="bass melody", bars="2-3", music=BAND)
+    assert stage.tracks == (0,) and stage.region.parts == ("melody", "bass")
+    music = Score([(0, 12, 40, 80, 0), (0, 12, 70, 80, 1)], tracks=PLAYED.tracks + SONG[:1], ticks_per_quarter=12)
+    whole = check_law(stage, song, music, make("remi"))
+    assert {(1920, 480, 40, 80, 2), (1920, 480, 70, 80, 0)} <= set(map(tuple, whole.notes.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("tracks", "parts", "ensembles", "heard"),
+    [
+        ((Track("Chords"),), "melody", [["other"], DUO], ["accompaniment"]),  # a whole piano, were it alone
+        (HANDS, "melody", [["other"], DUO], ["accompaniment", "accompaniment"]),
+        ((Track("Chords"),), "accompaniment", [["other"], DUO], ["melody"]),
+        ((Track("Song", 0, False, "melody"),), "left", [["left", "right"]], ["right"]),
+        (SONG[1:], "melody", [DUO, TRIO], ["accompaniment", "bass"]),
+        (SONG[1:], "melody", [DUO], ["accompaniment", "accompaniment"]),
+    ],
+)
+def test_a_new_part_is_played_to_parts_that_the_run_knows_beside_it(tracks, parts, ensembles, heard):
+    lines = [tune(seed, notes=64, center=74 - 20 * seed, step=480) for seed in range(len(tracks))]
+    chord = [(onset, 700, 60 + add, 60, 0) for onset in range(0, 30720, 960) for add in (0, 4, 7)]
+    lines[0] = Score(chord) if tracks[0].part == "other" and len(tracks) == 1 else lines[0]
+    song = lines[0].merge(*lines[1:]) if len(lines) > 1 else lines[0]
+    stage = stage_of("remi", song.replace(tracks=tracks), parts=parts, music={"ensembles": ensembles})
+    assert [track.part for track in stage.score.tracks] == heard and stage.tracks == ()
+
+
+def test_chords_under_a_bare_melody_are_those_that_fit_to_it():
+    song = tune(5, notes=64, tracks=SONG[:1])
+    new, old = (stage_of("remi", song, music=BAND, **asked) for asked in ({"parts": "accompaniment"}, {"melody": "1"}))
+    assert rows(new.score.chords) == rows(harmonised(song)) and new.chart == old.chart and new.head == old.head
+
+
+@pytest.mark.parametrize(
+    ("parts", "ensembles", "message"),
+    [
+        (
+            "left",
+            [DUO, ["other"]],
+            r"--parts left: the file has no such part; .*: melody; this run plays melody \+ acc",
+        ),
+        ("other", [DUO, ["other"]], r"--parts other: .*this run plays melody \+ accompaniment, other$"),
+        ("bass accompaniment", [DUO, ["melody", "bass"]], "--parts bass accompaniment: the file has no such part"),
+        ("bass", [], "--parts bass: the file has no such part; choose from: melody$"),
+    ],
+)
+def test_a_part_that_the_run_plays_to_no_others_is_refused(parts, ensembles, message):
+    with pytest.raises(InputError, match=message):
+        stage_of("remi", tune(5, tracks=SONG[:1]), parts=parts, music={"ensembles": ensembles})
+
+
+def test_tokens_without_parts_play_to_nothing():
+    pytest.importorskip("miditok")
+    run = Run(Path("toy"), make("miditok:TSD"), {"music": BAND}, Path("toy"))
+    with pytest.raises(InputError, match="miditok:TSD tokens know no parts to play to; prepare the corpus with remi"):
+        set_stage(run, make_settings(None, {"prompt": tune(5, tracks=SONG[:1]), "parts": "bass", "keep_grid": True}))
+
+
+def test_new_tracks_have_the_instrument_of_their_part():
+    """What plays the part in the file, though it is left out of the take; else what mostly does in the corpus."""
+    kit = Track("drums", 0, True, "drums")
+    music = Score(
+        [(0, 12, 40, 80, 0), (0, 12, 60, 80, 1), (0, 12, 38, 80, 2), (0, 12, 72, 80, 3)],
+        tracks=(Track(part="bass"), Track(part="accompaniment"), kit, Track(part="other")),
+        ticks_per_quarter=12,
+    )
+    empty = set_stage(run_of("remi", **BAND), make_settings(None, {"bars": 2}))
+    told = {track.part: track[1:3] for track in finish(empty, written(empty, music), pedalled=False)[0].tracks}
+    assert told == {"bass": (32, False), "accompaniment": (24, False), "drums": (0, True), "other": (0, False)}
+    song = tune(3, notes=120, tracks=(SONG[0], SONG[1]._replace(program=49), SONG[2]))
+    for learned in (BAND, {}):
+        stage = stage_of("remi", song, melody="auto", music=learned)
+        whole, alone = finish(stage, written(stage, PLAYED), pedalled=False)
+        assert [track.program for track in whole.tracks] == [52, 49] and alone.tracks[0].program == 49
+    stage = stage_of("remi", tracks_named(song, "Sung"), melody="auto")
+    assert [track.program for track in finish(stage, written(stage, PLAYED), pedalled=False)[0].tracks] == [52, 0]
 
 
 # --- after the end, and under a melody -------------------------------------------------------------------------
@@ -474,9 +590,6 @@ def band(**notes):
     """A Score with a track for each part and the given pitches on it, one a quarter."""
     rows = [(480 * n, 480, pitch, 80, t) for t, row in enumerate(notes.values()) for n, pitch in enumerate(row)]
     return Score(rows, tracks=tuple(Track(part, 0, part == "drums", part) for part in notes))
-
-
-DUO, TRIO = ["melody", "accompaniment"], ["melody", "bass", "accompaniment"]
 
 
 @pytest.mark.parametrize(

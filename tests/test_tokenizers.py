@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from folders import tune
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import DATA, scores
 
 from woodshed.errors import InputError, RunError
 from woodshed.symbolic import tokenizers
-from woodshed.symbolic.music.score import Score
+from woodshed.symbolic.music.score import PARTS, Score, Track
 from woodshed.symbolic.tokenizers import EOS, Plan, make, open_tokenizer, strikes
 
 OURS = {
@@ -133,6 +134,20 @@ def test_every_sequence_the_grammar_allows_decodes(name, seed, score, chords, ri
     assert len(music.notes) == len(again.notes)
     if not ring:
         assert music.end <= _planned_end(tokenizer, score)
+
+
+@each
+@pytest.mark.parametrize("given", [(), ("accompaniment",)])
+def test_where_some_parts_are_asked_for_no_others_are_written(name, given):
+    band = (Track("", 0, False, "accompaniment"), Track("", 0, False, "bass"))
+    score, rng = tune(3, tracks=band, notes=160), np.random.default_rng(1)
+    grammar = OURS[name].grammar(Plan(score, 0, score.end, given=given, ring=False, only=("bass", "melody")))
+    parts = range(grammar.part_words, grammar.part_words + len(PARTS))
+    while not grammar.done:
+        ids = np.flatnonzero(grammar.allowed()) if grammar.forced is None else [grammar.forced]
+        words = np.intersect1d(ids, parts)
+        grammar.push(int(rng.choice(words if len(words) and rng.random() < 0.7 else ids)))
+    assert {PARTS[part] for *_, part in grammar.notes} == {"bass", "melody"}
 
 
 def _planned_end(tokenizer, score):

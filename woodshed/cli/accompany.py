@@ -16,7 +16,8 @@ def command(
 ):
     """Play an accompaniment to a melody, which stays exactly as it is.
 
-    The chords are printed: change them and give them back with --chords.
+    The chords are printed: change them and give them back with --chords. The file's other tracks are left out;
+    woodshed fill RUN FILE --parts accompaniment keeps them, but for an accompaniment that is there.
 
     Args:
         run: a run made by woodshed train, or a base model

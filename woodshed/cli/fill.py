@@ -17,7 +17,7 @@ def command(
     chords: str | None = None,
     keep_grid: bool = False,
 ):
-    """Write some bars of a MIDI file anew, or some parts of it; all else stays as it is.
+    """Write some bars of a MIDI file anew, or some parts of it, there or new; all else stays as it is.
 
     Args:
         run: a run made by woodshed train, or a base model
@@ -26,7 +26,8 @@ def command(
         files: where the takes go, and what plays them
         bars: which bars to write, such as 9-12 or 9
         seconds: which seconds to write, such as 20-26, where the file has no bars (for runs of played music)
-        parts: which parts to write: melody, bass, accompaniment, left, right ...; by default all
+        parts: which parts to write: melody, bass, accompaniment, left, right ...; by default all; one that the file has
+            not gets a track of its own, where the run has learned to play it to others
         chords: the chords to play over; by default the file's, or such as the other parts speak of, or free
         keep_grid: believe the bars and beats of the file instead of checking them
     """

@@ -25,8 +25,9 @@ import numpy as np
 
 from ...config import flag, updated
 from ...errors import EmptyCorpus, FileError, InputError
-from ..music.chords import NAMES, estimate_key, recognise
+from ..music.chords import NAMES, recognise
 from ..music.grid import apply_grid, estimate_grid
+from ..music.keys import estimate_key
 from ..music.midi import midi_files, read_midi
 from ..music.parts import assign_parts, only_tracks
 from ..music.score import PARTS, Score, Track

@@ -21,7 +21,7 @@ from ...files import seen_from
 from .. import tokenizers
 from ..music.chords import pitched
 from ..music.midi import midi_files
-from ..music.parts import sounding_parts
+from ..music.parts import programs_of, sounding_parts
 from ..music.score import PARTS, Score
 from ..tokenizers import Tokenizer
 from .corpus import SPLITS, Corpus, Piece, write_corpus
@@ -144,6 +144,7 @@ def prepare(
         "pitches": _pitches(scores),
         "together": _together(scores, tokenizer),
         "ensembles": _ensembles(scores),
+        "programs": _programs(scores),
         "chords": facts["chords"] > 0 and tokenizer.knows_chords,
         "prepared": {name: getattr(settings, name) for name in ("hands", "only_part", "keep_grid")}
         | {"drums": "drums" in (settings.only_part, *settings.keep)},
@@ -294,6 +295,15 @@ def _ensembles(scores: Sequence[Score]) -> list[list[str]]:
     """The parts that play together in at least one piece of a hundred, the most usual first."""
     counts = Counter(map(sounding_parts, scores))
     return [list(parts) for parts, count in counts.most_common() if count >= len(scores) / 100]
+
+
+def _programs(scores: Sequence[Score]) -> dict[str, int]:
+    """The General MIDI program that plays each part in most pieces; drums have none."""
+    counts: dict[str, Counter] = {part: Counter() for part in PARTS}
+    for score in scores:
+        for part, program in programs_of(score).items():
+            counts[part][program] += 1
+    return {part: found.most_common(1)[0][0] for part, found in counts.items() if found}
 
 
 def _per_split(table: Metadata | None, findings: Iterable[Finding]) -> dict | None:

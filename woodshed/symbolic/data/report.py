@@ -40,7 +40,7 @@ class Facts:
     lowest: int  # pitch
     highest: int
     key: str  # "F# minor"; empty for drums alone
-    key_confidence: float  # see chords.estimate_key
+    key_confidence: float  # see keys.estimate_key
     bars: int  # 0 in free time
     bpm: float | None  # that half of the time is slower than; None in free time
     metre: str  # that most of the time is in; "free" in free time
@@ -191,8 +191,8 @@ def _about_left_out(report: Report) -> Iterable[str]:
         "unreadable": "Open the unreadable files in your DAW and save them again, if they matter to you.",
         "drums": "Drum files are left out; to learn drums: --only-part drums.",
         "part": "Files without the part you asked for are left out; the list names the parts they have.",
-        "programs": "Files with several instruments are left out; --keep programs learns them as they are, "
-        "--only-part melody (or another part) takes one part of each.",
+        "programs": "Files with several instruments are left out; --keep programs learns them by their parts, each of "
+        "which takes play on the instrument it mostly has; --only-part melody (or another part) takes one of each.",
         "duplicate": "Duplicates count once: a piece that is there twice would be learned twice as hard.",
         "near-duplicate": "Copies in another key or tempo bring nothing that --augment does not bring; "
         "--keep near-duplicate takes them all the same.",

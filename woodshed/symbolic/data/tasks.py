@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..music.chords import estimate_key, key_name
+from ..music.keys import estimate_key, key_name
 from ..music.score import PARTS, Score
 from ..tokenizers import EOS, Plan, Tokenizer, merged_chords, part_index, part_tracks
 

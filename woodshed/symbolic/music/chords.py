@@ -5,8 +5,7 @@ unless the chord is inverted, and no chord is `(-1, 0, -1)`. These are the last 
 
     parse_chord("Am7/G") -> Chord(9, 9, 7)        spell(9, 9, 7) -> "Am7/G"         word(9, 9) -> "A:min7"
     parse_progression("| Cmaj7 | Am7 D7 |") -> bars      lay_out(bars, lines) -> CHORD rows
-    recognise(score) -> CHORD rows                        estimate_key(score) -> (tonic, mode, confidence)
-    parse_key("F#m") -> (6, "minor")                      key_name(6, "minor") -> "F#m"
+    recognise(score) -> CHORD rows
 
 Tokenizers use the first TOKEN_QUALITIES of the table; `reduce` brings every other quality to one of those.
 """
@@ -16,7 +15,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from fractions import Fraction
 from itertools import groupby, pairwise
 from typing import NamedTuple
@@ -69,7 +67,6 @@ hdim9 hdim7 0 2 3 6 10     | hdim11 hdim7 0 2 3 5 6 10 | dimmaj7 dim7 0 3 6 11 |
 _ROWS = [cell.split() for line in _TABLE.strip().splitlines() for cell in line.split("|")]
 QUALITIES: dict[str, tuple[int, ...]] = {name: tuple(map(int, tones)) for name, _, *tones in _ROWS}
 QUALITY_NAMES = tuple(QUALITIES)
-MODES = {"maj": "major", "min": "minor"}
 TONES = np.array([[pc in tones for pc in range(12)] for tones in QUALITIES.values()])  # (qualities, 12) bool
 REDUCED = np.array([QUALITY_NAMES.index(token) for _, token, *_ in _ROWS], dtype=np.int8)
 _BY_TONES = {frozenset(tones): quality for quality, tones in enumerate(QUALITIES.values())}
@@ -351,42 +348,3 @@ def _most_likely(log_odds: np.ndarray, change: np.ndarray, entry: np.ndarray) ->
     for step in range(len(path) - 1, 0, -1):
         path[step - 1] = before[step, path[step]]
     return path
-
-
-# Albrecht and Shanahan (2013), how often the degrees of a key sound: of five profiles the best on POP909
-_MAJOR_KEY = (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081)
-_MINOR_KEY = (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052)
-_KEYS = np.array([np.roll(profile, tonic) for profile in (_MAJOR_KEY, _MINOR_KEY) for tonic in range(12)])
-_KEYS -= _KEYS.mean(axis=1, keepdims=True)
-_KEYS /= np.linalg.norm(_KEYS, axis=1, keepdims=True)  # (24, 12): a product with one of them is a correlation
-
-
-def parse_key(text: str) -> tuple[int, str]:
-    """`F#m` or `F sharp minor` as tonic (0-11) and "major" or "minor"; `key_name` writes it."""
-    with suppress(InputError):
-        root, quality, bass = parse_chord(text.replace(" sharp", "#").replace(" flat", "b"))
-        if root == bass >= 0 and QUALITY_NAMES[quality] in MODES:
-            return root, MODES[QUALITY_NAMES[quality]]
-    raise InputError(f"--key {text!r}: write a major or minor key such as D, F#m or Bb minor")
-
-
-def key_name(tonic: int, mode: str) -> str:
-    """A key as musicians write it: `Bb`, `F#m`."""
-    return NAMES[tonic] + ("m" if mode == "minor" else "")
-
-
-def estimate_key(score: Score) -> tuple[int, str, float]:
-    """Tonic (0-11), "major" or "minor", and confidence: how far the key's correlation leads the next best (0 to 2).
-
-    Krumhansl's method: time sounding by pitch class, correlated with the profile of all 24 keys. Music without
-    pitches is C major with confidence 0.
-    """
-    notes = pitched(score)
-    heard = np.bincount(notes["pitch"] % 12, notes["duration"], 12)
-    if heard.max() == heard.min():
-        return 0, "major", 0.0
-    heard -= heard.sum() / 12
-    correlation = _KEYS @ heard / np.sqrt(heard @ heard)
-    best = int(correlation.argmax())
-    second, first = np.sort(correlation)[-2:].tolist()
-    return best % 12, ("major", "minor")[best // 12], first - second

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -187,6 +188,20 @@ def sounding_parts(score: Score) -> tuple[str, ...]:
     """The parts that have notes, in the order of PARTS."""
     heard = {score.tracks[track].part for track in np.unique(score.notes["track"])}
     return tuple(part for part in PARTS if part in heard)
+
+
+def programs_of(score: Score, parts: Sequence[str] | None = None) -> dict[str, int]:
+    """The General MIDI program that plays most notes of each part that sounds; drums have none.
+
+    `parts` are those of the tracks, where they are others than the score states.
+    """
+    parts = parts or [track.part for track in score.tracks]
+    counts = np.bincount(score.notes["track"], minlength=len(parts))
+    notes: dict[str, Counter] = {}
+    for part, track, count in zip(parts, score.tracks, counts.tolist(), strict=True):
+        if count and not track.drums:
+            notes.setdefault(part, Counter())[track.program] += count
+    return {part: found.most_common(1)[0][0] for part, found in notes.items()}
 
 
 def only_tracks(score: Score, keep: Sequence[int]) -> Score:

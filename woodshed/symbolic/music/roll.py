@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ...files import write_file
-from .chords import estimate_key, spell
+from .chords import spell
+from .keys import estimate_key
 from .score import PARTS, Score
 
 if TYPE_CHECKING:

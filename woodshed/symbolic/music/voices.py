@@ -9,8 +9,9 @@ from collections.abc import Hashable, Iterable, Sequence
 import numpy as np
 
 from .channels import CHANNELS, DRUM_CHANNEL
-from .chords import estimate_key, spell
+from .chords import spell
 from .extras import CONDUCTOR, ENDED, SUSTAIN, Extra, beside_chords, extras_of, marked, name_event
+from .keys import estimate_key
 from .marks import CHORDS, FREE, PART
 from .score import Score
 from .smf import MARKER, MAX_TICK, NAME, PORT, SET_TEMPO, SIGNATURE, TEXT, meta_event

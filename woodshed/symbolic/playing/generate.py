@@ -3,7 +3,7 @@
 generate(run, chords="Cmaj7 Am7 | Dm7 G7", bars=8)         over chords
 generate(run, prompt="song.mid", bars=8)                   eight bars after the end
 generate(run, prompt="song.mid", bars="9-12")              bars 9 to 12 anew, all else as it was
-generate(run, prompt="song.mid", parts="bass")             a part anew, to all the others
+generate(run, prompt="song.mid", parts="bass")             a part anew, or a new part, to all the others
 generate(run, prompt="tune.mid", melody="auto")            an accompaniment to a melody
 """
 

@@ -30,12 +30,13 @@ from ..music.measure import (
 from ..music.score import Score
 from ..run import Run, open_run
 from ..tokenizers import Tokenizer
+from .chart import bar_lines
 from .decode import Sampling, Stream, decode
 from .guard import FINGERS, LONGEST_NOTE, PIANO, Guard
 from .harmony import Harmony
 from .placing import finish, in_ensemble, joined, reached, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
-from .stage import Stage, bar_lines, but_the_last_bar, closing, fitted, set_stage
+from .stage import Stage, but_the_last_bar, closing, fitted, set_stage
 from .takes import Take
 
 TRIES = 8  # to write a take that has a note
@@ -114,7 +115,7 @@ def _streams(run: Run, settings: GenerateSettings, stages: list[Stage], context:
         stage, tokenizer = stages[number], run.tokenizer
         score, region = fitted(tokenizer, stage.score, stage.region, int(context * PROMPT_SHARE))
         last = None if stage.last is None else stage.last - stage.region.start + region.start
-        plan = tasks.plan(score, region, last=last, ring=False, chords=stage.binding)
+        plan = tasks.plan(score, region, last=last, ring=False, chords=stage.binding, only=stage.only)
         grammar = tokenizer.grammar(plan)
         harmony = Harmony(plan, grammar, settings.harmony) if stage.binding and settings.harmony != "free" else None
         sampling = Sampling(temperature, settings.top_k, settings.top_p, settings.min_p)
@@ -190,7 +191,7 @@ def _take(
         originality=known.report(music, start=stage.region.start) if known else None,
         chart=stage.chart,
         remarks=_remarks(settings, stage, music),
-        alone={"-".join(stage.region.parts): own} if settings.melody else {},
+        alone={"-".join(stage.region.parts): own} if stage.adds else {},
     )
 
 

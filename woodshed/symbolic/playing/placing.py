@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +12,9 @@ from ..music.chords import merged
 from ..music.parts import only_tracks, sounding_parts
 from ..music.score import PARTS, Score, Track
 from ..tokenizers import lasts, part_index, part_tracks
+from .chart import bar_lines, spliced
 from .prompts import HANDS, Prompt
-from .stage import Stage, bar_lines, spliced
+from .stage import Stage
 
 
 def written(stage: Stage, music: Score) -> Score:
@@ -103,8 +104,9 @@ def finish(stage: Stage, music: Score, *, pedalled: bool) -> tuple[Score, Score]
     Outside of the region all notes, pedals, tempi and metres are those of the file. `pedalled` says that the run
     plays the pedal; otherwise that of the file stays in the region as well.
     """
-    homes = stage.tracks or (stage.prompt.seen if stage.region.parts is None else ())
-    new = place(stage.prompt, music, stage.file, homes, grow=not stage.tracks)
+    homes = stage.prompt.seen if stage.extends else stage.tracks
+    grow = stage.programs if stage.extends or stage.region.parts else None
+    new = place(stage.prompt, music, stage.file, homes, grow=grow)
     notes = np.concatenate([stage.file.notes, new.notes])
     pedals = _pedals(stage, music, new, pedalled)
     whole = stage.file.replace(notes=notes, pedals=pedals, chords=_chords(stage, music), tracks=new.tracks)
@@ -151,13 +153,13 @@ def _value(pedals: np.ndarray) -> int:
     return int(pedals["value"][-1]) if len(pedals) else 0
 
 
-def place(prompt: Prompt, music: Score, kept: Score, tracks: Sequence[int], *, grow: bool) -> Score:
+def place(prompt: Prompt, music: Score, kept: Score, tracks: Sequence[int], *, grow: Mapping[str, int] | None) -> Score:
     """The notes of `music`, in ticks of the prompt's score, as a Score of their own in the ticks of its file.
 
     Its first tracks are the file's. Notes join those of `tracks` that play their part: of two hands the nearer, of
-    others the one with most notes. What finds none gets a track of its own, or without `grow` joins the one with most
-    notes. Of `kept`, what stays of the file, nothing has to give way: a note begins where a kept note of its key ends,
-    and ends where the next one begins.
+    others the one with most notes. What finds none gets a track of its own, with the program that `grow` has for its
+    part (0 where it has none), or without `grow` joins the one with most notes. Of `kept`, what stays of the file,
+    nothing has to give way: a note begins where a kept note of its key ends, and ends where the next one begins.
     """
     notes, homes = music.notes.copy(), list(prompt.file.tracks)
     ends = prompt.to_file(notes["onset"].astype(np.int64) + notes["duration"])
@@ -165,12 +167,13 @@ def place(prompt: Prompt, music: Score, kept: Score, tracks: Sequence[int], *, g
     notes["duration"] = np.maximum(ends - notes["onset"], 1)
     for number, track in enumerate(music.tracks):
         mine = music.notes["track"] == number
-        fitting = [t for t in tracks if t in prompt.tracks_of([track.part])] or ([] if grow else list(tracks))
+        fitting = [t for t in tracks if t in prompt.tracks_of([track.part])]
+        fitting = list(tracks) if grow is None and not fitting else fitting
         if fitting:
             notes["track"][mine] = _chosen(prompt.file, fitting, notes["pitch"][mine])
         elif mine.any():
             notes["track"][mine] = len(homes)
-            homes.append(track)
+            homes.append(track._replace(program=grow.get(track.part, 0)))
     notes = _beside(notes[notes["onset"] >= 0], kept.notes, slack=prompt.file.ticks_per_quarter // 4)
     return prompt.file.replace(notes=notes, pedals=(), chords=(), tracks=homes).without_overlaps()
 

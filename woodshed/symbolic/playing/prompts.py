@@ -6,8 +6,8 @@ drums. What it writes goes back into the file itself, in whose ticks, tracks and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from ...errors import FileError, InputError
 from ..music.extras import CONDUCTOR, Extra
 from ..music.grid import Grid, apply_grid, estimate_grid
 from ..music.midi import read_extras, read_midi
-from ..music.parts import assign_parts, only_tracks
+from ..music.parts import assign_parts, only_tracks, programs_of
 from ..music.score import PARTS, Score
 
 HANDS = ("left", "right")
@@ -32,6 +32,7 @@ class Prompt:
     origin: int = 0  # the tick of `score` at which the file begins
     remark: str = ""  # how bars are counted, where not as the file has them
     extras: tuple[Extra, ...] = ()  # what else the file says, which no run sees
+    programs: dict[str, int] = field(default_factory=dict)  # what plays each part, tracks that are left out with it
 
     def to_file(self, ticks) -> np.ndarray:
         """Ticks of `score` in the file's."""
@@ -67,6 +68,19 @@ class Prompt:
         there = {self.file.tracks[track].part for track in self.seen}
         return [part for part in PARTS if part in there]
 
+    def heard_beside(self, parts: Collection[str], ensembles: Sequence[Collection[str]]) -> Prompt:
+        """The same as heard by a run that writes `parts` to it, in the one of the ensembles that is most like it.
+
+        A track whose part has no place there, such as a whole piano under a melody, is heard as the accompaniment, or
+        as the melody where the accompaniment is what is written.
+        """
+        there = {track.part for track in self.score.tracks}
+        ensemble = max(ensembles, key=lambda one: len(there & {*one}))
+        homes = [part for part in ("accompaniment", *PARTS) if part in ensemble and part not in {*parts, "drums"}]
+        strange = there - {*ensemble, "drums"} if homes else ()
+        tracks = [t._replace(part=homes[0]) if t.part in strange else t for t in self.score.tracks]
+        return replace(self, score=self.score.replace(tracks=tracks))
+
 
 def read_prompt(
     source: Score | str | Path,
@@ -87,6 +101,7 @@ def read_prompt(
         raise FileError(name, "no prompt: it has no notes")
     file = assign_parts(file, hands="kept")
     grid = Grid("kept", 1.0, "") if keep_grid or prepared.get("keep_grid") else estimate_grid(file)
+    programs = programs_of(file, _labels(file, prepared, parts))
     if melody is not None:
         number = _melody_track(file, melody)
         extras = tuple(one._replace(track=min(one.track, 0)) for one in extras if one.track in (CONDUCTOR, number))
@@ -102,7 +117,7 @@ def read_prompt(
     score = only_tracks(apply_grid(file, grid), seen)
     score = score.replace(tracks=[track._replace(part=labels[t]) for t, track in zip(seen, score.tracks, strict=True)])
     origin = grid.shift if grid.action not in ("kept", "free") else 0
-    return Prompt(file, score, tuple(seen), origin, _remark(grid, file, origin), extras)
+    return Prompt(file, score, tuple(seen), origin, _remark(grid, file, origin), extras, programs)
 
 
 def _labels(file: Score, prepared: dict, wanted: Sequence[str] | None) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...config import updated
 from ...errors import InputError
-from ..music.chords import parse_key
+from ..music.keys import parse_key
 from ..music.score import Score
 
 MOST_BARS = 2000
@@ -89,7 +89,7 @@ class GenerateSettings(ComposeSettings):
     prompt: Score | Path | str | None = None
     """Music to go on from, or inside which to write: a MIDI file or a Score."""
     parts: tuple[str, ...] | str | None = None
-    """Which parts of the prompt to write; all others stay. By default all parts."""
+    """Which parts to write, the prompt's or new ones; all others stay. By default all of the prompt's."""
     melody: str | None = None
     """The prompt's track that is kept as the melody, alone, to be accompanied: its name or number, or "auto"."""
     keep_grid: bool = False

@@ -5,39 +5,25 @@ Every wish is a region of a prompt, with chords that hold in it or not:
     nothing given                      an empty file, and a region of so many bars
     a file, and how much               the bars after its end                           (extend)
     a file, and which bars or seconds  those, in all parts or in some                   (fill)
-    a file, and parts                  all of it, in these parts                        (accompany)
+    a file, and parts                  all of it, in these parts, there or new          (fill, accompany)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 
 from ...errors import InputError
 from ..data.tasks import Region, describe
-from ..music.chords import (
-    NO_CHORD,
-    QUALITY_NAMES,
-    Bar,
-    Chord,
-    estimate_key,
-    key_name,
-    lay_out,
-    merged,
-    parse_key,
-    parse_progression,
-    recognise,
-    spell,
-)
-from ..music.harmonise import harmonise
+from ..music.chords import QUALITY_NAMES, lay_out, parse_progression, recognise
+from ..music.keys import estimate_key, key_name, parse_key
 from ..music.score import PARTS, Score
 from ..run import Run
 from ..tokenizers import Tokenizer
+from .chart import bar_lines, bar_ticks, chart, chart_bars, harmonised, parse_metre, spliced
 from .prompts import Prompt, read_prompt
 from .settings import MOST_BARS, GenerateSettings
 
@@ -46,7 +32,6 @@ DEFAULT_BARS = 16
 KEY_BARS = 16  # before the end, which tell the key
 USUAL_BARS = 8  # before the end, which tell tempo and metre
 ACCOMPANIMENT = ("accompaniment",)  # what is written to a melody
-CHART_SLOTS = (*range(1, 17), 24)  # in how many equal shares a chart may divide a bar
 
 
 @dataclass(frozen=True)
@@ -62,6 +47,8 @@ class Stage:
     charted: bool = True  # whether the chords are others than the file states
     last: int | None = None  # the tick to count down to, where the music comes to its end
     head: tuple[str, ...] = ()  # words that tell the run what music it is
+    only: tuple[str, ...] = ()  # the parts asked for, where the run has learned them: it may write no other
+    programs: dict[str, int] = field(default_factory=dict)  # General MIDI's, of tracks that are new
 
     @cached_property
     def followed(self) -> bool:
@@ -72,6 +59,11 @@ class Stage:
     def extends(self) -> bool:
         """Whether the region lies after the prompt, or there is none."""
         return not self.tracks and not self.region.parts
+
+    @property
+    def adds(self) -> bool:
+        """Whether what is written are parts that the file has not."""
+        return not self.tracks and bool(self.region.parts)
 
     @property
     def chart(self) -> str:
@@ -89,8 +81,12 @@ def set_stage(run: Run, settings: GenerateSettings) -> Stage:
         raise InputError(f"--chords: {run.folder} has learned no chords; prepare with chords in remi or performance")
     if settings.ending and not run.tokenizer.knows_chords:
         raise InputError(f"--ending: {run.folder} plays MidiTok's tokens, which know of no end; leave it out")
-    if settings.prompt is None:
-        return _empty(settings, learned)
+    stage = _empty(settings, learned) if settings.prompt is None else _around(run, settings, learned, knows)
+    return replace(stage, programs=learned.get("programs", {}) | stage.prompt.programs)
+
+
+def _around(run: Run, settings: GenerateSettings, learned: dict, knows: bool) -> Stage:
+    """The bars after a prompt, or a region inside it."""
     prompt = read_prompt(
         settings.prompt,
         learned.get("prepared", {}),
@@ -175,20 +171,30 @@ def _usual(score: Score, start: int) -> tuple[int, tuple[int, int]]:
 
 def _inside(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer, learned: dict, knows: bool) -> Stage:
     """Some bars or seconds of a prompt, or all of it, in all parts or in some."""
-    tracks = _written_tracks(prompt, settings)
+    ensembles = learned.get("ensembles", ())
+    new = _new_parts(prompt, settings, ensembles)
+    tracks = [] if settings.melody else prompt.tracks_of(settings.parts)
+    if new:
+        prompt = prompt.heard_beside(settings.parts, [one for one in ensembles if {*new} < {*one}])
     start, end = _span(prompt, settings, tokenizer)
     # on a grid a note played a little early belongs to the bar on whose line it is heard
     slack = prompt.score.ticks_per_quarter // (2 * tokenizer.steps) if tokenizer.needs_bars else 0
     file, score = prompt.without(tracks, start - slack, end - slack)
-    region = Region(start, end, _run_parts(prompt, settings, tracks))
+    region = Region(start, end, _run_parts(prompt, settings, tracks, new))
+    if region.given(score) and not tokenizer.knows_parts:
+        raise InputError(
+            f"{tokenizer.name} tokens know no parts to play to; prepare the corpus with remi or performance"
+        )
     followed = bool((score.notes["onset"] >= end).any())
-    head = [*learned.get("head", ()), *describe(score)[2:]] if settings.melody else describe(score)
-    told = dict(last=None if followed else end, head=tuple(head))
+    head = [*learned.get("head", ()), *describe(score)[2:]] if settings.melody or new else describe(score)
+    known = settings.parts and {*region.parts} <= {part for one in ensembles for part in one}
+    told = dict(last=None if followed else end, head=tuple(head), only=region.parts if known else ())
     if not knows:
         return Stage(prompt, file, score, region, tuple(tracks), binding=False, charted=False, **told)
     stated, asked = len(score.chords) > 0, settings.chords is not None
     if not stated:
-        chords = harmonised(prompt.score) if settings.melody else recognise(prompt.score)
+        bare = settings.melody or (new and prompt.parts() == ["melody"])
+        chords = harmonised(prompt.score) if bare else recognise(prompt.score)
         score = score.replace(chords=chords)
     if asked or settings.melody:
         lines = bar_lines(score, start, end)
@@ -199,36 +205,31 @@ def _inside(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer, le
     return Stage(prompt, file, score, region, tuple(tracks), binding=binding, charted=charted, **told)
 
 
-def harmonised(melody: Score) -> np.ndarray:
-    """The chords that fit to a melody: CHORD rows. Bars of rest before it are an introduction over its first chord."""
-    # in free time there are no bars to harmonise
-    chords = recognise(melody) if melody.free else harmonise(melody, keep_grid=True)
-    if len(chords) > 1 and chords["root"][0] < 0 and chords["tick"][1] >= bar_lines(melody, 0, melody.end)[1]:
-        chords = chords[1:].copy()
-        chords["tick"][0] = 0
-    return chords
-
-
-def _run_parts(prompt: Prompt, settings: GenerateSettings, tracks: list[int]) -> tuple[str, ...] | None:
+def _run_parts(
+    prompt: Prompt, settings: GenerateSettings, tracks: list[int], new: Sequence[str]
+) -> tuple[str, ...] | None:
     """The parts that are written, in the run's words; None for all of them."""
     if settings.melody:
         return settings.parts or ACCOMPANIMENT
     if settings.parts is None:
         return None
     known = zip(prompt.seen, prompt.score.tracks, strict=True)
-    return tuple(dict.fromkeys(track.part for number, track in known if number in tracks))
+    return tuple(dict.fromkeys([*(track.part for number, track in known if number in tracks), *new]))
 
 
-def _written_tracks(prompt: Prompt, settings: GenerateSettings) -> list[int]:
-    """The file's tracks that are written anew: those of the parts asked for, of an accompaniment none."""
+def _new_parts(prompt: Prompt, settings: GenerateSettings, ensembles: Sequence[Collection[str]]) -> list[str]:
+    """The parts asked for that no track of the file plays, if the run has learned to play them to others."""
+    parts = dict.fromkeys(settings.parts or ())
     if settings.melody:
-        if unknown := set(settings.parts or ()) - set(PARTS):
+        if unknown := {*parts} - {*PARTS}:
             raise InputError(f"--parts {min(unknown)}: choose from: {', '.join(PARTS)}")
         return []
-    for part in settings.parts or ():
-        if not prompt.tracks_of([part]):
-            raise InputError(f"--parts {part}: the file has no such part; choose from: {', '.join(prompt.parts())}")
-    return prompt.tracks_of(settings.parts)
+    new = [part for part in parts if not prompt.tracks_of([part])]
+    if not new or any({*new} < {*one} for one in ensembles):
+        return new
+    told = f"the file has no such part; choose from: {', '.join(prompt.parts())}"
+    plays = ", ".join(" + ".join(one) for one in ensembles)
+    raise InputError(f"--parts {' '.join(new)}: {told}" + f"; this run plays {plays}" * bool(plays))
 
 
 def _span(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer) -> tuple[int, int]:
@@ -271,75 +272,6 @@ def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[int, 
         count = max(DEFAULT_BARS, len(progression))
     lines = start + bar * np.arange(count + 1)
     return int(lines[-1]), lay_out(progression, lines) if progression else score.chords[:0]
-
-
-def parse_metre(text: str) -> tuple[int, int]:
-    """ "6/8" as (6, 8)."""
-    above, _, below = text.partition("/")
-    if above.isdigit() and below.isdigit() and 1 <= int(above) <= 15 and int(below) in (1, 2, 4, 8, 16):
-        return int(above), int(below)
-    raise InputError(f"--metre {text!r}: write beats over 1, 2, 4, 8 or 16, such as 4/4, 3/4 or 6/8")
-
-
-def bar_ticks(score: Score, bpm: float | None = None, metre: str | None = None) -> int:
-    """A bar at the end of a score; in free time one of that tempo and metre, by default two seconds."""
-    _, numerator, denominator = score.metres[-1].tolist()
-    if score.free and metre is not None:
-        numerator, denominator = parse_metre(metre)
-    faster = (bpm or 120) / 120 if score.free else 1
-    return round(score.ticks_per_quarter * 4 * numerator / denominator / faster)
-
-
-# --- chords ----------------------------------------------------------------------------------------------------
-
-
-def bar_lines(score: Score, start: int, end: int) -> np.ndarray:
-    """Bar lines from `start` to `end`, both of them included; in free time one every two seconds."""
-    lines = np.arange(start, end, bar_ticks(score)) if score.free else score.bars(end)
-    return np.concatenate([[start], lines[(lines > start) & (lines < end)], [end]]).astype(np.int64)
-
-
-def chart(chords: np.ndarray, lines: np.ndarray) -> str:
-    """Chords (CHORD rows) over bar lines as a musician writes them, `| C | Am7 / D7 / |`: `chart_bars` as text.
-
-    `parse_progression` reads it back to the same chords at the same places.
-    """
-    cells = []
-    for bar in chart_bars(chords, lines):
-        slots = int(np.lcm.reduce([share.denominator for _, share in bar]))
-        holds = (
-            [0] * len(bar) if len({share for _, share in bar}) == 1 else [int(share * slots) - 1 for _, share in bar]
-        )
-        cells.append(" ".join(spell(*chord) + " /" * hold for (chord, _), hold in zip(bar, holds, strict=True)))
-    return "| " + " | ".join(cells) + " |"
-
-
-def chart_bars(chords: np.ndarray, lines: np.ndarray) -> list[Bar]:
-    """Chords over bar lines as bars of (chord, share), as `parse_progression` gives them.
-
-    Each bar is divided into the fewest equal shares (CHART_SLOTS) on which its changes lie, or the most there are.
-    """
-    bars = []
-    for start, end in pairwise(lines.tolist()):
-        held = chords[chords["tick"] <= start][-1:]
-        inner = chords[(chords["tick"] > start) & (chords["tick"] < end)]
-        first = Chord(*held[0].tolist()[1:]) if len(held) else Chord(*NO_CHORD)
-        shares = (inner["tick"] - start) / (end - start)
-        off = (np.abs(shares * n - np.rint(shares * n)).max(initial=0) for n in CHART_SLOTS)
-        slots = next((n for n, most in zip(CHART_SLOTS, off, strict=True) if most < 1e-3 * n), CHART_SLOTS[-1])
-        places = dict(zip(np.rint(shares * slots).astype(int).tolist(), inner.tolist(), strict=True))
-        changes = {0: first} | {at: Chord(*row[1:]) for at, row in places.items() if at < slots}
-        lengths = np.diff([*changes, slots]).tolist()
-        bars.append([(chord, Fraction(n, slots)) for chord, n in zip(changes.values(), lengths, strict=True)])
-    return bars
-
-
-def spliced(chords: np.ndarray, inner: np.ndarray, start: int, end: int, *, resume: bool) -> np.ndarray:
-    """Chords with others in [start, end); where music goes on (`resume`) what holds at `end` is stated there again."""
-    held = chords[chords["tick"] <= end][-1:].copy()
-    held["tick"] = end
-    rows = [chords[chords["tick"] < start], inner]
-    return merged(np.concatenate(rows + [held, chords[chords["tick"] > end]] * resume))
 
 
 # --- an ending -------------------------------------------------------------------------------------------------

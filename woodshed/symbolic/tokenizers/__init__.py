@@ -61,7 +61,7 @@ class Plan:
     `score` carries tempo, metre and chords, and the notes of the `given` parts; [start, end) is in its ticks. The ids
     count down to `last`, the tick at which the piece ends; None leaves the end open. `ring` lets notes sound past
     `end`; otherwise none does. Without `chords` the score's chords are only what came before: the model goes on with
-    chords of its own.
+    chords of its own. `only` are the parts that may be written; by default all that are not given.
     """
 
     score: Score
@@ -71,11 +71,17 @@ class Plan:
     last: int | None = None
     ring: bool = True
     chords: bool = True
+    only: tuple[str, ...] = ()
 
     @property
     def laid_out(self) -> Score:
         """The score with its chords where they bind, else without."""
         return self.score if self.chords else self.score.replace(chords=())
+
+    @property
+    def writable(self) -> np.ndarray:
+        """(PARTS,) bool: the parts that may be written."""
+        return np.array([part in self.only if self.only else part not in self.given for part in PARTS])
 
 
 class Grammar(ABC):

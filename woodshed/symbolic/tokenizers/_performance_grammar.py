@@ -56,7 +56,7 @@ class PerformanceGrammar(NoteGrammar):
         self.ahead = [step for step in self.clock.bars().tolist() if 0 < step < self.end]  # bar lines still to come
         self.own_chords = not len(plan.laid_out.chords)
         self.pedals = tokenizer.pedal == "events"
-        self.parts = np.array([part not in plan.given for part in PARTS])
+        self.parts = plan.writable
         self.ring = plan.ring
         self.lines: list[int] = [0]
         self.times: list[int] = [0]

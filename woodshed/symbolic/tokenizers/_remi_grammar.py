@@ -45,7 +45,7 @@ class RemiGrammar(NoteGrammar):
         marks = zip(*(column.tolist() for column in tokenizer.chord_marks(score, bars)), strict=True)
         self.marks = [(step, [chord] if bass < 0 else [chord, bass]) for step, chord, bass in marks]
         self.own_chords = not len(score.chords)
-        self.parts = np.array([part not in plan.given for part in PARTS])
+        self.parts = plan.writable
         self.ring, self.open_end = plan.ring, plan.last is None
         self.lines: list[int] = []
         self.times: list[int] = []
