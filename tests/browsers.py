@@ -86,6 +86,22 @@ class Browser:
         self.wait(f"!!{button}")
         self.run(f"{button}.click()")
 
+    def choose(self, text):
+        """Click on the radio button, the box or the tab of this name."""
+        label = f"[...document.querySelectorAll('label')].find(l => l.innerText.trim() == {json.dumps(text)})"
+        self.wait(f"!!{label}")
+        self.run(f"{label}.click()")
+
+    def send(self, label, path):
+        """Put a file into the field of a label; what lay there is taken out."""
+        field = "[...document.querySelectorAll('.block')]"
+        field += f".find(b => b.checkVisibility() && b.innerText.trim().startsWith({json.dumps(label)}))"
+        self.wait(f"!!{field}")
+        self.run(f"{field}.querySelector('[aria-label*=lear], [aria-label*=emove]')?.click()")
+        self.wait(f"!!{field}?.querySelector('input[type=file]')")
+        found = self.ask("Runtime.evaluate", expression=f"{field}.querySelector('input[type=file]')")
+        self.ask("DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"])
+
     def fetched(self):
         """The addresses of all requests so far."""
         return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
