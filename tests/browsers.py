@@ -92,6 +92,21 @@ class Browser:
         self.wait(f"!!{label}")
         self.run(f"{label}.click()")
 
+    def write(self, row, column, text):
+        """Type into a cell of a table, both counted from 0, as a hand does: a double click, and Enter at the end."""
+        cell = f'document.querySelector(\'[data-row="{row}"][data-col="{column}"]\')'
+        self.wait(f"!!{cell}")
+        self.run(f"{cell}.scrollIntoView({{block: 'center', inline: 'center'}})")
+        x, y = self.run(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({cell}.getBoundingClientRect())")
+        for count in (1, 2) if text else (1,):
+            for kind in ("mousePressed", "mouseReleased"):
+                self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=count)
+        if text:
+            self.wait(f"{cell}.contains(document.activeElement) && !document.activeElement.select?.()")
+            self.ask("Input.insertText", text=text)
+            for kind in ("keyDown", "keyUp"):
+                self.ask("Input.dispatchKeyEvent", type=kind, key="Enter", windowsVirtualKeyCode=13)
+
     def send(self, label, path):
         """Put a file into the field of a label; what lay there is taken out."""
         field = "[...document.querySelectorAll('.block')]"

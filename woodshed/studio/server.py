@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from ..errors import InputError, MissingExtra, WoodshedError
 
@@ -57,13 +58,15 @@ CSS = """
   background: var(--button-secondary-background-fill); }
 #takes .files a:first-child { color: var(--button-primary-text-color);
   background: var(--button-primary-background-fill); }
+#recording audio { width: 100%; height: 2.75rem; margin: .25rem 0; color-scheme: light; }
+.dark #recording audio { color-scheme: dark; }
 #takes :focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
 """
 
 
 @dataclass(frozen=True)
 class Page:
-    """`build(gradio)` fills Gradio's Blocks; only `files`, and what lies in those that are folders, can be fetched."""
+    """`build(gradio, blocks)` fills Gradio's Blocks; `files`, and what lies in those folders, can be fetched."""
 
     name: str
     files: tuple[Path, ...]
@@ -154,7 +157,7 @@ def make_blocks(page: Page):
     gradio = import_gradio()
     title = f"Woodshed: {page.name}"
     with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(SWEEP, KEPT)) as blocks:
-        page.build(gradio)
+        page.build(gradio, blocks)
     return blocks
 
 
@@ -167,3 +170,8 @@ def notices() -> Iterator[None]:
     except WoodshedError as error:
         uploads = rf"{re.escape(gradio.utils.get_upload_folder())}[/\\]\w+[/\\]"  # nobody knows a file by this folder
         gradio.Warning(escape(re.sub(uploads, "", str(error)).removeprefix("--")), duration=NOTICE)
+
+
+def link_to(path: Path) -> str:
+    """Where the page has a file."""
+    return f"gradio_api/file={quote(str(path))}"

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
-from urllib.parse import quote
 
 from ..errors import InputError
 from ..page import counted, tag
-from .server import Page, notices
+from .server import Page, link_to, notices
 
 MOST_TAKES = 16
 Play = Callable[[dict, Callable[..., None]], Iterator[str]]
@@ -22,7 +21,7 @@ def takes_page(name: str, takes: Path, intro: str, *, form: Callable[..., dict],
     return Page(name, (takes,), partial(_build, title=f"# {name}\n{intro}", form=form, play=play))
 
 
-def _build(gradio, *, title: str, form: Callable[..., dict], play: Play) -> None:
+def _build(gradio, blocks, *, title: str, form: Callable[..., dict], play: Play) -> None:
     gradio.Markdown(title)
     with gradio.Row():
         with gradio.Column(scale=2, min_width=300):
@@ -58,7 +57,7 @@ def show(cards: Sequence[str], folder: Path, *, ranked: bool = False) -> str:
 def card(number: int, about: str, lines: Sequence[str], paths: Sequence[Path], *, picture: str) -> str:
     """A take as HTML: its player, its picture, what is said of it and its files, the first of which is the one to take
     away."""
-    link = {path.suffix: _link(path) for path in paths}
+    link = {path.suffix: link_to(path) for path in paths}
     picture = f"{picture} of take {number}"
     parts = [
         f'<article aria-label="Take {number}"><h2>Take {number}<small>{escape(about)}</small></h2>',
@@ -81,8 +80,4 @@ def _downloads(number: int, paths: Sequence[Path]) -> Iterator[str]:
     names |= {path: word for kind, word in words.items() for path in paths if path.suffix == kind}
     for path in filter(None, names):
         about = f'<span class="sr-only"> of take {number}</span>'
-        yield f'<a href="{_link(path)}" download>{escape(names[path])}{about}</a>'
-
-
-def _link(path: Path) -> str:
-    return f"gradio_api/file={quote(str(path))}"
+        yield f'<a href="{link_to(path)}" download>{escape(names[path])}{about}</a>'
