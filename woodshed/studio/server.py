@@ -66,7 +66,7 @@ CSS = """
 
 @dataclass(frozen=True)
 class Page:
-    """`build(gradio, blocks)` fills Gradio's Blocks; `files`, and what lies in those folders, can be fetched."""
+    """`build(gradio, blocks)` fills Gradio's Blocks; only `files`, or what lies in a folder of them, can be fetched."""
 
     name: str
     files: tuple[Path, ...]
