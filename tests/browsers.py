@@ -86,6 +86,37 @@ class Browser:
         self.wait(f"!!{button}")
         self.run(f"{button}.click()")
 
+    def choose(self, text):
+        """Click on the radio button, the box or the tab of this name."""
+        label = f"[...document.querySelectorAll('label')].find(l => l.innerText.trim() == {json.dumps(text)})"
+        self.wait(f"!!{label}")
+        self.run(f"{label}.click()")
+
+    def write(self, row, column, text):
+        """Type into a cell of a table, both counted from 0, as a hand does: a double click, and Enter at the end."""
+        cell = f'document.querySelector(\'[data-row="{row}"][data-col="{column}"]\')'
+        self.wait(f"!!{cell}")
+        self.run(f"{cell}.scrollIntoView({{block: 'center', inline: 'center'}})")
+        x, y = self.run(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({cell}.getBoundingClientRect())")
+        for count in (1, 2) if text else (1,):
+            for kind in ("mousePressed", "mouseReleased"):
+                self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=count)
+        if text:
+            self.wait(f"{cell}.contains(document.activeElement) && !document.activeElement.select?.()")
+            self.ask("Input.insertText", text=text)
+            for kind in ("keyDown", "keyUp"):
+                self.ask("Input.dispatchKeyEvent", type=kind, key="Enter", windowsVirtualKeyCode=13)
+
+    def send(self, label, path):
+        """Put a file into the field of a label; what lay there is taken out."""
+        field = "[...document.querySelectorAll('.block')]"
+        field += f".find(b => b.checkVisibility() && b.innerText.trim().startsWith({json.dumps(label)}))"
+        self.wait(f"!!{field}")
+        self.run(f"{field}.querySelector('[aria-label*=lear], [aria-label*=emove]')?.click()")
+        self.wait(f"!!{field}?.querySelector('input[type=file]')")
+        found = self.ask("Runtime.evaluate", expression=f"{field}.querySelector('input[type=file]')")
+        self.ask("DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"])
+
     def fetched(self):
         """The addresses of all requests so far."""
         return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]

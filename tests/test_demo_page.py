@@ -1,5 +1,6 @@
 """The page: what it asks for, plays and refuses; and, in a real browser, what a musician sees and gets."""
 
+import json
 import re
 import shutil
 import socket
@@ -14,13 +15,15 @@ import pytest
 from browsers import browser, served  # noqa: F401
 
 from woodshed.cli import main
-from woodshed.errors import InputError, MissingExtra
+from woodshed.errors import FileError, InputError, MissingExtra, WoodshedError
+from woodshed.files import read_object
 from woodshed.studio import demo_page, server
-from woodshed.studio.demo_page import in_order, play, settings_of
-from woodshed.studio.server import LARGEST, Page, import_gradio, make_server, parse_auth
-from woodshed.symbolic.music.midi import read_midi
+from woodshed.studio.demo_page import ACCOMPANY, EXTEND, FILL, in_order, play, settings_of
+from woodshed.studio.server import LARGEST, Page, import_gradio, make_server, notices, parse_auth
+from woodshed.symbolic.music.midi import read_midi, write_midi
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.rank import rank
+from woodshed.symbolic.playing.settings import GenerateSettings
 from woodshed.symbolic.run import open_run
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
@@ -61,7 +64,7 @@ class Found(HTMLParser):
 
 
 def test_what_is_left_empty_is_left_to_the_run():
-    assert settings_of(**ASKED) == demo_page.ComposeSettings(
+    assert settings_of(**ASKED) == GenerateSettings(
         chords=CHORDS, bars=2, takes=2, seed=3, temperature="0.8:1.2", harmony="strict"
     )
     assert set(demo_page.HARMONY) == {"free", "guided", "strict"}
@@ -99,6 +102,7 @@ def test_a_card_says_what_is_in_it_and_takes_no_tags_from_outside(opened):
 def test_without_a_critic_takes_stay_as_they_were_drawn(opened):
     takes = generate(opened, settings_of(**ASKED))
     assert in_order(opened, takes) == [(take, "") for take in takes]
+    assert "best first" not in list(play(opened, ASKED, lambda share, desc: None))[-1]
 
 
 @pytest.mark.parametrize("run", ["remi"], indirect=True)
@@ -106,6 +110,8 @@ def test_with_a_critic_the_best_comes_first(run, opened):
     takes = generate(opened, settings_of(**ASKED | {"takes": 3}))
     ranked = rank(opened, takes, corpus=run.parent / "corpus")
     assert in_order(opened, takes) == [(one.take, one.reasons) for one in ranked]
+    assert "3 takes" in (page := list(play(opened, ASKED | {"takes": 3}, lambda share, desc: None))[-1])
+    assert "best first" in page
     assert "typical" in ranked[0].reasons or "chords" in ranked[0].reasons
 
 
@@ -113,6 +119,101 @@ def test_what_cannot_be_played_leaves_nothing(opened):
     with pytest.raises(InputError, match=r"bar 2.*Hm7"):
         list(play(opened, ASKED | {"chords": "C | Hm7"}, lambda share, desc: None))
     assert not list(opened.folder.glob("takes/*"))
+
+
+# --- with a file -----------------------------------------------------------------------------------------------
+
+SENT = ASKED | dict(chords="", takes=1, keep_grid=True, region="", seconds="", parts=[], melody="auto", soundfont=None)
+
+
+@pytest.fixture
+def sent(songs, tmp_path):
+    """A song as a visitor sends it: in a folder that nobody knows, and that is gone tomorrow."""
+    path = tmp_path / "0123" / "my song.mid"
+    path.parent.mkdir()
+    write_midi(read_midi(songs / "song 0.mid").slice(0, 6 * 1920, cut=True), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (dict(what=EXTEND), dict(bars=2)),
+        (dict(what=FILL, region=" 3-4 ", parts=["melody"]), dict(bars="3-4", parts=("melody",))),
+        (dict(what=FILL, region="3"), dict(bars="3-3")),
+        (dict(what=FILL, seconds="1-2.5"), dict(seconds="1-2.5")),
+        (dict(what=ACCOMPANY, chords=CHORDS), dict(melody="auto", chords=CHORDS)),
+        (dict(what=ACCOMPANY, melody="1"), dict(melody="1")),
+    ],
+)
+def test_a_file_is_asked_for_as_the_commands_do(asked, told):
+    common = dict(prompt=Path("x.mid"), takes=1, seed=3, temperature="0.8:1.2", harmony="strict", keep_grid=True)
+    settings = settings_of(**SENT | dict(prompt="x.mid", bpm=90, ending=None) | asked)
+    assert settings == GenerateSettings(**common | told)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (dict(what=EXTEND, prompt=None), "choose a MIDI file first"),
+        (dict(what=FILL), "say which, such as 9-12"),
+        (dict(what=FILL, region="9 to 12"), "bars '9 to 12': write the first and the last, such as 9-12"),
+        (dict(what=FILL, seconds="20"), "seconds '20': write the first and the last, such as 20-26"),
+    ],
+)
+def test_what_a_file_is_for_must_be_told(asked, words):
+    with pytest.raises(InputError, match=words):
+        settings_of(**SENT | dict(prompt="x.mid") | asked)
+
+
+@pytest.mark.parametrize("asked", [dict(what=EXTEND), dict(what=FILL, region="3-4"), dict(what=ACCOMPANY)])
+def test_takes_of_a_file_can_be_made_again_when_it_is_gone(opened, sent, asked):
+    for _ in range(2):
+        page = list(play(opened, SENT | dict(prompt=sent) | asked, lambda share, desc: None))[-1]
+    kept = opened.folder / "prompts" / "my song.mid"
+    assert [path.name for path in kept.parent.iterdir()] == ["my song.mid"]
+    assert kept.read_bytes() == sent.read_bytes()
+    sent.unlink()
+    files = Found(page).files()
+    take = next(file for file in files if file.suffix == ".mid")
+    facts = read_object(take.with_suffix(".json"))
+    assert generate(opened, **facts["settings"])[0].score == read_midi(take)
+    alone = [file for file in files if file.stem.endswith("-accompaniment")]
+    assert len(alone) == (asked["what"] == ACCOMPANY) and all(file.is_file() for file in alone)
+    assert ("Accompaniment alone" in page, "chords: " in page) == (bool(alone), bool(alone))
+
+
+def test_another_file_of_the_same_name_is_kept_beside_it(opened, sent, songs):
+    asked = SENT | dict(what=EXTEND, prompt=sent)
+    list(play(opened, asked, lambda share, desc: None))
+    shutil.copy(songs / "song 1.mid", sent)
+    list(play(opened, asked, lambda share, desc: None))
+    assert sorted(path.name for path in opened.folder.glob("prompts/*")) == ["my song-2.mid", "my song.mid"]
+
+
+def test_a_file_shows_its_tracks_or_why_it_is_none(sent, tmp_path):
+    assert demo_page.tracks(sent) == [("1 Melody", "1"), ("2 Piano", "2")]
+    sent.write_bytes(b"RIFF, and no MIDI")
+    with pytest.raises(FileError, match=r"my song\.mid"):
+        demo_page.tracks(sent)
+
+
+def test_a_file_that_cannot_be_played_in_leaves_nothing(opened, sent, tmp_path):
+    for asked in (dict(what=FILL, region="900-901"), dict(what=EXTEND, soundfont=sent)):
+        with pytest.raises(WoodshedError, match=r"bars|not a soundfont"):
+            list(play(opened, SENT | dict(prompt=sent) | asked, lambda share, desc: None))
+    assert not list(opened.folder.glob("takes/*")) and not (opened.folder / "prompts").exists()
+
+
+def test_a_notice_does_not_name_the_folder_of_what_was_sent(monkeypatch):
+    gradio, told = import_gradio(), []
+    monkeypatch.setattr(gradio, "Warning", lambda text, duration: told.append(text))
+    with notices():
+        raise FileError(Path(gradio.utils.get_upload_folder(), "a1", "x <y>.mid"), "no prompt: it has no notes")
+    assert told == ["x &lt;y&gt;.mid: no prompt: it has no notes"]
+
+
+# --- the door --------------------------------------------------------------------------------------------------
 
 
 def test_a_page_for_others_takes_a_password():
@@ -140,11 +241,20 @@ def test_what_keeps_the_page_from_opening_is_one_line(run, capsys):
     assert "nowhere: not a run" in capsys.readouterr().err
 
 
+def test_an_adapter_over_ace_step_is_named_with_what_plays_it(tmp_path, capsys):
+    facts = {"base": "../ace", "base_fingerprint": "1", "songs": [], "settings": {}, "finished": True, "tensors": "t"}
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(SystemExit):
+        main(["demo-page", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert "woodshed audio ace generate" in error and f"--adapter {tmp_path}" in error and error.count("\n") == 1
+
+
 def test_what_visitors_send_is_bounded(tmp_path, monkeypatch):
     given = {}
     monkeypatch.setattr(import_gradio(), "mount_gradio_app", lambda app, blocks, **how: given.update(how) or app)
     monkeypatch.setattr(server, "make_blocks", lambda page: page)
-    make_server(Page("mine", tmp_path, "", dict, iter))
+    make_server(Page("mine", (tmp_path,), print))
     assert given["max_file_size"] == LARGEST == "512mb"
 
 
@@ -207,5 +317,18 @@ def test_a_musician_opens_the_page_and_leaves_with_takes(page, own, browser, tmp
     unnamed = "[...document.querySelectorAll('input, textarea, button, audio')].filter(e => e.checkVisibility() && "
     unnamed += "!(e.labels?.length || e.ariaLabel || e.innerText || e.title)).map(e => e.outerHTML)"
     assert browser.run(unnamed) == []
+
+    browser.choose("Write bars of a file anew")
+    browser.send("MIDI file", tmp_path / "take.mid")
+    browser.fill("Bars to write anew", "2")
+    browser.wait("!!document.querySelector('.file-preview')")
+    browser.fill("Takes", "1")
+    browser.press("Play")
+    browser.wait("document.querySelectorAll('#takes article').length == 1")
+    assert read_midi(own / "prompts" / "take.mid") == score
+    assert CHORDS not in browser.run("[...document.querySelectorAll('textarea')].map(i => i.value)")
+    (tmp_path / "no.mid").write_bytes(b"no MIDI")
+    browser.send("MIDI file", tmp_path / "no.mid")
+    browser.wait("document.querySelector('.toast-wrap').innerText.includes('no.mid: not a MIDI file')")
     browser.ask("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
     assert browser.run("document.documentElement.scrollWidth") == 390

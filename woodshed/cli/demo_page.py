@@ -1,31 +1,49 @@
 """woodshed demo-page"""
 
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from ..audio.ace.run import KNOWN as ADAPTER
+from ..errors import RunError
 from ..files import read_object
 from ..studio import server
-from .terminal import RunPath
 
 
-def command(run: RunPath, port: int = 7860, host: str = "127.0.0.1", auth: str | None = None):
-    """Play from a page in the browser: takes to hear, see and download.
+def command(
+    what: Annotated[Positional[Path], arg(metavar="RUN|DATASET")],
+    port: int = 7860,
+    host: str = "127.0.0.1",
+    auth: str | None = None,
+):
+    """A page in the browser: takes of a run to hear, see and download; or a dataset to look through and edit.
 
     Args:
-        run: a run made by woodshed train or woodshed audio gan train, or a base model
+        what: a run made by woodshed train or woodshed audio gan train, or a base model; or the .json of woodshed audio
+            scan
         port: where the page is: http://127.0.0.1:PORT
         host: on which of this machine's addresses it is; another than its own takes --auth
         auth: user:password, to be asked for before the page opens; others on this machine can see it in its list of
             processes
     """
-    server.serve(lambda: _page(run), port=port, host=host, auth=auth)
+    server.serve(lambda: _page(what), port=port, host=host, auth=auth)
 
 
-def _page(run: RunPath):
-    """The page of what the folder holds; a latent GAN is known by its codec."""
+def _page(what: Path) -> server.Page:
+    """The page of a dataset, or of what a folder holds: a latent GAN is known by its codec."""
     try:
-        sounds = "codec" in read_object(run / "run.json")
+        facts = read_object(what / "run.json")
     except (OSError, ValueError):
-        sounds = False
-    if sounds:
+        facts = {}
+        what = what / "dataset.json" if (what / "dataset.json").is_file() else what
+    if facts.keys() >= ADAPTER:
+        remedy = f"play it with: woodshed audio ace generate ACE-STEP --adapter {what} --prompt WORDS"
+        raise RunError(what, f"an adapter over ACE-Step, which has no page; {remedy}")
+    if what.suffix == ".json":
+        from ..studio import dataset_page as kind
+    elif "codec" in facts:
         from ..studio import gan_page as kind
     else:
         from ..studio import demo_page as kind
-    return kind.open_page(run)
+    return kind.open_page(what)

@@ -1,36 +1,55 @@
-"""The page of a run that writes music: chords, length, tempo and temperature in; takes to hear, see and download out,
-best first. They lie where `woodshed generate` puts them, RUN/takes/NNN.
+"""The page of a run that writes music: chords, length, tempo and temperature in, or a MIDI file and what is to be done
+with it; takes to hear, see and download out, best first where the run has a critic. They lie where `woodshed generate`
+puts them, RUN/takes/NNN, and the files they were made from in RUN/prompts.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-from ..files import free_folder, new_folder
+import numpy as np
+
+from ..errors import InputError
+from ..files import free_folder, new_folder, write_file
 from ..page import counted, percent
+from ..symbolic.music.midi import read_midi
+from ..symbolic.music.score import PARTS
+from ..symbolic.music.soundfont import check_soundfont
 from ..symbolic.playing.generate import generate
 from ..symbolic.playing.rank import open_critic, rank
-from ..symbolic.playing.settings import MOST_BARS, ComposeSettings
+from ..symbolic.playing.settings import MOST_BARS, GenerateSettings, parse_span
 from ..symbolic.playing.stage import DEFAULT_BARS
 from ..symbolic.playing.takes import Take, save_takes
 from ..symbolic.run import Run, open_run
-from .server import MOST_TAKES, Page, card, seed_of, show
+from .server import Page, notices
+from .takes_page import MOST_TAKES, card, seed_of, show, takes_page
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
-INTRO = "Write down chords and press Play: new music, to hear and for your DAW."
-HARMONY = get_args(get_type_hints(ComposeSettings)["harmony"])
+INTRO = "Write down chords, or choose a MIDI file, and press Play: music to hear and for your DAW."
+HARMONY = get_args(get_type_hints(GenerateSettings)["harmony"])
 PLAYING, JUDGING = 0.85, 0.05  # shares of the time: writing notes, ranking; the rest is sound and pictures
+NEW, EXTEND, FILL, ACCOMPANY = "New music", "Go on from a file", "Write bars of a file anew", "Accompany a melody"
+FIELDS = {  # what is asked for each, besides what is always asked
+    NEW: ("bars", "bpm", "ending"),
+    EXTEND: ("prompt", "bars", "ending", "keep_grid"),
+    FILL: ("prompt", "region", "seconds", "parts", "keep_grid"),
+    ACCOMPANY: ("prompt", "melody", "keep_grid"),
+}
+ALWAYS = ("chords", "harmony", "takes")
+AUTO = "auto"  # the melody is the track that sounds like it
 
 
 def open_page(run: Run | str | Path) -> Page:
     """The page of a run or a base. Raises RunError for what is neither."""
     run = run if isinstance(run, Run) else open_run(run)
-    folder = takes_folder(run)
-    return Page(run.folder.name, folder, INTRO, partial(_form, run=run), lambda asked, told: play(run, asked, told))
+    form = partial(_form, run=run)
+    return takes_page(run.folder.name, takes_folder(run), INTRO, form=form, play=partial(play, run))
 
 
 def takes_folder(run: Run) -> Path:
@@ -43,45 +62,128 @@ def takes_folder(run: Run) -> Path:
 def _form(gradio, *, run: Run) -> dict:
     """What can be asked, by the names that settings_of takes."""
     music = run.facts.get("music", {})
-    usual = ComposeSettings()
-    cold, hot = usual.temperature.split(":")
     knows = music.get("chords", run.tokenizer.knows_chords)
-    heat = dict(minimum=0.5, maximum=1.5, step=0.05)
-    form = {
-        "chords": gradio.Textbox(
-            CHORDS if knows else "",
-            label="Chords",
-            lines=2,
-            info="A | ends a bar; without any, one chord a bar. They are repeated to the length. Empty: its own.",
-        )
-    }
+    form = {"what": gradio.Radio(list(FIELDS), value=NEW, label="What to play")}
+    form |= _prompt_fields(gradio)
+    form["chords"] = gradio.Textbox(
+        CHORDS if knows else "",
+        label="Chords",
+        lines=2,
+        info="A | ends a bar; without any, one chord a bar. Repeated to the length. Empty: the file's, or free.",
+        visible=knows,
+    )
     with gradio.Row():
         form["bars"] = gradio.Number(
             DEFAULT_BARS, label="Bars", precision=0, minimum=1, maximum=MOST_BARS, min_width=120
         )
         form["bpm"] = gradio.Number(music.get("bpm", 120), label="Tempo (bpm)", minimum=10, maximum=500, min_width=120)
-    form["ending"] = gradio.Checkbox(usual.ending, label="Ending", info="Come to a close in the last bar.")
-    form["harmony"] = gradio.Radio(
-        list(HARMONY),
-        value=usual.harmony,
-        label="Harmony",
-        info="How closely the notes keep to your chords.",
-        visible=knows,
-    )
-    form["takes"] = gradio.Slider(1, MOST_TAKES, usual.takes, step=1, label="Takes")
-    form["cold"] = gradio.Slider(value=float(cold), label="Temperature of the first take", info="Low is safe.", **heat)
-    form["hot"] = gradio.Slider(value=float(hot), label="Temperature of the last take", info="High is wild.", **heat)
-    form["seed"] = gradio.Textbox(
-        label="Seed", placeholder="a new one each time", info="The same number plays the same again."
-    )
+    form["ending"] = gradio.Checkbox(False, label="Ending", info="Come to a close in the last bar.")
+    form |= _drawing_fields(gradio, knows=knows)
+    hidden = () if not run.tokenizer.needs_bars else ("seconds",)
+    sometimes = [name for name in form if name in {*sum(FIELDS.values(), ())} - {*hidden}]
+
+    def chosen(what: str, chords: str) -> list:
+        """Show what belongs to a wish; the example's chords are none for a file."""
+        others = {NEW: chords or CHORDS * knows}.get(what, "" if chords == CHORDS else chords)
+        return [others, *(gradio.update(visible=name in FIELDS[what]) for name in sometimes)]
+
+    shown = [form["chords"], *(form[name] for name in sometimes)]
+    form["what"].change(chosen, [form["what"], form["chords"]], shown, api_visibility="private")
     return form
 
 
-def settings_of(cold: float, hot: float, seed: str, **asked) -> ComposeSettings:
-    """What was filled in, as settings; what was left empty is left to the run."""
+def _prompt_fields(gradio) -> dict:
+    """A file, and what of it is written; what tracks there are is seen when it comes."""
+    hidden = dict(visible=False)
+    form = {"prompt": gradio.File(label="MIDI file", height=140, **hidden)}
+    form["region"] = gradio.Textbox(
+        label="Bars to write anew",
+        placeholder="9-12",
+        info="Counted from 1. Empty: all of them, in some parts.",
+        **hidden,
+    )
+    form["seconds"] = gradio.Textbox(
+        label="or seconds", placeholder="20-26", info="Where the file has no bars.", **hidden
+    )
+    form["parts"] = gradio.Dropdown(list(PARTS), multiselect=True, label="Parts", info="Empty: all of them.", **hidden)
+    form["melody"] = gradio.Dropdown(
+        [AUTO],
+        value=AUTO,
+        label="Melody",
+        info="The track to accompany, by its name or number; auto is the one that sounds like it.",
+        allow_custom_value=True,
+        **hidden,
+    )
+    form["keep_grid"] = gradio.Checkbox(
+        False, label="Keep grid", info="Believe the bars and beats of the file instead of checking them.", **hidden
+    )
+
+    def look(path: str | None):
+        with notices():
+            return gradio.skip(), gradio.Dropdown(choices=[AUTO, *(tracks(path) if path else ())], value=AUTO)
+        return None, gradio.skip()
+
+    form["prompt"].change(look, form["prompt"], [form["prompt"], form["melody"]], api_visibility="private")
+    return form
+
+
+def _drawing_fields(gradio, *, knows: bool) -> dict:
+    """How takes are drawn and heard."""
+    usual, heat = GenerateSettings(), dict(minimum=0.5, maximum=1.5, step=0.05)
+    cold, hot = usual.temperature.split(":")
+    form = {
+        "harmony": gradio.Radio(
+            list(HARMONY),
+            value=usual.harmony,
+            label="Harmony",
+            info="How closely the notes keep to your chords.",
+            visible=knows,
+        ),
+        "takes": gradio.Slider(1, MOST_TAKES, usual.takes, step=1, label="Takes"),
+        "cold": gradio.Slider(value=float(cold), label="Temperature of the first take", info="Low is safe.", **heat),
+        "hot": gradio.Slider(value=float(hot), label="Temperature of the last take", info="High is wild.", **heat),
+        "seed": gradio.Textbox(
+            label="Seed", placeholder="a new one each time", info="The same number plays the same again."
+        ),
+    }
+    with gradio.Accordion("Soundfont", open=False):
+        form["soundfont"] = gradio.File(label="A .sf2 or .sf3; without one our own piano plays", height=140)
+    return form
+
+
+def tracks(path: str | Path) -> list[tuple[str, str]]:
+    """The tracks of a MIDI file that sound, as they are shown and as `melody` takes them. Raises FileError."""
+    score = read_midi(path)
+    return [(f"{track + 1} {score.tracks[track].name}", f"{track + 1}") for track in np.unique(score.notes["track"])]
+
+
+def settings_of(cold: float, hot: float, seed: str, what: str = NEW, **asked) -> GenerateSettings:
+    """What was filled in and belongs to the wish, as settings; what was left empty is left to the run."""
+    asked = {name: asked.get(name) for name in (*ALWAYS, *FIELDS[what])}
     asked |= {"seed": seed_of(seed), "temperature": f"{cold:g}:{hot:g}"}
-    asked |= {"chords": asked["chords"].strip() or None}
-    return ComposeSettings(**{name: value for name, value in asked.items() if value is not None})
+    asked |= {"chords": asked["chords"].strip()}
+    if what != NEW:
+        if not asked["prompt"]:
+            raise InputError(f"{what}: choose a MIDI file first, or {NEW}")
+        asked["prompt"] = Path(asked["prompt"])
+    if what == FILL:
+        asked["bars"] = _span(asked.pop("region"), "bars", "9-12")
+        asked["seconds"] = _span(asked["seconds"], "seconds", "20-26")
+        asked["parts"] = tuple(asked["parts"] or ()) or None
+        if not (asked["bars"] or asked["seconds"] or asked["parts"]):
+            raise InputError(f"{what}: say which, such as 9-12, or choose parts")
+    if what == ACCOMPANY:
+        asked["melody"] = str(asked["melody"] or AUTO)
+    return GenerateSettings(**{name: value for name, value in asked.items() if value not in (None, "")})
+
+
+def _span(text: str | None, name: str, example: str) -> str:
+    """ "9-12"; "9" is "9-9", and empty is empty."""
+    text = (text or "").strip()
+    text = f"{text}-{text}" if text.isdecimal() and name == "bars" else text
+    if text and parse_span(text) is None:
+        raise InputError(f"{name} {text!r}: write the first and the last, such as {example}")
+    return text
 
 
 # --- playing ---------------------------------------------------------------------------------------------------
@@ -92,19 +194,36 @@ def play(run: Run, asked: dict, progress: Callable[..., None]) -> Iterator[str]:
 
     `progress` is called with the share that is done and `desc`, what is being done.
     """
+    asked = dict(asked)
+    soundfont = asked.pop("soundfont", None)
     settings, parent = settings_of(**asked), takes_folder(run)
+    if soundfont:
+        check_soundfont(soundfont)
     with new_folder(parent):
         progress(0, desc="Getting ready")
         takes = generate(run, settings, progress=lambda share: progress(PLAYING * share, desc="Playing"))
         progress(PLAYING, desc="Listening to them")
-        ranked = in_order(run, takes)
+        ranked = in_order(run, _kept(takes, settings.prompt, parent.with_name("prompts")))
         folder = free_folder(parent)
         done = PLAYING + JUDGING
         cards = []
-        for number, (take, paths) in enumerate(save_takes([take for take, _ in ranked], folder), 1):
+        saved = save_takes([take for take, _ in ranked], folder, soundfont and Path(soundfont))
+        for number, (take, paths) in enumerate(saved, 1):
             progress(done + (1 - done) * number / len(takes), desc="Sound and pictures")
             cards.append(take_card(number, take, ranked[number - 1][1], paths))
-            yield show(cards, folder)
+            yield show(cards, folder, ranked=any(reasons for _, reasons in ranked))
+
+
+def _kept(takes: list[Take], sent: Path | None, folder: Path) -> list[Take]:
+    """Takes whose settings name a copy of the file that was sent, in a folder, so that they can be made again."""
+    if sent is None:
+        return takes
+    data = sent.read_bytes()
+    with new_folder(folder):
+        names = (f"{sent.stem}{f'-{number}' * (number > 1)}{sent.suffix}" for number in count(1))
+        copy = next(path for path in map(folder.joinpath, names) if not path.exists() or path.read_bytes() == data)
+        write_file(copy, data)
+    return [dataclasses.replace(take, settings=take.settings | {"prompt": str(copy)}) for take in takes]
 
 
 def in_order(run: Run, takes: Sequence[Take]) -> list[tuple[Take, str]]:
@@ -117,7 +236,9 @@ def in_order(run: Run, takes: Sequence[Take]) -> list[tuple[Take, str]]:
 def take_card(number: int, take: Take, reasons: str, paths: Sequence[Path]) -> str:
     """A take with its player, its piano roll and its figures in words."""
     about = f"seed {take.seed}, temperature {take.temperature:g}"
-    return card(number, about, [reasons, "; ".join(figures(take)), *take.remarks], paths, picture="Piano roll")
+    chords = [f"chords: {take.chart}"] if take.settings.get("melody") and take.chart else []
+    lines = [reasons, "; ".join(figures(take)), *chords, *take.remarks]
+    return card(number, about, lines, paths, picture="Piano roll")
 
 
 def figures(take: Take) -> list[str]:

@@ -13,7 +13,8 @@ from ..audio.gan.run import Run, checkpoints, open_run
 from ..audio.gan.settings import MOST_SECONDS, MOST_TRUNCATION, GenerateSettings
 from ..files import free_folder, new_folder
 from ..page import clock
-from .server import MOST_TAKES, Page, card, seed_of, show
+from .server import Page
+from .takes_page import MOST_TAKES, card, seed_of, show, takes_page
 
 INTRO = "Say how long and how wild, and press Play: new sound in the manner of the recordings."
 END = "the end"
@@ -23,7 +24,7 @@ def open_page(run: Run | str | Path) -> Page:
     """The page of a run. Raises RunError where it, or its codec, is not what it should be."""
     run = run if isinstance(run, Run) else open_run(run)
     folder = takes_folder(run)
-    return Page(run.folder.name, folder, INTRO, partial(_form, run=run), lambda asked, told: play(run, asked, told))
+    return takes_page(run.folder.name, folder, INTRO, form=partial(_form, run=run), play=partial(play, run))
 
 
 def takes_folder(run: Run) -> Path:

@@ -1,27 +1,28 @@
-"""A page in the browser that plays: what any model is asked and gives is told by a module of its own (demo_page.py,
-gan_page.py); here is what they share.
+"""A page in the browser: what is on it is told by a module of its own (demo_page.py, gan_page.py, dataset_page.py);
+here is what they share.
 
-    serve(Page("my-style", takes, intro, form, play), port=7860)         until Ctrl-C
+    serve(lambda: Page("my-style", files, build), port=7860)         until Ctrl-C
 
 It listens on this machine alone unless a name and a password are set, and it loads nothing from elsewhere: no fonts, no
-analytics. Only takes can be fetched from it.
+analytics. Only what the page names can be fetched from it, and what visitors sent is gone after a day.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
 from ..errors import InputError, MissingExtra, WoodshedError
-from ..page import counted, tag
 
-MOST_TAKES = 16
 NOTICE = 30  # seconds that it stays
+SWEEP, KEPT = 3600, 86400  # seconds between looks for what visitors sent, and that it is kept
 LARGEST = "512mb"  # of a file that Gradio takes from a visitor: more than any song, less than what fills a disk
 READABLE = {  # contrasts of 4.5 and more, which Gradio's own greys and buttons do not reach
     f"{name}{dark}": shade
@@ -57,20 +58,19 @@ CSS = """
   background: var(--button-secondary-background-fill); }
 #takes .files a:first-child { color: var(--button-primary-text-color);
   background: var(--button-primary-background-fill); }
+#recording audio { width: 100%; height: 2.75rem; margin: .25rem 0; color-scheme: light; }
+.dark #recording audio { color-scheme: dark; }
 #takes :focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
 """
 
 
 @dataclass(frozen=True)
 class Page:
-    """What is shown of a run. `form(gradio)` makes the fields, by name; `play(asked, progress)` yields the HTML of the
-    takes, each time that there is one more, from what was filled in; `takes` is the folder they lie in."""
+    """`build(gradio, blocks)` fills Gradio's Blocks; only `files`, or what lies in a folder of them, can be fetched."""
 
     name: str
-    takes: Path
-    intro: str
-    form: Callable[..., dict]
-    play: Callable[[dict, Callable[..., None]], Iterator[str]]
+    files: tuple[Path, ...]
+    build: Callable[..., None]
 
 
 # --- the door --------------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def serve(open_page: Callable[[], Page], *, port: int = 7860, host: str = "127.0
         server = make_server(page, account)
         place = f"[{host}]" if ":" in host else host
         address = f"http://{place}:{listening.getsockname()[1]}"
-        print(f"{page.name} plays at {address} (Ctrl-C ends it)", flush=True)
+        print(f"{page.name} is at {address} (Ctrl-C ends it)", flush=True)
         server.run(sockets=[listening])
 
 
@@ -127,7 +127,7 @@ def make_server(page: Page, account: tuple[str, str] | None = None):
         make_blocks(page),
         path="/",
         auth=account,
-        allowed_paths=[str(page.takes)],
+        allowed_paths=[str(path) for path in page.files],
         max_file_size=LARGEST,
         footer_links=[],
         run_history=False,
@@ -153,60 +153,25 @@ def import_gradio():
 
 
 def make_blocks(page: Page):
-    """The page as Gradio Blocks: a form on the left, or above on a phone, and the takes."""
+    """The page as Gradio Blocks."""
     gradio = import_gradio()
-    with gradio.Blocks(title=f"Woodshed: {page.name}", analytics_enabled=False) as blocks:
-        gradio.Markdown(f"# {page.name}\n{page.intro}")
-        with gradio.Row():
-            with gradio.Column(scale=2, min_width=300):
-                form = page.form(gradio)
-                button = gradio.Button("Play", variant="primary", size="lg")
-            with gradio.Column(scale=5, min_width=300):
-                takes = gradio.HTML('<p class="empty">Your takes will be here.</p>', elem_id="takes", padding=False)
-
-        def press(values: dict, progress=gradio.Progress()):  # noqa: B008 (so Gradio finds it)
-            asked = {name: values[field] for name, field in form.items()}
-            try:
-                yield from page.play(asked, progress)
-            except WoodshedError as error:
-                gradio.Warning(escape(str(error).removeprefix("--")), duration=NOTICE)
-                yield gradio.skip()
-
-        button.click(press, set(form.values()), takes, concurrency_limit=1, api_visibility="private")
+    title = f"Woodshed: {page.name}"
+    with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(SWEEP, KEPT)) as blocks:
+        page.build(gradio, blocks)
     return blocks
 
 
-def seed_of(text: str, what: str = "seed") -> int | None:
-    """The number that was written into a field; None where it was left empty."""
-    text = text.strip()
-    if text and not text.isdecimal():
-        raise InputError(f"{what} {text!r}: write a whole number, or nothing for a new one")
-    return int(text) if text else None
+@contextmanager
+def notices() -> Iterator[None]:
+    """What the visitor can put right is a notice on the page, of one line."""
+    gradio = import_gradio()
+    try:
+        yield
+    except WoodshedError as error:
+        uploads = rf"{re.escape(gradio.utils.get_upload_folder())}[/\\]\w+[/\\]"  # nobody knows a file by this folder
+        gradio.Warning(escape(re.sub(uploads, "", str(error)).removeprefix("--")), duration=NOTICE)
 
 
-def show(cards: Sequence[str], folder: Path) -> str:
-    """Cards one under another, and where their files lie."""
-    where = f"{counted(len(cards), 'take')} in {folder}"
-    return "\n".join([f'<p class="where" role="status">{escape(where)}</p>', *cards])
-
-
-def card(number: int, about: str, lines: Sequence[str], paths: Sequence[Path], *, picture: str) -> str:
-    """A take as HTML: its player, its picture, what is said of it and its files, the first of which is the one to take
-    away."""
-    link = {path.suffix: f"gradio_api/file={quote(str(path))}" for path in paths}
-    names = {".mid": "Download MIDI", ".wav": "Sound" if ".mid" in link else "Download sound", ".png": "Picture"}
-    files = [
-        f'<a href="{link[kind]}" download>{name}<span class="sr-only"> of take {number}</span></a>'
-        for kind, name in names.items()
-        if kind in link
-    ]
-    picture = f"{picture} of take {number}"
-    parts = [
-        f'<article aria-label="Take {number}"><h2>Take {number}<small>{escape(about)}</small></h2>',
-        *(tag("p", line) for line in lines if line),
-        f'<audio controls preload="metadata" src="{link[".wav"]}" aria-label="Listen to take {number}"></audio>',
-        f'<div class="roll" tabindex="0" role="group" aria-label="{picture}">',
-        f'<img src="{link[".png"]}" alt="{picture}: {escape("; ".join(lines))}"></div>',
-        f'<div class="files">{"".join(files)}</div></article>',
-    ]
-    return "\n".join(parts)
+def link_to(path: Path) -> str:
+    """Where the page has a file."""
+    return f"gradio_api/file={quote(str(path))}"

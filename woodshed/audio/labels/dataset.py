@@ -87,6 +87,11 @@ class Sample:
         """Whether a field still says what annotation wrote there; what differs is a person's."""
         return name in self.notes and self.notes[name].get("value") == getattr(self, name)
 
+    def write(self, name: str, value: object) -> None:
+        """Set a field as a person writes it: read as in a file, null is blank. Raises InputError."""
+        blank = getattr(Sample(), name)
+        setattr(self, name, blank if value is None else _value(name, value, blank))
+
     def path_in(self, folder: str | Path) -> Path:
         """The recording, seen from the dataset's folder; the file of its name there, where the path is of another
         machine or leads into a folder that there is not. Of a sample in a dataset see Dataset.path_of."""

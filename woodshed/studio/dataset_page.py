@@ -1,0 +1,233 @@
+"""The page of a dataset of recordings: a table to look through and edit, and of the row that is chosen its recording to
+hear and its lyrics to read through.
+
+What a visitor changed goes into the file as it is by then, and all else stays: an annotation may be at work beside.
+What they were shown is kept in their own browser, where it lasts as long as the page.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from html import escape
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from ..audio.labels.dataset import INSTRUMENTAL, Dataset, Sample, load_dataset
+from ..audio.labels.lyrics import clean
+from ..audio.wave import BY_FFMPEG, READ
+from ..errors import InputError
+from ..page import clock, counted, spaced, tag
+from .server import Page, link_to, notices
+
+INTRO = (
+    "Click into a cell to change it, or on a row to hear it and to read its lyrics; then press Save. "
+    "What you write stays when you annotate or scan again."
+)
+ABOUT_LYRICS = "With [Verse 1], [Chorus] and so on where you like. Empty: nobody sings, or nobody knows what."
+NOBODY = '<p class="empty">Click on a row to hear it.</p>'
+FIXED = {"No.": 70, "File": 180, "Length": 100, "Lyrics": 100}  # columns that only tell, and how wide they are
+EDITED = {  # fields that can be written in the table, their headings, and how wide they are
+    "labeled": ("Labelled", 120),
+    "bpm": ("bpm", 65),
+    "keyscale": ("Key", 100),
+    "timesignature": ("Metre", 80),
+    "language": ("Language", 110),
+    "caption": ("Caption", 320),
+    "genre": ("Genre", 130),
+    "is_instrumental": ("Instrumental", 150),
+    "custom_tag": ("Tag", 130),
+}
+TICKS = ("labeled", "is_instrumental")
+SHOWN = 60  # letters of a value in a notice
+
+
+def open_page(path: str | Path) -> Page:
+    """The page of a dataset. Raises FileError for what is none."""
+    path = Path(path)
+    return Page(path.name, recordings(load_dataset(path)), partial(_build, path=path))
+
+
+def recordings(dataset: Dataset) -> tuple[Path, ...]:
+    """The recordings that are there. What has the name of no recording is never handed out."""
+    paths = (dataset.path_of(sample).resolve() for sample in dataset.samples)
+    return tuple(path for path in paths if path.suffix.lower() in READ + BY_FFMPEG and path.is_file())
+
+
+# --- the table -------------------------------------------------------------------------------------------------
+
+
+def rows(dataset: Dataset) -> list[list]:
+    """The table: a row for each sample."""
+    return [
+        [number, sample.filename, clock(sample.duration), _told(sample), *(_cell(sample, name) for name in EDITED)]
+        for number, sample in enumerate(dataset.samples, 1)
+    ]
+
+
+def _told(sample: Sample) -> str:
+    """Whether there are lyrics; those that annotation heard are a draft until a person writes them."""
+    return ("draft" if sample.is_noted("lyrics") else "yes") if sample.has_lyrics else "-"
+
+
+def _cell(sample: Sample, name: str) -> str | bool:
+    """A field as it is shown; lyrics that are none as an empty box."""
+    value = getattr(sample, name)
+    if name == "lyrics":
+        return value.strip() if sample.has_lyrics else ""
+    return value if name in TICKS else "" if value is None else str(value)
+
+
+def shown(dataset: Dataset) -> dict[str, Any]:
+    """What a visitor is shown of the samples, and the lyrics that they have written since, by the place of a sample."""
+    samples = [
+        {"id": sample.id, "filename": sample.filename} | {name: _cell(sample, name) for name in (*EDITED, "lyrics")}
+        for sample in dataset.samples
+    ]
+    return {"samples": samples, "lyrics": {}}
+
+
+def changes(seen: dict[str, Any], table: Sequence[Sequence]) -> dict[int, dict[str, Any]]:
+    """What differs in a table, in whatever order, and in the lyrics from what was shown: by the place of a sample, then
+    by field. Raises InputError for a row that was added.
+    """
+    found: dict[int, dict[str, Any]] = defaultdict(dict)
+    for number, *cells in table:
+        if number not in range(1, len(seen["samples"]) + 1):
+            raise InputError("a row was added; take it out: recordings are added by woodshed audio scan")
+        for name, value in zip(EDITED, cells[len(FIXED) - 1 :], strict=True):
+            value = value in (True, "true") if name in TICKS else str("" if value is None else value).strip()
+            if value != seen["samples"][int(number) - 1][name]:
+                found[int(number) - 1][name] = value
+    for place, text in seen["lyrics"].items():
+        if text.strip() != seen["samples"][int(place)]["lyrics"]:
+            found[int(place)]["lyrics"] = clean(text).strip() or INSTRUMENTAL
+    return dict(sorted(found.items()))
+
+
+def save(path: Path, seen: dict[str, Any], table: Sequence[Sequence]) -> tuple[Dataset, str]:
+    """Write what differs in a table from what was shown into the file; the dataset as it is then, and a line on it.
+
+    Raises InputError, with the row, for a value that cannot be, or in whose place another person has written something
+    meanwhile, which counts as shown then; nothing is written.
+    """
+    found, dataset = changes(seen, table), load_dataset(path)
+    there = {sample.id: sample for sample in dataset.samples}
+    for place, values in found.items():
+        was = seen["samples"][place]
+        try:
+            if was["id"] not in there:
+                raise InputError(f"it is no longer in {path.name}; copy what you wrote, and load the page again")
+            _write(there[was["id"]], values, was)
+        except InputError as error:
+            raise InputError(f"row {place + 1}, {was['filename']}: {error}") from None
+    if not found:
+        return dataset, "There is nothing to save."
+    dataset.save(path)
+    count = sum(map(len, found.values()))
+    return dataset, f"Saved in {path.name}: {counted(count, 'change')} to {counted(len(found), 'recording')}."
+
+
+def _write(sample: Sample, values: dict[str, Any], was: dict[str, Any]) -> None:
+    """Write values into a sample: what annotation noted meanwhile gives way to them, what a person wrote does not."""
+    for name, value in values.items():
+        now, noted = _cell(sample, name), sample.is_noted(name)
+        sample.write(name, value)
+        if not noted and now not in (was[name], _cell(sample, name)):
+            was[name] = now
+            told = (
+                f"its {spaced(name)} has become {shorten(str(now), SHOWN, placeholder='...')!r} in the file meanwhile"
+            )
+            raise InputError(f"{told}; press Save again to put yours in its place")
+    if "caption" in values and "labeled" not in values:
+        sample.labeled = sample.labeled or bool(sample.caption)
+    if values.get("is_instrumental") and sample.has_lyrics:
+        raise InputError("instrumental, but it has lyrics; empty them, or take the tick away")
+    sample.is_instrumental = sample.is_instrumental and not sample.has_lyrics
+
+
+# --- on the page -----------------------------------------------------------------------------------------------
+
+
+def _build(gradio, blocks, *, path: Path) -> None:
+    gradio.Markdown(f"# {path.name}\n{INTRO}")
+    seen, chosen = gradio.JSON(visible=False), gradio.Number(visible=False, precision=0)
+    table = _table(gradio)
+    with gradio.Row():
+        button = gradio.Button("Save", variant="primary", scale=0, min_width=160)
+        status = gradio.HTML(elem_id="status", padding=False)
+    player = gradio.HTML(NOBODY, elem_id="recording", padding=False)
+    lyrics = gradio.Textbox(label="Lyrics", lines=12, max_lines=30, interactive=True, info=ABOUT_LYRICS, visible=False)
+
+    def opened(dataset: Dataset, told: str = "") -> list:
+        blocks.allowed_paths = [str(file) for file in recordings(dataset)]  # some may have come since
+        closed = [None, NOBODY, gradio.update(value="", visible=False)]
+        return [shown(dataset), rows(dataset), *closed, f'<p role="status">{escape(told)}</p>']
+
+    def load() -> list:
+        with notices():
+            return opened(load_dataset(path))
+        return [gradio.skip()] * 6
+
+    def pick(event, seen: dict, before: int | None, text: str) -> list:
+        place = int(event.row_value[0] or 0) - 1
+        if place in (before, -1):
+            return [gradio.skip()] * 4
+        _keep(seen, before, text)
+        words = seen["lyrics"].get(str(place), seen["samples"][place]["lyrics"])
+        with notices():
+            return [seen, place, heard(path, seen["samples"][place]["id"]), gradio.update(value=words, visible=True)]
+        return [seen, *[gradio.skip()] * 3]
+
+    def press(seen: dict, values: list[list], place: int | None, text: str) -> list:
+        _keep(seen, place, text)
+        with notices():
+            return opened(*save(path, seen, values))
+        return [seen, *[gradio.skip()] * 5]
+
+    pick.__annotations__["event"] = gradio.SelectData  # by which Gradio finds it
+    everything = [seen, table, chosen, player, lyrics, status]
+    quiet = dict(show_progress="hidden", api_visibility="private")
+    blocks.load(load, None, everything, **quiet)
+    table.select(pick, [seen, chosen, lyrics], [seen, chosen, player, lyrics], **quiet)
+    button.click(press, [seen, table, chosen, lyrics], everything, concurrency_limit=1, **quiet)
+
+
+def _table(gradio):
+    """The table, without rows yet."""
+    headings = FIXED | dict(EDITED.values())
+    kinds = ["number", *["str"] * (len(FIXED) - 1), *("bool" if name in TICKS else "str" for name in EDITED)]
+    return gradio.Dataframe(
+        headers=list(headings),
+        datatype=kinds,
+        type="array",
+        interactive=True,
+        static_columns=list(range(len(FIXED))),
+        column_widths=[f"{width}px" for width in headings.values()],
+        wrap=True,
+        max_height=600,
+        pinned_columns=2,
+        label="Recordings",
+        show_search="search",
+    )
+
+
+def _keep(seen: dict[str, Any], place: int | None, text: str) -> None:
+    """Keep what stands in the box of lyrics, for the row that it belongs to."""
+    if place is not None:
+        seen["lyrics"][str(place)] = text
+
+
+def heard(path: Path, name: str) -> str:
+    """A recording's name and player, as HTML; `name` is the id of its sample."""
+    dataset = load_dataset(path)
+    sample = next((sample for sample in dataset.samples if sample.id == name), None)
+    if sample is None:
+        return f"<p>It is no longer in {escape(path.name)}.</p>"
+    recording, title = dataset.path_of(sample).resolve(), tag("h2", sample.filename)
+    if recording not in recordings(dataset):
+        return f"{title}<p>There is no recording at {escape(sample.audio_path)}.</p>"
+    label = escape(f"Listen to {sample.filename}")
+    return f'{title}<audio controls preload="metadata" src="{link_to(recording)}" aria-label="{label}"></audio>'

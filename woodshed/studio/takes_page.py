@@ -1,0 +1,83 @@
+"""A page that plays: a form on the left, or above on a phone, and takes to hear, see and download."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from html import escape
+from pathlib import Path
+
+from ..errors import InputError
+from ..page import counted, tag
+from .server import Page, link_to, notices
+
+MOST_TAKES = 16
+Play = Callable[[dict, Callable[..., None]], Iterator[str]]
+
+
+def takes_page(name: str, takes: Path, intro: str, *, form: Callable[..., dict], play: Play) -> Page:
+    """`form(gradio)` makes the fields, by name; `play(asked, progress)` yields the HTML of the takes, each time that
+    there is one more, from what was filled in; `takes` is the folder they lie in."""
+    return Page(name, (takes,), partial(_build, title=f"# {name}\n{intro}", form=form, play=play))
+
+
+def _build(gradio, blocks, *, title: str, form: Callable[..., dict], play: Play) -> None:
+    gradio.Markdown(title)
+    with gradio.Row():
+        with gradio.Column(scale=2, min_width=300):
+            fields = form(gradio)
+            button = gradio.Button("Play", variant="primary", size="lg")
+        with gradio.Column(scale=5, min_width=300):
+            takes = gradio.HTML('<p class="empty">Your takes will be here.</p>', elem_id="takes", padding=False)
+
+    def press(values: dict, progress=gradio.Progress()):  # noqa: B008 (so Gradio finds it)
+        asked = {name: values[field] for name, field in fields.items()}
+        with notices():
+            yield from play(asked, progress)
+            return
+        yield gradio.skip()
+
+    button.click(press, set(fields.values()), takes, concurrency_limit=1, api_visibility="private")
+
+
+def seed_of(text: str, what: str = "seed") -> int | None:
+    """The number that was written into a field; None where it was left empty."""
+    text = text.strip()
+    if text and not text.isdecimal():
+        raise InputError(f"{what} {text!r}: write a whole number, or nothing for a new one")
+    return int(text) if text else None
+
+
+def show(cards: Sequence[str], folder: Path, *, ranked: bool = False) -> str:
+    """Cards one under another, where their files lie, and whether the best comes first."""
+    where = f"{counted(len(cards), 'take')} in {folder}{', best first' * ranked}"
+    return "\n".join([f'<p class="where" role="status">{escape(where)}</p>', *cards])
+
+
+def card(number: int, about: str, lines: Sequence[str], paths: Sequence[Path], *, picture: str) -> str:
+    """A take as HTML: its player, its picture, what is said of it and its files, the first of which is the one to take
+    away."""
+    link = {path.suffix: link_to(path) for path in paths}
+    picture = f"{picture} of take {number}"
+    parts = [
+        f'<article aria-label="Take {number}"><h2>Take {number}<small>{escape(about)}</small></h2>',
+        *(tag("p", line) for line in lines if line),
+        f'<audio controls preload="metadata" src="{link[".wav"]}" aria-label="Listen to take {number}"></audio>',
+        f'<div class="roll" tabindex="0" role="group" aria-label="{picture}">',
+        f'<img src="{link[".png"]}" alt="{picture}: {escape("; ".join(lines))}"></div>',
+        f'<div class="files">{"".join(_downloads(number, paths))}</div></article>',
+    ]
+    return "\n".join(parts)
+
+
+def _downloads(number: int, paths: Sequence[Path]) -> Iterator[str]:
+    """Links to the files of a take. Of several .mid the first is the take, the others parts of it by themselves."""
+    music, *alone = [path for path in paths if path.suffix == ".mid"] or [None]
+    names = {music: "Download MIDI"} | {
+        part: part.stem.removeprefix(f"{music.stem}-").capitalize() + " alone" for part in alone
+    }
+    words = {".wav": "Sound" if music else "Download sound", ".png": "Picture"}
+    names |= {path: word for kind, word in words.items() for path in paths if path.suffix == kind}
+    for path in filter(None, names):
+        about = f'<span class="sr-only"> of take {number}</span>'
+        yield f'<a href="{link_to(path)}" download>{escape(names[path])}{about}</a>'
