@@ -198,6 +198,16 @@ def test_a_run_is_whole(trained_run):
     assert [step for step, path in found.items() if (path / "optimizer.pt").exists()] == [max(found)] == [24]
 
 
+def test_a_model_card_that_somebody_edited_stays(tensors, tmp_path):
+    train(tensors, tmp_path / "run", **SMALL, epochs=1)
+    card = tmp_path / "run" / "README.md"
+    train(tensors, tmp_path / "run", resume=True, epochs=2)
+    assert "of 8, by woodshed" in card.read_text()
+    card.write_text("mine")
+    train(tensors, tmp_path / "run", resume=True, epochs=3)
+    assert card.read_text() == "mine"
+
+
 OPTIMIZERS = ["adamw", "adafactor", "prodigy"]
 ONE_IN_A_HURRY = ["adamw", *(pytest.param(name, marks=pytest.mark.slow) for name in OPTIMIZERS[1:])]
 

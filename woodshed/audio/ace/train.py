@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from ... import __version__
 from ...config import updated
 from ...errors import FileError, InputError, RunError
-from ...files import new_folder, seen_from, write_file
+from ...files import new_folder, seen_from, write_file, writing
 from ...jobs import claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
 from .layouts import CONFIG, PEFT
 from .pipeline import ENCODERS, chosen_device, fingerprint, part_config, quiet
@@ -85,7 +85,7 @@ def _job(tensors, base, out: Path, settings: TrainSettings, report) -> Job:
         turbo = config.get("is_turbo") or config.get("model_version") == "turbo"
         settings = resolve(settings, songs=len(tensors), turbo=bool(turbo))
     chosen_device(settings.device)
-    job = Job(tensors, base, out, settings, report, *split(tensors, settings))
+    job = Job(tensors, base, out, settings, report, *split(tensors, settings), saved=saved)
     job.facts = saved | _facts(job, known)
     if resume and saved["finished"] and saved["step"] >= job.steps:
         raise RunError(out, f"it has finished, at step {saved['step']:,}; to go on, give more with --epochs")
@@ -187,7 +187,7 @@ def _enough_memory(job: Job) -> Iterator[None]:
 
 
 def _finish(job: Job, loop: Loop) -> None:
-    """Publish the best checkpoint (without validation: the last)."""
+    """Publish the best checkpoint (without validation: the last). A model card that somebody edited stays as it is."""
     if not (found := checkpoints(job.out)):
         told = f"stopped by {loop.stopped} before its first step, with nothing to lose"
         raise RunError(job.out, f"{told}; begin again with --resume")
@@ -197,7 +197,9 @@ def _finish(job: Job, loop: Loop) -> None:
     facts = job.facts | {"step": loop.state.step, "best_step": best, "seconds": round(loop.state.seconds, 1)}
     facts |= {"validation": loop.state.validation.get(str(best), {}), "finished": not loop.stopped}
     write_file(job.out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
-    write_file(job.out / "README.md", _card(facts, job))
+    card = job.out / "README.md"
+    if not card.exists() or _untouched(card, job):
+        write_file(card, _card(facts, job))
     base_loss = loop.state.validation.get("0", {}).get("loss")
     if job.measured and base_loss <= facts["validation"]["loss"]:
         told = (
@@ -207,6 +209,14 @@ def _finish(job: Job, loop: Loop) -> None:
     if loop.stopped:
         told = f"stopped at step {loop.state.step:,} by {loop.stopped}, saved; go on with --resume"
         job.say(told, step=loop.state.step, event="stopped")
+
+
+def _untouched(card: Path, job: Job) -> bool:
+    """Whether a model card is still what an earlier call made of the run."""
+    if "best_step" not in job.saved:  # nothing was published yet
+        return False
+    with writing(card):
+        return card.read_bytes() == _card(job.saved, job).encode("utf-8", "backslashreplace")
 
 
 def _card(facts: dict, job: Job) -> str:
