@@ -177,6 +177,24 @@ def test_the_tag_stands_where_it_should(position, expected):
     assert prompt(Sample(caption="slow"), Metadata(tag_position=position), RNG) == "slow"
 
 
+def test_a_tag_that_is_edited_in_one_place_holds_for_all(folder):
+    path = folder / "d.json"
+    scan(folder.add("a.wav", "b.wav"), out=path, custom_tag="zap")
+
+    def edited(tag, **of_the_last):
+        data = json.loads(path.read_text())
+        data["metadata"]["custom_tag"] = tag
+        data["samples"][-1] |= of_the_last
+        dataset = load_dataset(folder.write("d.json", data) / "d.json")
+        return [prompt(replace(sample, caption="slow"), dataset.metadata, RNG) for sample in dataset.samples]
+
+    assert edited("zip") == ["zip, slow"] * 2
+    scan(folder, out=path, custom_tag="zop")
+    assert {sample["custom_tag"] for sample in json.loads(path.read_text())["samples"]} == {"zop"}
+    assert edited("") == ["slow"] * 2
+    assert edited("zop", custom_tag="own") == ["zop, slow", "own, slow"]
+
+
 def test_genre_or_caption():
     both = Sample(caption="slow", genre="jazz")
     for ratio, override, expected in [

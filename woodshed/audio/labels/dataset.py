@@ -199,6 +199,8 @@ def load_dataset(path: str | Path) -> Dataset:
     counts = Counter(sample.id for sample in samples)
     if twice := [name for name, count in counts.items() if count > 1]:
         raise FileError(path, f"{counts[twice[0]]} samples have the id {twice[0]}; delete all but one of these ids")
+    if data.get("metadata", {}).get("custom_tag") is not None:
+        _share_tag(samples, metadata.custom_tag)
     dataset = Dataset(path.absolute().parent, metadata, samples)
     dataset.read = dataset.as_dict()
     return dataset
@@ -297,6 +299,14 @@ def _record(kind: type[Record], values: object, path: Path, place: str) -> Recor
         return kind(**given, extra={name: value for name, value in values.items() if name not in known})
     except InputError as error:
         raise FileError(path, f"{place}: {error}") from None
+
+
+def _share_tag(samples: list[Sample], tag: str) -> None:
+    """Give the dataset's tag to samples that all have one and the same other: they got it when they were scanned."""
+    shared = {sample.custom_tag for sample in samples}
+    if len(shared) == 1 and "" not in shared:
+        for sample in samples:
+            sample.custom_tag = tag
 
 
 def _value(name: str, value: object, blank: object) -> Any:
