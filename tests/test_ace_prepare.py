@@ -140,7 +140,8 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(base, tmp_path):
     write_audio(folder / "song 2.wav", tone(0.3))
     write_audio(folder / "song 3.wav", silence(0))
     loaded = load_dataset(data)
-    loaded.samples[4].labeled = False
+    loaded.samples[4].labeled, loaded.samples[4].caption = False, ""
+    loaded.samples[5].labeled = False  # a caption that was written by hand is a label
     loaded.samples.append(loaded.samples[5])
     tensors = prepare(loaded, base, tmp_path / "tensors")
     assert [sample.name for sample in tensors.samples] == ["song 5.wav"]
@@ -156,7 +157,7 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(base, tmp_path):
     ):
         assert sum(words in reason for reason in reasons) == 1, words
     for sample in loaded.samples:
-        sample.labeled = False
+        sample.labeled, sample.caption = False, ""
     with pytest.raises(EmptyCorpus, match="not labelled"):
         prepare(loaded, base, tmp_path / "none")
     assert not (tmp_path / "none" / "manifest.json").exists()
