@@ -107,12 +107,25 @@ def test_lyrics_of_a_person_are_never_heard_again(path, monkeypatch):
         asked.append(file.name)
         return services.Heard("[Chorus]\nla la", "fr")
 
-    monkeypatch.setattr(module, "Transcriber", lambda folder, device: hear)
+    monkeypatch.setattr(module, "Transcriber", lambda folder, **more: hear)
     found = annotate(load_dataset(path), path, whisper=path, measure=False, captions=False)
     first, second, third = samples(path)
     assert asked == ["song 2.wav"] and found.written == {"lyrics": 1, "language": 1}
     assert first.lyrics == "[Verse 1]\nmine" and second.is_instrumental
     assert (third.lyrics, third.language, third.is_instrumental) == ("[Chorus]\nla la", "fr", False)
+
+
+def test_whisper_is_told_a_language_by_its_code(path, monkeypatch):
+    edit(path, 0, language="pt-BR", keyscale="  ")
+    edit(path, 1, language="German")
+    told = []
+    monkeypatch.setattr(
+        module, "Transcriber", lambda *_, **more: lambda file, language: told.append(language) or module.Heard("la", "")
+    )
+    annotate(load_dataset(path), path, whisper=path, measure=False)
+    assert told == ["pt", "de", ""] and all(sample.caption for sample in samples(path))
+    annotate(load_dataset(path), path, whisper=path, language="English", again=True, measure=False)
+    assert told[3:] == ["en"] * 3
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_next_call_goes_on(path):
@@ -230,8 +243,9 @@ def test_whisper_hears_from_a_folder(tmp_path):
     hear = Transcriber(folder, device="cpu")
     heard = hear(recording)
     assert heard.lyrics
+    assert hear(recording, "xx") == heard
     with pytest.raises(InputError, match="--language xx: Whisper knows"):
-        hear(recording, "xx")
+        Transcriber(folder, device="cpu", language="xx")
     (folder / "model.bin").write_bytes(b"not a model")
     with pytest.raises(RunError, match="not a Whisper model"):
         Transcriber(folder)

@@ -43,7 +43,7 @@ def test_every_sidecar_of_the_tutorial(folder):
     folder.add("a.wav", "b.flac", "sub/c.ogg").write("a.caption.txt", "  a caption\n").write("a.txt", "not these")
     folder.write("a.lyrics.txt", "[00:01.00][Verse 1]\n[00:02.00]La la \n\n").write("b.txt", "other words")
     labels = {"caption": "from json", "bpm": 120, "keyscale": "A minor", "timesignature": "3", "language": "ja"}
-    folder.write("sub/c.json", labels | {"genre": "jazz", "artist": "x"})
+    folder.write("sub/c.json", labels | {"language": "Japanese", "genre": "jazz", "artist": "x"})
     report = scan(folder)
     a, b, c = report.dataset.samples
     assert (a.caption, a.lyrics, a.labeled, a.is_instrumental) == ("a caption", "[Verse 1]\nLa la", True, False)

@@ -25,7 +25,7 @@ from ... import __version__
 from ...config import updated
 from ...errors import FileError, InputError
 from ...files import write_file
-from ..labels.dataset import INSTRUMENTAL, read_bpm, read_key, read_metre
+from ..labels.dataset import INSTRUMENTAL, read_bpm, read_key, read_language, read_metre
 from ..wave import Audio, depth_of, read_audio, write_audio
 from .pipeline import playing_defaults, too_long
 
@@ -174,8 +174,8 @@ def resolve(pipe: AceStepPipeline, settings: PlaySettings) -> tuple[PlaySettings
 
 
 def _read_words(settings: PlaySettings) -> dict:
-    """Tempo, key and metre as ACE-Step writes them."""
-    readers = {"bpm": read_bpm, "key": read_key, "metre": read_metre}
+    """Tempo, key, metre and language as ACE-Step writes them."""
+    readers = {"bpm": read_bpm, "key": read_key, "metre": read_metre, "language": read_language}
     return {name: read(value) for name, read in readers.items() if (value := getattr(settings, name)) is not None}
 
 

@@ -25,8 +25,8 @@ from ...jobs import stop_on_signals
 from ..features import Features, describe
 from ..wave import probe, read_audio
 from .captions import Captioner, caption
-from .dataset import INSTRUMENTAL, OURS, Dataset, Sample, is_sung
-from .services import ServiceError, caption_service, code, lyrics_service
+from .dataset import INSTRUMENTAL, OURS, Dataset, Sample, is_sung, read_language
+from .services import ServiceError, caption_service, lyrics_service
 from .transcribe import Heard, Transcriber
 
 LISTENED = 300.0  # seconds of a recording that are measured, from its middle
@@ -238,18 +238,20 @@ def _measurer(settings: AnnotateSettings) -> Iterator[Writer]:
 def _lyricist(settings: AnnotateSettings) -> Iterator[Writer]:
     if settings.whisper is None and settings.lyrics_service is None:
         return
+    language = read_language(settings.language)
     if settings.whisper is not None:
-        hear, by = Transcriber(settings.whisper, device=settings.device), Path(settings.whisper).name
+        hear = Transcriber(settings.whisper, device=settings.device, language=language)
+        by = Path(settings.whisper).name
     else:
         hear, by = lyrics_service(settings.lyrics_service, settings.lyrics_model), settings.lyrics_service
 
     def write(recording: Recording) -> dict[str, Value]:
-        known = code(recording.sample.language.partition("-")[0])  # pt of pt-BR
-        heard: Heard = hear(recording.path, settings.language or ("" if known == "unknown" else known))
+        known = read_language(recording.sample.language)
+        heard: Heard = hear(recording.path, language or ("" if known == "unknown" else known))
         if not is_sung(heard.lyrics):
             return {"lyrics": Value(INSTRUMENTAL, by)}
-        language = {"language": Value(heard.language, by)} if heard.language else {}
-        return {"lyrics": Value(heard.lyrics, by)} | language
+        sung_in = {"language": Value(heard.language, by)} if heard.language else {}
+        return {"lyrics": Value(heard.lyrics, by)} | sung_in
 
     yield Writer(("lyrics",), write, ("language",))
 

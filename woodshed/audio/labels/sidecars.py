@@ -25,7 +25,7 @@ from typing import Any
 
 from ...errors import InputError
 from ..wave import visible_files
-from .dataset import read_bpm, read_key, read_metre
+from .dataset import read_bpm, read_key, read_language, read_metre
 from .lyrics import clean
 
 
@@ -43,7 +43,7 @@ LABELS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "keyscale": ("keyscale", read_key),
     "key": ("keyscale", read_key),
     "timesignature": ("timesignature", read_metre),
-    "language": ("language", partial(_text, "language")),
+    "language": ("language", lambda value: read_language(_text("language", value))),
 }
 COLUMNS = ("caption", "bpm", "key")
 SHOWN = 40  # letters of a caption in a remark
