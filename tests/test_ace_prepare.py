@@ -158,9 +158,9 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(base, tmp_path):
         assert sum(words in reason for reason in reasons) == 1, words
     for sample in loaded.samples:
         sample.labeled, sample.caption = False, ""
-    with pytest.raises(EmptyCorpus, match="not labelled"):
+    with pytest.raises(EmptyCorpus, match="not labelled"):  # before anything of the base is loaded
         prepare(loaded, base, tmp_path / "none")
-    assert not (tmp_path / "none" / "manifest.json").exists()
+    assert not (tmp_path / "none").exists()
 
 
 def test_lyrics_are_learned_whatever_else_the_file_says(base, tmp_path):
@@ -256,6 +256,14 @@ def test_another_base_is_another_folder(base, guided_base, dataset, tensors):
     assert open_tensors(tensors.folder, fingerprint(base, ENCODERS)).samples == tensors.samples
 
 
+def test_an_interrupted_start_with_another_base_leaves_nothing_of_it(base, guided_base, dataset, tensors, tmp_path):
+    folder = tmp_path / "tensors"
+    shutil.copytree(tensors.folder, folder)
+    (folder / "manifest.json").unlink()
+    prepared = prepare(dataset, guided_base, folder).shared["null_condition"]
+    assert not torch.equal(prepared, tensors.shared["null_condition"])
+
+
 def test_the_fingerprint_is_of_values_and_not_of_files(base, tmp_path):
     again = make_pipeline(tmp_path / "again")
     assert fingerprint(again) == fingerprint(base)
@@ -294,6 +302,13 @@ def test_values_that_cannot_work(base, dataset, tmp_path):
     with pytest.raises(InputError, match="is not empty"):
         prepare(dataset, base, tmp_path / "full")
     assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
+
+
+def test_hidden_files_do_not_fill_a_folder(base, dataset, tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in (".DS_Store", ".0123456789ab.tmp"):
+        (tmp_path / "out" / name).touch()
+    assert len(prepare(dataset, base, tmp_path / "out")) == 5
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(base, dataset, tmp_path, monkeypatch):

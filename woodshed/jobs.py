@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import FileError, InputError, RunError
-from .files import writing
+from .files import visible, writing
 
 try:
     import fcntl
@@ -52,7 +52,7 @@ def refuse_occupied(out: Path, facts: str) -> None:
     if out.is_file():
         raise InputError(f"--out {out} is a file; choose another folder")
     with writing(out):
-        occupied = out.exists() and any(out.iterdir())
+        occupied = out.exists() and bool(visible(out))
     if occupied:
         what = "holds a run already; add --resume" if (out / facts).exists() else "is not empty; clear it"
         raise InputError(f"--out {out} {what}, or choose another folder")

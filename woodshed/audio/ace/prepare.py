@@ -24,7 +24,7 @@ import numpy as np
 from ... import __version__
 from ...config import updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError
-from ...files import new_folder, seen_from, write_file
+from ...files import new_folder, seen_from, visible, write_file
 from ...jobs import claimed
 from ..labels.dataset import INSTRUMENTAL, Dataset, Sample, is_sung, load_dataset, prompt
 from ..wave import digest_of, read_audio
@@ -40,6 +40,7 @@ from .pipeline import (
     too_long,
 )
 from .tensors import (
+    ENCODERS_OF,
     MANIFEST,
     REMARK,
     SHARED,
@@ -47,7 +48,7 @@ from .tensors import (
     Tensors,
     open_tensors,
     read_manifest,
-    read_remark,
+    read_note,
     read_tensors,
     shapes,
     write_tensors,
@@ -85,6 +86,8 @@ class _Task:
     path: Path
     name: str
     facts: dict[str, Any]
+    digest: str
+    """Of the recording alone."""
     key: str
 
 
@@ -112,9 +115,9 @@ def prepare(
     with new_folder(out), claimed(out):
         _refuse_other(out, encoders)
         tasks, skipped = _tasks(dataset, encoders, settings)
-        samples = _made(tasks, base, out, settings, skipped, report or (lambda share, text: None))
-        if not samples:
-            raise EmptyCorpus(f"{dataset.folder}: nothing to learn from: {_counted(skipped)}")
+        _refuse_none(tasks, dataset, skipped)
+        samples = _made(tasks, base, encoders, out, settings, skipped, report or (lambda share, text: None))
+        _refuse_none(samples, dataset, skipped)
         facts = {"woodshed": __version__, "dataset": dataset.metadata.name, "encoders": encoders}
         facts |= {"base": seen_from(out, base) if Path(base).is_dir() else str(base), "settings": asdict(settings)}
         facts |= {"frames_per_second": _frames_per_second(base), "skipped": skipped}
@@ -131,7 +134,7 @@ def _refuse_other(out: Path, encoders: str) -> None:
     if (out / MANIFEST).exists():
         if read_manifest(out)["encoders"] != encoders:
             raise RunError(out, "it holds tensors made with another base; choose another --out")
-    elif any(path for path in out.iterdir() if path.suffix != ".safetensors"):
+    elif any(path.suffix != ".safetensors" for path in visible(out)):
         raise InputError(f"--out {out} is not empty; choose another folder")
 
 
@@ -148,7 +151,7 @@ def _tasks(dataset: Dataset, encoders: str, settings: PrepareSettings) -> tuple[
             key = _key(path, facts, encoders, settings)
             if key in tasks:
                 raise FileError(path, f"the same recording and labels as {tasks[key].name}")
-            tasks[key] = _Task(path, sample.filename, facts, key)
+            tasks[key] = _Task(path, sample.filename, facts, digest_of(path), key)
         except FileError as trouble:
             skipped.append({"name": sample.filename, "reason": trouble.reason})
     return list(tasks.values()), skipped
@@ -180,16 +183,19 @@ def _key(path: Path, facts: dict, encoders: str, settings: PrepareSettings) -> s
     return digest_of(path, json.dumps([facts, encoders, settings.max_seconds, settings.loudness]).encode())
 
 
-def _counted(skipped: list[dict]) -> str:
+def _refuse_none(left: list, dataset: Dataset, skipped: list[dict]) -> None:
+    """An EmptyCorpus where nothing is left, with the reasons."""
     counts = Counter(entry["reason"] for entry in skipped)
-    return "; ".join(f"{count} x {reason}" for reason, count in counts.most_common()) or "it has no samples"
+    told = "; ".join(f"{count} x {reason}" for reason, count in counts.most_common()) or "it has no samples"
+    if not left:
+        raise EmptyCorpus(f"{dataset.folder}: nothing to learn from: {told}")
 
 
 # --- the two passes --------------------------------------------------------------------------------------------
 
 
 def _made(
-    tasks: list[_Task], base, out: Path, settings: PrepareSettings, skipped: list[dict], report: Report
+    tasks: list[_Task], base, encoders: str, out: Path, settings: PrepareSettings, skipped: list[dict], report: Report
 ) -> list[Prepared]:
     """The samples of all tasks: made, or found. Those that cannot be made are added to `skipped`."""
     missing = [task for task in tasks if not _whole(_file(out, task))]
@@ -204,10 +210,10 @@ def _made(
                     raise
                 skipped.append({"name": task.name, "reason": trouble.reason})
     second = [task for task in missing if _file(out, task, HALF).exists()]
-    shared = _whole(out / SHARED)
+    shared = _whole(out / SHARED) and read_note(out / SHARED, ENCODERS_OF) == encoders
     with _parts(base, settings.device, ("condition_encoder",), wanted=bool(second) or not shared) as pipe:
         if not shared:
-            write_tensors(out / SHARED, _base_tensors(pipe))
+            write_tensors(out / SHARED, _base_tensors(pipe), {ENCODERS_OF: encoders})
         for number, task in enumerate(second):
             report(0.8 + 0.2 * number / len(second), task.name)
             _second_pass(pipe, task, out)
@@ -263,7 +269,7 @@ def _second_pass(pipe: AceStepPipeline, task: _Task, out: Path) -> None:
     half = _file(out, task, HALF)
     states = read_tensors(half)
     tensors = {"latents": states.pop("latents"), "condition": encode_condition(pipe, states)}
-    write_tensors(_file(out, task), tensors, {REMARK: read_remark(half)})
+    write_tensors(_file(out, task), tensors, {REMARK: read_note(half, REMARK)})
     half.unlink()
 
 
@@ -279,7 +285,7 @@ def _prepared(task: _Task, out: Path, rate: float) -> Prepared:
     path = _file(out, task)
     lengths = {name: shape[0] for name, shape in shapes(path).items()}
     seconds = round(lengths["latents"] / rate, 2)
-    about = (lengths["latents"], lengths["condition"], task.facts, read_remark(path))
+    about = (lengths["latents"], lengths["condition"], task.facts, read_note(path, REMARK), task.digest)
     return Prepared(path.name, task.name, seconds, *about)
 
 

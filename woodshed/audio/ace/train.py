@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from ... import __version__
 from ...config import updated
 from ...errors import FileError, InputError, RunError
-from ...files import new_folder, seen_from, write_file, writing
+from ...files import new_folder, seen_from, visible, write_file, writing
 from ...jobs import claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
 from .layouts import CONFIG, PEFT
 from .pipeline import ENCODERS, chosen_device, fingerprint, part_config, quiet
@@ -102,7 +102,7 @@ def find_base(base: str | Path | None, tensors: Tensors) -> str | Path:
 
 def _forget_failed_start(out: Path) -> None:
     """Remove a run.json of ours that lies alone in its folder: that run broke off before it had learned anything."""
-    if [path.name for path in out.iterdir()] == [FACTS]:
+    if [path.name for path in visible(out)] == [FACTS]:
         with suppress(RunError):
             read_facts(out)
             (out / FACTS).unlink()
