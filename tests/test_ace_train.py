@@ -154,6 +154,16 @@ def test_validation_songs_are_not_learned(tensors):
     assert split(tensors, settings(validation=0.0))[1] == []
     few = Tensors(tensors.folder, tensors.facts, tensors.samples[:3])
     assert split(few, settings()) == ([0, 1, 2], [])
+    copies = [replace(sample, name=f"copy of {sample.name}") for sample in tensors.samples]
+    formats = [replace(sample, name=f"{sample.name[:-4].upper()}.mp3", digest="", seconds=3.1) for sample in copies]
+    more = Tensors(tensors.folder, tensors.facts, [*tensors.samples, *copies, *formats])
+    for seed in range(5):
+        learned, measured = split(more, settings(seed=seed))
+        assert len(measured) == 3 and {song % 5 for song in learned}.isdisjoint({song % 5 for song in measured})
+    alike = Tensors(tensors.folder, tensors.facts, [replace(sample, name="01.wav") for sample in tensors.samples])
+    assert split(alike, settings()) == ([0, 1, 2, 3, 4], [])
+    few = Tensors(tensors.folder, tensors.facts, tensors.samples[:3])
+    assert split(few, settings()) == ([0, 1, 2], [])
     for a, b in zip(evaluation(tensors, 1, settings()), evaluation(tensors, 1, settings()), strict=True):
         assert torch.equal(a.noise, b.noise) and torch.equal(a.music, b.music) and a.t == b.t
 
@@ -347,6 +357,7 @@ def test_a_start_that_failed_is_no_run(tensors, tmp_path, monkeypatch):
         patch.setattr(Loop, "__init__", broken)
         with pytest.raises(MissingExtra):
             train(tensors, tmp_path / "run", **SMALL, epochs=1)
+    (tmp_path / "run" / ".DS_Store").touch()
     train(tensors, tmp_path / "run", **SMALL | {"rank": 2}, epochs=1)  # nothing was learned, so begin as you like
     assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"]
 
