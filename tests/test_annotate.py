@@ -128,6 +128,11 @@ def test_whisper_is_told_a_language_by_its_code(path, monkeypatch):
     assert told[3:] == ["en"] * 3
 
 
+def test_all_recordings_are_annotated_where_the_file_is_written_elsewhere(path, tmp_path):
+    found = annotate(load_dataset(path), tmp_path / "copy.json", captions=False)
+    assert found.done == 3 and [sample.bpm for sample in samples(tmp_path / "copy.json")] == [90, 100, 110]
+
+
 def test_ctrl_c_keeps_what_is_done_and_the_next_call_goes_on(path):
     def interrupt(share, name):
         if name == "song 1.wav":
@@ -153,6 +158,8 @@ def test_settings_that_cannot_work(path):
         annotate(load_dataset(path), path, whisper=path, lyrics_service="openai")
     with pytest.raises(InputError, match="did you mean 'captions'"):
         annotate(load_dataset(path), path, caption=False)
+    with pytest.raises(InputError, match="--seed -1"):
+        annotate(load_dataset(path), path, seed=-1)
     with pytest.raises(InputError, match=r"model\.bin"):
         annotate(load_dataset(path), path, whisper=path.parent)
     with pytest.raises(InputError, match=r"config\.json"):
@@ -223,6 +230,25 @@ def test_an_audio_language_model_describes(tmp_path):
     (folder / "config.json").write_text('{"model_type": "qwen2"}')
     with pytest.raises(RunError, match="not an audio language model"):
         Captioner(folder)
+
+
+def test_a_captioner_that_is_cut_short_or_too_large_is_one_line(tmp_path, monkeypatch):
+    import torch
+
+    folder, recording = tiny_captioner(tmp_path / "captioner"), tmp_path / "song.wav"
+    write_audio(recording, song(seconds=2))
+    tell = Captioner(folder, device="cpu")
+
+    def full(*args, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(tell.model, "generate", full)
+    with pytest.raises(InputError, match="out of GPU memory for the captioner; choose a smaller one"):
+        tell(recording)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(RunError, match="not an audio language model"):
+        Captioner(folder, device="cpu")
 
 
 def test_music_flamingo_loads_by_its_own_class():

@@ -21,7 +21,7 @@ import numpy as np
 
 from ...config import flag, updated
 from ...errors import FileError, InputError
-from ...jobs import stop_on_signals
+from ...jobs import check_seed, stop_on_signals
 from ..features import Features, describe
 from ..wave import probe, read_audio
 from .captions import Captioner, caption
@@ -67,6 +67,7 @@ class AnnotateSettings:
         for names in (("whisper", "lyrics_service"), ("captioner", "caption_service")):
             if all(getattr(self, name) is not None for name in names):
                 raise InputError(f"give either {flag(names[0])} or {flag(names[1])}, not both")
+        check_seed(self.seed)
 
 
 @dataclass
@@ -102,15 +103,15 @@ def annotate(
     """
     settings = updated(AnnotateSettings, settings, changes)
     writers = _writers(settings)
-    wanting = [_name(sample) for sample in dataset.samples if any(it.wanted(sample, settings) for it in writers)]
+    wanting = [sample.id for sample in dataset.samples if any(it.wanted(sample, settings) for it in writers)]
     found = Annotated(total=len(wanting))
     failures: Counter = Counter()
     stops: list[str] = []
     with stop_on_signals(stops.append):
-        for name in wanting:
+        for wanted in wanting:  # ids, since saving may see the paths from another folder
             if stops:
                 break
-            sample = next((sample for sample in dataset.samples if _name(sample) == name), None)
+            sample = next((sample for sample in dataset.samples if sample.id == wanted), None)
             if sample is None:  # somebody took it out of the file meanwhile
                 continue
             if progress:
@@ -125,11 +126,6 @@ def annotate(
             found.done += 1
     found.stopped = stops[0] if stops else ""
     return found
-
-
-def _name(sample: Sample) -> tuple[str, str]:
-    """What tells samples apart; saving makes new ones."""
-    return sample.id, sample.audio_path
 
 
 @dataclass
