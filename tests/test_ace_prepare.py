@@ -272,6 +272,15 @@ def test_the_fingerprint_is_of_values_and_not_of_files(base, tmp_path):
     data[-1] ^= 0x40
     weights.write_bytes(data)
     assert fingerprint(again) != fingerprint(base)
+    weights.write_bytes(data[:-1])
+    with pytest.raises(FileError, match="it is cut short"):
+        fingerprint(again)
+    with pytest.raises(RunError, match="its parts cannot be loaded"):
+        open_pipeline(again, parts=("transformer",))
+    encoder = again / "text_encoder" / "model.safetensors"
+    encoder.write_bytes(encoder.read_bytes()[:-1])
+    with pytest.raises(RunError, match="its parts cannot be loaded"):
+        open_pipeline(again, parts=("text_encoder",))
     weights.write_bytes(data[:100])
     with pytest.raises(FileError, match="cannot be read as safetensors"):
         fingerprint(again)
@@ -295,6 +304,8 @@ def test_a_base_that_is_none(base, dataset, tmp_path):
 def test_values_that_cannot_work(base, dataset, tmp_path):
     with pytest.raises(InputError, match="--max-seconds 0"):
         prepare(dataset, base, tmp_path / "out", max_seconds=0)
+    with pytest.raises(InputError, match="--seed -1"):
+        prepare(dataset, base, tmp_path / "out", seed=-1)
     with pytest.raises(InputError, match="--device tpu: choose from auto, cpu"):
         prepare(dataset, base, tmp_path / "out", device="tpu")
     (tmp_path / "full").mkdir()
@@ -309,6 +320,18 @@ def test_hidden_files_do_not_fill_a_folder(base, dataset, tmp_path):
     for name in (".DS_Store", ".0123456789ab.tmp"):
         (tmp_path / "out" / name).touch()
     assert len(prepare(dataset, base, tmp_path / "out")) == 5
+
+
+def test_a_full_gpu_is_one_line(base, dataset, tmp_path, monkeypatch):
+    def full(*args, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(preparing, "encode_audio", full)
+    with pytest.raises(InputError, match="out of GPU memory with recordings this long; give fewer --max-seconds"):
+        prepare(dataset, base, tmp_path / "out")
+    monkeypatch.setattr("diffusers.AceStepPipeline.to", full)
+    with pytest.raises(InputError, match="out of GPU memory for the weights of the base"):
+        open_pipeline(base)
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(base, dataset, tmp_path, monkeypatch):

@@ -57,7 +57,15 @@ def test_flags_win_over_memory_and_memory_over_presets(tmp_path):
 
 
 BAD = {"rank": 0, "epochs": -1, "learning_rate": 0.0, "dropout": 1.0, "validation": 1.0, "kind": "loha", "memory": 10}
-BAD |= {"crop_seconds": -1.0, "lokr_factor": 0, "optimizer": "sgd", "preset": "fast", "takes": -1, "timesteps": "all"}
+BAD |= {
+    "crop_seconds": -1.0,
+    "lokr_factor": 0,
+    "optimizer": "sgd",
+    "preset": "fast",
+    "takes": -1,
+    "timesteps": "all",
+    "seed": -1,
+}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -181,8 +189,9 @@ def test_estimated_ranks_are_what_is_trained(base, tensors, tmp_path):
     (tmp_path / "bad.json").write_text('{"rank_pattern": {}}')
     with pytest.raises(InputError, match=r"--ranks .*bad\.json"):
         train(tensors, tmp_path / "other", **SMALL, ranks=tmp_path / "bad.json")
-    with pytest.raises(InputError, match="--keep 0"):
-        estimate(tensors, tmp_path / "new.json", keep=0.0)
+    for wrong in ({"keep": 0}, {"seed": -1}):
+        with pytest.raises(InputError, match="--{} {}".format(*next(iter(wrong.items())))):
+            estimate(tensors, tmp_path / "new.json", **wrong)
 
 
 def test_directions_are_those_of_the_singular_values():

@@ -301,6 +301,16 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tensors, tmp_path, mo
     assert read_facts(out)["finished"]
 
 
+def test_a_full_gpu_is_one_line_with_a_flag_that_helps(tensors, tmp_path, monkeypatch):
+    def full(self, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Loop, "errors", full)
+    for checkpointing, told in ((True, "--crop-seconds$"), (False, "--resume --gradient-checkpointing True$")):
+        with pytest.raises(InputError, match=f"out of GPU memory with crops this long; .*{told}"):
+            train(tensors, tmp_path / str(checkpointing), **SMALL | {"gradient_checkpointing": checkpointing}, epochs=1)
+
+
 def test_a_save_that_was_interrupted_is_no_checkpoint(tensors, tmp_path):
     out = tmp_path / "run"
     train(tensors, out, **SMALL | {"save_epochs": 1}, epochs=2)

@@ -25,7 +25,7 @@ from ... import __version__
 from ...config import updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError
 from ...files import new_folder, seen_from, visible, write_file
-from ...jobs import claimed
+from ...jobs import check_seed, claimed, enough_memory
 from ..labels.dataset import INSTRUMENTAL, Dataset, Sample, is_sung, load_dataset, prompt
 from ..wave import digest_of, read_audio
 from .pipeline import (
@@ -110,6 +110,7 @@ def prepare(
     settings = updated(PrepareSettings, settings, keywords)
     if not settings.max_seconds >= SHORTEST:
         raise InputError(f"--max-seconds {settings.max_seconds}: give {SHORTEST:g} or more")
+    check_seed(settings.seed)
     dataset = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     encoders, out = fingerprint(base, ENCODERS), Path(out)
     with new_folder(out), claimed(out):
@@ -200,7 +201,7 @@ def _made(
     """The samples of all tasks: made, or found. Those that cannot be made are added to `skipped`."""
     missing = [task for task in tasks if not _whole(_file(out, task))]
     half = [task for task in missing if not _whole(_file(out, task, HALF))]
-    with _parts(base, settings.device, ("vae", "text_encoder", "tokenizer"), wanted=bool(half)) as pipe:
+    with _parts(base, settings, ("vae", "text_encoder", "tokenizer"), wanted=bool(half)) as pipe:
         for number, task in enumerate(half):
             report(0.8 * number / len(half), task.name)
             try:
@@ -211,7 +212,7 @@ def _made(
                 skipped.append({"name": task.name, "reason": trouble.reason})
     second = [task for task in missing if _file(out, task, HALF).exists()]
     shared = _whole(out / SHARED) and read_note(out / SHARED, ENCODERS_OF) == encoders
-    with _parts(base, settings.device, ("condition_encoder",), wanted=bool(second) or not shared) as pipe:
+    with _parts(base, settings, ("condition_encoder",), wanted=bool(second) or not shared) as pipe:
         if not shared:
             write_tensors(out / SHARED, _base_tensors(pipe), {ENCODERS_OF: encoders})
         for number, task in enumerate(second):
@@ -226,17 +227,20 @@ def _file(out: Path, task: _Task, suffix: str = ".safetensors") -> Path:
 
 
 @contextmanager
-def _parts(base, device: str, parts: tuple[str, ...], *, wanted: bool) -> Iterator[AceStepPipeline | None]:
+def _parts(
+    base, settings: PrepareSettings, parts: tuple[str, ...], *, wanted: bool
+) -> Iterator[AceStepPipeline | None]:
     """Some parts of a base in memory, for as long as the block lasts; nothing where nothing is wanted."""
     import torch
 
-    device, dtype = chosen_device(device)
+    device, dtype = chosen_device(settings.device)
     if not wanted:
         yield None
         return
     pipe = open_pipeline(base, device=device, dtype=dtype, parts=parts)
     try:
-        yield pipe
+        with enough_memory("with recordings this long", "give fewer --max-seconds, or --device cpu"):
+            yield pipe
     finally:
         for name in parts:
             setattr(pipe, name, None)  # whoever holds the pipeline still, holds nothing of it

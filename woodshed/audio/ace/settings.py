@@ -10,6 +10,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 from ...config import continued, flag, given, refuse_not_positive, refuse_unknown, refuse_words
 from ...errors import InputError
 from ...files import read_object
+from ...jobs import check_seed
 
 PRESETS = Path(__file__).with_name("presets")
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -184,6 +185,7 @@ def check(settings: TrainSettings) -> None:
     """An InputError for a value that cannot work, with its flag."""
     _check_choices(settings)
     refuse_not_positive(settings, POSITIVE)
+    check_seed(settings.seed)
     for name in SHARES:
         if not 0 <= getattr(settings, name) < 1:
             raise InputError(f"{flag(name)} {getattr(settings, name)}: give 0 or more, less than 1")

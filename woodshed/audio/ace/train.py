@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from ... import __version__
 from ...config import updated
 from ...errors import FileError, InputError, RunError
 from ...files import new_folder, seen_from, visible, write_file, writing
-from ...jobs import claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
+from ...jobs import claimed, enough_memory, free_threads, refuse_occupied, resumable, stop_on_signals, threads
 from .layouts import CONFIG, PEFT
 from .pipeline import ENCODERS, chosen_device, fingerprint, part_config, quiet
 from .run import FACTS, Job, checkpoints, read_facts
@@ -145,7 +145,10 @@ def _attempt(job: Job) -> None:
     from .loop import Loop
 
     write_file(job.out / FACTS, json.dumps(job.facts, indent=1, ensure_ascii=False))
-    with _enough_memory(job):
+    remedy = "try another --out with --memory 8 or a smaller --crop-seconds"
+    if not job.settings.gradient_checkpointing:
+        remedy += ", or go on with --resume --gradient-checkpointing True"
+    with enough_memory("with crops this long", remedy):
         loop = Loop(job)
         with stop_on_signals(loop.stop):
             loop.run()
@@ -170,17 +173,6 @@ def _resumable(job: Job, trouble: FileError) -> FileError:
         return trouble
     step = max(checkpoints(job.out), default=0)
     return resumable(trouble, step)
-
-
-@contextmanager
-def _enough_memory(job: Job) -> Iterator[None]:
-    import torch
-
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        advice = "try another --out with --memory 8 or a smaller --crop-seconds, or --gradient-checkpointing"
-        raise InputError(f"out of GPU memory with crops of {job.settings.crop_seconds:g} s; {advice}") from None
 
 
 # --- the end -------------------------------------------------------------------------------------------------------
