@@ -216,6 +216,8 @@ def _card(facts: dict, job: Job) -> str:
     base = Path(job.base).absolute().name if Path(job.base).is_dir() else facts["base"]
     front = "---\nlibrary_name: peft\ntags: [music, ace-step, " + settings.kind + "]\n---\n"
     scale = f"rank {settings.rank}, alpha {settings.alpha:g}, {settings.targets}"
+    if settings.ranks:
+        scale = f"ranks of {Path(settings.ranks).name}"
     told = facts["validation"]
     lines = [
         f"# {facts['style']}",
