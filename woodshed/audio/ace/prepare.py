@@ -146,7 +146,7 @@ def _tasks(dataset: Dataset, encoders: str, settings: PrepareSettings) -> tuple[
     for sample in dataset.samples:
         path = dataset.path_of(sample)
         try:
-            if not (sample.labeled or sample.caption):
+            if not (sample.labeled or sample.caption.strip()):
                 raise FileError(path, "not labelled; give it a caption, or run woodshed audio annotate")
             facts = _facts(sample, dataset, settings.seed)
             key = _key(path, facts, encoders, settings)
