@@ -10,7 +10,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("peft")
 
 from ace_toys import base  # noqa: E402, F401
-from safetensors import safe_open  # noqa: E402
+from safetensors import SafetensorError, safe_open  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from test_ace_adapters import (  # noqa: E402, F401
     KINDS,
@@ -27,7 +27,7 @@ from test_ace_adapters import (  # noqa: E402, F401
 from woodshed.audio.ace.export import export  # noqa: E402
 from woodshed.audio.ace.layouts import CONFIG, LYCORIS, PEFT, ace_name, read_adapter  # noqa: E402
 from woodshed.audio.ace.pipeline import open_pipeline, quiet  # noqa: E402
-from woodshed.errors import InputError, RunError  # noqa: E402
+from woodshed.errors import FileError, InputError, RunError  # noqa: E402
 
 # pytest hands over fixtures by names that are imported here
 # ruff: noqa: F811
@@ -114,6 +114,18 @@ def test_diffusers_itself_plays_what_is_exported_for_it(base, pipe, runs, tmp_pa
             whole = open_pipeline(base)
             whole.load_lora_weights(out)
             assert close(velocity(whole), wanted)
+
+
+@pytest.mark.parametrize("layout", ["comfyui", "ace-step", "diffusers"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(runs, tmp_path, monkeypatch, layout):
+    def full(tensors, path, metadata=None):
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(FileError, match=r"cannot be written: No space left on device$"):
+        export(runs["lora"][0], tmp_path / "deep" / "out", layout=layout)
+    assert not any(tmp_path.iterdir())
 
 
 def test_another_layout_is_refused_by_name(runs, tmp_path):

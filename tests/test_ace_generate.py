@@ -88,7 +88,7 @@ def test_all_that_is_asked_reaches_the_model(pipe, tmp_path, monkeypatch):
     encode = type(pipe).encode_prompt
     monkeypatch.setattr(type(pipe), "encode_prompt", lambda self, **given: heard.append(given) or encode(self, **given))
     (tmp_path / "words.txt").write_text("[Verse]\nla la", encoding="utf-8")
-    only(pipe, bpm="127.6", key="am", metre="3/4", language="de", lyrics=tmp_path / "words.txt")
+    only(pipe, bpm="127.6", key="am", metre="3/4", language="German", lyrics=tmp_path / "words.txt")
     assert {name: heard[0][name] for name in ("bpm", "keyscale", "timesignature", "vocal_language", "lyrics")} == {
         "bpm": 128, "keyscale": "A minor", "timesignature": "3", "vocal_language": "de", "lyrics": "[Verse]\nla la"
     }  # fmt: skip

@@ -140,7 +140,8 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(base, tmp_path):
     write_audio(folder / "song 2.wav", tone(0.3))
     write_audio(folder / "song 3.wav", silence(0))
     loaded = load_dataset(data)
-    loaded.samples[4].labeled = False
+    loaded.samples[4].labeled, loaded.samples[4].caption = False, ""
+    loaded.samples[5].labeled = False  # a caption that was written by hand is a label
     loaded.samples.append(loaded.samples[5])
     tensors = prepare(loaded, base, tmp_path / "tensors")
     assert [sample.name for sample in tensors.samples] == ["song 5.wav"]
@@ -156,10 +157,10 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(base, tmp_path):
     ):
         assert sum(words in reason for reason in reasons) == 1, words
     for sample in loaded.samples:
-        sample.labeled = False
-    with pytest.raises(EmptyCorpus, match="not labelled"):
+        sample.labeled, sample.caption = False, ""
+    with pytest.raises(EmptyCorpus, match="not labelled"):  # before anything of the base is loaded
         prepare(loaded, base, tmp_path / "none")
-    assert not (tmp_path / "none" / "manifest.json").exists()
+    assert not (tmp_path / "none").exists()
 
 
 def test_lyrics_are_learned_whatever_else_the_file_says(base, tmp_path):
@@ -255,6 +256,14 @@ def test_another_base_is_another_folder(base, guided_base, dataset, tensors):
     assert open_tensors(tensors.folder, fingerprint(base, ENCODERS)).samples == tensors.samples
 
 
+def test_an_interrupted_start_with_another_base_leaves_nothing_of_it(base, guided_base, dataset, tensors, tmp_path):
+    folder = tmp_path / "tensors"
+    shutil.copytree(tensors.folder, folder)
+    (folder / "manifest.json").unlink()
+    prepared = prepare(dataset, guided_base, folder).shared["null_condition"]
+    assert not torch.equal(prepared, tensors.shared["null_condition"])
+
+
 def test_the_fingerprint_is_of_values_and_not_of_files(base, tmp_path):
     again = make_pipeline(tmp_path / "again")
     assert fingerprint(again) == fingerprint(base)
@@ -263,6 +272,15 @@ def test_the_fingerprint_is_of_values_and_not_of_files(base, tmp_path):
     data[-1] ^= 0x40
     weights.write_bytes(data)
     assert fingerprint(again) != fingerprint(base)
+    weights.write_bytes(data[:-1])
+    with pytest.raises(FileError, match="it is cut short"):
+        fingerprint(again)
+    with pytest.raises(RunError, match="its parts cannot be loaded"):
+        open_pipeline(again, parts=("transformer",))
+    encoder = again / "text_encoder" / "model.safetensors"
+    encoder.write_bytes(encoder.read_bytes()[:-1])
+    with pytest.raises(RunError, match="its parts cannot be loaded"):
+        open_pipeline(again, parts=("text_encoder",))
     weights.write_bytes(data[:100])
     with pytest.raises(FileError, match="cannot be read as safetensors"):
         fingerprint(again)
@@ -286,6 +304,8 @@ def test_a_base_that_is_none(base, dataset, tmp_path):
 def test_values_that_cannot_work(base, dataset, tmp_path):
     with pytest.raises(InputError, match="--max-seconds 0"):
         prepare(dataset, base, tmp_path / "out", max_seconds=0)
+    with pytest.raises(InputError, match="--seed -1"):
+        prepare(dataset, base, tmp_path / "out", seed=-1)
     with pytest.raises(InputError, match="--device tpu: choose from auto, cpu"):
         prepare(dataset, base, tmp_path / "out", device="tpu")
     (tmp_path / "full").mkdir()
@@ -293,6 +313,25 @@ def test_values_that_cannot_work(base, dataset, tmp_path):
     with pytest.raises(InputError, match="is not empty"):
         prepare(dataset, base, tmp_path / "full")
     assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
+
+
+def test_hidden_files_do_not_fill_a_folder(base, dataset, tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in (".DS_Store", ".0123456789ab.tmp"):
+        (tmp_path / "out" / name).touch()
+    assert len(prepare(dataset, base, tmp_path / "out")) == 5
+
+
+def test_a_full_gpu_is_one_line(base, dataset, tmp_path, monkeypatch):
+    def full(*args, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(preparing, "encode_audio", full)
+    with pytest.raises(InputError, match="out of GPU memory with recordings this long; give fewer --max-seconds"):
+        prepare(dataset, base, tmp_path / "out")
+    monkeypatch.setattr("diffusers.AceStepPipeline.to", full)
+    with pytest.raises(InputError, match="out of GPU memory for the weights of the base"):
+        open_pipeline(base)
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(base, dataset, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 # ruff: noqa: F811
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from woodshed.audio.ace.pipeline import open_pipeline
 from woodshed.audio.ace.settings import PRESETS, TrainSettings, as_facts, resolve, resumed
 from woodshed.audio.ace.train import train
 from woodshed.audio.ace.tuning import adapter_config, add_adapter, make_optimizer, rate, trained
-from woodshed.errors import InputError
+from woodshed.errors import InputError, RunError
 
 SMALL = {"rank": 4, "crop_seconds": 1.0, "gradient_checkpointing": False, "takes": 0, "threads": 1}
 OPTIMIZERS = ["adamw", "adafactor", "prodigy"]
@@ -57,7 +58,15 @@ def test_flags_win_over_memory_and_memory_over_presets(tmp_path):
 
 
 BAD = {"rank": 0, "epochs": -1, "learning_rate": 0.0, "dropout": 1.0, "validation": 1.0, "kind": "loha", "memory": 10}
-BAD |= {"crop_seconds": -1.0, "lokr_factor": 0, "optimizer": "sgd", "preset": "fast", "takes": -1, "timesteps": "all"}
+BAD |= {
+    "crop_seconds": -1.0,
+    "lokr_factor": 0,
+    "optimizer": "sgd",
+    "preset": "fast",
+    "takes": -1,
+    "timesteps": "all",
+    "seed": -1,
+}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -81,10 +90,47 @@ def test_a_rate_may_change_when_a_run_goes_on(tmp_path):
     assert resumed(TrainSettings(resume=True), saved, tmp_path).rank == 4
 
 
+def test_what_is_given_at_its_default_counts_when_a_run_goes_on(tmp_path):
+    saved = json.loads(json.dumps(as_facts(settings(epochs=5, takes=0, keep_checkpoints=3, preset="best", seed=7))))
+    now = resumed(TrainSettings(resume=True, takes=1, keep_checkpoints=10), saved, tmp_path)
+    assert (now.takes, now.keep_checkpoints, now.seed, now.preset) == (1, 10, 7, "best")
+    with pytest.raises(RunError, match="--seed was 7, now it is 0"):
+        resumed(TrainSettings(resume=True, seed=0), saved, tmp_path)
+    with pytest.raises(InputError, match="--preset balanced: the run has its settings, from best"):
+        resumed(TrainSettings(resume=True, preset="balanced"), saved, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("preset", "told"),
+    [
+        ({"rank": "many"}, "rank is 'many'; give a whole number"),
+        ({"rank": 2.5}, "rank is 2.5; give a whole number"),
+        ({"epochs": True}, "epochs is True; give a whole number"),
+        ({"learning_rate": {"lora": "fast"}}, "learning_rate is 'fast'; give a number"),
+        ({"learning_rate": {"lora": 1e-4}, "kind": "dora"}, "its learning_rate says nothing of 'dora'; add it there"),
+        ({"kind": ["lora"]}, "kind is ['lora']; give one of lora, dora, lokr"),
+        ({"gradient_checkpointing": "yes"}, "gradient_checkpointing is 'yes'; give true or false"),
+        ({"ranks": 5}, "ranks is 5; give the path of a file"),
+    ],
+)
+def test_a_preset_with_a_value_that_cannot_be_is_one_line(tmp_path, preset, told):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(preset))
+    with pytest.raises(InputError, match=re.escape(f"--preset {file}: {told}")):
+        resolve(TrainSettings(preset=str(file)), songs=3, turbo=True)
+
+
+def test_null_in_a_preset_says_nothing(tmp_path):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"rank": None, "kind": None, "learning_rate": None, "crop_seconds": 30}))
+    got = resolve(TrainSettings(preset=str(file)), songs=3, turbo=True)
+    assert (got.rank, got.kind, got.learning_rate, got.crop_seconds) == (64, "lora", 3e-4, 30)
+
+
 def test_a_run_finds_its_ranks_from_anywhere(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
-    saved = json.loads(json.dumps(as_facts(settings(ranks=Path("ranks.json")))))
+    saved = json.loads(json.dumps(as_facts(settings(ranks=Path("ranks.json"), rank=None))))
     monkeypatch.chdir(tmp_path / "elsewhere")
     for asked in (None, Path("../ranks.json")):
         assert resumed(TrainSettings(ranks=asked), saved, tmp_path).ranks == (tmp_path / "ranks.json").resolve()
@@ -170,7 +216,9 @@ def test_estimated_ranks_are_what_is_trained(base, tensors, tmp_path):
     found = estimate(tensors, tmp_path / "ranks.json", rank=8, batches=2, crop_seconds=1.0)
     ranks = {module.name: module.rank for module in found.modules if module.rank}
     assert 0 < len(ranks) < len(found.modules) and all(2 <= rank <= 16 for rank in ranks.values())
-    train(tensors, tmp_path / "run", **SMALL, epochs=1, ranks=tmp_path / "ranks.json")
+    asked = {name: value for name, value in SMALL.items() if name != "rank"} | {"ranks": tmp_path / "ranks.json"}
+    train(tensors, tmp_path / "run", **asked, epochs=1)
+    assert "ranks of ranks.json." in (tmp_path / "run" / "README.md").read_text()
     weights = load_file(tmp_path / "run" / "adapter_model.safetensors")
     learned = {
         name.removeprefix("base_model.model."): len(value) for name, value in weights.items() if "lora_A" in name
@@ -180,9 +228,21 @@ def test_estimated_ranks_are_what_is_trained(base, tensors, tmp_path):
         estimate(tensors, tmp_path / "ranks.json")
     (tmp_path / "bad.json").write_text('{"rank_pattern": {}}')
     with pytest.raises(InputError, match=r"--ranks .*bad\.json"):
-        train(tensors, tmp_path / "other", **SMALL, ranks=tmp_path / "bad.json")
-    with pytest.raises(InputError, match="--keep 0"):
-        estimate(tensors, tmp_path / "new.json", keep=0.0)
+        train(tensors, tmp_path / "other", **asked | {"ranks": tmp_path / "bad.json"})
+    for wrong in ({"keep": 0}, {"seed": -1}):
+        with pytest.raises(InputError, match="--{} {}".format(*next(iter(wrong.items())))):
+            estimate(tensors, tmp_path / "new.json", **wrong)
+
+
+def test_a_file_of_ranks_says_rank_alpha_and_targets(tmp_path):
+    file = tmp_path / "ranks.json"
+    file.write_text('{"rank_pattern": {"a": 8, "b": 2}, "alpha_pattern": {"a": 16, "b": 4}}')
+    for asked in ({"rank": 8}, {"alpha": 64.0}, {"targets": "attention"}):
+        with pytest.raises(InputError, match=f"--{next(iter(asked))} .*: --ranks .* leave out one of the two"):
+            resolve(TrainSettings(ranks=file, **asked), songs=3, turbo=True)
+    for kind, alphas in (("lora", {"a": 16, "b": 4}), ("lokr", {"a": 8, "b": 2})):  # as strong as without the file
+        config = adapter_config(resolve(TrainSettings(ranks=file, kind=kind), songs=3, turbo=True), "")
+        assert (config.rank_pattern, config.alpha_pattern) == ({"a": 8, "b": 2}, alphas)
 
 
 def test_directions_are_those_of_the_singular_values():

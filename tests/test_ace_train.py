@@ -154,6 +154,16 @@ def test_validation_songs_are_not_learned(tensors):
     assert split(tensors, settings(validation=0.0))[1] == []
     few = Tensors(tensors.folder, tensors.facts, tensors.samples[:3])
     assert split(few, settings()) == ([0, 1, 2], [])
+    copies = [replace(sample, name=f"copy of {sample.name}") for sample in tensors.samples]
+    formats = [replace(sample, name=f"{sample.name[:-4].upper()}.mp3", digest="", seconds=3.1) for sample in copies]
+    more = Tensors(tensors.folder, tensors.facts, [*tensors.samples, *copies, *formats])
+    for seed in range(5):
+        learned, measured = split(more, settings(seed=seed))
+        assert len(measured) == 3 and {song % 5 for song in learned}.isdisjoint({song % 5 for song in measured})
+    alike = Tensors(tensors.folder, tensors.facts, [replace(sample, name="01.wav") for sample in tensors.samples])
+    assert split(alike, settings()) == ([0, 1, 2, 3, 4], [])
+    few = Tensors(tensors.folder, tensors.facts, tensors.samples[:3])
+    assert split(few, settings()) == ([0, 1, 2], [])
     for a, b in zip(evaluation(tensors, 1, settings()), evaluation(tensors, 1, settings()), strict=True):
         assert torch.equal(a.noise, b.noise) and torch.equal(a.music, b.music) and a.t == b.t
 
@@ -196,6 +206,16 @@ def test_a_run_is_whole(trained_run):
     assert steps == list(range(1, 25))
     found = checkpoints(trained_run)
     assert [step for step, path in found.items() if (path / "optimizer.pt").exists()] == [max(found)] == [24]
+
+
+def test_a_model_card_that_somebody_edited_stays(tensors, tmp_path):
+    train(tensors, tmp_path / "run", **SMALL, epochs=1)
+    card = tmp_path / "run" / "README.md"
+    train(tensors, tmp_path / "run", resume=True, epochs=2)
+    assert "of 8, by woodshed" in card.read_text()
+    card.write_text("mine")
+    train(tensors, tmp_path / "run", resume=True, epochs=3)
+    assert card.read_text() == "mine"
 
 
 OPTIMIZERS = ["adamw", "adafactor", "prodigy"]
@@ -281,6 +301,16 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tensors, tmp_path, mo
     assert read_facts(out)["finished"]
 
 
+def test_a_full_gpu_is_one_line_with_a_flag_that_helps(tensors, tmp_path, monkeypatch):
+    def full(self, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Loop, "errors", full)
+    for checkpointing, told in ((True, "--crop-seconds$"), (False, "--resume --gradient-checkpointing True$")):
+        with pytest.raises(InputError, match=f"out of GPU memory with crops this long; .*{told}"):
+            train(tensors, tmp_path / str(checkpointing), **SMALL | {"gradient_checkpointing": checkpointing}, epochs=1)
+
+
 def test_a_save_that_was_interrupted_is_no_checkpoint(tensors, tmp_path):
     out = tmp_path / "run"
     train(tensors, out, **SMALL | {"save_epochs": 1}, epochs=2)
@@ -337,6 +367,7 @@ def test_a_start_that_failed_is_no_run(tensors, tmp_path, monkeypatch):
         patch.setattr(Loop, "__init__", broken)
         with pytest.raises(MissingExtra):
             train(tensors, tmp_path / "run", **SMALL, epochs=1)
+    (tmp_path / "run" / ".DS_Store").touch()
     train(tensors, tmp_path / "run", **SMALL | {"rank": 2}, epochs=1)  # nothing was learned, so begin as you like
     assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"]
 

@@ -107,12 +107,30 @@ def test_lyrics_of_a_person_are_never_heard_again(path, monkeypatch):
         asked.append(file.name)
         return services.Heard("[Chorus]\nla la", "fr")
 
-    monkeypatch.setattr(module, "Transcriber", lambda folder, device: hear)
+    monkeypatch.setattr(module, "Transcriber", lambda folder, **more: hear)
     found = annotate(load_dataset(path), path, whisper=path, measure=False, captions=False)
     first, second, third = samples(path)
     assert asked == ["song 2.wav"] and found.written == {"lyrics": 1, "language": 1}
     assert first.lyrics == "[Verse 1]\nmine" and second.is_instrumental
     assert (third.lyrics, third.language, third.is_instrumental) == ("[Chorus]\nla la", "fr", False)
+
+
+def test_whisper_is_told_a_language_by_its_code(path, monkeypatch):
+    edit(path, 0, language="pt-BR", keyscale="  ")
+    edit(path, 1, language="German")
+    told = []
+    monkeypatch.setattr(
+        module, "Transcriber", lambda *_, **more: lambda file, language: told.append(language) or module.Heard("la", "")
+    )
+    annotate(load_dataset(path), path, whisper=path, measure=False)
+    assert told == ["pt", "de", ""] and all(sample.caption for sample in samples(path))
+    annotate(load_dataset(path), path, whisper=path, language="English", again=True, measure=False)
+    assert told[3:] == ["en"] * 3
+
+
+def test_all_recordings_are_annotated_where_the_file_is_written_elsewhere(path, tmp_path):
+    found = annotate(load_dataset(path), tmp_path / "copy.json", captions=False)
+    assert found.done == 3 and [sample.bpm for sample in samples(tmp_path / "copy.json")] == [90, 100, 110]
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_next_call_goes_on(path):
@@ -140,6 +158,8 @@ def test_settings_that_cannot_work(path):
         annotate(load_dataset(path), path, whisper=path, lyrics_service="openai")
     with pytest.raises(InputError, match="did you mean 'captions'"):
         annotate(load_dataset(path), path, caption=False)
+    with pytest.raises(InputError, match="--seed -1"):
+        annotate(load_dataset(path), path, seed=-1)
     with pytest.raises(InputError, match=r"model\.bin"):
         annotate(load_dataset(path), path, whisper=path.parent)
     with pytest.raises(InputError, match=r"config\.json"):
@@ -212,6 +232,25 @@ def test_an_audio_language_model_describes(tmp_path):
         Captioner(folder)
 
 
+def test_a_captioner_that_is_cut_short_or_too_large_is_one_line(tmp_path, monkeypatch):
+    import torch
+
+    folder, recording = tiny_captioner(tmp_path / "captioner"), tmp_path / "song.wav"
+    write_audio(recording, song(seconds=2))
+    tell = Captioner(folder, device="cpu")
+
+    def full(*args, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(tell.model, "generate", full)
+    with pytest.raises(InputError, match="out of GPU memory for the captioner; choose a smaller one"):
+        tell(recording)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(RunError, match="not an audio language model"):
+        Captioner(folder, device="cpu")
+
+
 def test_music_flamingo_loads_by_its_own_class():
     from transformers import AutoModelForMultimodalLM, AutoModelForSeq2SeqLM, MusicFlamingoConfig, Qwen2_5OmniConfig
 
@@ -230,8 +269,9 @@ def test_whisper_hears_from_a_folder(tmp_path):
     hear = Transcriber(folder, device="cpu")
     heard = hear(recording)
     assert heard.lyrics
+    assert hear(recording, "xx") == heard
     with pytest.raises(InputError, match="--language xx: Whisper knows"):
-        hear(recording, "xx")
+        Transcriber(folder, device="cpu", language="xx")
     (folder / "model.bin").write_bytes(b"not a model")
     with pytest.raises(RunError, match="not a Whisper model"):
         Transcriber(folder)

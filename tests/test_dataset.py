@@ -15,6 +15,7 @@ from woodshed.audio.labels.dataset import (
     prompt,
     read_bpm,
     read_key,
+    read_language,
     read_metre,
 )
 from woodshed.audio.labels.scan import scan
@@ -177,6 +178,24 @@ def test_the_tag_stands_where_it_should(position, expected):
     assert prompt(Sample(caption="slow"), Metadata(tag_position=position), RNG) == "slow"
 
 
+def test_a_tag_that_is_edited_in_one_place_holds_for_all(folder):
+    path = folder / "d.json"
+    scan(folder.add("a.wav", "b.wav"), out=path, custom_tag="zap")
+
+    def edited(tag, **of_the_last):
+        data = json.loads(path.read_text())
+        data["metadata"]["custom_tag"] = tag
+        data["samples"][-1] |= of_the_last
+        dataset = load_dataset(folder.write("d.json", data) / "d.json")
+        return [prompt(replace(sample, caption="slow"), dataset.metadata, RNG) for sample in dataset.samples]
+
+    assert edited("zip") == ["zip, slow"] * 2
+    scan(folder, out=path, custom_tag="zop")
+    assert {sample["custom_tag"] for sample in json.loads(path.read_text())["samples"]} == {"zop"}
+    assert edited("") == ["slow"] * 2
+    assert edited("zop", custom_tag="own") == ["zop, slow", "own, slow"]
+
+
 def test_genre_or_caption():
     both = Sample(caption="slow", genre="jazz")
     for ratio, override, expected in [
@@ -210,7 +229,13 @@ def test_no_bpm(value):
 
 def test_keys():
     spelt = {"Am": "A minor", "a": "A major", "F♯ maj": "F# major", "Bbm": "Bb minor", "E flat Major": "Eb major"}
-    spelt |= {"C# min": "C# minor", "b minor": "B minor", "GM": "G major"}
+    spelt |= {
+        "F Sharp major": "F# major",
+        "b-flat minor": "Bb minor",
+        "C# min": "C# minor",
+        "b minor": "B minor",
+        "GM": "G major",
+    }
     assert {text: read_key(text) for text in spelt} == spelt
     for name in spelt.values():
         assert read_key(name) == name
@@ -225,6 +250,30 @@ def test_the_camelot_wheel_goes_round_in_fifths():
     assert len(set(major + minor)) == 24
     assert major[7:] + major[:7] == [f"{name} major" for name in WHEEL]
     assert (minor[7], minor[4], minor[0]) == ("A minor", "C minor", "Ab minor")
+
+
+def test_languages():
+    spelt = {
+        "English": "en",
+        "eng": "en",
+        "pt-BR": "pt",
+        "zh_Hant": "zh",
+        " de ": "de",
+        "Serbo-Croatian": "serbo-croatian",
+    }
+    assert {text: read_language(text) for text in spelt} == spelt
+
+
+def test_labels_are_read_from_the_file_as_from_anywhere(folder):
+    """And what another tool knows besides stays as it is."""
+    labels = {"keyscale": "f♯ min", "timesignature": "3/4", "language": "German"}
+    odd = {"keyscale": " A dorian", "timesignature": "7/8", "language": "Klingon"}
+    none = {"keyscale": "  ", "timesignature": "N/A", "language": ""}
+    data = [{"audio_path": str(number)} | one for number, one in enumerate((labels, odd, none))]
+    found = load_dataset(folder.write("d.json", {"samples": data}) / "d.json").samples
+    assert [(s.keyscale, s.timesignature, s.language) for s in found] == [
+        ("F# minor", "3", "de"), ("A dorian", "7/8", "klingon"), ("", "", "unknown")
+    ]  # fmt: skip
 
 
 def test_metres():

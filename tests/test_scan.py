@@ -43,7 +43,7 @@ def test_every_sidecar_of_the_tutorial(folder):
     folder.add("a.wav", "b.flac", "sub/c.ogg").write("a.caption.txt", "  a caption\n").write("a.txt", "not these")
     folder.write("a.lyrics.txt", "[00:01.00][Verse 1]\n[00:02.00]La la \n\n").write("b.txt", "other words")
     labels = {"caption": "from json", "bpm": 120, "keyscale": "A minor", "timesignature": "3", "language": "ja"}
-    folder.write("sub/c.json", labels | {"genre": "jazz", "artist": "x"})
+    folder.write("sub/c.json", labels | {"language": "Japanese", "genre": "jazz", "artist": "x"})
     report = scan(folder)
     a, b, c = report.dataset.samples
     assert (a.caption, a.lyrics, a.labeled, a.is_instrumental) == ("a caption", "[Verse 1]\nLa la", True, False)
@@ -88,6 +88,13 @@ def test_tables_are_merged_and_may_hold_captions(folder):
     a, b, c = (found[name] for name in ("a.wav", "Ü b.wav", "c.wav"))
     assert (a.caption, a.bpm, a.labeled) == ('slow, and "warm"', 100, True)
     assert (b.bpm, b.caption, c.bpm, c.caption) == (80, "", 70, "deep")
+
+
+def test_a_caption_without_quotes_is_taken_whole_where_it_stands_last(folder):
+    folder.add("a.wav", "b.wav").write("t.csv", "File,BPM,Caption,,\na.wav,90,slow, warm, deep,\nb.wav,80,plain\n")
+    report = scan(folder)
+    assert [(s.bpm, s.caption) for s in report.dataset.samples] == [(90, "slow, warm, deep"), (80, "plain")]
+    assert not report.remarks
 
 
 def test_a_table_names_the_files_of_its_own_folder(folder):
@@ -138,6 +145,7 @@ def test_names_in_another_unicode_form_or_case(folder):
         ("a.json", {"captoin": "x"}, ["'captoin'", "did you mean 'caption'?"]),
         ("t.csv", "File,BPM\na.wav,0\n", ["t.csv row 2: bpm '0'"]),
         ("t.csv", "File,BPM\n\nno.wav,90\n", ["t.csv row 3: there is no recording 'no.wav'"]),
+        ("t.csv", "File,Caption,BPM\na.wav,slow, warm,90\n", ["t.csv row 2: more values than columns"]),
         ("t.csv", "Name,BPM\na.wav,90\n", ["t.csv", "no column File, only name, bpm"]),
         ("t.csv", 'File,BPM\n"a.wav,' + "x" * 140000, ["t.csv", "field larger"]),
         ("b.caption.txt", "x", ["b.caption.txt: there is no recording of that name"]),

@@ -68,6 +68,11 @@ def new_folder(path: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def visible(folder: Path) -> list[Path]:
+    """What lies in a folder, but hidden files: macOS writes a .DS_Store, a kill leaves what `replacing` had begun."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
 def free_folder(parent: Path) -> Path:
     """The next free number in a folder, made: 001, 002, ..."""
     number = 1 + max((int(path.name) for path in parent.glob("*") if path.name.isdigit()), default=0)

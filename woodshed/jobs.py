@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import FileError, InputError, RunError
-from .files import writing
+from .files import visible, writing
 
 try:
     import fcntl
@@ -52,7 +52,7 @@ def refuse_occupied(out: Path, facts: str) -> None:
     if out.is_file():
         raise InputError(f"--out {out} is a file; choose another folder")
     with writing(out):
-        occupied = out.exists() and any(out.iterdir())
+        occupied = out.exists() and bool(visible(out))
     if occupied:
         what = "holds a run already; add --resume" if (out / facts).exists() else "is not empty; clear it"
         raise InputError(f"--out {out} {what}, or choose another folder")
@@ -89,6 +89,23 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def enough_memory(what: str, remedy: str) -> Iterator[None]:
+    """Where the memory of a GPU ends in the block, an InputError says that `what` does not fit, and what to do."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise InputError(f"out of GPU memory {what}; {remedy}") from None
+
+
+def check_seed(seed: int) -> None:
+    """An InputError for a seed that is none."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed {seed}: choose from 0 to {2**32 - 1}")
+
+
 def find_device(name: str = "auto") -> str:
     """A device of torch by its name: cpu, cuda or cuda:1; auto is the GPU where there is one, else the CPU.
 
@@ -96,11 +113,12 @@ def find_device(name: str = "auto") -> str:
     """
     import torch
 
-    gpu = torch.cuda.is_available()
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        return "cuda" if gpu else "cpu"
-    if name.partition(":")[0] not in (("cpu", "cuda") if gpu else ("cpu",)):
-        choice = "auto, cpu, cuda" if gpu else "auto, cpu (torch finds no CUDA GPU here)"
+        return "cuda" if count else "cpu"
+    known = ["cpu"] + ["cuda"] * bool(count) + [f"cuda:{number}" for number in range(count)]
+    if name not in known:
+        choice = ", ".join(["auto", *known]) + " (torch finds no CUDA GPU here)" * (not count)
         raise InputError(f"--device {name}: choose from {choice}")
     return name
 

@@ -34,19 +34,22 @@ def rewind_log(path: Path, step: int) -> None:
 
 
 def draw_loss(log: Path, picture: Path, *, measure: str = "nats_per_token") -> None:
-    """Draw loss over steps, both axes logarithmic: training (and its running median), the `measure` of validation."""
+    """Draw loss over steps, both axes logarithmic: training (and its running median), the `measure` of validation, and
+    training_loss, where validation measured it alike."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     lines = read_log(log)
     train = np.array([(line["step"], line["loss"]) for line in lines if "loss" in line]).reshape(-1, 2)
-    valid = [(line["step"], line["validation"][measure]) for line in lines if line.get("validation") and line["step"]]
+    told = [(line["step"], line["validation"]) for line in lines if line.get("validation") and line["step"]]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot(xscale="log", yscale="log", xlabel="step", ylabel=measure.replace("_", " "))
     axes.plot(*train.T, color="tab:blue", alpha=0.3, linewidth=0.8)
     axes.plot(train[:, 0], _running_median(train[:, 1]), color="tab:blue", label="train")
-    if valid:
-        axes.plot(*np.array(valid).T, "o-", color="tab:orange", markersize=4, label="validation")
+    curves = {measure: ("tab:orange", "validation"), "training_loss": ("tab:green", "train, measured alike")}
+    for name, (color, label) in curves.items():
+        if points := [(step, values[name]) for step, values in told if name in values]:
+            axes.plot(*np.array(points).T, "o-", color=color, markersize=4, label=label)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7), numticks=20))
     axes.yaxis.set_minor_formatter(NullFormatter())
     for axis in (axes.xaxis, axes.yaxis):

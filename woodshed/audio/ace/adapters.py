@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ...errors import RunError
+from ...jobs import enough_memory
 from .layouts import Adapter, ranks_for_peft
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ def load_adapters(pipe: AceStepPipeline, adapters: Sequence[tuple[Adapter, float
     unload_adapters(pipe)
     ordered = sorted(adapters, key=lambda pair: ORDER.index(pair[0].kind))
     heard = [(f"adapter_{number}", *pair) for number, pair in enumerate(ordered) if pair[1]]
-    for name, adapter, scale in heard:
-        _inject(pipe.transformer, adapter, name, scale)
+    with enough_memory("for the adapters", "close what else uses the card, or add --device cpu"):
+        for name, adapter, scale in heard:
+            _inject(pipe.transformer, adapter, name, scale)
     if heard:
         pipe.transformer.set_adapters([name for name, _, _ in heard], [scale for _, _, scale in heard])
 

@@ -6,13 +6,14 @@ So a run that goes on draws what an uninterrupted one would have drawn, and no r
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 import numpy as np
 import torch
 
 from . import timesteps
 from .settings import TrainSettings
-from .tensors import Tensors
+from .tensors import Prepared, Tensors
 
 EVALUATED = 8  # timesteps, and as many crops, of every song that is measured
 SHORTEST = 2  # frames: the transformer looks at two at a time
@@ -114,10 +115,34 @@ def crop_frames(tensors: Tensors, settings: TrainSettings, frames: int) -> int:
 
 
 def split(tensors: Tensors, settings: TrainSettings) -> tuple[list[int], list[int]]:
-    """The songs that are learned and those that are only measured, drawn by the seed."""
+    """The songs that are learned and those that are only measured, drawn by the seed; versions of one stay together."""
     songs = np.random.default_rng([settings.seed, len(tensors)]).permutation(len(tensors)).tolist()
     count = max(1, round(settings.validation * len(songs))) if settings.validation and len(songs) >= 4 else 0
-    return sorted(songs[count:]), sorted(songs[:count])
+    measured: set[int] = set()
+    for song in songs:
+        if len(measured) < count:
+            measured |= _versions(tensors, song)
+    learned = set(songs) - measured
+    return (sorted(learned), sorted(measured)) if learned else (sorted(songs), [])
+
+
+def _versions(tensors: Tensors, song: int) -> set[int]:
+    """A song, its copies, and the same in other formats."""
+    found = {song}
+    while more := {
+        other
+        for other in range(len(tensors))
+        if other not in found and any(_same(tensors.samples[one], tensors.samples[other]) for one in found)
+    }:
+        found |= more
+    return found
+
+
+def _same(one: Prepared, other: Prepared) -> bool:
+    """Whether two samples are of one recording: equal bytes, or one name and as long within half a second."""
+    stems = {PurePath(sample.name).stem.casefold() for sample in (one, other)}
+    named = len(stems) == 1 and abs(one.seconds - other.seconds) < 0.5
+    return named or (bool(one.digest) and one.digest == other.digest)
 
 
 def seed_of(*numbers: int) -> int:

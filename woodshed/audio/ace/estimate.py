@@ -23,6 +23,7 @@ from ... import __version__
 from ...config import refuse_not_positive, updated
 from ...errors import InputError
 from ...files import seen_from, write_file
+from ...jobs import check_seed, enough_memory
 from .pipeline import ENCODERS, chosen_device, fingerprint, open_pipeline, timestep_law
 from .settings import TARGETS, TrainSettings, resolve
 from .tensors import Tensors, open_tensors
@@ -97,7 +98,9 @@ def estimate(
     tensors = tensors if isinstance(tensors, Tensors) else open_tensors(tensors)
     base = find_base(base, tensors)
     tensors = open_tensors(tensors.folder, fingerprint(base, ENCODERS))
-    directions, sensitivity, count, settled = _measured(tensors, base, settings, report or (lambda share, text: None))
+    with enough_memory("with crops this long", "give fewer --crop-seconds, or --device cpu"):
+        found = _measured(tensors, base, settings, report or (lambda share, text: None))
+    directions, sensitivity, count, settled = found
     found = Estimate(ranked(sensitivity, directions, settings), count, settled)
     kept = {module.name: module.rank for module in found.modules if module.rank}
     facts = {"woodshed": __version__, "base_fingerprint": fingerprint(base), "settings": asdict(settings)}
@@ -194,5 +197,6 @@ def _check(settings: EstimateSettings, out: Path) -> None:
     if not 0 < settings.keep <= 1:
         raise InputError(f"--keep {settings.keep}: give more than 0, at most 1")
     refuse_not_positive(settings, ("rank", "batches"))
+    check_seed(settings.seed)
     if out.exists() or not out.absolute().parent.is_dir():
         raise InputError(f"--out {out}: choose a file that does not exist yet, in a folder that does")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ... import __version__
 from ...errors import InputError, RunError
-from ...files import new_folder, replacing, write_file
+from ...files import new_folder, whole, write_file
 from .layouts import (
     CONFIG,
     DIFFUSERS,
@@ -29,6 +29,7 @@ from .layouts import (
     ranks_for_peft,
     read_adapter,
 )
+from .tensors import write_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -54,20 +55,13 @@ def export(run: str | Path, out: str | Path, *, layout: Layout) -> Path:
         raise InputError(f"--out {out} exists already; choose another name")
     files = {"comfyui": _comfyui, "ace-step": _ace_step, "diffusers": _diffusers}[layout](adapter)
     folder = out.parent if layout == "comfyui" else out
-    with new_folder(folder):
+    about = {"format": "pt", "woodshed": __version__}
+    with new_folder(folder), whole(out):
         for name, (tensors, metadata, config) in files.items():
+            write_tensors(folder / (name or out.name), tensors, about | metadata)
             if config is not None:
                 write_file(folder / CONFIG, json.dumps(config, indent=1))
-            _write(folder / (name or out.name), tensors, metadata)
     return out
-
-
-def _write(file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    from safetensors.torch import save_file
-
-    metadata = {"format": "pt", "woodshed": __version__} | metadata
-    with replacing(file) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
 
 
 # --- layouts: file name -> tensors, metadata of the file, PEFT's config beside it ---------------------------------

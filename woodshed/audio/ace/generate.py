@@ -25,7 +25,8 @@ from ... import __version__
 from ...config import updated
 from ...errors import FileError, InputError
 from ...files import write_file
-from ..labels.dataset import INSTRUMENTAL, read_bpm, read_key, read_metre
+from ...jobs import enough_memory
+from ..labels.dataset import INSTRUMENTAL, read_bpm, read_key, read_language, read_metre
 from ..wave import Audio, depth_of, read_audio, write_audio
 from .pipeline import playing_defaults, too_long
 
@@ -174,8 +175,8 @@ def resolve(pipe: AceStepPipeline, settings: PlaySettings) -> tuple[PlaySettings
 
 
 def _read_words(settings: PlaySettings) -> dict:
-    """Tempo, key and metre as ACE-Step writes them."""
-    readers = {"bpm": read_bpm, "key": read_key, "metre": read_metre}
+    """Tempo, key, metre and language as ACE-Step writes them."""
+    readers = {"bpm": read_bpm, "key": read_key, "metre": read_metre, "language": read_language}
     return {name: read(value) for name, read in readers.items() if (value := getattr(settings, name)) is not None}
 
 
@@ -251,11 +252,9 @@ def _played(pipe: AceStepPipeline, given: dict, seed: int, tell: Callable[[int],
     with torch.random.fork_rng(devices=cards):
         torch.manual_seed(seed)
         drawn = torch.Generator().manual_seed(seed)
-        try:
+        remedy = "give fewer --seconds, close what else uses the card, or add --device cpu"
+        with enough_memory(f"for {given['audio_duration']:g} seconds", remedy):
             made = pipe(**given, generator=drawn, callback_on_step_end=after_step).audios[0]
-        except torch.OutOfMemoryError:
-            remedy = "give fewer --seconds, close what else uses the card, or add --device cpu"
-            raise InputError(f"{given['audio_duration']:g} seconds do not fit into memory; {remedy}") from None
     samples = made.float().cpu().numpy().T
     if not np.isfinite(samples).all():
         raise InputError("the model answers with NaN; use a lower scale of the adapter, or an earlier checkpoint")

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ...files import read_object, whole, write_file, writing
-from ...jobs import checkpoint_folders
+from ...jobs import checkpoint_folders, enough_memory
 from ...log import append_log, draw_loss, rewind_log
 from ..wave import write_audio
 from .batches import Batch, Batches, evaluation, seed_of
@@ -260,7 +260,8 @@ class Loop:
             songs = job.measured + job.learned
             song, seed = songs[number % len(songs)], seed_of(settings.seed, number, 2)
             told = {"song": song, "seconds": settings.take_seconds, "seed": seed}
-            with self.playing(), self.accelerator.autocast():
+            remedy = "go on with --resume and fewer --take-seconds, or --takes 0"
+            with self.playing(), self.accelerator.autocast(), enough_memory("for a take on the way", remedy):
                 audio = play(self.transformer, helpers.vae, helpers.scheduler, job.tensors, **told)
             facts = {"prompt": job.tensors.samples[song].facts, "seed": seed, "step": self.state.step}
             write_audio(folder / f"{number + 1}.wav", audio)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, InputError, MissingExtra, RunError
 from ...files import read_object
-from ...jobs import find_device
+from ...jobs import enough_memory, find_device
 
 if TYPE_CHECKING:
     import torch
@@ -56,12 +56,14 @@ def open_pipeline(
     import torch
 
     kind = _pipeline_class()
+    from safetensors import SafetensorError
+
     folder = base_folder(base)
     left_out = {} if parts is None else {name: None for name in PARTS + OPTIONAL if name not in parts}
     with quiet():
         try:
             pipe = kind.from_pretrained(folder, torch_dtype=dtype or torch.float32, **left_out)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise RunError(base, f"its parts cannot be loaded ({_first_line(error)})") from None
     for name in PARTS if parts is None else parts:
         if getattr(pipe, name, None) is None and name not in OPTIONAL:
@@ -69,7 +71,8 @@ def open_pipeline(
     pipe.set_progress_bar_config(disable=True)
     if pipe.vae is not None:
         pipe.vae.enable_tiling()
-    return pipe.to(device)
+    with enough_memory("for the weights of the base", "close what else uses the card, or add --device cpu"):
+        return pipe.to(device)
 
 
 def playing_defaults(pipe: AceStepPipeline) -> dict[str, float]:
@@ -234,6 +237,9 @@ def _sampled(file: Path) -> Iterator[tuple[str, list]]:
         with open(file, "rb") as stream:
             size = struct.unpack("<Q", stream.read(8))[0]
             header = json.loads(stream.read(size))
+            ends = [about["data_offsets"][1] for name, about in header.items() if name != "__metadata__"]
+            if stream.seek(0, 2) < 8 + size + max(ends, default=0):
+                raise ValueError("it is cut short")
             for name, about in header.items():
                 if name == "__metadata__":
                     continue

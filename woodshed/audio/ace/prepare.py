@@ -24,8 +24,8 @@ import numpy as np
 from ... import __version__
 from ...config import updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError
-from ...files import new_folder, seen_from, write_file
-from ...jobs import claimed
+from ...files import new_folder, seen_from, visible, write_file
+from ...jobs import check_seed, claimed, enough_memory
 from ..labels.dataset import INSTRUMENTAL, Dataset, Sample, is_sung, load_dataset, prompt
 from ..wave import digest_of, read_audio
 from .pipeline import (
@@ -40,6 +40,7 @@ from .pipeline import (
     too_long,
 )
 from .tensors import (
+    ENCODERS_OF,
     MANIFEST,
     REMARK,
     SHARED,
@@ -47,7 +48,7 @@ from .tensors import (
     Tensors,
     open_tensors,
     read_manifest,
-    read_remark,
+    read_note,
     read_tensors,
     shapes,
     write_tensors,
@@ -85,6 +86,8 @@ class _Task:
     path: Path
     name: str
     facts: dict[str, Any]
+    digest: str
+    """Of the recording alone."""
     key: str
 
 
@@ -107,14 +110,15 @@ def prepare(
     settings = updated(PrepareSettings, settings, keywords)
     if not settings.max_seconds >= SHORTEST:
         raise InputError(f"--max-seconds {settings.max_seconds}: give {SHORTEST:g} or more")
+    check_seed(settings.seed)
     dataset = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     encoders, out = fingerprint(base, ENCODERS), Path(out)
     with new_folder(out), claimed(out):
         _refuse_other(out, encoders)
         tasks, skipped = _tasks(dataset, encoders, settings)
-        samples = _made(tasks, base, out, settings, skipped, report or (lambda share, text: None))
-        if not samples:
-            raise EmptyCorpus(f"{dataset.folder}: nothing to learn from: {_counted(skipped)}")
+        _refuse_none(tasks, dataset, skipped)
+        samples = _made(tasks, base, encoders, out, settings, skipped, report or (lambda share, text: None))
+        _refuse_none(samples, dataset, skipped)
         facts = {"woodshed": __version__, "dataset": dataset.metadata.name, "encoders": encoders}
         facts |= {"base": seen_from(out, base) if Path(base).is_dir() else str(base), "settings": asdict(settings)}
         facts |= {"frames_per_second": _frames_per_second(base), "skipped": skipped}
@@ -131,7 +135,7 @@ def _refuse_other(out: Path, encoders: str) -> None:
     if (out / MANIFEST).exists():
         if read_manifest(out)["encoders"] != encoders:
             raise RunError(out, "it holds tensors made with another base; choose another --out")
-    elif any(path for path in out.iterdir() if path.suffix != ".safetensors"):
+    elif any(path.suffix != ".safetensors" for path in visible(out)):
         raise InputError(f"--out {out} is not empty; choose another folder")
 
 
@@ -142,13 +146,13 @@ def _tasks(dataset: Dataset, encoders: str, settings: PrepareSettings) -> tuple[
     for sample in dataset.samples:
         path = dataset.path_of(sample)
         try:
-            if not sample.labeled:
+            if not (sample.labeled or sample.caption.strip()):
                 raise FileError(path, "not labelled; give it a caption, or run woodshed audio annotate")
             facts = _facts(sample, dataset, settings.seed)
             key = _key(path, facts, encoders, settings)
             if key in tasks:
                 raise FileError(path, f"the same recording and labels as {tasks[key].name}")
-            tasks[key] = _Task(path, sample.filename, facts, key)
+            tasks[key] = _Task(path, sample.filename, facts, digest_of(path), key)
         except FileError as trouble:
             skipped.append({"name": sample.filename, "reason": trouble.reason})
     return list(tasks.values()), skipped
@@ -180,21 +184,24 @@ def _key(path: Path, facts: dict, encoders: str, settings: PrepareSettings) -> s
     return digest_of(path, json.dumps([facts, encoders, settings.max_seconds, settings.loudness]).encode())
 
 
-def _counted(skipped: list[dict]) -> str:
+def _refuse_none(left: list, dataset: Dataset, skipped: list[dict]) -> None:
+    """An EmptyCorpus where nothing is left, with the reasons."""
     counts = Counter(entry["reason"] for entry in skipped)
-    return "; ".join(f"{count} x {reason}" for reason, count in counts.most_common()) or "it has no samples"
+    told = "; ".join(f"{count} x {reason}" for reason, count in counts.most_common()) or "it has no samples"
+    if not left:
+        raise EmptyCorpus(f"{dataset.folder}: nothing to learn from: {told}")
 
 
 # --- the two passes --------------------------------------------------------------------------------------------
 
 
 def _made(
-    tasks: list[_Task], base, out: Path, settings: PrepareSettings, skipped: list[dict], report: Report
+    tasks: list[_Task], base, encoders: str, out: Path, settings: PrepareSettings, skipped: list[dict], report: Report
 ) -> list[Prepared]:
     """The samples of all tasks: made, or found. Those that cannot be made are added to `skipped`."""
     missing = [task for task in tasks if not _whole(_file(out, task))]
     half = [task for task in missing if not _whole(_file(out, task, HALF))]
-    with _parts(base, settings.device, ("vae", "text_encoder", "tokenizer"), wanted=bool(half)) as pipe:
+    with _parts(base, settings, ("vae", "text_encoder", "tokenizer"), wanted=bool(half)) as pipe:
         for number, task in enumerate(half):
             report(0.8 * number / len(half), task.name)
             try:
@@ -204,10 +211,10 @@ def _made(
                     raise
                 skipped.append({"name": task.name, "reason": trouble.reason})
     second = [task for task in missing if _file(out, task, HALF).exists()]
-    shared = _whole(out / SHARED)
-    with _parts(base, settings.device, ("condition_encoder",), wanted=bool(second) or not shared) as pipe:
+    shared = _whole(out / SHARED) and read_note(out / SHARED, ENCODERS_OF) == encoders
+    with _parts(base, settings, ("condition_encoder",), wanted=bool(second) or not shared) as pipe:
         if not shared:
-            write_tensors(out / SHARED, _base_tensors(pipe))
+            write_tensors(out / SHARED, _base_tensors(pipe), {ENCODERS_OF: encoders})
         for number, task in enumerate(second):
             report(0.8 + 0.2 * number / len(second), task.name)
             _second_pass(pipe, task, out)
@@ -220,17 +227,20 @@ def _file(out: Path, task: _Task, suffix: str = ".safetensors") -> Path:
 
 
 @contextmanager
-def _parts(base, device: str, parts: tuple[str, ...], *, wanted: bool) -> Iterator[AceStepPipeline | None]:
+def _parts(
+    base, settings: PrepareSettings, parts: tuple[str, ...], *, wanted: bool
+) -> Iterator[AceStepPipeline | None]:
     """Some parts of a base in memory, for as long as the block lasts; nothing where nothing is wanted."""
     import torch
 
-    device, dtype = chosen_device(device)
+    device, dtype = chosen_device(settings.device)
     if not wanted:
         yield None
         return
     pipe = open_pipeline(base, device=device, dtype=dtype, parts=parts)
     try:
-        yield pipe
+        with enough_memory("with recordings this long", "give fewer --max-seconds, or --device cpu"):
+            yield pipe
     finally:
         for name in parts:
             setattr(pipe, name, None)  # whoever holds the pipeline still, holds nothing of it
@@ -263,7 +273,7 @@ def _second_pass(pipe: AceStepPipeline, task: _Task, out: Path) -> None:
     half = _file(out, task, HALF)
     states = read_tensors(half)
     tensors = {"latents": states.pop("latents"), "condition": encode_condition(pipe, states)}
-    write_tensors(_file(out, task), tensors, {REMARK: read_remark(half)})
+    write_tensors(_file(out, task), tensors, {REMARK: read_note(half, REMARK)})
     half.unlink()
 
 
@@ -279,7 +289,7 @@ def _prepared(task: _Task, out: Path, rate: float) -> Prepared:
     path = _file(out, task)
     lengths = {name: shape[0] for name, shape in shapes(path).items()}
     seconds = round(lengths["latents"] / rate, 2)
-    about = (lengths["latents"], lengths["condition"], task.facts, read_remark(path))
+    about = (lengths["latents"], lengths["condition"], task.facts, read_note(path, REMARK), task.digest)
     return Prepared(path.name, task.name, seconds, *about)
 
 

@@ -38,6 +38,8 @@ class Job:
     measured: list[int]
     facts: dict = field(default_factory=dict)
     """run.json"""
+    saved: dict = field(default_factory=dict)
+    """What stood there when a run goes on."""
 
     @property
     def steps(self) -> int:

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from ...config import continued, flag, given, refuse_not_positive, refuse_unknown, refuse_words
+from ...config import continued, flag, given, refuse_not_positive, refuse_unknown
 from ...errors import InputError
 from ...files import read_object
+from ...jobs import check_seed
 
 PRESETS = Path(__file__).with_name("presets")
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -20,10 +21,10 @@ FEW_SONGS, EPOCHS_OF_FEW, EPOCHS = 20, 800, 500  # the tutorial's: the fewer son
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train. What is None comes from --memory, else from the preset."""
+    """How to train. What is None comes from --memory, else from the preset, else from DEFAULTS."""
 
-    preset: str = "balanced"
-    """quick, balanced, best, or a JSON file of your own with any of these settings; flags win over it."""
+    preset: str | None = None
+    """balanced (the default), quick, best, or a JSON file of your own with any of these settings; flags win over it."""
     memory: Literal[8, 12, 16, 24] | None = None
     """Fit a GPU of so many GB: rank, targets, optimizer, crop and checkpointing; flags win over it."""
     kind: Literal["lora", "dora", "lokr"] | None = None
@@ -35,11 +36,11 @@ class TrainSettings:
     dropout: float | None = None
     """Dropout within a LoRA or DoRA."""
     lokr_factor: int | None = None
-    """LoKr: into what the weights are split; with -1 into halves as even as can be, where rank and alpha do nothing."""
+    """LoKr: into what the weights are split; with -1 into halves as even as can be. Its strength is alpha / rank."""
     targets: Literal["attention", "attention+mlp"] | None = None
     """Which weights of the transformer get an adapter."""
     ranks: Path | None = None
-    """A file of woodshed audio ace estimate: these modules get an adapter, each of its own rank."""
+    """A file of woodshed audio ace estimate: these modules get an adapter, each of its own rank and alpha."""
     epochs: int | None = None
     """Passes over the songs; 800 for up to 20 songs, 500 for more, where nothing says otherwise."""
     max_steps: int | None = None
@@ -70,27 +71,31 @@ class TrainSettings:
     """Of each song a stretch of this length is learned at a time, another each time; 0 takes songs whole."""
     gradient_checkpointing: bool | None = None
     """Half of the memory, a quarter slower."""
-    validation: float = 0.1
-    """The part of the songs that is not learned but measured; none of fewer than four."""
+    validation: float | None = None
+    """The part of the songs that is not learned but measured (0.1 by default); none of fewer than four."""
     save_epochs: int | None = None
     """Validate and save every so many epochs; by default ten times in a run."""
-    keep_checkpoints: int = 10
-    """Checkpoints to keep, the best and the last among them."""
-    takes: int = 1
-    """Sound to render with every save, always from the same seeds; 0 for none."""
-    take_seconds: float = 30.0
-    """Length of such a take."""
-    seed: int = 0
-    """Seeds the adapter, the order of the songs, crops, noise and dropout."""
-    device: str = "auto"
-    """Where to train: cpu, cuda, or auto."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What to compute in; auto: bfloat16 on a GPU, float32 on a CPU. The adapter itself is float32."""
+    keep_checkpoints: int | None = None
+    """Checkpoints to keep, the best and the last among them (10 by default)."""
+    takes: int | None = None
+    """Sound to render with every save, always from the same seeds (1 by default); 0 for none."""
+    take_seconds: float | None = None
+    """Length of such a take (30 by default)."""
+    seed: int | None = None
+    """Seeds the adapter, the order of the songs, crops, noise and dropout (0 by default)."""
+    device: str | None = None
+    """Where to train: cpu, cuda, or auto (the default)."""
+    precision: Literal["auto", "float32", "bfloat16"] | None = None
+    """What to compute in; auto (the default): bfloat16 on a GPU, float32 on a CPU. The adapter itself is float32."""
     threads: int | None = None
     """CPU threads; by default as many as there are cores with nothing to do."""
     resume: bool = False
     """Go on with the run in --out, with its settings."""
 
+
+# What is meant where nobody says. The fields are None then, so that what is given at its default counts as given.
+DEFAULTS = {"preset": "balanced", "validation": 0.1, "keep_checkpoints": 10, "takes": 1, "take_seconds": 30.0}
+DEFAULTS |= {"seed": 0, "device": "auto", "precision": "auto"}
 
 # What may change when a run goes on: its length, its rate, and what leaves the losses alone.
 FREE = {"epochs", "max_steps", "learning_rate", "save_epochs", "keep_checkpoints", "takes", "take_seconds"}
@@ -99,6 +104,8 @@ LIMITS = ("epochs", "max_steps")
 BY_PRESET = ("preset", "memory", "resume")
 POSITIVE = ("rank", "alpha", "epochs", "max_steps", "batch_size", "gradient_accumulation", "learning_rate")
 POSITIVE += ("max_grad_norm", "save_epochs", "keep_checkpoints", "take_seconds", "threads")
+BY_RANKS = ("rank", "alpha", "targets")  # what a file of ranks says itself
+FORMS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "the path of a file"}
 SHARES = ("dropout", "condition_dropout", "uniform_share", "validation")
 
 
@@ -121,14 +128,20 @@ def resolve(settings: TrainSettings, *, songs: int, turbo: bool) -> TrainSetting
     """Fill in what was not set, from the memory profile, the preset and what is learned; and check it."""
     _check_choices(settings)
     asked = given(settings)
-    chosen = read_preset("balanced") | ({} if settings.preset == "balanced" else read_preset(settings.preset))
+    preset = settings.preset or DEFAULTS["preset"]
+    chosen = DEFAULTS | read_preset(DEFAULTS["preset"]) | read_preset(preset)
     memory = asked.get("memory", chosen.get("memory"))
     profile = {} if memory is None else read_preset(f"memory-{memory}")
     if asked.keys() & LIMITS:
         chosen = {name: value for name, value in chosen.items() if name not in LIMITS}
     chosen |= {name: value for name, value in profile.items() if name not in asked} | asked
+    for name in BY_RANKS:
+        if "ranks" in chosen and name in asked:
+            raise InputError(f"{flag(name)} {asked[name]}: --ranks {chosen['ranks']} says it; leave out one of the two")
     kind, rate = chosen["kind"], chosen["learning_rate"]
     if isinstance(rate, dict):
+        if kind not in rate and chosen["optimizer"] != "prodigy":
+            raise InputError(f"--preset {preset}: its learning_rate says nothing of {kind!r}; add it there")
         chosen["learning_rate"] = 1.0 if chosen["optimizer"] == "prodigy" else rate[kind]
     chosen.setdefault("alpha", chosen["rank"] * (1 if kind == "lokr" else 2))
     chosen.setdefault("condition_dropout", 0.0 if turbo else 0.15)
@@ -142,7 +155,7 @@ def resolve(settings: TrainSettings, *, songs: int, turbo: bool) -> TrainSetting
 def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
     """The settings of a run that goes on: those saved with it, and what is given now and may change.
 
-    What would make it another run is refused by name. A setting counts as given where it is not the default.
+    What would make it another run is refused by name.
     """
     was, now = _placed(TrainSettings(**saved)), given(_placed(asked))
     for name in ("preset", "memory"):
@@ -167,23 +180,39 @@ def as_facts(settings: TrainSettings) -> dict:
 
 
 def read_preset(name: str) -> dict:
-    """The settings of a preset: one of ours, or a JSON file."""
+    """The settings of a preset: one of ours, or a JSON file; null says nothing. Raises InputError."""
     shipped = {path.stem: path for path in PRESETS.glob("*.json")}
     path = shipped.get(name, Path(name))
     try:
-        preset = read_object(path)
+        preset = {key: value for key, value in read_object(path).items() if value is not None}
     except (OSError, ValueError) as error:
         choice = ", ".join(sorted(name for name in shipped if not name.startswith("memory-")))
         raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
     refuse_unknown(preset, TrainSettings, f"--preset {name}: {TrainSettings.__name__}")
-    refuse_words(preset, TrainSettings, f"--preset {name}")
+    for key, value in preset.items():
+        by_kind = key == "learning_rate" and isinstance(value, dict)
+        for one in value.values() if by_kind else [value]:
+            if form := _unfit(key, one):
+                raise InputError(f"--preset {name}: {key} is {one!r}; give {form}")
     return preset
+
+
+def _unfit(name: str, value) -> str:
+    """What a JSON file must say for a setting; nothing where the value fits."""
+    if options := choices(name):
+        return "" if value in options else f"one of {', '.join(map(str, options))}"
+    hint = get_type_hints(TrainSettings)[name]
+    kind = (get_args(hint) or (hint,))[0]
+    takes = {float: (int, float), Path: (str,)}.get(kind, (kind,))
+    fits = isinstance(value, takes) and (kind is bool or not isinstance(value, bool))
+    return "" if fits else FORMS[kind]
 
 
 def check(settings: TrainSettings) -> None:
     """An InputError for a value that cannot work, with its flag."""
     _check_choices(settings)
     refuse_not_positive(settings, POSITIVE)
+    check_seed(settings.seed)
     for name in SHARES:
         if not 0 <= getattr(settings, name) < 1:
             raise InputError(f"{flag(name)} {getattr(settings, name)}: give 0 or more, less than 1")

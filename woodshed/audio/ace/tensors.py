@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MANIFEST, SHARED = "manifest.json", "base.safetensors"
 KNOWN = {"samples", "encoders", "base", "frames_per_second"}
-REMARK = "remark"  # in the metadata of a file
+REMARK, ENCODERS_OF = "remark", "encoders"  # in the metadata of a sample's file, and of the base's
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Prepared:
     """What it was told to be: caption, lyrics, language, bpm, keyscale, timesignature."""
     remark: str = ""
     """What of that was too long to be read, or is missing."""
+    digest: str = ""
+    """Of its recording; "" where it was prepared before that was noted."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +129,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def read_remark(path: Path) -> str:
-    """What stands in the metadata of a sample's file. Raises FileError where it is not whole."""
+def read_note(path: Path, name: str) -> str:
+    """What stands in the metadata of a safetensors file by a name. Raises FileError where it is not whole."""
     with _opened(path) as file:
-        return (file.metadata() or {}).get(REMARK, "")
+        return (file.metadata() or {}).get(name, "")
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from ... import __version__
 from ...config import updated
 from ...errors import FileError, InputError, RunError
-from ...files import new_folder, seen_from, write_file
-from ...jobs import claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
+from ...files import new_folder, seen_from, visible, write_file, writing
+from ...jobs import claimed, enough_memory, free_threads, refuse_occupied, resumable, stop_on_signals, threads
 from .layouts import CONFIG, PEFT
 from .pipeline import ENCODERS, chosen_device, fingerprint, part_config, quiet
 from .run import FACTS, Job, checkpoints, read_facts
@@ -85,7 +85,7 @@ def _job(tensors, base, out: Path, settings: TrainSettings, report) -> Job:
         turbo = config.get("is_turbo") or config.get("model_version") == "turbo"
         settings = resolve(settings, songs=len(tensors), turbo=bool(turbo))
     chosen_device(settings.device)
-    job = Job(tensors, base, out, settings, report, *split(tensors, settings))
+    job = Job(tensors, base, out, settings, report, *split(tensors, settings), saved=saved)
     job.facts = saved | _facts(job, known)
     if resume and saved["finished"] and saved["step"] >= job.steps:
         raise RunError(out, f"it has finished, at step {saved['step']:,}; to go on, give more with --epochs")
@@ -102,7 +102,7 @@ def find_base(base: str | Path | None, tensors: Tensors) -> str | Path:
 
 def _forget_failed_start(out: Path) -> None:
     """Remove a run.json of ours that lies alone in its folder: that run broke off before it had learned anything."""
-    if [path.name for path in out.iterdir()] == [FACTS]:
+    if [path.name for path in visible(out)] == [FACTS]:
         with suppress(RunError):
             read_facts(out)
             (out / FACTS).unlink()
@@ -145,7 +145,10 @@ def _attempt(job: Job) -> None:
     from .loop import Loop
 
     write_file(job.out / FACTS, json.dumps(job.facts, indent=1, ensure_ascii=False))
-    with _enough_memory(job):
+    remedy = "try another --out with --memory 8 or a smaller --crop-seconds"
+    if not job.settings.gradient_checkpointing:
+        remedy += ", or go on with --resume --gradient-checkpointing True"
+    with enough_memory("with crops this long", remedy):
         loop = Loop(job)
         with stop_on_signals(loop.stop):
             loop.run()
@@ -172,22 +175,11 @@ def _resumable(job: Job, trouble: FileError) -> FileError:
     return resumable(trouble, step)
 
 
-@contextmanager
-def _enough_memory(job: Job) -> Iterator[None]:
-    import torch
-
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        advice = "try another --out with --memory 8 or a smaller --crop-seconds, or --gradient-checkpointing"
-        raise InputError(f"out of GPU memory with crops of {job.settings.crop_seconds:g} s; {advice}") from None
-
-
 # --- the end -------------------------------------------------------------------------------------------------------
 
 
 def _finish(job: Job, loop: Loop) -> None:
-    """Publish the best checkpoint (without validation: the last)."""
+    """Publish the best checkpoint (without validation: the last). A model card that somebody edited stays as it is."""
     if not (found := checkpoints(job.out)):
         told = f"stopped by {loop.stopped} before its first step, with nothing to lose"
         raise RunError(job.out, f"{told}; begin again with --resume")
@@ -197,7 +189,9 @@ def _finish(job: Job, loop: Loop) -> None:
     facts = job.facts | {"step": loop.state.step, "best_step": best, "seconds": round(loop.state.seconds, 1)}
     facts |= {"validation": loop.state.validation.get(str(best), {}), "finished": not loop.stopped}
     write_file(job.out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
-    write_file(job.out / "README.md", _card(facts, job))
+    card = job.out / "README.md"
+    if not card.exists() or _untouched(card, job):
+        write_file(card, _card(facts, job))
     base_loss = loop.state.validation.get("0", {}).get("loss")
     if job.measured and base_loss <= facts["validation"]["loss"]:
         told = (
@@ -209,11 +203,21 @@ def _finish(job: Job, loop: Loop) -> None:
         job.say(told, step=loop.state.step, event="stopped")
 
 
+def _untouched(card: Path, job: Job) -> bool:
+    """Whether a model card is still what an earlier call made of the run."""
+    if "best_step" not in job.saved:  # nothing was published yet
+        return False
+    with writing(card):
+        return card.read_bytes() == _card(job.saved, job).encode("utf-8", "backslashreplace")
+
+
 def _card(facts: dict, job: Job) -> str:
     settings, seconds = job.settings, sum(sample.seconds for sample in job.tensors.samples)
     base = Path(job.base).absolute().name if Path(job.base).is_dir() else facts["base"]
     front = "---\nlibrary_name: peft\ntags: [music, ace-step, " + settings.kind + "]\n---\n"
     scale = f"rank {settings.rank}, alpha {settings.alpha:g}, {settings.targets}"
+    if settings.ranks:
+        scale = f"ranks of {Path(settings.ranks).name}"
     told = facts["validation"]
     lines = [
         f"# {facts['style']}",

@@ -63,6 +63,7 @@ def adapter_config(settings: TrainSettings, base: str) -> PeftConfig:
         common["target_modules"] = list(common["rank_pattern"])
     common |= {"base_model_name_or_path": base}
     if settings.kind == "lokr":
+        common |= {"alpha_pattern": common["rank_pattern"]} if settings.ranks else {}
         split = {"decompose_factor": settings.lokr_factor}
         return LoKrConfig(alpha=settings.alpha, **common, **split)
     more = {"lora_dropout": settings.dropout, "use_dora": settings.kind == "dora"}

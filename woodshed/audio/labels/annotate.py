@@ -21,12 +21,12 @@ import numpy as np
 
 from ...config import flag, updated
 from ...errors import FileError, InputError
-from ...jobs import stop_on_signals
+from ...jobs import check_seed, stop_on_signals
 from ..features import Features, describe
 from ..wave import probe, read_audio
 from .captions import Captioner, caption
-from .dataset import INSTRUMENTAL, OURS, Dataset, Sample, is_sung
-from .services import ServiceError, caption_service, code, lyrics_service
+from .dataset import INSTRUMENTAL, OURS, Dataset, Sample, is_sung, read_language
+from .services import ServiceError, caption_service, lyrics_service
 from .transcribe import Heard, Transcriber
 
 LISTENED = 300.0  # seconds of a recording that are measured, from its middle
@@ -67,6 +67,7 @@ class AnnotateSettings:
         for names in (("whisper", "lyrics_service"), ("captioner", "caption_service")):
             if all(getattr(self, name) is not None for name in names):
                 raise InputError(f"give either {flag(names[0])} or {flag(names[1])}, not both")
+        check_seed(self.seed)
 
 
 @dataclass
@@ -102,15 +103,15 @@ def annotate(
     """
     settings = updated(AnnotateSettings, settings, changes)
     writers = _writers(settings)
-    wanting = [_name(sample) for sample in dataset.samples if any(it.wanted(sample, settings) for it in writers)]
+    wanting = [sample.id for sample in dataset.samples if any(it.wanted(sample, settings) for it in writers)]
     found = Annotated(total=len(wanting))
     failures: Counter = Counter()
     stops: list[str] = []
     with stop_on_signals(stops.append):
-        for name in wanting:
+        for wanted in wanting:  # ids, since saving may see the paths from another folder
             if stops:
                 break
-            sample = next((sample for sample in dataset.samples if _name(sample) == name), None)
+            sample = next((sample for sample in dataset.samples if sample.id == wanted), None)
             if sample is None:  # somebody took it out of the file meanwhile
                 continue
             if progress:
@@ -125,11 +126,6 @@ def annotate(
             found.done += 1
     found.stopped = stops[0] if stops else ""
     return found
-
-
-def _name(sample: Sample) -> tuple[str, str]:
-    """What tells samples apart; saving makes new ones."""
-    return sample.id, sample.audio_path
 
 
 @dataclass
@@ -238,18 +234,20 @@ def _measurer(settings: AnnotateSettings) -> Iterator[Writer]:
 def _lyricist(settings: AnnotateSettings) -> Iterator[Writer]:
     if settings.whisper is None and settings.lyrics_service is None:
         return
+    language = read_language(settings.language)
     if settings.whisper is not None:
-        hear, by = Transcriber(settings.whisper, device=settings.device), Path(settings.whisper).name
+        hear = Transcriber(settings.whisper, device=settings.device, language=language)
+        by = Path(settings.whisper).name
     else:
         hear, by = lyrics_service(settings.lyrics_service, settings.lyrics_model), settings.lyrics_service
 
     def write(recording: Recording) -> dict[str, Value]:
-        known = code(recording.sample.language.partition("-")[0])  # pt of pt-BR
-        heard: Heard = hear(recording.path, settings.language or ("" if known == "unknown" else known))
+        known = read_language(recording.sample.language)
+        heard: Heard = hear(recording.path, language or ("" if known == "unknown" else known))
         if not is_sung(heard.lyrics):
             return {"lyrics": Value(INSTRUMENTAL, by)}
-        language = {"language": Value(heard.language, by)} if heard.language else {}
-        return {"lyrics": Value(heard.lyrics, by)} | language
+        sung_in = {"language": Value(heard.language, by)} if heard.language else {}
+        return {"lyrics": Value(heard.lyrics, by)} | sung_in
 
     yield Writer(("lyrics",), write, ("language",))
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import FileError, InputError, MissingExtra, RunError
-from ...jobs import find_device
+from ...jobs import enough_memory, find_device
 from ..features import Features, load_librosa
 from ..wave import probe, read_audio
 
@@ -26,6 +26,7 @@ PROMPT = (
 )
 HEARD = 30.0  # seconds that a captioner hears, from the middle: what Qwen2-Audio takes
 MAX_NEW_TOKENS = 96
+SMALLER = "choose a smaller one, or add --device cpu"  # where the GPU is too small
 TOLD = 4  # traits in a caption
 NOISE = 0.15  # of flatness; drums have 0.1
 STRIKING = 0.35  # how much a trait must strike to be told
@@ -217,6 +218,7 @@ class Captioner:
         if not (folder / "config.json").is_file():
             raise InputError(f"--captioner {folder}: give a folder with an audio language model (config.json ...)")
         try:
+            from safetensors import SafetensorError
             from transformers import AutoConfig, AutoProcessor
 
             where = find_device(device)
@@ -226,8 +228,10 @@ class Captioner:
         try:
             kind = _auto_class(AutoConfig.from_pretrained(folder))
             self.processor = AutoProcessor.from_pretrained(folder)
-            model = kind.from_pretrained(folder, dtype="auto").to(where).eval()
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            model = kind.from_pretrained(folder, dtype="auto").eval()
+            with enough_memory("for the captioner", SMALLER):
+                model = model.to(where)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise RunError(folder, f"not an audio language model that can be read: {_first_line(error)}") from None
         self.model = getattr(model, "thinker", model)  # Qwen2.5-Omni speaks with another part
         if not hasattr(self.processor, "feature_extractor"):
@@ -242,8 +246,9 @@ class Captioner:
         chat = [{"role": "user", "content": content}]
         text = self.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
         inputs = self.processor(text=[text], audio=[sound], sampling_rate=rate, return_tensors="pt")
-        inputs = inputs.to(self.model.device, self.model.dtype)
-        ids = self.model.generate(**inputs, do_sample=False, max_new_tokens=MAX_NEW_TOKENS)
+        with enough_memory("for the captioner", SMALLER):
+            inputs = inputs.to(self.model.device, self.model.dtype)
+            ids = self.model.generate(**inputs, do_sample=False, max_new_tokens=MAX_NEW_TOKENS)
         said = self.processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)[0]
         line = " ".join(said.split()).strip('" ')
         if not line:

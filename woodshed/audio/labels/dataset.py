@@ -204,6 +204,8 @@ def load_dataset(path: str | Path) -> Dataset:
     counts = Counter(sample.id for sample in samples)
     if twice := [name for name, count in counts.items() if count > 1]:
         raise FileError(path, f"{counts[twice[0]]} samples have the id {twice[0]}; delete all but one of these ids")
+    if data.get("metadata", {}).get("custom_tag") is not None:
+        _share_tag(samples, metadata.custom_tag)
     dataset = Dataset(path.absolute().parent, metadata, samples)
     dataset.read = dataset.as_dict()
     return dataset
@@ -244,17 +246,17 @@ def read_bpm(value: object) -> int:
 
 
 def read_key(value: object) -> str:
-    """A key as ACE-Step writes it ("A minor", "F# major") from "Am", "F♯ maj", "f# Minor", or Camelot's "8A"."""
+    """A key as ACE-Step writes it ("A minor", "F# major") from "Am", "F♯ maj", "f-sharp Minor", or Camelot's "8A"."""
     text = str(value).strip().replace("♯", "#").replace("♭", "b")
     if camelot := re.fullmatch(r"(1[0-2]|0?[1-9])([AB])", text, re.IGNORECASE):
         minor = camelot[2].upper() == "A"
         return f"{TONICS[((int(camelot[1]) - 8) * 7 + 9 * minor) % 12]} {'minor' if minor else 'major'}"
-    named = re.fullmatch(r"([A-Ga-g])\s*(#|b|sharp|flat|)\s*(|[Mm]|(?i:maj|major|min|minor))", text)
+    named = re.fullmatch(r"([A-Ga-g])[\s-]*(#|b|(?i:sharp|flat)|)[\s-]*(|[Mm]|(?i:maj|major|min|minor))", text)
     if not named:
         raise InputError(f'key {value!r}: write it as "A minor" or "F# major"')
     tonic, sign, mode = named.groups()
     minor = mode == "m" or mode.lower().startswith("min")
-    return f"{tonic.upper()}{_SIGNS.get(sign, sign)} {'minor' if minor else 'major'}"
+    return f"{tonic.upper()}{_SIGNS.get(sign.lower(), sign)} {'minor' if minor else 'major'}"
 
 
 def read_metre(value: object) -> str:
@@ -263,6 +265,22 @@ def read_metre(value: object) -> str:
     if isinstance(value, bool) or beats not in METRES:
         raise InputError(f"timesignature {value!r}: give one of {', '.join(METRES)}")
     return beats
+
+
+_NAMES = """
+en english eng|de german deu ger|fr french fra fre|es spanish spa|it italian ita|pt portuguese por|nl dutch nld dut
+sv swedish swe|no norwegian nor|da danish dan|fi finnish fin|pl polish pol|cs czech ces cze|el greek ell gre
+tr turkish tur|ru russian rus|uk ukrainian ukr|ja japanese jpn|ko korean kor|zh chinese zho chi cmn|yue cantonese
+vi vietnamese vie|hi hindi hin|ar arabic ara|he hebrew heb|id indonesian ind
+"""
+_CODES = (line.split() for line in _NAMES.strip().replace("|", "\n").splitlines())
+LANGUAGES = {name: names[0] for names in _CODES for name in names}
+
+
+def read_language(value: object) -> str:
+    """A language by its code ("en") from "English", "eng" or "en-GB". What is not known stays, in lower case."""
+    text = re.sub(r"^([a-z]{2,3})[-_].*", r"\1", str(value).strip().lower())
+    return LANGUAGES.get(text, text)
 
 
 # --- the file --------------------------------------------------------------------------------------------------
@@ -304,6 +322,14 @@ def _record(kind: type[Record], values: object, path: Path, place: str) -> Recor
         raise FileError(path, f"{place}: {error}") from None
 
 
+def _share_tag(samples: list[Sample], tag: str) -> None:
+    """Give the dataset's tag to samples that all have one and the same other: they got it when they were scanned."""
+    shared = {sample.custom_tag for sample in samples}
+    if len(shared) == 1 and "" not in shared:
+        for sample in samples:
+            sample.custom_tag = tag
+
+
 def _value(name: str, value: object, blank: object) -> Any:
     """A field's value in its own type; text may be a number in the file. Raises InputError."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -317,7 +343,20 @@ def _value(name: str, value: object, blank: object) -> Any:
         fits = isinstance(value, bool) if isinstance(blank, bool) else number and isinstance(blank, int)
     if not fits:
         raise InputError(f"{name} {value!r}: give {_FORMS.get(type(blank), 'a text')}")
+    if name in _READERS:
+        return _read(name, str(value).strip(), blank)
     return str(value) if isinstance(blank, str) else value
 
 
+def _read(name: str, text: str, blank: str) -> str:
+    """A key, metre or language as ACE-Step writes it; as it stands in the file where that cannot be read."""
+    if text in ("", "N/A"):
+        return blank
+    try:
+        return _READERS[name](text)
+    except InputError:
+        return text
+
+
+_READERS = {"keyscale": read_key, "timesignature": read_metre, "language": read_language}
 _FORMS = {bool: "true or false", int: "a number"}

@@ -25,6 +25,7 @@ from typing import TypeVar
 
 from ...errors import FileError, InputError, WoodshedError
 from ..wave import probe, read_audio, write_audio
+from .dataset import read_language
 from .lyrics import clean
 from .transcribe import Heard, Line, as_lyrics
 
@@ -126,7 +127,7 @@ def _openai_lyrics(calls: _Calls, model: str, path: str | Path, language: str) -
     data = calls.upload("/audio/transcriptions", fields, path)
     lines = [Line(item["start"], item["end"], item["text"]) for item in data.get("segments") or []]
     text = as_lyrics(lines) if lines else clean(data["text"])
-    return Heard(text, code(data.get("language") or language))
+    return Heard(text, read_language(data.get("language") or language))
 
 
 def _openai_caption(calls: _Calls, model: str, path: str | Path) -> str:
@@ -142,7 +143,7 @@ def _elevenlabs_lyrics(calls: _Calls, model: str, path: str | Path, language: st
     data = calls.upload("/v1/speech-to-text", fields, path)
     words = [word for word in data.get("words") or [] if word.get("type", "word") == "word"]
     text = as_lyrics(_lines(words)) if words else clean(data["text"])
-    return Heard(text, code(data.get("language_code") or language))
+    return Heard(text, read_language(data.get("language_code") or language))
 
 
 def _gemini_lyrics(calls: _Calls, model: str, path: str | Path, language: str) -> Heard:
@@ -170,21 +171,6 @@ def _lines(words: list[dict]) -> list[Line]:
         else:
             lines[-1] = Line(lines[-1].start, word["end"], f"{lines[-1].text} {word['text'].strip()}")
     return lines
-
-
-_NAMES = """
-en english eng|de german deu ger|fr french fra fre|es spanish spa|it italian ita|pt portuguese por|nl dutch nld dut
-sv swedish swe|no norwegian nor|da danish dan|fi finnish fin|pl polish pol|cs czech ces cze|el greek ell gre
-tr turkish tur|ru russian rus|uk ukrainian ukr|ja japanese jpn|ko korean kor|zh chinese zho chi cmn|yue cantonese
-vi vietnamese vie|hi hindi hin|ar arabic ara|he hebrew heb|id indonesian ind
-"""
-_CODES = (line.split() for line in _NAMES.strip().replace("|", "\n").splitlines())
-LANGUAGES = {name: names[0] for names in _CODES for name in names}
-
-
-def code(language: str) -> str:
-    """ "en" from what services answer: "english" or "eng". What is not known stays as it is."""
-    return LANGUAGES.get(language.lower(), language.lower())
 
 
 def _one_line(text: str) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 
 from ...errors import InputError
 from ..wave import visible_files
-from .dataset import read_bpm, read_key, read_metre
+from .dataset import read_bpm, read_key, read_language, read_metre
 from .lyrics import clean
 
 
@@ -43,7 +43,7 @@ LABELS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "keyscale": ("keyscale", read_key),
     "key": ("keyscale", read_key),
     "timesignature": ("timesignature", read_metre),
-    "language": ("language", partial(_text, "language")),
+    "language": ("language", lambda value: read_language(_text("language", value))),
 }
 COLUMNS = ("caption", "bpm", "key")
 SHOWN = 40  # letters of a caption in a remark
@@ -184,6 +184,10 @@ def _take_table(labels: Labels, table: Path) -> None:
         text = _read(labels, table)
         for number, row in _rows(text) if text else ():
             source, file = f"{labels.name(table)} row {number}", PureWindowsPath(row["file"]).name
+            if None in row:
+                told = "more values than columns; put a text that holds the separator into quotes"
+                labels.remarks.append(f"{source}: {told}; left out")
+                continue
             named = names[_key(file)]
             if not named:
                 labels.remarks.append(f"{source}: there is no recording {row['file']!r}")
@@ -196,19 +200,35 @@ def _take_table(labels: Labels, table: Path) -> None:
         labels.remarks.append(f"{labels.name(table)}: {error}")
 
 
-def _rows(text: str) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows(text: str) -> Iterator[tuple[int, dict[str | None, str]]]:
     """The rows that name a file, with the number of their line, by lower-case column. An InputError without `File`."""
     lines = io.StringIO(text, newline="").readlines()
     skipped = 0
     while lines and (not lines[0].strip() or lines[0].lower().startswith("sep=")):  # Excel names the separator first
         lines, skipped = lines[1:], skipped + 1
     header = lines[0] if lines else ""
-    reader = csv.reader(lines, delimiter=max(",;\t", key=header.count))
-    columns = [name.strip().lower() for name in next(reader, [])]
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.reader(lines, delimiter=delimiter)
+    columns = [name.strip().lower() for name in _filled(next(reader, []))]
     if "file" not in columns:
         raise InputError(f"not a table of labels: it has no column File, only {', '.join(columns) or 'nothing'}")
     for values in reader:
-        row = dict(zip(columns, (value.strip() for value in values), strict=False))
+        row = _row(columns, _filled(values), delimiter)
         if row.get("file"):
             row["key"] = row.get("key") or row.get("camelot", "")
             yield skipped + reader.line_num, row
+
+
+def _row(columns: list[str], values: list[str], delimiter: str) -> dict[str | None, str]:
+    """Values by their columns. A caption in the last one may hold the delimiter; else surplus is under None."""
+    last = len(columns) - 1
+    if columns[last] == "caption":
+        values = [*values[:last], delimiter.join(values[last:])]
+    names = columns + [None] * (len(values) - len(columns))
+    return dict(zip(names, (value.strip() for value in values), strict=False))
+
+
+def _filled(cells: list[str]) -> list[str]:
+    """Without the empty cells that spreadsheets write at the end."""
+    count = max((at for at, cell in enumerate(cells, 1) if cell.strip()), default=0)
+    return cells[:count]

@@ -46,9 +46,13 @@ class Heard(NamedTuple):
 
 
 class Transcriber:
-    """Whisper, loaded once; call it with the path of a recording and, where known, its language ("en", "de" ...)."""
+    """Whisper, loaded once; call it with the path of a recording and, where known, its language ("en", "de" ...).
 
-    def __init__(self, folder: str | Path, *, device: str = "auto"):
+    Raises InputError for a `language` of all recordings that Whisper does not know; what it does not know of a single
+    one, it hears.
+    """
+
+    def __init__(self, folder: str | Path, *, device: str = "auto", language: str = ""):
         folder = Path(folder)
         if not (folder / "model.bin").is_file():
             convert = "ct2-transformers-converter makes one from a model of transformers"
@@ -63,17 +67,18 @@ class Transcriber:
             self.model = WhisperModel(str(folder), device=device, local_files_only=True)
         except (RuntimeError, ValueError, OSError) as error:
             raise RunError(folder, f"not a Whisper model that can be read: {error}") from None
-
-    def __call__(self, path: str | Path, language: str = "") -> Heard:
-        """Raises InputError for a language Whisper does not know, FileError for a file that cannot be read."""
-        pieces = stream(path, sample_rate=SAMPLE_RATE, channels=1)
-        sound = np.concatenate([piece.samples[:, 0] for piece in pieces])
-        known = self.model.supported_languages
+        self.language, known = language, self.model.supported_languages
         if language and language not in known:
             raise InputError(f"--language {language}: Whisper knows {', '.join(sorted(known))}")
+
+    def __call__(self, path: str | Path, language: str = "") -> Heard:
+        """Raises FileError for a file that cannot be read."""
+        pieces = stream(path, sample_rate=SAMPLE_RATE, channels=1)
+        sound = np.concatenate([piece.samples[:, 0] for piece in pieces])
+        known = language if language in self.model.supported_languages else None
         # text carried over makes Whisper repeat refrains for ever; at temperature 0 the same song gives the same lyrics
         segments, facts = self.model.transcribe(
-            sound, language=language or None, temperature=0.0, condition_on_previous_text=False
+            sound, language=self.language or known, temperature=0.0, condition_on_previous_text=False
         )
         lines = [
             Line(s.start, s.end, s.text) for s in segments if s.no_speech_prob < SILENT or s.avg_logprob > UNLIKELY
