@@ -49,7 +49,7 @@ def open_page(run: Run | str | Path) -> Page:
     """The page of a run or a base. Raises RunError for what is neither."""
     run = run if isinstance(run, Run) else open_run(run)
     form = partial(_form, run=run)
-    return takes_page(run.folder.name, takes_folder(run), INTRO, form=form, play=partial(play, run))
+    return takes_page(run.folder.absolute().name, takes_folder(run), INTRO, form=form, play=partial(play, run))
 
 
 def takes_folder(run: Run) -> Path:

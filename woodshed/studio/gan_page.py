@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from ..audio.gan.generate import Take, generate, save_take
+from ..audio.gan.generate import Take, generate, name_of, save_take
 from ..audio.gan.run import Run, checkpoints, open_run
 from ..audio.gan.settings import MOST_SECONDS, MOST_TRUNCATION, GenerateSettings
 from ..files import free_folder, new_folder
@@ -24,7 +24,7 @@ def open_page(run: Run | str | Path) -> Page:
     """The page of a run. Raises RunError where it, or its codec, is not what it should be."""
     run = run if isinstance(run, Run) else open_run(run)
     folder = takes_folder(run)
-    return takes_page(run.folder.name, folder, INTRO, form=partial(_form, run=run), play=partial(play, run))
+    return takes_page(run.folder.absolute().name, folder, INTRO, form=partial(_form, run=run), play=partial(play, run))
 
 
 def takes_folder(run: Run) -> Path:
@@ -93,7 +93,7 @@ def play(run: Run, asked: dict, progress: Callable[..., None]) -> Iterator[str]:
         takes, folder, cards = generate(run, settings), None, []
         for number, take in enumerate(takes, 1):
             folder = folder or free_folder(parent)
-            paths = save_take(take, folder / f"{run.folder.name}_seed{take.facts['seed']}_take-{number}")
+            paths = save_take(take, folder / name_of(take, number))
             progress(number / settings.takes, desc="Playing")
             cards.append(_take_card(number, take, paths))
             yield show(cards, folder)
