@@ -106,3 +106,9 @@ def seen_from(folder: str | Path, path: str | Path) -> str:
     except ValueError:
         return Path(path).absolute().as_posix()
     return relative if relative.startswith(".") else f"./{relative}"
+
+
+def found_from(folder: str | Path, place: str) -> Path:
+    """Where `place` is, which seen_from() has written down in a folder: where the folder's name is a link, `..`
+    is what stands above that name, not above what it leads to."""
+    return Path(os.path.normpath(Path(folder).absolute() / place))

@@ -11,7 +11,6 @@ One file here is one kind of codec. It has `recognises(place) -> bool` and `load
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -78,12 +77,6 @@ def fingerprint(*parts: bytes | str) -> str:
         # names of files may hold bytes that are no text
         digest.update(part.encode("utf-8", "backslashreplace") if isinstance(part, str) else part)
     return digest.hexdigest()[:16]
-
-
-def found_from(folder: str | Path, place: str) -> Path:
-    """Where `place` is, which files.seen_from() has written down in a folder: where the folder's name is a link, `..`
-    is what stands above that name, not above what it leads to."""
-    return Path(os.path.normpath(Path(folder).absolute() / place))
 
 
 def whole_frames(audio: Audio, codec: Codec) -> np.ndarray:

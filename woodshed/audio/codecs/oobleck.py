@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ...errors import MissingExtra, RunError
-from ...files import read_object, seen_from, write_file
+from ...files import found_from, read_object, seen_from, write_file
 from ..wave import Audio
-from . import FACTS, fingerprint, fitting, found_from, whole_frames
+from . import FACTS, fingerprint, fitting, whole_frames
 from ._settings import SIZES, CodecSettings, refuse_sizes
 
 MODEL, FOLDERS = "AutoencoderOobleck", ("", "vae")  # in itself, or inside a pipeline

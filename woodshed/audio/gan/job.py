@@ -14,9 +14,9 @@ from torch import Tensor
 from ... import __version__
 from ... import log as logs
 from ...errors import RunError
-from ...files import seen_from
+from ...files import found_from, seen_from
 from ...jobs import find_device
-from ..codecs import Codec, found_from
+from ..codecs import Codec
 from . import health, latents, profile, run
 from .latents import Latents, Recording
 from .run import Run

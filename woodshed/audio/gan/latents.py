@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import EmptyCorpus, FileError, RunError
-from ...files import read_object, seen_from, write_file, writing
-from ..codecs import Codec, encode_stream, found_from, levelled_stream
+from ...files import found_from, read_object, seen_from, write_file, writing
+from ..codecs import Codec, encode_stream, levelled_stream
 from ..crops import ENOUGH
 from ..listener import Listener
 from ..wave import Audio, audio_files, read_audio

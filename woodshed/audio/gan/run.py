@@ -23,10 +23,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...errors import RunError
-from ...files import new_folder, read_object, replacing, seen_from, write_file, writing
+from ...files import found_from, new_folder, read_object, replacing, seen_from, write_file, writing
 from ...jobs import checkpoint_folders
 from ..codecs import FACTS as CODEC_FACTS
-from ..codecs import Codec, found_from, open_codec
+from ..codecs import Codec, open_codec
 from .health import Pulse
 from .networks import Generator
 from .settings import Course

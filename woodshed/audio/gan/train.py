@@ -19,9 +19,9 @@ import torch
 from ... import log as logs
 from ...config import updated
 from ...errors import FileError, InputError
-from ...files import new_folder, write_file, writing
+from ...files import found_from, new_folder, write_file, writing
 from ...jobs import checkpoint_folders, claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
-from ..codecs import Codec, found_from, open_codec
+from ..codecs import Codec, open_codec
 from ..spectrogram import spectrograms
 from ..wave import write_audio
 from . import health, profile, run
