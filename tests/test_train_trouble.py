@@ -198,8 +198,10 @@ def test_a_rate_that_is_given_is_not_halved_by_what_broke_before(tmp_path, rates
         train(Poisoned(math.inf), tmp_path, **ROLL)
     rates.clear()
     assert course_of(checkpoints(tmp_path)[40])["rollbacks"] == 3  # so that a kill now would not go on at the full rate
+    same = shutil.copytree(tmp_path, tmp_path.with_name("same"))
     train(ToyCorpus(), tmp_path, resume=True, learning_rate=7e-3, max_steps=60)
-    assert [rate for step, rate in rates if step == 41] == pytest.approx([7e-3])
+    train(ToyCorpus(), same, resume=True, learning_rate=ROLL["learning_rate"], max_steps=60)
+    assert [rate for step, rate in rates if step == 41] == pytest.approx([7e-3, 2e-2])
 
 
 def test_copies_of_checkpoints_are_the_users_own(tmp_path):

@@ -109,7 +109,7 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
     if resume := settings.resume:
         saved = runs.read_facts(out)
         asked, settings = given(settings), _resumed(settings, saved, corpus, out)
-        new_rate = settings.learning_rate != saved["settings"]["learning_rate"]
+        new_rate = "learning_rate" in asked or settings.learning_rate != saved["settings"]["learning_rate"]
         before = {"new_rate": new_rate, "ended": saved["finished"]}
         if saved["finished"] and "patience" not in asked:  # more is asked of it than it would do by itself
             settings = replace(settings, patience=0)
