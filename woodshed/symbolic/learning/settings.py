@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ...config import continued, flag, given, refuse_not_positive, refuse_unknown, refuse_words
 from ...errors import InputError, MissingExtra
@@ -15,6 +15,8 @@ from ...files import read_object
 from ...log import append_log
 
 PRESETS = Path(__file__).with_name("presets")
+Adapter = Literal["lora", "ia3", "none"]
+Tracker = Literal["none", "wandb", "trackio", "tensorboard"]
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,17 @@ class TrainSettings:
     """Start from this: a base model by name (piano), a run, a Hugging Face folder or id. "auto" takes the base model
     that has the corpus's tokens, "none" (and any setting of a new model) a new one."""
     preset: str | None = None
-    """auto (the default; its rate goes by what is trained), quick, balanced, best, the recipe of a model (music_gpt2,
-    music_transformer), or a JSON file of your own with any of these settings; flags win over it."""
+    """auto (the default), quick, balanced, best (their rate goes by what is trained), the recipe of a model
+    (music_gpt2, music_transformer), or a JSON file of your own with any of these settings; flags win over it. With
+    --resume only what its file says counts."""
     epochs: float | None = None
-    """Passes over the corpus; without effect where --max-steps is given."""
+    """How often each piece is gone through; what room short ones leave in a row is filled with music drawn at random,
+    so that those come more often. Without effect where --max-steps is given."""
     batch_size: int | None = None
     """Rows that go through the model at once."""
     learning_rate: float | None = None
     """The rate after the warm-up; flat until the last fifth of the run, then falling to 0."""
-    adapter: Literal["lora", "ia3", "none"] | None = None
+    adapter: Adapter | None = None
     """What is trained on a base, which itself stays as it is: lora, or the far smaller ia3. With none all of its
     weights are trained."""
     lora_rank: int | None = None
@@ -77,7 +81,7 @@ class TrainSettings:
     """Seeds the weights, the order of the rows and the dropout (0 by default)."""
     threads: int | None = None
     """CPU threads; by default as many as there are cores with nothing to do."""
-    tracker: Literal["none", "wandb", "trackio", "tensorboard"] | None = None
+    tracker: Tracker | None = None
     """Also show settings, curves and sample takes in Weights & Biases (offline, unless the environment says
     WANDB_MODE=online), Trackio or TensorBoard; none by default."""
     project: str | None = None
@@ -219,6 +223,7 @@ def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
     if "lora_rank" in own and "lora_alpha" not in own:
         del preset["lora_alpha"]  # that of another rank
     preset["adapter"] = adapter or preset["adapter"]
+    _refuse_unlisted("adapter", preset["adapter"], Adapter)
     if preset["adapter"] != "lora":
         preset = {key: value for key, value in preset.items() if key not in LORA}
     return _with_rate(preset, name, "new" if new else preset["adapter"])
@@ -245,11 +250,18 @@ def check(settings: TrainSettings) -> None:
     if not 0 <= settings.seed < 2**32:
         raise InputError(f"--seed {settings.seed}: choose from 0 to {2**32 - 1}")
     _check_adapter(settings)
+    _refuse_unlisted("tracker", settings.tracker, Tracker)
     if settings.tracker != "none" and not importlib.util.find_spec(settings.tracker):
         raise MissingExtra(settings.tracker, settings.tracker)
 
 
+def _refuse_unlisted(name: str, value: str, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise InputError(f"{flag(name)} {value}: choose from {', '.join(get_args(choices))}")
+
+
 def _check_adapter(settings: TrainSettings) -> None:
+    _refuse_unlisted("adapter", settings.adapter, Adapter)
     new, lora = settings.base is None, settings.adapter == "lora"
     if new and (unfit := [name for name in ADAPTER if getattr(settings, name) not in (None, "none", ())]):
         raise InputError(f"{flag(unfit[0])}: a new model has nothing to adapt; add --base, or leave it out")
