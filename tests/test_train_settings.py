@@ -29,7 +29,10 @@ from woodshed.symbolic.learning.train import train
 )
 def test_presets(name, epochs, batch, rate):
     new = resolve(TrainSettings(preset=name, base=None))
-    assert (new.epochs, new.batch_size, new.learning_rate) == (epochs, batch, rate)
+    assert (new.epochs, new.batch_size) == (epochs, batch)
+    for others in ({"base": None}, {"base": "b", "adapter": "ia3"}, {"base": "b", "adapter": "none"}):
+        plain, chosen = resolve(TrainSettings(**others)), resolve(TrainSettings(preset=name, **others))
+        assert chosen.learning_rate == plain.learning_rate  # these rates are promised for LoRA alone
     assert (new.adapter, new.lora_rank, new.lora_alpha, new.lora_dropout) == ("none", None, None, None)
     tuned = resolve(TrainSettings(preset=name, base="some/base"))
     assert (tuned.adapter, tuned.lora_rank, tuned.lora_alpha, tuned.lora_dropout) == ("lora", 8, 16, 0.1)
@@ -43,7 +46,6 @@ def test_the_default_rate_goes_by_what_is_trained():
     assert resolve(TrainSettings(base="b")).learning_rate == lora
     assert ia3 > lora > full and lora > new
     assert resolve(TrainSettings(base="b", adapter="ia3")).lora_rank is None
-    assert resolve(TrainSettings(base="b", preset="best", adapter="ia3")).learning_rate == 2e-4
 
 
 def test_flags_win_over_the_preset():
@@ -126,6 +128,8 @@ def test_values_that_a_preset_of_ones_own_lacks_or_cannot_have(tmp_path):
         ({"seed": 2**32}, "--seed 4294967296"),
         ({"base": "b", "size": "25m"}, "--size is for a new model"),
         ({"base": "b", "model": "decoder"}, "--model is for a new model"),
+        ({"base": "b", "adapter": "lorra"}, "--adapter lorra: choose from lora, ia3, none"),
+        ({"tracker": "mlflow"}, "--tracker mlflow: choose from none, wandb"),
     ],
 )
 def test_values_that_cannot_work_name_their_flag(settings, message):
@@ -173,6 +177,32 @@ def test_unknown_fields_are_refused_by_name(tmp_path, field, word, message):
     with pytest.raises(InputError, match=message):
         train(ToyCorpus(), tmp_path, max_steps=1, **{**TINY, field: (word,) if isinstance(word, str) else word})
     assert not list(tmp_path.iterdir())  # nothing is left behind that would be in the way of the next try
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "told"),
+    [
+        (("optim=adamw_8bit",), MissingExtra, r"bitsandbytes is not installed; .*woodshed\[qlora\]"),
+        (
+            ("lr_scheduler_type=cosine_with_min_lr",),
+            InputError,
+            "--training-args lr_scheduler_type=cosine_with_min_lr: ",
+        ),
+    ],
+)
+def test_what_the_trainer_cannot_make_is_told_before_anything_is_written(tmp_path, monkeypatch, words, error, told):
+    monkeypatch.setattr("transformers.trainer_optimizer.is_bitsandbytes_available", lambda: False)
+    with pytest.raises(error, match=told):
+        train(ToyCorpus(), tmp_path / "out", max_steps=1, training_args=words, **TINY)
+    assert not any(tmp_path.iterdir())
+
+
+def test_rows_are_made_beside_the_training_only_where_that_does_not_run_the_users_script_again(monkeypatch):
+    from woodshed.symbolic.learning import arguments
+
+    for method in ("spawn", "forkserver", "fork"):
+        monkeypatch.setattr("multiprocessing.get_start_method", lambda allow_none, method=method: method)
+        assert bool(arguments.workers()) == (method == "fork")
 
 
 def test_training_and_lora_fields_arrive(reference, tmp_path, monkeypatch):
