@@ -46,7 +46,7 @@ def prepared(size: str, method: str, length: int):
 def half() -> bool:
     import torch
 
-    from woodshed.symbolic.learning.callbacks import fast_bf16
+    from woodshed.symbolic.learning.arguments import fast_bf16
 
     return torch.cuda.is_available() or fast_bf16()
 

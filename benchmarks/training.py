@@ -20,7 +20,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from woodshed.jobs import free_threads
 from woodshed.symbolic import models
 from woodshed.symbolic.data.prepare import prepare
-from woodshed.symbolic.learning.callbacks import fast_bf16
+from woodshed.symbolic.learning.arguments import fast_bf16
 from woodshed.symbolic.learning.train import train
 
 

@@ -7,10 +7,11 @@ import shutil
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from toys import TINY, ToyCorpus
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from woodshed.errors import InputError, MissingExtra, RunError
+from woodshed.errors import FileError, InputError, MissingExtra, RunError
 from woodshed.symbolic import models
 from woodshed.symbolic.learning.adapters import adapt, count
 from woodshed.symbolic.learning.merge import merge
@@ -251,6 +252,16 @@ def test_a_merged_run_is_whole_and_plays_the_same(folder, tmp_path, adapter):
     assert again.facts["adapter"]
     with pytest.raises(RunError, match="no checkpoint to go on from; train a new run with this one as its --base"):
         train(ToyCorpus(), merged.folder, resume=True, max_steps=9)
+
+
+def test_merge_on_a_full_disk_is_told_in_one_line(folder, tmp_path, monkeypatch):
+    def full(*args, **keywords):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("transformers.modeling_utils.safe_save_file", full)
+    with pytest.raises(FileError, match=r"whole: cannot be written: No space left on device$"):
+        merge(folder / "lora", tmp_path / "whole")
+    assert not any(tmp_path.iterdir())
 
 
 def test_merge_overwrites_nothing_and_needs_an_adapter(folder, tmp_path):

@@ -1,5 +1,6 @@
 """Base models by name: which there are, which fits, and what a damaged or foreign one is told."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -39,6 +40,15 @@ def test_a_plain_name_is_the_newest_version(shelf):
 def test_a_base_fits_a_tokenizer_with_the_same_ids_alone(shelf, run):
     assert bases.fitting(open_tokenizer(run)) == "toy-played-1"
     assert bases.fitting(make("performance", pedal="drop")) is None
+
+
+def test_a_base_says_what_it_has_come_to_on_its_own_music(shelf, run):
+    facts = json.loads((shelf / "toy-played-1" / "run.json").read_text())
+    facts["validation"] = {"nats_per_token": 1.0, "nats_per_note": 4.5}
+    (shelf / "toy-played-1" / "run.json").write_text(json.dumps(facts))
+    told = bases.yardstick(facts["tokenizer"])
+    assert told == "toy-played-1 has 1.00 nats a token and 4.50 nats a note on its own kind of music"
+    assert bases.yardstick("of nobody") == ""
 
 
 def test_the_bases_in_the_package_have_the_ids_that_prepare_writes():

@@ -17,6 +17,7 @@ from toys import LENGTH, TINY, ToyCorpus, ToyRows
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError
 from woodshed.log import append_log, read_log
+from woodshed.symbolic import bases
 from woodshed.symbolic.data.corpus import find_corpus, open_corpus
 from woodshed.symbolic.data.inspect import InspectSettings
 from woodshed.symbolic.data.prepare import PrepareSettings, prepare
@@ -52,7 +53,8 @@ def flags_of(diagnosis) -> str:
 
 def parsed(remedy: Remedy):
     """The flags of a remedy as the command line reads them."""
-    return tyro.cli(SETTINGS[remedy.verb], args=remedy.flags.split(), config=(tyro.conf.OmitArgPrefixes,))
+    how = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
+    return tyro.cli(SETTINGS[remedy.verb], args=remedy.flags.split(), config=how)
 
 
 class Noise(ToyCorpus):
@@ -120,6 +122,7 @@ def test_a_healthy_run_gets_no_diagnosis_and_the_figures_are_told(healthy):
     losses = [line["loss"] for line in read_log(healthy / "log.jsonl") if "loss" in line]
     assert found.figures["training loss"].startswith(f"{np.mean(losses[:14]):.3f} to {np.mean(losses[-14:]):.3f} nats")
     assert "in 140 steps" in found.figures["training loss"]
+    assert found.figures["for comparison"] == bases.yardstick(Plain.tokenizer.fingerprint) != ""
 
 
 def test_over_fitting(tmp_path):
@@ -332,6 +335,17 @@ def test_takes_that_are_too_repetitive_are_read_from_the_run(playing, tmp_path):
     assert "too random" not in [diagnosis.name for diagnosis in found.diagnoses]
 
 
+def test_takes_that_are_damaged_or_of_macos_are_passed_over(playing, tmp_path):
+    run = shutil.copytree(playing, tmp_path / "run")
+    midi = write_midi(song(1), run / "takes" / "a.mid") or (run / "takes" / "a.mid")
+    facts = {"settings": {}, "temperature": 1.0, "measures": dict.fromkeys(("chord_adherence", "rotated_adherence"))}
+    (run / "takes" / "a.json").write_text(json.dumps(facts))
+    for name, text in {"b": "{", "c": "[]", "d": '{"settings": null}', "._a": json.dumps(facts)}.items():
+        shutil.copyfile(midi, run / "takes" / f"{name}.mid")
+        (run / "takes" / f"{name}.json").write_text(text)
+    assert len(list(played_before(run))) == 1
+
+
 def test_chords_count_only_where_nothing_but_the_model_kept_to_them(playing, tmp_path):
     run = shutil.copytree(playing, tmp_path / "run")
     for harmony, seen in (("strict", False), ("free", True)):
@@ -378,8 +392,13 @@ def test_every_flag_that_is_named_exists():
         fields = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(SETTINGS[verb])}
         assert set(re.findall(r"--[a-z0-9-]+", text)) <= fields, text
     for limit in ("max_minutes", "max_steps", "epochs"):
-        longer = Evidence({"settings": {limit: 2}}, []).longer()
-        assert getattr(parsed(Remedy("train", longer, "")), limit) == 4
+        longer = Evidence({"settings": {limit: 500_000}}, [{"step": 1}]).longer()
+        assert getattr(parsed(Remedy("train", longer, "")), limit) == 1_000_000
+
+
+def test_a_run_without_a_log_is_no_run_to_go_on_with():
+    longer = Evidence({"settings": {"max_minutes": 64.0}}, []).longer()
+    assert Remedy("train", longer, "").line("piano") == "woodshed train CORPUS --out NEW --base piano"
 
 
 def test_the_command_prints_them_the_worst_first_and_writes_json(playing, tmp_path, capsys):
@@ -400,6 +419,8 @@ def test_a_base_model_is_told_to_have_no_log_and_bad_input_is_refused(playing, t
         diagnose(tmp_path)
     with pytest.raises(InputError, match="--takes -1"):
         diagnose(playing, takes=-1)
+    with pytest.raises(InputError, match="--temperature is for takes that are played now; add --takes 5"):
+        diagnose(playing, temperature="0.8")
     prepare(songs, tmp_path / "other", tokenizer="performance")
     with pytest.raises(RunError, match="give the corpus it was trained on"):
         diagnose(playing, tmp_path / "other")

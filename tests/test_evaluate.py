@@ -316,7 +316,9 @@ def test_an_adapter_is_judged_by_its_base(run, corpus, tmp_path):
 def test_takes_from_a_folder(run, corpus, tmp_path):
     for seed in range(4):
         write_midi(tune(seed + 50, notes=16 if seed else 240), tmp_path / f"{seed}.mid")
+    (tmp_path / "._0.mid").write_bytes(b"\0\5\26\7")  # of macOS
     facts = evaluate(run, corpus, split="train", takes_dir=tmp_path, judge=run, **short(corpus)).facts
+    assert "temperature" not in facts["settings"] and facts["settings"]["split"] == "train"
     assert facts["takes"] == {"count": 4, "silent": 0, "short": 3, "names": [f"{seed}.mid" for seed in range(4)]}
     assert len(facts["measures"]["polyphony"]["values"]["takes"]) == 4 and facts["frechet"]["judge"] == "run"
 
@@ -331,6 +333,7 @@ def test_what_cannot_be_evaluated_is_refused_by_name(run, corpus, songs, tmp_pat
         (dict(bars=4), "know no bars") if barless else (dict(seconds=8), "count bars"),
         (dict(temperature="hot"), "--temperature 'hot'"),
         (dict(takes_dir=tmp_path), "--takes-dir"),
+        (dict(takes_dir=tmp_path, temperature="0.8"), "--temperature is for takes that are played now"),
         (dict(take=3), "did you mean 'takes'"),
     ]
     for changes, message in wrong:

@@ -41,6 +41,8 @@ def test_unknown_names_sizes_and_fields_say_what_there_is():
         ("decoder", "hidden_size", -1),
         ("lstm", "hidden_size", -3),
         ("music_transformer", "num_attention_heads", 0),
+        ("music_transformer", "hidden_act", "unknown"),
+        ("decoder", "hidden_act", "unknown"),
     ],
 )
 def test_values_that_make_no_model_are_named(name, field, value):

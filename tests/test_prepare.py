@@ -250,6 +250,14 @@ def test_a_known_split_is_kept_and_its_takes_follow():
     assert any("takes of c into train and validation" in remark for remark in remarks)
 
 
+def test_equal_notes_are_one_song_also_where_they_are_too_few_to_tell_songs_apart(tmp_path):
+    phrase = tune(0, 15)
+    source = songs_folder(tmp_path, 6, one=phrase, other=phrase, third=tune(1, 15))
+    corpus = prepare(source, tmp_path / "corpus", keep=("duplicate", "short"))
+    songs = {piece.path: piece.song for piece in corpus.pieces}
+    assert songs["one.mid"] == songs["other.mid"] != songs["third.mid"]
+
+
 def test_takes_of_a_song_share_a_split(tmp_path):
     source = songs_folder(tmp_path, 12)
     for seed in range(12):

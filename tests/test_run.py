@@ -83,6 +83,12 @@ def test_any_checkpoint_can_be_chosen(music):
         open_run(music / "piano", checkpoint=3)
 
 
+def test_what_macos_puts_beside_files_is_passed_over(copy):
+    for path in [*copy.rglob("*.safetensors")]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\26\7")
+    assert logits(open_run(copy / "late").model(merge=True)).shape[0] == 1
+
+
 def test_runs_move_together(copy):
     expected = logits(open_run(copy / "jazz").model())
     copy.rename(copy.with_name("elsewhere"))

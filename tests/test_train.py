@@ -1,5 +1,6 @@
 """train(): the same losses whatever happens on the way, and never a folder that is not its own."""
 
+import errno
 import math
 import os
 import shutil
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from toys import ADAPTER, STEPS, TINY, ToyCorpus, events_of, steps_of, stop_at
 
+from woodshed import jobs
 from woodshed.errors import EmptyCorpus, FileError, InputError, RunError
 from woodshed.jobs import claimed, free_threads
 from woodshed.symbolic.learning.settings import Course, TrainSettings, resolve
@@ -238,19 +240,19 @@ def test_threads_are_what_the_others_leave(monkeypatch):
 def test_a_gpu_that_only_emulates_bfloat16_learns_in_float32(tmp_path, monkeypatch):
     import torch
 
-    from woodshed.symbolic.learning import callbacks
+    from woodshed.symbolic.learning import arguments
 
-    class Asked(callbacks.TrainingArguments):
+    class Asked(arguments.TrainingArguments):
         n_gpu = 1
 
         def __init__(self, **asked):
             self.asked = asked
 
-    monkeypatch.setattr(callbacks, "TrainingArguments", Asked)
+    monkeypatch.setattr(arguments, "TrainingArguments", Asked)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     told = dict(out=tmp_path, settings=resolve(TrainSettings(base=None)), steps=1, validation=None, per={})
-    made = callbacks.arguments(SimpleNamespace(**told, steps_of=lambda course: 1), Course(1, 1, 1))
+    made = arguments.arguments(SimpleNamespace(**told, steps_of=lambda course: 1), Course(1, 1, 1))
     assert made.asked["bf16"] is False
 
 
@@ -264,6 +266,27 @@ def test_two_trainings_never_share_a_folder(tmp_path):
     with claimed(tmp_path):
         pass
     assert not any(tmp_path.iterdir())
+
+
+def test_two_trainings_never_share_a_folder_on_windows(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def locking(handle, mode, count):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PermissionError(errno.EACCES, "Permission denied") from None
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(jobs, "fcntl", None)
+    monkeypatch.setattr(jobs, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2), raising=False)
+    run = tmp_path / "run"
+    run.mkdir()
+    with claimed(run), pytest.raises(RunError, match="another training is writing into it"), claimed(run):
+        pass
+    with claimed(run):
+        pass
+    assert not any(run.iterdir())
 
 
 def test_another_corpus_is_refused(reference, tmp_path):

@@ -29,7 +29,10 @@ from woodshed.symbolic.learning.train import train
 )
 def test_presets(name, epochs, batch, rate):
     new = resolve(TrainSettings(preset=name, base=None))
-    assert (new.epochs, new.batch_size, new.learning_rate) == (epochs, batch, rate)
+    assert (new.epochs, new.batch_size) == (epochs, batch)
+    for others in ({"base": None}, {"base": "b", "adapter": "ia3"}, {"base": "b", "adapter": "none"}):
+        plain, chosen = resolve(TrainSettings(**others)), resolve(TrainSettings(preset=name, **others))
+        assert chosen.learning_rate == plain.learning_rate  # these rates are promised for LoRA alone
     assert (new.adapter, new.lora_rank, new.lora_alpha, new.lora_dropout) == ("none", None, None, None)
     tuned = resolve(TrainSettings(preset=name, base="some/base"))
     assert (tuned.adapter, tuned.lora_rank, tuned.lora_alpha, tuned.lora_dropout) == ("lora", 8, 16, 0.1)
@@ -43,7 +46,6 @@ def test_the_default_rate_goes_by_what_is_trained():
     assert resolve(TrainSettings(base="b")).learning_rate == lora
     assert ia3 > lora > full and lora > new
     assert resolve(TrainSettings(base="b", adapter="ia3")).lora_rank is None
-    assert resolve(TrainSettings(base="b", preset="best", adapter="ia3")).learning_rate == 2e-4
 
 
 def test_flags_win_over_the_preset():
@@ -126,6 +128,8 @@ def test_values_that_a_preset_of_ones_own_lacks_or_cannot_have(tmp_path):
         ({"seed": 2**32}, "--seed 4294967296"),
         ({"base": "b", "size": "25m"}, "--size is for a new model"),
         ({"base": "b", "model": "decoder"}, "--model is for a new model"),
+        ({"base": "b", "adapter": "lorra"}, "--adapter lorra: choose from lora, ia3, none"),
+        ({"tracker": "mlflow"}, "--tracker mlflow: choose from none, wandb"),
     ],
 )
 def test_values_that_cannot_work_name_their_flag(settings, message):
@@ -140,6 +144,8 @@ def test_a_tracker_that_is_not_installed_is_named(monkeypatch):
 
 
 def test_fields_are_json_or_name_value():
+    words = ("bf16=False", "tf32=True", "max_steps=None", "bias=none")  # Python's words, and a name of PEFT's
+    assert list(read_fields(words, None, "--training-args").values()) == [False, True, None, "none"]
     words = ('{"weight_decay": 0.1, "adam_beta2": 0.98}', "optim=adamw_torch", "bf16=false", "max_grad_norm=0.5")
     expected = {"weight_decay": 0.1, "adam_beta2": 0.98, "optim": "adamw_torch", "bf16": False, "max_grad_norm": 0.5}
     assert read_fields(words, None, "--training-args") == expected
@@ -159,6 +165,7 @@ def test_fields_are_json_or_name_value():
         ("training_args", "learning_rate=0.1", "learning_rate: set it with --learning-rate"),
         ("training_args", "optim=nonsense", "--training-args optim=nonsense"),
         ("training_args", "adam_beta1=abc", "--training-args: adam_beta1 is 'abc'; give a number"),
+        ("training_args", "use_cache=no", "--training-args: use_cache is 'no'; give true or false"),
         ("model_args", "hiden_size=2", "decoder has no setting 'hiden_size'; did you mean 'hidden_size'"),
         ("model_args", "hidden_size=0", "decoder with hidden_size=0: give 1 or more"),
         ("model_args", "vocab_size=9", "--model-args vocab_size: set it with --tokenizer of woodshed prepare"),
@@ -170,6 +177,32 @@ def test_unknown_fields_are_refused_by_name(tmp_path, field, word, message):
     with pytest.raises(InputError, match=message):
         train(ToyCorpus(), tmp_path, max_steps=1, **{**TINY, field: (word,) if isinstance(word, str) else word})
     assert not list(tmp_path.iterdir())  # nothing is left behind that would be in the way of the next try
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "told"),
+    [
+        (("optim=adamw_8bit",), MissingExtra, r"bitsandbytes is not installed; .*woodshed\[qlora\]"),
+        (
+            ("lr_scheduler_type=cosine_with_min_lr",),
+            InputError,
+            "--training-args lr_scheduler_type=cosine_with_min_lr: ",
+        ),
+    ],
+)
+def test_what_the_trainer_cannot_make_is_told_before_anything_is_written(tmp_path, monkeypatch, words, error, told):
+    monkeypatch.setattr("transformers.trainer_optimizer.is_bitsandbytes_available", lambda: False)
+    with pytest.raises(error, match=told):
+        train(ToyCorpus(), tmp_path / "out", max_steps=1, training_args=words, **TINY)
+    assert not any(tmp_path.iterdir())
+
+
+def test_rows_are_made_beside_the_training_only_where_that_does_not_run_the_users_script_again(monkeypatch):
+    from woodshed.symbolic.learning import arguments
+
+    for method in ("spawn", "forkserver", "fork"):
+        monkeypatch.setattr("multiprocessing.get_start_method", lambda allow_none, method=method: method)
+        assert bool(arguments.workers()) == (method == "fork")
 
 
 def test_training_and_lora_fields_arrive(reference, tmp_path, monkeypatch):
@@ -219,6 +252,17 @@ def test_a_limit_that_is_given_replaces_that_of_the_preset():
     assert found.max_minutes == 120 and found.epochs is None
 
 
+@pytest.mark.parametrize("limit", [{"max_minutes": 5.0}, {"max_steps": 100}])
+def test_a_run_that_goes_on_takes_from_a_preset_what_its_own_file_says_and_no_limit_of_another_kind(tmp_path, limit):
+    saved = SAVED | dict.fromkeys(("epochs", "max_minutes", "max_steps")) | limit
+    (tmp_path / "my.json").write_text('{"learning_rate": {"lora": 1e-4}, "epochs": 1}')
+    found = resumed(TrainSettings(resume=True, preset=str(tmp_path / "my.json")), saved, Path("run"))
+    assert dataclasses.asdict(found) | {"preset": None} == saved | {"learning_rate": 1e-4, "preset": None}
+    (tmp_path / "my.json").write_text(json.dumps(dict.fromkeys(limit, 7)))
+    longer = resumed(TrainSettings(resume=True, preset=str(tmp_path / "my.json")), saved, Path("run"))
+    assert [getattr(longer, name) for name in limit] == [7]
+
+
 def test_what_is_not_given_stays_as_it_was():
     was = TrainSettings(**{**SAVED, "model_args": (), "lora_args": (), "training_args": ()})
     assert resumed(TrainSettings(resume=True), json.loads(json.dumps(SAVED)), Path("run")) == was
@@ -227,6 +271,32 @@ def test_what_is_not_given_stays_as_it_was():
     by_time = resumed(TrainSettings(resume=True, max_minutes=5, threads=2), SAVED, Path("run"))
     assert by_time == dataclasses.replace(was, max_steps=None, max_minutes=5, threads=2)
     assert {field.name for field in dataclasses.fields(TrainSettings)} >= FREE
+
+
+def test_a_flag_at_its_default_wins_over_the_preset_and_over_the_run(tmp_path):
+    (tmp_path / "my.json").write_text('{"seed": 3, "tracker": "tensorboard", "load_in_4bit": true}')
+    plain = {"seed": 0, "tracker": "none", "load_in_4bit": False}
+    settings = resolve(TrainSettings(preset=str(tmp_path / "my.json"), base="b", **plain))
+    assert {name: getattr(settings, name) for name in plain} == plain
+    was = SAVED | {"tracker": "tensorboard", "project": "mine", "keep_checkpoints": 9}
+    now = {"tracker": "none", "project": "woodshed", "keep_checkpoints": 3}
+    found = resumed(TrainSettings(resume=True, **now), was, Path("run"))
+    assert {name: getattr(found, name) for name in now} == now
+    with pytest.raises(RunError, match="--seed was 5, now it is 0"):
+        resumed(TrainSettings(resume=True, seed=0), SAVED | {"seed": 5}, Path("run"))
+
+
+def test_the_command_line_tells_no_from_not_given(monkeypatch, tmp_path):
+    from woodshed.cli import main
+    from woodshed.cli import train as command
+
+    told = []
+    monkeypatch.setattr(command, "open_corpus", lambda corpus: corpus)
+    monkeypatch.setattr(command, "changes_line", lambda corpus: "")
+    monkeypatch.setattr(command, "train_with_bar", lambda corpus, out, settings: told.append(settings.load_in_4bit))
+    for flags in ([], ["--load-in-4bit"], ["--no-load-in-4bit"]):
+        main(["train", "corpus", "--out", "run", *flags])
+    assert told == [None, True, False]
 
 
 def test_what_is_given_at_its_default_counts_as_given():

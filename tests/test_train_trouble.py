@@ -9,6 +9,7 @@ import shutil
 import signal
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -198,8 +199,46 @@ def test_a_rate_that_is_given_is_not_halved_by_what_broke_before(tmp_path, rates
         train(Poisoned(math.inf), tmp_path, **ROLL)
     rates.clear()
     assert course_of(checkpoints(tmp_path)[40])["rollbacks"] == 3  # so that a kill now would not go on at the full rate
+    same = shutil.copytree(tmp_path, tmp_path.with_name("same"))
     train(ToyCorpus(), tmp_path, resume=True, learning_rate=7e-3, max_steps=60)
-    assert [rate for step, rate in rates if step == 41] == pytest.approx([7e-3])
+    train(ToyCorpus(), same, resume=True, learning_rate=ROLL["learning_rate"], max_steps=60)
+    assert [rate for step, rate in rates if step == 41] == pytest.approx([7e-3, 2e-2])
+
+
+def test_ctrl_c_in_the_step_that_breaks_is_heard(tmp_path, monkeypatch):
+    from woodshed.symbolic.learning.callbacks import Learner
+
+    real, corpus = Learner._watch, Poisoned(1)
+
+    def watch(self, loss):
+        if self.state.global_step == 48:
+            signal.raise_signal(signal.SIGINT)
+        real(self, loss)
+
+    monkeypatch.setattr(Learner, "_watch", watch)
+    run = train(corpus, tmp_path, **ROLL)
+    assert events_of(tmp_path) == ["rollback", "stopped"]
+    assert not run.facts["finished"] and run.facts["step"] == 41
+
+
+def test_a_rate_that_waits_for_the_validation_is_resumed(tmp_path):
+    schedule = {"training_args": ("lr_scheduler_type=reduce_lr_on_plateau", "optim=adamw_torch")}
+    train(ToyCorpus(), tmp_path, max_steps=2, eval_steps=2, **TINY, **schedule)
+    assert train(ToyCorpus(), tmp_path, resume=True, max_steps=4).facts["step"] == 4
+
+
+def test_the_random_numbers_of_an_apple_gpu_are_kept(tmp_path, monkeypatch):
+    import torch
+
+    from woodshed.symbolic.learning.callbacks import Learner
+
+    learner, state = object.__new__(Learner), torch.arange(5, dtype=torch.uint8)
+    learner.args, kept = SimpleNamespace(device=torch.device("mps"), world_size=1, parallel_mode=None), []
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: state)
+    monkeypatch.setattr(torch.mps, "set_rng_state", kept.append)
+    learner._save_rng_state(str(tmp_path))
+    learner._load_rng_state(str(tmp_path))
+    assert torch.equal(kept[0], state)
 
 
 def test_copies_of_checkpoints_are_the_users_own(tmp_path):

@@ -15,6 +15,7 @@ from .errors import InputError, RunError
 
 Settings = TypeVar("Settings")
 MANY = 60  # names, more than are worth a line
+PYTHONS = {"True": True, "False": False, "None": None}  # not so written in JSON
 
 
 def updated(kind: type[Settings], settings: Settings | None, changes: dict) -> Settings:
@@ -86,7 +87,9 @@ def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return float(text) if re.fullmatch(r"[+-]?\d*\.?\d+(e[+-]?\d+)?", text) else text  # .5, which is no JSON
+        if re.fullmatch(r"[+-]?\d*\.?\d+(e[+-]?\d+)?", text):  # .5, which is no JSON
+            return float(text)
+        return PYTHONS.get(text, text)
 
 
 def refuse_unknown(values: Collection[str], kind: type, owner: str) -> None:
@@ -101,9 +104,10 @@ def refuse_unknown(values: Collection[str], kind: type, owner: str) -> None:
 
 
 def refuse_words(values: Mapping[str, Any], kind: type, owner: str) -> None:
-    """An InputError for text where a field of the dataclass `kind` holds a number."""
+    """An InputError for text where a field of the dataclass `kind` holds a number, or true or false."""
     for item in dataclasses.fields(kind):
         holds = set(re.findall(r"\w+", item.type if isinstance(item.type, str) else str(item.type)))
-        numeric = holds & {"int", "float"} and not holds & {"str", "Literal"}
-        if numeric and isinstance(value := values.get(item.name), str):
-            raise InputError(f"{owner}: {item.name} is {value!r}; give a number")
+        wordless = holds & {"int", "float", "bool"} and not holds & {"str", "Literal"}
+        if wordless and isinstance(value := values.get(item.name), str):
+            asked = "a number" if holds & {"int", "float"} else "true or false"
+            raise InputError(f"{owner}: {item.name} is {value!r}; give {asked}")

@@ -47,3 +47,8 @@ class MissingExtra(WoodshedError):
 
     def __init__(self, package: str, extra: str):
         super().__init__(f"{package} is not installed; it comes with: pip install 'woodshed[{extra}]'")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of some library says, or its name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
@@ -17,27 +18,42 @@ from .files import visible, writing
 try:
     import fcntl
 except ImportError:
+    import msvcrt
+
     fcntl = None
 
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Nobody else trains into the folder meanwhile; a kill lets it go. (Windows and NFS lock no folders.)"""
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
+    """Nobody else trains into the folder meanwhile; a kill lets it go. (Some network disks lock nothing.)"""
+    handle = os.open(folder, os.O_RDONLY) if fcntl else os.open(_lock_file(folder), os.O_RDWR | os.O_CREAT)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(handle):
             remedy = "wait for its end, or choose another --out"
-            raise RunError(folder, f"another training is writing into it; {remedy}") from None
-        except OSError:  # NFS
-            pass
+            raise RunError(folder, f"another training is writing into it; {remedy}")
         yield
     finally:
         os.close(handle)
+
+
+def _lock_file(folder: Path) -> Path:
+    """What is locked for a folder on Windows, which locks only files."""
+    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"woodshed-{name}.lock"
+
+
+def _locked(handle: int) -> bool:
+    """Lock an open file or folder until it is closed; False where another process has it."""
+    try:
+        if fcntl:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # NFS
+        pass
+    return True
 
 
 def checkpoint_folders(out: Path) -> dict[int, Path]:

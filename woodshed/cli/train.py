@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from tyro.conf import DisallowNone
+
 from ..page import clock
 from ..symbolic.data.corpus import open_corpus
 from ..symbolic.data.prepare import changes_line
@@ -10,7 +12,7 @@ from ..symbolic.learning.settings import TrainSettings
 from .terminal import CorpusPath, bar
 
 
-def command(corpus: CorpusPath, out: Path, settings: TrainSettings):
+def command(corpus: CorpusPath, out: Path, settings: DisallowNone[TrainSettings]):
     """Teach a model: a corpus in, a run out. Ctrl-C saves; --resume goes on.
 
     Args:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ..files import read_object
 from .tokenizers import Tokenizer, saved_facts
 
 FOLDER = Path(__file__).parents[1] / "bases"
+UNITS = ("token", "note")
 NAME = re.compile(r"[a-z][a-z-]*-\d+")
 
 
@@ -28,7 +30,17 @@ def find(name: str) -> Path | None:
     return FOLDER / versions[-1] if versions else None
 
 
-def fitting(tokenizer: Tokenizer) -> str | None:
-    """The name and version of the newest base with the same ids, or None."""
-    fits = [name for name in names() if saved_facts(FOLDER / name)["fingerprint"] == tokenizer.fingerprint]
+def fitting(tokenizer: Tokenizer | str) -> str | None:
+    """The name and version of the newest base with the same ids as a tokenizer (or its fingerprint), or None."""
+    wanted = tokenizer if isinstance(tokenizer, str) else tokenizer.fingerprint
+    fits = [name for name in names() if saved_facts(FOLDER / name)["fingerprint"] == wanted]
     return fits[-1] if fits else None
+
+
+def yardstick(fingerprint: str) -> str:
+    """What the base with these ids has come to on music of its own kind, as it is told; empty where there is none."""
+    if (name := fitting(fingerprint)) is None:
+        return ""
+    validation = read_object(FOLDER / name / "run.json").get("validation", {})
+    told = [f"{validation[f'nats_per_{unit}']:.2f} nats a {unit}" for unit in UNITS if f"nats_per_{unit}" in validation]
+    return f"{name} has {' and '.join(told)} on its own kind of music" if told else ""

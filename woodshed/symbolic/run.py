@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import menu
-from ..errors import RunError
+from ..errors import FileError, RunError, first_line
 from ..files import read_object, replacing, write_file, writing
 from ..jobs import checkpoint_folders
 from . import bases
@@ -130,11 +130,29 @@ def _checkpoint(folder: Path, step: int) -> Path:
 # --- weights ---------------------------------------------------------------------------------------------------
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors of a folder, without what macOS puts beside files on some disks: `._model.safetensors`."""
+    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
+
+
+@contextmanager
+def saving(folder: Path) -> Iterator[None]:
+    """Whatever keeps the block from writing weights into a folder, a full disk, is a FileError."""
+    from safetensors import SafetensorError
+
+    with writing(folder):
+        try:
+            yield
+        except SafetensorError as error:
+            told = str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
+            raise FileError(folder, f"cannot be written: {told}") from None
+
+
 def check_weights(folder: Path, remedy: str) -> None:
     """A RunError unless the folder holds safetensors that are whole (header and length are read, not the tensors)."""
     from safetensors import SafetensorError, safe_open
 
-    files = sorted(folder.glob("*.safetensors"))
+    files = weight_files(folder)
     if not files:
         raise RunError(folder, f"it holds no weights (*.safetensors); {remedy}")
     for file in files:
@@ -148,7 +166,7 @@ def check_weights(folder: Path, remedy: str) -> None:
 def weights_digest(folder: Path) -> str:
     """Twelve hex digits over the weights of a folder; an adapter fits only the base it was trained on."""
     digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weight_files(folder):
         with open(file, "rb") as stream:
             while block := stream.read(1 << 22):
                 digest.update(block)
@@ -172,7 +190,7 @@ def load_model(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
             asked |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
             model, told = kind.from_pretrained(folder, **asked)
     except (OSError, ValueError, KeyError) as error:
-        raise RunError(folder, f"its model cannot be loaded ({str(error).splitlines()[0]})") from None
+        raise RunError(folder, f"its model cannot be loaded ({first_line(error)})") from None
     if lacking := sorted({*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])}):
         more = f" (and {len(lacking) - 1} more)" * (len(lacking) > 1)
         raise RunError(folder, f"of its weights {lacking[0]}{more} is missing or has another shape; copy it again")
@@ -242,9 +260,9 @@ def _snapshot(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except (OSError, ValueError, HTTPError) as error:
-        reason = str(error).strip().splitlines()[0]
         ours = ", ".join(bases.names()) or "there are none"
-        told = f"no folder of that name, no base model ({ours}), and Hugging Face does not give it ({reason})"
+        told = f"no folder of that name, no base model ({ours}), and Hugging Face does not give it"
+        told += f" ({first_line(error)})"
         raise RunError(name, f"{told}; check the name, go online once to fetch it, or give a local folder") from None
 
 
@@ -311,7 +329,7 @@ def publish(folder: Path, checkpoint: Path, facts: dict, config) -> Run:
         config.save_pretrained(folder)
         GenerationConfig(bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD).save_pretrained(folder)
         (folder / "takes").mkdir(exist_ok=True)
-    for file in checkpoint.glob("*.safetensors"):
+    for file in weight_files(checkpoint):
         with replacing(folder / file.name) as temporary:
             shutil.copyfile(file, temporary)
     if (checkpoint / ADAPTER).exists():

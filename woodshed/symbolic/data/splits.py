@@ -12,7 +12,7 @@ from ...errors import InputError
 from .corpus import SPLITS
 from .metadata import Metadata
 from .report import Finding
-from .songs import joined, named_song
+from .songs import content, joined, named_song
 
 FEW_SONGS = 10
 
@@ -30,13 +30,16 @@ def parse_fractions(text: str) -> tuple[float, ...]:
 
 
 def group_songs(findings: Sequence[Finding], table: Metadata | None = None) -> list[str]:
-    """The song of every file: one by its notes, its name, or its composer and title, is one song. By its first path."""
+    """The song of every file: one by its figures or its notes, its name, or its composer and title, is one song. By its
+    first path."""
     ties = defaultdict(list)
     for index, finding in enumerate(findings):
         row = table.of(finding.path) if table else None
-        for tie in (("notes", finding.song), ("name", named_song(finding.path)), ("title", row.song if row else "")):
-            if tie[1]:
-                ties[tie].append(index)
+        same = content(finding.score) if finding.score is not None else ""  # also where it has too few figures
+        names = {"figures": finding.song, "notes": same, "name": named_song(finding.path)}
+        for kind, tie in (names | {"title": row.song if row else ""}).items():
+            if tie:
+                ties[kind, tie].append(index)
     pairs = [(members[0], other) for members in ties.values() for other in members[1:]]
     return [findings[head].path for head in joined(len(findings), pairs)]
 

@@ -236,7 +236,8 @@ def _trained(corpus: Corpus, entries: list[Entry], report: Callable, say: Callab
         with writing(entry.folder):
             entry.folder.parent.mkdir(exist_ok=True)
         part = partial(_within, report, start=TRAINING * number / len(entries), size=TRAINING / len(entries))
-        asked = entry.training | {"resume": (entry.folder / FACTS).exists()}
+        there = (entry.folder / FACTS).exists()  # with its settings
+        asked = ({} if there else entry.training) | {"resume": there}
         errors = entry.folder.with_name(f"{entry.name}.txt")
         try:
             train_alone(corpus.folder, entry.folder, asked, report=partial(_tell, entry.name, part, say), errors=errors)

@@ -51,7 +51,7 @@ class Remedy:
     def line(self, run: str) -> str:
         out = run if "--resume" in self.flags else "NEW"
         where = {"train": f"CORPUS --out {out}", "prepare": "FOLDER --out NEW", "inspect": "FOLDER", "generate": run}
-        return f"woodshed {self.verb} {where[self.verb]} {self.flags}".rstrip()
+        return f"woodshed {self.verb} {where[self.verb]} {self.flags.replace('RUN', run)}".rstrip()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...config import updated
+from ...config import flag, given, updated
 from ...errors import InputError, RunError
 from ...log import read_log
 from .. import bases
@@ -76,6 +76,8 @@ def diagnose(
     that is no run and for a corpus with other tokens.
     """
     settings = updated(DoctorSettings, settings, changes)
+    if not settings.takes and (unused := given(settings)):
+        raise InputError(f"{flag(min(unused))} is for takes that are played now; add --takes 5, or leave it out")
     folder = Path(run)
     if not (folder / FACTS).exists():
         folder = bases.find(str(run)) or folder
@@ -106,6 +108,8 @@ def _figures(seen: Evidence) -> dict[str, str]:
     if len(valid):
         (at, low), last = valid[valid[:, 1].argmin()], valid[-1, 1]
         told["validation"] = f"{valid[0, 1]:.3f} to {last:.3f} nats a {seen.unit}, best {low:.3f} at step {at:,.0f}"
+        if yardstick := bases.yardstick(seen.facts["tokenizer"]):
+            told["for comparison"] = yardstick
     if seen.corpus is not None and seen.corpus.pieces:
         minutes = sum(piece.seconds for piece in seen.corpus.pieces) / 60
         told["corpus"] = f"{len(seen.corpus)} files, {minutes:.0f} minutes, {len(seen.corpus.skipped)} left out"

@@ -20,9 +20,10 @@ from functools import partial
 from pathlib import Path
 
 from ... import __version__
+from ...config import flag, given
 from ...errors import InputError
 from ...jobs import find_device, free_threads, threads
-from ..data.corpus import Corpus, open_corpus
+from ..data.corpus import SPLITS, Corpus, open_corpus
 from ..data.likeness import Excerpt, compare_hidden, compare_histograms, compare_measures, overall
 from ..music.midi import read_midi
 from ..music.score import Score
@@ -36,9 +37,11 @@ from ..playing.excerpts import (
     refuse_other_tokens,
     row_length,
 )
-from ..playing.takes import Take
+from ..playing.takes import Take, takes_in
 from ..run import ADAPTER, Run, base_run, open_run
 from .likelihood import hidden_state, likelihood
+
+PLAYING = {"takes", "temperature", "top_p", "seed"}  # settings of takes that are played now
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ def evaluate(
     without pieces, RunError for a run or judge that does not fit the corpus.
     """
     settings = make_settings(settings, changes)
+    if settings.takes_dir and (unused := PLAYING & given(settings).keys()):
+        raise InputError(f"{flag(min(unused))} is for takes that are played now; leave it out with --takes-dir")
     run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
     corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
     judge = open_run(settings.judge) if settings.judge else _own_judge(run)
@@ -108,20 +113,24 @@ def _own_judge(run: Run) -> Run:
 
 def _refuse_unfit(run: Run, corpus: Corpus, judge: Run, settings: EvaluateSettings) -> None:
     refuse_other_tokens(run, corpus)
-    if not corpus.split(settings.split):
-        full = [name for name in ("train", "validation", "test") if corpus.split(name)]
-        raise InputError(f"--split {settings.split}: {corpus.folder} has no pieces in it; choose {' or '.join(full)}")
+    refuse_empty(corpus, settings.split)
     if judge.tokenizer.needs_bars and not corpus.tokenizer.needs_bars:
         raise InputError(f"--judge {judge.folder} needs bars, and these takes have none; choose a run without bars")
+
+
+def refuse_empty(corpus: Corpus, split: str) -> None:
+    """An InputError for a split without pieces."""
+    if not corpus.split(split):
+        full = " or ".join(name for name in SPLITS if corpus.split(name))
+        raise InputError(f"--split {split}: {corpus.folder} has no pieces in it; choose {full}")
 
 
 # --- the music that is compared --------------------------------------------------------------------------------
 
 
 def _read_takes(folder: Path) -> dict[str, Score]:
-    """The MIDI files below a folder by their names in it."""
-    folder = Path(folder)
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi"))
+    """The takes below a folder by their names in it."""
+    paths = takes_in(folder)
     if not paths:
         raise InputError(f"--takes-dir {folder}: no MIDI files in it; give a folder of takes")
     return {path.relative_to(folder).as_posix(): read_midi(path) for path in paths}
@@ -132,6 +141,8 @@ def _read_takes(folder: Path) -> dict[str, Score]:
 
 def _heading(run: Run, corpus: Corpus, settings: EvaluateSettings, length: int) -> dict:
     asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
+    if settings.takes_dir:  # nobody knows how those were played
+        asked = {name: value for name, value in asked.items() if name not in PLAYING}
     facts = {"woodshed": __version__, "run": run.folder.name, "corpus": corpus.folder.name, "split": settings.split}
     facts |= {"fingerprint": corpus.fingerprint, "length": length}
     facts |= {"unit": "bars" if corpus.tokenizer.needs_bars else "seconds", "tokenizer": corpus.tokenizer.name}

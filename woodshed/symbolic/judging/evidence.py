@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from ...errors import RunError
+from ...config import flag
+from ...errors import FileError, RunError
 from ...files import read_object
 from ...jobs import claimed
 from .. import bases
@@ -25,7 +27,6 @@ from ..playing.generate import generate
 from ..playing.settings import UNAIDED
 from ..playing.takes import Take
 from ..run import Run
-from ..tokenizers import saved_facts
 
 FULL_RATE = 0.95  # of the highest rate: after it has risen and before it falls
 FIGURE = 6  # intervals
@@ -77,10 +78,8 @@ class Evidence:
     @cached_property
     def base(self) -> str | None:
         """The base model of the package that has the run's tokens."""
-        fits = [
-            name for name in bases.names() if saved_facts(bases.FOLDER / name)["fingerprint"] == self.facts["tokenizer"]
-        ]
-        return fits[-1].rpartition("-")[0] if fits else None
+        fits = bases.fitting(self.facts["tokenizer"])
+        return fits and fits.rpartition("-")[0]
 
     @cached_property
     def epoch(self) -> float:
@@ -116,10 +115,12 @@ class Evidence:
         return rows[np.isin(rows[:, 0], full)]
 
     def longer(self) -> str:
-        """The flags that make the run twice as long."""
+        """The flags that make the run twice as long; one without a log, which cannot go on, is a base for another."""
+        if not self.log:
+            return "--base RUN"
         for name in ("max_minutes", "max_steps", "epochs"):
             if self.settings.get(name):
-                return f"--resume --{name.replace('_', '-')} {2 * self.settings[name]:g}"
+                return f"--resume {flag(name)} {2 * self.settings[name]:.12g}"
         return "--resume"
 
 
@@ -137,13 +138,16 @@ def is_running(folder: Path) -> bool:
 
 def played_before(folder: Path) -> Iterator[tuple[Score, dict]]:
     """The newest takes in RUN/takes that were played from nothing, each with its measures and temperature."""
-    files = sorted((folder / "takes").rglob("*.json"), key=os.path.getmtime)
-    for file in files[::-1][:MOST_TAKES]:
-        told = read_object(file)
-        midi = file.with_suffix(".mid")
-        if midi.exists() and not {"prompt", "melody"} & {name for name, value in told["settings"].items() if value}:
-            by_itself = "chords" in told["settings"] and told["settings"].get("harmony") == "free"
-            yield read_midi(midi), _asked(told["measures"], told["temperature"], by_itself)
+    files = [path for path in (folder / "takes").rglob("*.json") if path.with_suffix(".mid").exists()]
+    files = [path for path in files if not path.name.startswith(".")]  # macOS: ._take-1.json
+    for file in sorted(files, key=os.path.getmtime)[::-1][:MOST_TAKES]:
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, FileError):  # not as we wrote it
+            told = read_object(file)
+            asked = told["settings"]
+            if not any(asked.get(name) for name in ("prompt", "melody")):
+                by_itself = "chords" in asked and asked.get("harmony") == "free"
+                found = _asked(told["measures"], float(told["temperature"]), by_itself)
+                yield read_midi(file.with_suffix(".mid")), found
 
 
 def _asked(measures: dict, temperature: float, charted: bool) -> dict:

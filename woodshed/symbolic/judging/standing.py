@@ -9,11 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ...config import flag
-from ...errors import InputError
 from ...jobs import find_device
 from ...log import read_log
 from ..data import tasks
-from ..data.corpus import SPLITS, Corpus, EvaluationRows
+from ..data.corpus import Corpus, EvaluationRows
 from ..data.likeness import Excerpt, compare_measures, overall
 from ..data.tasks import Region
 from ..music.score import Score
@@ -30,6 +29,7 @@ from ..playing.excerpts import (
 from ..playing.takes import Take
 from ..run import Run
 from .alone import logged_costs
+from .evaluate import refuse_empty
 from .likelihood import likelihood
 
 SPEED_BARS, SPEED_IDS, WARM_IDS = 16, 400, 16  # written to measure the speed of playing; the first ids do not count
@@ -49,9 +49,7 @@ def questions(corpus: Corpus, split: str | None, **playing) -> Questions:
     are fields of EvaluateSettings. Raises InputError for what cannot be asked.
     """
     split = split or next((name for name in ("test", "validation") if corpus.split(name)), "test")
-    if not corpus.split(split):
-        full = " or ".join(name for name in SPLITS if corpus.split(name))
-        raise InputError(f"--split {split}: {corpus.folder} has no pieces in it; choose {full}")
+    refuse_empty(corpus, split)
     settings = make_settings(None, {"split": split} | playing)
     length = excerpt_length(corpus.tokenizer, settings)
     return Questions(settings, length, cut_excerpts(corpus, split, length)[0])

@@ -6,7 +6,6 @@ The loop itself is the Trainer's. Imported by train() only, because torch and tr
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,28 +14,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from ...config import read_fields
-from ...errors import FileError, InputError
+from ...errors import FileError
 from ...log import append_log, draw_loss, read_log
 from ..data.corpus import IGNORED
+from ..run import saving
 from .course import rotate
 from .muon import Muon, parameter_groups
-from .settings import FLAGS, UNLIMITED, Course, Job, Progress
+from .settings import Course, Progress
 from .trackers import tracking
 
 DECAY = 0.2  # the last part of a run, in which the rate falls linearly to 0
-ENDLESS = ("constant", "constant_with_warmup", "inverse_sqrt", "reduce_lr_on_plateau")  # schedules without an end
 SAVE_SECONDS = 600  # at most this much work is lost
 FIRST_SECONDS, GROWTH = 20, 1 / 3  # when to evaluate first, and then: an adapter may be at its best after a minute
 DRAW_SECONDS = 60  # between two pictures of the loss
 WINDOW, MIN_WINDOW = 64, 8  # step losses whose median says what is normal
 JUMP_FACTOR, JUMP = 3, 1.0
+MPS_STATE = "rng_state_mps.pth"  # in a checkpoint: where the random numbers of an Apple GPU stand
 
 
 class Diverged(Exception):
@@ -104,7 +102,7 @@ class Pace(TrainerCallback, ExportableState):
         self.began = self.paused = self.saved = self.evaluated = time.monotonic()
         self.pause = 0.0  # seconds that the last evaluation and save took
         self.keep = keep  # checkpoints
-        self.stopped = ""  # the signal that asked for the end
+        self.heard: list[str] = []  # the signals that asked for the end
 
     @property
     def seconds(self) -> float:
@@ -134,9 +132,14 @@ class Pace(TrainerCallback, ExportableState):
         spent = time.monotonic() - self.began
         return min((self.steps - step) * spent / max(step - first, 1), max(self.limit - self.seconds, 0.0))
 
+    @property
+    def stopped(self) -> str:
+        """The signal that asked for the end; empty where none did."""
+        return "".join(self.heard[-1:])
+
     def stop(self, signal: str) -> None:
         """Save and end after the current step; `signal` is what asked for it."""
-        self.stopped = signal
+        self.heard.append(signal)
 
     def state(self) -> dict:
         return {"args": {}, "attributes": asdict(replace(self.course, seconds=self.seconds))}
@@ -230,13 +233,20 @@ class Learner(Trainer):
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def try_out(self) -> None:
+        """Make the optimizer and the schedule that are asked for: what cannot be made is told before anything is
+        written. The Trainer makes the schedule again."""
+        self.create_optimizer_and_scheduler(self.args.max_steps)
+        self.lr_scheduler = None
+
     def _load_optimizer_and_scheduler(self, checkpoint):
         """Load them, but keep the rate of these settings: the checkpoint's own would otherwise return with them."""
-        peaks = list(self.lr_scheduler.base_lrs)
-        super()._load_optimizer_and_scheduler(checkpoint)
         schedule = self.lr_scheduler
         if checkpoint is None or not isinstance(schedule, LambdaLR):
+            super()._load_optimizer_and_scheduler(checkpoint)
             return
+        peaks = list(schedule.base_lrs)
+        super()._load_optimizer_and_scheduler(checkpoint)
         schedule.base_lrs = peaks
         schedule._last_lr = [
             peak * shape(schedule.last_epoch) for peak, shape in zip(peaks, schedule.lr_lambdas, strict=True)
@@ -268,25 +278,29 @@ class Learner(Trainer):
 
     def _save_checkpoint(self, model, trial):
         """What Python, safetensors and torch's zip writer each raise on a full disk becomes a FileError."""
+        path = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         try:
-            super()._save_checkpoint(model, trial)
-        except (OSError, SafetensorError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            with saving(path):
+                super()._save_checkpoint(model, trial)
+        except RuntimeError as error:
+            if "inline_container" not in str(error):
                 raise
-            path = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            raise FileError(path, f"cannot be written: {_refusal(error)}") from None
+            raise FileError(path, "cannot be written: not all of it fits on the disk, or the disk fails") from None
+
+    def _save_rng_state(self, output_dir):
+        super()._save_rng_state(output_dir)
+        if self.args.device.type == "mps":  # which the Trainer forgets
+            torch.save(torch.mps.get_rng_state(), Path(output_dir) / MPS_STATE)
+
+    def _load_rng_state(self, checkpoint):
+        super()._load_rng_state(checkpoint)
+        if self.args.device.type == "mps" and checkpoint and (file := Path(checkpoint) / MPS_STATE).exists():
+            torch.mps.set_rng_state(torch.load(file, weights_only=True))
 
     def evaluate(self, *args, **kwargs):
         """Evaluate without drawing from the random numbers of the training, whenever it happens."""
         with torch.random.fork_rng(devices=[self.args.device] if self.args.device.type == "cuda" else []):
             return super().evaluate(*args, **kwargs)
-
-
-def _refusal(error: Exception) -> str:
-    """The system's own words in an error of writing; torch does not tell them."""
-    if isinstance(error, RuntimeError):
-        return "not all of it fits on the disk, or the disk fails"
-    return getattr(error, "strerror", None) or str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
 
 
 class Journal(TrainerCallback):
@@ -344,57 +358,3 @@ class Journal(TrainerCallback):
     def _draw(self) -> None:
         draw_loss(self.path, self.path.with_name("loss.png"))
         self.drawn = time.monotonic()
-
-
-def arguments(job: Job, course: Course) -> TrainingArguments:
-    """The TrainingArguments of a job: ours, and over them those of --training-args."""
-    settings = job.settings
-    more = read_fields(settings.training_args, TrainingArguments, "--training-args", FLAGS)
-    schedule = more.get("lr_scheduler_type", "constant")
-    if schedule not in ENDLESS and job.steps == UNLIMITED:
-        told = f"--training-args lr_scheduler_type={schedule} counts steps"
-        raise InputError(f"{told}; add --max-steps or --epochs to --max-minutes")
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    ours = {
-        "output_dir": str(job.out),
-        "max_steps": job.steps_of(course),
-        "per_device_train_batch_size": course.batch_size,
-        "per_device_eval_batch_size": course.batch_size,
-        "gradient_accumulation_steps": course.accumulation,
-        "learning_rate": settings.learning_rate * 0.5**course.rollbacks,
-        "warmup_steps": settings.warmup,
-        "seed": settings.seed,
-        "train_sampling_strategy": "sequential",
-        "use_cpu": not (cuda or mps),
-        "bf16": fast_bf16() and not mps,
-        "dataloader_num_workers": min(8, os.cpu_count() or 1) if cuda else 0,  # a row takes milliseconds
-        # Pace decides; the Trainer itself evaluates and saves only at the very end
-        "eval_strategy": "steps" if job.validation else "no",
-        "save_strategy": "steps",
-        "eval_steps": UNLIMITED,
-        "save_steps": UNLIMITED,
-        "metric_for_best_model": "nats_per_note" if "note" in job.per else "nats_per_token",
-        "greater_is_better": False,
-        "batch_eval_metrics": True,
-        "include_for_metrics": ["loss"],
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "report_to": settings.tracker,
-        "project": settings.project,
-        "run_name": settings.run_name or job.out.absolute().name,
-        "disable_tqdm": True,
-        "log_level": "error",
-    }
-    try:
-        made = TrainingArguments(**ours | more)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"--training-args {' '.join(settings.training_args)}: {error}") from None
-    made._n_gpu = min(made.n_gpu, 1)  # DataParallel would take the rows of several steps at once, and begin again
-    return made
-
-
-def fast_bf16() -> bool:
-    """Whether this machine multiplies bfloat16 faster than float32; emulated, it is slower."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("avx512_bf16", False)

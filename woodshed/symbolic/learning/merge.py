@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ... import __version__
 from ...errors import InputError, RunError
-from ...files import new_folder, seen_from, whole, writing
-from ..run import Run, open_run, publish, quiet
+from ...files import new_folder, seen_from, whole
+from ..run import Run, open_run, publish, quiet, saving
 
 
 def merge(run: Run | str | Path, out: str | Path) -> Run:
@@ -32,7 +32,7 @@ def merge(run: Run | str | Path, out: str | Path) -> Run:
     if facts.get("corpus_folder"):
         facts["corpus_folder"] = seen_from(out, run.folder / facts["corpus_folder"])
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    with new_folder(temporary), whole(temporary), writing(out):
+    with new_folder(temporary), whole(temporary), saving(out):
         with quiet():
             model.save_pretrained(temporary)
         run.tokenizer.save(temporary)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ...config import continued, flag, given, refuse_not_positive, refuse_unknown, refuse_words
 from ...errors import InputError, MissingExtra
@@ -15,6 +15,8 @@ from ...files import read_object
 from ...log import append_log
 
 PRESETS = Path(__file__).with_name("presets")
+Adapter = Literal["lora", "ia3", "none"]
+Tracker = Literal["none", "wandb", "trackio", "tensorboard"]
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,18 @@ class TrainSettings:
     base: str | None = "auto"
     """Start from this: a base model by name (piano), a run, a Hugging Face folder or id. "auto" takes the base model
     that has the corpus's tokens, "none" (and any setting of a new model) a new one."""
-    preset: str = "auto"
-    """auto (its rate goes by what is trained), quick, balanced, best, the recipe of a model (music_gpt2,
-    music_transformer), or a JSON file of your own with any of these settings; flags win over it."""
+    preset: str | None = None
+    """auto (the default), quick, balanced, best (their rate goes by what is trained), the recipe of a model
+    (music_gpt2, music_transformer), or a JSON file of your own with any of these settings; flags win over it. With
+    --resume only what its file says counts."""
     epochs: float | None = None
-    """Passes over the corpus; without effect where --max-steps is given."""
+    """How often each piece is gone through; what room short ones leave in a row is filled with music drawn at random,
+    so that those come more often. Without effect where --max-steps is given."""
     batch_size: int | None = None
     """Rows that go through the model at once."""
     learning_rate: float | None = None
     """The rate after the warm-up; flat until the last fifth of the run, then falling to 0."""
-    adapter: Literal["lora", "ia3", "none"] | None = None
+    adapter: Adapter | None = None
     """What is trained on a base, which itself stays as it is: lora, or the far smaller ia3. With none all of its
     weights are trained."""
     lora_rank: int | None = None
@@ -50,10 +54,10 @@ class TrainSettings:
     """Dropout within the LoRA adapter."""
     lora_args: tuple[str, ...] = ()
     """Any other field of peft's LoraConfig, as JSON or name=value."""
-    load_in_4bit: bool = False
+    load_in_4bit: bool | None = None
     """QLoRA: keep the weights of the base in 4 bits, in a sixth of their memory, while its adapter is trained."""
-    gradient_accumulation: int = 1
-    """Batches that make one step together."""
+    gradient_accumulation: int | None = None
+    """Batches that make one step together (1 by default)."""
     max_seq_len: int | None = None
     """Ids in a row (2048 by default, fewer where the base takes no more)."""
     max_steps: int | None = None
@@ -65,23 +69,23 @@ class TrainSettings:
     eval_steps: int | None = None
     """Validate and save every so many steps; by default often at first, then every tenth of the run, for a tenth of the
     time at most."""
-    eval_rows: int = 64
-    """Rows of the validation split to evaluate, always the same."""
+    eval_rows: int | None = None
+    """Rows of the validation split to evaluate (64 by default), always the same."""
     patience: int | None = None
     """After so many evaluations since the best (2 by default), go back to that and on at a quarter of the rate; where
     that does not help either, the rate falls to nothing and the run ends. Without effect at 0, or with a
     lr_scheduler_type."""
-    keep_checkpoints: int = 3
-    """Checkpoints to keep, the best and the last among them."""
-    seed: int = 0
-    """Seeds the weights, the order of the rows and the dropout."""
+    keep_checkpoints: int | None = None
+    """Checkpoints to keep (3 by default), the best and the last among them."""
+    seed: int | None = None
+    """Seeds the weights, the order of the rows and the dropout (0 by default)."""
     threads: int | None = None
     """CPU threads; by default as many as there are cores with nothing to do."""
-    tracker: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
+    tracker: Tracker | None = None
     """Also show settings, curves and sample takes in Weights & Biases (offline, unless the environment says
-    WANDB_MODE=online), Trackio or TensorBoard."""
-    project: str = "woodshed"
-    """The tracker's project."""
+    WANDB_MODE=online), Trackio or TensorBoard; none by default."""
+    project: str | None = None
+    """The tracker's project (woodshed by default)."""
     run_name: str | None = None
     """The run's name in the tracker; by default that of --out."""
     training_args: tuple[str, ...] = ()
@@ -91,7 +95,9 @@ class TrainSettings:
 
 
 # What is meant where nobody says. The fields are None then, so that what is given at its default counts as given.
-DEFAULTS = {"model": "decoder", "size": "6m", "max_seq_len": 2048, "warmup": 0.02, "patience": 2}
+DEFAULTS = {"model": "decoder", "size": "6m", "preset": "auto", "load_in_4bit": False, "gradient_accumulation": 1}
+DEFAULTS |= {"max_seq_len": 2048, "warmup": 0.02, "eval_rows": 64, "patience": 2, "keep_checkpoints": 3, "seed": 0}
+DEFAULTS |= {"tracker": "none", "project": "woodshed"}
 
 # What may change when a run goes on: its length, its rate, and what leaves the losses alone.
 LIMITS = ("epochs", "max_steps", "max_minutes")
@@ -127,7 +133,7 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     asked, new = given(settings), settings.base is None
     if _based(settings) and (for_new := asks_for_new(settings)):
         raise InputError(f"{flag(for_new)} is for a new model; --base {settings.base} brings its own")
-    chosen = _preset(settings.preset, new=new, adapter="none" if new else settings.adapter)
+    chosen = _preset(settings.preset or DEFAULTS["preset"], new=new, adapter="none" if new else settings.adapter)
     if "lora_rank" in asked:
         chosen.pop("lora_alpha", None)
     unfit = (*(LIMITS if asked.keys() & LIMITS else ()), *_of_another_model(settings, chosen))
@@ -146,10 +152,11 @@ def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
     """
     was, now = TrainSettings(**_as_now(saved)), given(asked)
     if "preset" in now:
-        preset = _preset(asked.preset, new=was.base is None, adapter=was.adapter)
-        ended = LIMITS if now.keys() & set(LIMITS) else ()  # by what was asked for
+        own = _with_rate(_of_preset(asked.preset), asked.preset, "new" if was.base is None else was.adapter)
+        limited = {name for name in LIMITS if getattr(was, name) is not None}
+        ended = LIMITS if now.keys() & set(LIMITS) or not limited <= own.keys() else ()  # by something else
         chosen = ("base", *NEW, *ADAPTER, *ended)  # once and for all, or just now
-        now = {name: value for name, value in preset.items() if name not in chosen} | now
+        now = {name: value for name, value in own.items() if name not in chosen} | now
     settings = replace(continued(was, now, out, free=FREE, limits=LIMITS), resume=False)
     check(settings)
     return settings
@@ -160,7 +167,7 @@ def with_model_of_preset(settings: TrainSettings) -> TrainSettings:
 
     Where they name a base, nothing of a new model.
     """
-    own, asked = _of_preset(settings.preset), given(settings)
+    own, asked = _of_preset(settings.preset or DEFAULTS["preset"]), given(settings)
     names = {"base", "max_seq_len", *NEW} & own.keys() - asked.keys() - {*_of_another_model(settings, own)}
     return replace(settings, **_tuples({name: own[name] for name in names}))
 
@@ -212,17 +219,22 @@ def _of_preset(name: str) -> dict:
 def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
     """The settings of a preset for a `new` model or for a base with an adapter (None: the preset's own)."""
     own = _of_preset(name)
-    preset = _of_preset(TrainSettings.preset) | own
+    preset = _of_preset(DEFAULTS["preset"]) | own
     if "lora_rank" in own and "lora_alpha" not in own:
         del preset["lora_alpha"]  # that of another rank
     preset["adapter"] = adapter or preset["adapter"]
+    _refuse_unlisted("adapter", preset["adapter"], Adapter)
     if preset["adapter"] != "lora":
         preset = {key: value for key, value in preset.items() if key not in LORA}
-    if isinstance(rates := preset["learning_rate"], dict):
-        trained = "new" if new else preset["adapter"]
+    return _with_rate(preset, name, "new" if new else preset["adapter"])
+
+
+def _with_rate(preset: dict, name: str, trained: str) -> dict:
+    """The values of a preset with the learning rate for what is trained."""
+    if isinstance(rates := preset.get("learning_rate"), dict):
         if trained not in rates:
             raise InputError(f"--preset {name}: its learning_rate says nothing of {trained!r}; add it there")
-        preset["learning_rate"] = rates[trained]
+        preset = preset | {"learning_rate": rates[trained]}
     return _tuples(preset)
 
 
@@ -238,11 +250,18 @@ def check(settings: TrainSettings) -> None:
     if not 0 <= settings.seed < 2**32:
         raise InputError(f"--seed {settings.seed}: choose from 0 to {2**32 - 1}")
     _check_adapter(settings)
+    _refuse_unlisted("tracker", settings.tracker, Tracker)
     if settings.tracker != "none" and not importlib.util.find_spec(settings.tracker):
         raise MissingExtra(settings.tracker, settings.tracker)
 
 
+def _refuse_unlisted(name: str, value: str, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise InputError(f"{flag(name)} {value}: choose from {', '.join(get_args(choices))}")
+
+
 def _check_adapter(settings: TrainSettings) -> None:
+    _refuse_unlisted("adapter", settings.adapter, Adapter)
     new, lora = settings.base is None, settings.adapter == "lora"
     if new and (unfit := [name for name in ADAPTER if getattr(settings, name) not in (None, "none", ())]):
         raise InputError(f"{flag(unfit[0])}: a new model has nothing to adapt; add --base, or leave it out")

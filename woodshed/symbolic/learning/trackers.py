@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from transformers import TrainerCallback
 
-from ...errors import InputError
+from ...errors import InputError, first_line
 from ..music.roll import draw_roll
 from ..music.sound import synthesise, write_wav
 from ..playing.generate import generate
@@ -117,7 +117,7 @@ class WandB(Tracker):
             try:
                 wandb.init(dir=str(folder), settings=quiet, **asked)
             except wandb.errors.Error as error:
-                reason = f"--tracker wandb with WANDB_MODE={mode}: {str(error).splitlines()[0]}"
+                reason = f"--tracker wandb with WANDB_MODE={mode}: {first_line(error)}"
                 raise InputError(f"{reason}; log in with `wandb login`, or unset WANDB_MODE to stay offline") from None
         self.run = wandb.run
         learner.args.run_name = None  # the integration warns of one that is the folder's name

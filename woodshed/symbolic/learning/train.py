@@ -77,12 +77,12 @@ def _trained(job: Job) -> Run:
     """Attempts, each from the newest checkpoint on, until one comes to the end."""
     from .callbacks import Diverged, Plateau
 
-    course = find_course(job)
+    course, heard = find_course(job), []  # the signal that asked for the end in an attempt that failed
     while True:
         began = time.monotonic()
         try:
             with threads(course.threads), runs.quiet():
-                return _attempt(job, course)
+                return _attempt(job, course, heard)
         except Diverged as trouble:
             course = slower(job, course, trouble)
         except Plateau as found:
@@ -109,7 +109,7 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
     if resume := settings.resume:
         saved = runs.read_facts(out)
         asked, settings = given(settings), _resumed(settings, saved, corpus, out)
-        new_rate = settings.learning_rate != saved["settings"]["learning_rate"]
+        new_rate = "learning_rate" in asked or settings.learning_rate != saved["settings"]["learning_rate"]
         before = {"new_rate": new_rate, "ended": saved["finished"]}
         if saved["finished"] and "patience" not in asked:  # more is asked of it than it would do by itself
             settings = replace(settings, patience=0)
@@ -227,8 +227,9 @@ def _failures_logged(job: Job) -> Iterator[None]:
 # --- one attempt: from the newest checkpoint to the end ---------------------------------------------------------
 
 
-def _attempt(job: Job, course: Course) -> Run:
+def _attempt(job: Job, course: Course, heard: list[str]) -> Run:
     found, learner = checkpoints(job.out), _learner(job, course)
+    learner.pace.heard = heard
     runs.write_facts(job.out, job.facts)
     job.corpus.tokenizer.save(job.out)
     logs.rewind_log(job.out / "log.jsonl", max(found, default=0))
@@ -262,7 +263,8 @@ def _learner(job: Job, course: Course) -> Learner:
     from torch.utils.data import Subset
     from transformers import PrinterCallback
 
-    from .callbacks import Drawn, Journal, Learner, Pace, Patience, Validation, arguments
+    from .arguments import arguments, refusing
+    from .callbacks import Drawn, Journal, Learner, Pace, Patience, Validation
 
     settings, per_step = job.settings, course.batch_size * course.accumulation
     args = arguments(job, course)
@@ -282,17 +284,19 @@ def _learner(job: Job, course: Course) -> Learner:
     callbacks, own_rate = [journal, pace], "lr_scheduler_type" not in asked
     if settings.patience and own_rate:
         callbacks.append(Patience(settings.patience, pace, journal.path))
-    learner = Learner(
-        model=model,
-        args=args,
-        train_dataset=Drawn(job.rows, pace.steps * per_step),
-        eval_dataset=job.validation and Subset(job.validation, range(len(job.validation))),
-        compute_metrics=Validation(job.per),
-        callbacks=callbacks,
-        pace=pace,
-        own_rate=own_rate,
-        muon="optim" not in asked and settings.adapter == "none",
-    )
+    with refusing(settings):
+        learner = Learner(
+            model=model,
+            args=args,
+            train_dataset=Drawn(job.rows, pace.steps * per_step),
+            eval_dataset=job.validation and Subset(job.validation, range(len(job.validation))),
+            compute_metrics=Validation(job.per),
+            callbacks=callbacks,
+            pace=pace,
+            own_rate=own_rate,
+            muon="optim" not in asked and settings.adapter == "none",
+        )
+        learner.try_out()
     learner.remove_callback(PrinterCallback)
     return learner
 
@@ -307,6 +311,8 @@ def _finish(job: Job, learner: Learner) -> Run:
     facts = job.facts | {"settings": asdict(job.settings), "step": step, "best_step": best}
     facts |= {"plateau": bool(learner.pace.course.last)}
     facts |= {"seconds": round(learner.pace.seconds, 1), "validation": validation[-1] if validation else {}}
+    if facts["validation"] and (told := bases.yardstick(facts["tokenizer"])):
+        job.say(f"for comparison: {told}")
     if stopped := learner.pace.stopped:
         job.say(f"stopped at step {step:,} by {stopped}, saved; go on with --resume", step=step, event="stopped")
     return runs.publish(job.out, found[best], facts | {"finished": not stopped}, learner.model.config)

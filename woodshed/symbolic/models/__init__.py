@@ -41,6 +41,7 @@ def make(name: str, *, size: str, vocab_size: int, max_seq_len: int, **overrides
     wherever a cache is made, and a training forward would make one; `generate` and `make_step` use theirs all the same.
     """
     from huggingface_hub.errors import StrictDataclassError
+    from transformers.activations import ACT2FN
 
     module = menu.load(__name__, name, "model")
     if size not in module.SIZES:
@@ -49,6 +50,8 @@ def make(name: str, *, size: str, vocab_size: int, max_seq_len: int, **overrides
         least = int(field.endswith("_size") or field.startswith("num_"))
         if isinstance(value, int | float) and value < least:
             raise InputError(f"{name} with {field}={value}: give {least} or more")
+    if (activation := str(overrides.get("hidden_act", "relu"))) not in ACT2FN:
+        raise InputError(f"{name} with hidden_act={activation}: choose from: {', '.join(sorted(ACT2FN))}")
     try:
         model = module.MODEL(module.make_config(size, vocab_size, max_seq_len=max_seq_len, **overrides))
     except (StrictDataclassError, ValueError, TypeError, ArithmeticError) as error:

@@ -178,6 +178,6 @@ class RelativeForCausalLM(PreTrainedModel, GenerationMixin):
 
 def sinusoids(positions: torch.Tensor, width: int) -> torch.Tensor:
     """Sines and cosines (B, T, width) of positions (B, T), of wave lengths from 2 pi to 10,000 * 2 pi."""
-    rates = torch.logspace(0, -4, width // 2, device=positions.device)
+    rates = 10 ** torch.linspace(0, -4, width // 2, device=positions.device)  # logspace does not run on Apple GPUs
     angles = positions[..., None] * rates
     return torch.cat([angles.sin(), angles.cos()], -1)

@@ -1,0 +1,89 @@
+"""The TrainingArguments of a job: ours, and over them those that were asked for."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from transformers import TrainingArguments
+
+from ...config import read_fields
+from ...errors import InputError, MissingExtra, first_line
+from .settings import FLAGS, UNLIMITED, Course, Job, TrainSettings
+
+ENDLESS = ("constant", "constant_with_warmup", "inverse_sqrt", "reduce_lr_on_plateau")  # schedules without an end
+
+
+@contextmanager
+def refusing(settings: TrainSettings) -> Iterator[None]:
+    """What transformers says against --training-args, in the block, is an InputError or a MissingExtra."""
+    try:
+        yield
+    except (ValueError, TypeError, ImportError) as error:
+        if not settings.training_args:
+            raise
+        if "bitsandbytes" in str(error):
+            raise MissingExtra("bitsandbytes", "qlora") from None
+        raise InputError(f"--training-args {' '.join(settings.training_args)}: {first_line(error)}") from None
+
+
+def arguments(job: Job, course: Course) -> TrainingArguments:
+    """The TrainingArguments of a job: ours, and over them those of --training-args."""
+    settings = job.settings
+    more = read_fields(settings.training_args, TrainingArguments, "--training-args", FLAGS)
+    schedule = more.get("lr_scheduler_type", "constant")
+    if schedule not in ENDLESS and job.steps == UNLIMITED:
+        told = f"--training-args lr_scheduler_type={schedule} counts steps"
+        raise InputError(f"{told}; add --max-steps or --epochs to --max-minutes")
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    ours = {
+        "output_dir": str(job.out),
+        "max_steps": job.steps_of(course),
+        "per_device_train_batch_size": course.batch_size,
+        "per_device_eval_batch_size": course.batch_size,
+        "gradient_accumulation_steps": course.accumulation,
+        "learning_rate": settings.learning_rate * 0.5**course.rollbacks,
+        "warmup_steps": settings.warmup,
+        "seed": settings.seed,
+        "train_sampling_strategy": "sequential",
+        "use_cpu": not (cuda or mps),
+        "bf16": fast_bf16() and not mps,
+        "dataloader_num_workers": workers() if cuda else 0,
+        # Pace decides; the Trainer itself evaluates and saves only at the very end
+        "eval_strategy": "steps" if job.validation else "no",
+        "save_strategy": "steps",
+        "eval_steps": UNLIMITED,
+        "save_steps": UNLIMITED,
+        "metric_for_best_model": "nats_per_note" if "note" in job.per else "nats_per_token",
+        "greater_is_better": False,
+        "batch_eval_metrics": True,
+        "include_for_metrics": ["loss"],
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": settings.tracker,
+        "project": settings.project,
+        "run_name": settings.run_name or job.out.absolute().name,
+        "disable_tqdm": True,
+        "log_level": "error",
+    }
+    with refusing(settings):
+        made = TrainingArguments(**ours | more)
+    made._n_gpu = min(made.n_gpu, 1)  # DataParallel would take the rows of several steps at once, and begin again
+    return made
+
+
+def workers() -> int:
+    """Processes that make rows, which take milliseconds each. None where they would run the user's own script again,
+    which may have no __main__ guard."""
+    begun = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    return min(8, os.cpu_count() or 1) if begun == "fork" else 0
+
+
+def fast_bf16() -> bool:
+    """Whether this machine multiplies bfloat16 faster than float32; emulated, it is slower."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("avx512_bf16", False)
