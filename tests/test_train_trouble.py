@@ -14,11 +14,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from safetensors import SafetensorError
-from toys import STEPS, TINY, ToyCorpus, ToyRows, events_of, steps_of
+from toys import ADAPTER, STEPS, TINY, ToyCorpus, ToyRows, events_of, steps_of
 
 from woodshed.errors import FileError, InputError, RunError
 from woodshed.log import read_log, rewind_log
-from woodshed.symbolic.learning.train import train
+from woodshed.symbolic.learning.train import _no_better_than_base, train
 from woodshed.symbolic.run import checkpoints
 
 
@@ -324,6 +324,26 @@ def test_a_run_that_becomes_no_better_tries_a_lower_rate_from_its_best_and_ends(
     assert falling[0] <= 2.5e-3
     validations = {step: found["nats_per_note"] for step, found in steps_of(run.folder, "validation").items()}
     assert run.facts["best_step"] == min(validations, key=validations.get)
+
+
+def test_a_run_no_better_than_its_base_begins_again_at_a_lower_rate(plateau, tmp_path):
+    """The base counts upwards badly; what it is taught makes it worse at counting down, unless very little of it."""
+    asked = ADAPTER | {name: STALE[name] for name in ("max_steps", "eval_steps", "patience")}
+    run = train(Backwards(), tmp_path / "run", base=str(plateau[0].folder), adapter="none", **asked)
+    log = read_log(run.folder / "log.jsonl")
+    first = next(line["message"] for line in log if line.get("event") == "plateau")
+    assert "than that of the base" in first and "back to step 0, on at learning rate 0.0025" in first
+    assert steps_of(run.folder, "learning_rate")[1] <= 2.5e-3  # the first steps are those of the second beginning
+    validations = {line["step"]: line["validation"]["nats_per_note"] for line in log if "validation" in line}
+    assert run.facts["best_step"] == min(validations, key=validations.get) != 0
+
+
+def test_a_run_that_stays_worse_than_its_base_says_so():
+    log = [{"step": 0, "validation": {"nats_per_token": 1.0, "nats_per_note": 4.0}}, {"step": 4, "loss": 1.0}]
+    told = "no better than its base on your validation pieces (4.100, base 4.000 nats_per_note)"
+    assert _no_better_than_base(log, {"nats_per_token": 0.9, "nats_per_note": 4.1}) == told
+    assert _no_better_than_base(log, {"nats_per_note": 3.9}) == ""
+    assert _no_better_than_base(log[1:], {"nats_per_note": 4.1}) == ""
 
 
 class Killed(Exception):

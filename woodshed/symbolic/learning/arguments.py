@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 
 from ...config import read_fields
 from ...errors import InputError, MissingExtra, first_line
+from ..run import checkpoints
 from .settings import FLAGS, UNLIMITED, Course, Job, TrainSettings
 
 ENDLESS = ("constant", "constant_with_warmup", "inverse_sqrt", "reduce_lr_on_plateau")  # schedules without an end
@@ -56,6 +57,7 @@ def arguments(job: Job, course: Course) -> TrainingArguments:
         "eval_strategy": "steps" if job.validation else "no",
         "save_strategy": "steps",
         "eval_steps": UNLIMITED,
+        "eval_on_start": bool(settings.base and job.validation and not checkpoints(job.out)),  # what there is to beat
         "save_steps": UNLIMITED,
         "metric_for_best_model": "nats_per_note" if "note" in job.per else "nats_per_token",
         "greater_is_better": False,

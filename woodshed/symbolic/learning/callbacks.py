@@ -23,7 +23,7 @@ from ...errors import FileError
 from ...log import append_log, draw_loss, read_log
 from ..data.corpus import IGNORED
 from ..run import saving
-from .course import rotate
+from .course import LOWEST, rotate
 from .muon import Muon, parameter_groups
 from .settings import Course, Progress
 from .trackers import tracking
@@ -46,7 +46,7 @@ class Diverged(Exception):
 
 
 class Plateau(Exception):
-    """No evaluation has been better than that at step `best` for as long as the run has patience."""
+    """No evaluation has been better than that at step `best` (0: the base's) for as long as the run has patience."""
 
     def __init__(self, best: int, step: int, seconds: float, told: str):
         self.best, self.step, self.seconds = best, step, seconds
@@ -178,8 +178,9 @@ class Pace(TrainerCallback, ExportableState):
 
 
 class Patience(TrainerCallback):
-    """Raises Plateau at the save that follows so many evaluations since the best, unless the end has begun. It goes by
-    the log, which is taken back with the run."""
+    """Raises Plateau at the save that follows so many evaluations since the best, unless the end has begun: back to
+    that one, or to the base where all were worse and there is a lower rate to try. It goes by the log, which is taken
+    back with the run."""
 
     def __init__(self, patience: int, pace: Pace, log: Path):
         self.patience, self.pace, self.log = patience, pace, log
@@ -193,7 +194,10 @@ class Patience(TrainerCallback):
         worth = {line["step"]: line["validation"].get(measure, math.nan) for line in lines if "validation" in line}
         if sum(at > best for at in worth) < self.patience:
             return
-        told = f"validation has not become better since step {best:,} ({worth[best]:.3f}, now {worth[max(worth)]:.3f})"
+        if worth.get(0, math.inf) <= worth[best] and self.pace.course.height > LOWEST:
+            best = 0
+        since = f"since step {best:,}" if best else "than that of the base"
+        told = f"validation has not become better {since} ({worth[best]:.3f}, now {worth[max(worth)]:.3f})"
         raise Plateau(best, step, self.pace.seconds, told)
 
 

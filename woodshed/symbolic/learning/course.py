@@ -65,11 +65,11 @@ def rotate(out: Path, keep: int, best: int | None) -> None:
 
 
 def lower(job: Job, course: Course, found: Plateau) -> Course:
-    """Back to the best checkpoint, and on at a quarter of the rate; where nothing better came of that before, or the
-    rate is low already, to an end as if planned so: the rate falls in a last fifth."""
+    """Back to the best checkpoint, or to the base, and on at a quarter of the rate; where nothing better came of that
+    before, or the rate is low already, to an end as if planned so: the rate falls in a last fifth."""
     from .callbacks import DECAY
 
-    if found.best > course.best and course.height > LOWEST:
+    if (found.best > course.best or not found.best) and course.height > LOWEST:
         course = replace(course, best=found.best, height=LOWER * course.height)
         way = f"on at learning rate {peak(job, course):.2g}"
     else:
@@ -78,7 +78,8 @@ def lower(job: Job, course: Course, found: Plateau) -> Course:
         way = f"the rate falls until step {last:,}"
     job.say(f"{found}: back to step {found.best:,}, {way}", step=found.step, event="plateau")
     saved = checkpoints(job.out)
-    _write_course(saved[found.best], replace(course, seconds=found.seconds))
+    if found.best:
+        _write_course(saved[found.best], replace(course, seconds=found.seconds))
     for step in saved.keys() - range(found.best + 1):
         shutil.rmtree(saved[step])
     return course

@@ -232,7 +232,7 @@ def _attempt(job: Job, course: Course, heard: list[str]) -> Run:
     learner.pace.heard = heard
     runs.write_facts(job.out, job.facts)
     job.corpus.tokenizer.save(job.out)
-    logs.rewind_log(job.out / "log.jsonl", max(found, default=0))
+    logs.rewind_log(job.out / "log.jsonl", max(found, default=-1))
     with stop_on_signals(learner.pace.stop):
         learner.train(resume_from_checkpoint=str(found[max(found)]) if found else None)
     return _finish(job, learner)
@@ -311,11 +311,22 @@ def _finish(job: Job, learner: Learner) -> Run:
     facts = job.facts | {"settings": asdict(job.settings), "step": step, "best_step": best}
     facts |= {"plateau": bool(learner.pace.course.last)}
     facts |= {"seconds": round(learner.pace.seconds, 1), "validation": validation[-1] if validation else {}}
+    if facts["validation"] and (beaten := _no_better_than_base(log, facts["validation"])):
+        job.say(beaten)
     if facts["validation"] and (told := bases.yardstick(facts["tokenizer"])):
         job.say(f"for comparison: {told}")
     if stopped := learner.pace.stopped:
         job.say(f"stopped at step {step:,} by {stopped}, saved; go on with --resume", step=step, event="stopped")
     return runs.publish(job.out, found[best], facts | {"finished": not stopped}, learner.model.config)
+
+
+def _no_better_than_base(log: list[dict], validation: dict[str, float]) -> str:
+    """That pieces held out are no likelier to a run than to its base, where that is so."""
+    measure = next(name for name in ("nats_per_note", "nats_per_token") if name in validation)
+    base = next((line["validation"][measure] for line in log if line["step"] == 0 and "validation" in line), math.inf)
+    if base > validation[measure]:
+        return ""
+    return f"no better than its base on your validation pieces ({validation[measure]:.3f}, base {base:.3f} {measure})"
 
 
 def _resumable(job: Job, trouble: FileError) -> FileError:
