@@ -41,6 +41,7 @@ _HOMES = {
     "open_run": "symbolic.run",
     "generate": "symbolic.playing.generate",
     "Take": "symbolic.playing.takes",
+    "keep": "symbolic.playing.keep",
     "evaluate": "symbolic.judging.evaluate",
     "originality_index": "symbolic.data.originality",
     "rank": "symbolic.playing.rank",
