@@ -40,6 +40,7 @@ _HOMES = {
     "merge": "symbolic.learning.merge",
     "open_run": "symbolic.run",
     "generate": "symbolic.playing.generate",
+    "again": "symbolic.playing.again",
     "Take": "symbolic.playing.takes",
     "keep": "symbolic.playing.keep",
     "evaluate": "symbolic.judging.evaluate",

@@ -14,11 +14,11 @@ from ...errors import FileError, InputError
 from ...files import write_file
 from .. import bases
 from ..data.matches import Report
-from ..data.take_files import fact_texts
+from ..data.take_files import fact_texts, file_digest
 from ..music.extras import Extra
 from ..music.midi import write_midi
 from ..music.score import Score
-from ..run import FACTS
+from ..run import ADAPTER, FACTS, Run, weights_digest
 from .naming import stem as name
 
 MEASURED = ("measures", "adherence_per_bar", "originality")  # facts that stand in the .json alone
@@ -35,6 +35,7 @@ class Take:
     settings: dict = field(repr=False)  # keywords of `generate` that make this very take
     run: str = ""
     engine: str = ""
+    digests: dict[str, str] = field(default_factory=dict, repr=False)  # see digests_of
     measures: dict = field(default_factory=dict)
     adherence_per_bar: tuple[float | None, ...] = ()  # of the bars written; None where no chord or note is
     guarded: tuple[dict, ...] = ()  # what the guard noticed on the way, and where it stepped back to
@@ -57,6 +58,7 @@ class Take:
         facts |= {
             "woodshed": __version__,
             "settings": self.settings,
+            "digests": self.digests,
             "chart": self.chart,
             "region_quarters": self._quarters(),
         }
@@ -138,6 +140,15 @@ def save_takes(takes: list[Take], folder: Path, soundfont: Path | None = None) -
 def as_json(facts: dict) -> str:
     """The facts of a take as they stand in its .json."""
     return json.dumps(facts, indent=1, ensure_ascii=False)
+
+
+def digests_of(run: Run, prompt: Score | str | Path | None) -> dict[str, str]:
+    """What a take depends on besides its settings: digests of the run's weights, of its base's where it is an adapter,
+    and of the file that it is played in."""
+    found = {"weights": weights_digest(run.weights)}
+    if (run.weights / ADAPTER).exists():
+        found["base_weights"] = run.facts["base_weights"]
+    return found | ({"prompt": file_digest(prompt)} if isinstance(prompt, str | Path) else {})
 
 
 def played_by(path: str | Path, facts: dict) -> Path:
