@@ -14,6 +14,7 @@ from folders import tune
 from woodshed.cli.generate import take_lines
 from woodshed.errors import FileError, InputError, RunError
 from woodshed.files import free_folder
+from woodshed.symbolic.data.take_files import read_stretch, read_written, takes_in
 from woodshed.symbolic.music.chords import pitched
 from woodshed.symbolic.music.extras import Extra
 from woodshed.symbolic.music.keys import estimate_key
@@ -22,7 +23,7 @@ from woodshed.symbolic.music.score import Score, Track
 from woodshed.symbolic.playing.chart import parse_metre
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.settings import temperatures
-from woodshed.symbolic.playing.takes import read_stretch, read_written, save_takes, takes_in
+from woodshed.symbolic.playing.takes import save_takes
 from woodshed.symbolic.run import open_run
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"

@@ -48,7 +48,7 @@ class ToyEvaluation(ToyRows):
 
 
 class ToyCorpus:
-    folder, fingerprint, pieces = Path("toy"), "toy-1", ()
+    folder, fingerprint, pieces, own = Path("toy"), "toy-1", (), ()
     tokenizer = make("performance")
     validation = 6
     music: ClassVar[dict] = {}

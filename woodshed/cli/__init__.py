@@ -21,6 +21,8 @@ VERBS = {
     "extend": "play on from the end of a MIDI file",
     "fill": "write some bars or parts of a MIDI file anew",
     "accompany": "play an accompaniment to a melody",
+    "again": "play a take again from what its file says, note by note",
+    "keep": "mark takes as good, for a next model to learn from",
     "evaluate": "how well a run knows music it has not learned, and how much its takes are like it",
     "rank": "takes, best first, and why",
     "compare": "models side by side, each taught the same music for as long; or finished runs",

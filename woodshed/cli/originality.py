@@ -6,7 +6,7 @@ from ..errors import InputError, RunError
 from ..symbolic import bases
 from ..symbolic.data.corpus import Corpus, find_corpus, open_corpus
 from ..symbolic.data.originality import originality_index
-from ..symbolic.playing.takes import read_written, takes_in
+from ..symbolic.data.take_files import read_written, takes_in
 from ..symbolic.run import FACTS, read_facts
 from .terminal import CorpusPath, FilePaths, JsonFile, bar, refuse_json, write_json
 

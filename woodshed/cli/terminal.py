@@ -21,6 +21,7 @@ CorpusPath = Annotated[Positional[Path], arg(metavar="CORPUS")]
 FolderPath = Annotated[Positional[Path], arg(metavar="FOLDER")]
 FilePath = Annotated[Positional[Path], arg(metavar="FILE")]
 FilePaths = Annotated[Positional[tuple[Path, ...]], arg(metavar="FILES")]
+RunOption = Annotated[Path | None, arg(metavar="RUN")]
 JsonFile = Annotated[Path | None, arg(name="json")]
 
 

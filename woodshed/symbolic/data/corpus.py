@@ -59,6 +59,7 @@ class Piece:
     bpm: float = 120.0
     metre: str = "4/4"
     weight: float = 1.0  # how often it is drawn to train on, relative to other pieces of its length
+    kept: str = ""  # the run that played it, where it is a take that was kept; empty for the musician's own pieces
 
 
 class Corpus:
@@ -98,6 +99,11 @@ class Corpus:
         ):
             raise RunError(self.folder, "its arrays do not fit its corpus.json; prepare it again")
         return offsets, arrays
+
+    @property
+    def own(self) -> list[Piece]:
+        """The musician's own pieces: all but takes that were kept."""
+        return [piece for piece in self.pieces if not piece.kept]
 
     def score(self, index: int) -> Score:
         """The Score of one piece."""
@@ -179,7 +185,7 @@ def write_corpus(folder: Path, pieces: list[Piece], scores: list[Score], tokeniz
         for kind in KINDS:
             np.save(temporary / f"{kind}.npy", np.concatenate([getattr(score, kind) for score in scores]))
         tokenizer.save(temporary)
-        rows = [piece.__dict__ for piece in pieces]
+        rows = [{k: value for k, value in vars(piece).items() if value or k != "kept"} for piece in pieces]
         told = json.dumps([rows, facts.get("settings"), tokenizer.fingerprint], ensure_ascii=False)
         digest = hashlib.sha256(told.encode())
         for kind in KINDS:

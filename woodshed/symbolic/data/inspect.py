@@ -81,15 +81,22 @@ class InspectSettings:
 # --- one file --------------------------------------------------------------------------------------------------
 
 
-def examine(path: str | Path, settings: InspectSettings | None = None, *, chords: Chords = "file") -> Finding:
+def examine(
+    path: str | Path,
+    settings: InspectSettings | None = None,
+    *,
+    chords: Chords = "file",
+    read: Callable[..., Score] | None = None,
+) -> Finding:
     """One file: its music as it would be learned (grid checked, parts assigned and chosen), or why not.
 
     `chords` "recognise" hears them where the file states none, before a part is chosen; "none" drops the file's.
+    `read` gives the music of a file, as read_midi does by default.
     """
     settings, warnings = settings or InspectSettings(), []
     path = Path(path)
     try:
-        score = read_midi(path, warn=warnings.append)
+        score = (read or read_midi)(path, warn=warnings.append)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except FileError as error:
         return Finding(path.name, "unreadable", error.reason)

@@ -23,8 +23,7 @@ to half of that where the other notes that sound with the line do not stand in t
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +36,7 @@ from ..music.chords import pitched
 from ..music.score import Score
 from .alignment import BAND, FIGURE, NOTE, SLACK, TOGETHER, Lines, Pairs, align, figures, joined, lines
 from .corpus import Corpus, open_corpus
+from .matches import Match, Report
 
 TEMPI = (0.45, 2.2)  # how much slower or faster a copy may be
 RARE = 0.25  # rarity from which a figure is looked up
@@ -76,71 +76,12 @@ class _Figures(NamedTuple):
         return aligned.points * float((rarity / times[same]).sum() / shared) if shared else float(aligned.points)
 
 
-@dataclass(frozen=True)
-class Match:
-    """A stretch of a take that stands in a piece. Bars count from 1 in the corpus's own bars; None in free time."""
-
-    path: str  # of the piece
-    bar: int | None
-    second: float
-    take_bar: int | None
-    take_second: float
-    line: str  # of the take: highest, lowest, or a part
-    notes: int  # equal ones along that line
-    weight: float  # how many rare notes it is worth
-    bars: float | None  # how long it is in the take
-    seconds: float
-    share: float  # of the take's time
-    texture: float  # share of all the notes there that stand in the piece too
-    semitones: int  # by which the take is higher
-    tempo: float  # of the take over that of the piece, in notated time
-
-    def __str__(self) -> str:
-        long = f"{self.seconds:.1f} s" if self.bars is None else f"{self.bars:.1f} bars"
-        place, key = _place(self.bar, self.second), f", {self.semitones:+d} semitones" if self.semitones else ""
-        told = f"{self.notes} notes, {long} from {_place(self.take_bar, self.take_second)} ({self.share:.0%} of it)"
-        return f"{told} as in {self.path} {place}{key}"
-
-
-def _place(bar: int | None, second: float) -> str:
-    return f"{second:.1f} s" if bar is None else f"bar {bar}"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a take has in common with the training pieces, beside what is usual for the musician."""
-
-    matches: list[Match]  # best first
-    usual: float | None  # None without held-out pieces
-
-    @property
-    def weight(self) -> float:
-        """Of the best match; 0 without one."""
-        return self.matches[0].weight if self.matches else 0.0
-
-    @property
-    def flagged(self) -> bool:
-        """Whether it repeats more than the musician does."""
-        return self.usual is not None and self.weight > self.usual
-
-    def facts(self) -> dict:
-        """For JSON."""
-        told = {"weight": round(self.weight, 2), "usual": self.usual, "flagged": self.flagged}
-        rows = [asdict(match) for match in self.matches]
-        return told | {"matches": [{k: round(v, 3) if isinstance(v, float) else v for k, v in r.items()} for r in rows]}
-
-    def __str__(self) -> str:
-        longest = str(self.matches[0]) if self.matches else "nothing in common with any training piece"
-        level = "no held-out pieces to compare with" if self.usual is None else f"usual up to {self.usual:.1f}"
-        verdict = "NOT ORIGINAL: " if self.flagged else ""
-        return f"{verdict}{longest}; it counts {self.weight:.1f} ({level})"
-
-
 class Index:
     """Training pieces, with their figures sorted, so that what a score has in common with them is found at once.
 
-    `songs` says which pieces are takes of one song (by default each is its own). `held_out` are the musician's pieces
-    that were not trained on. `stored` is the file in which the levels of `key` are kept.
+    `songs` says which pieces are takes of one song (by default each is its own), `kept` which paths are takes that the
+    musician kept; how rare a figure is, the musician's own pieces tell that have it. `held_out` are those that were not
+    trained on. `stored` is the file in which the levels of `key` are kept.
     """
 
     def __init__(
@@ -149,11 +90,13 @@ class Index:
         paths: Sequence[str],
         *,
         songs: Sequence[str] | None = None,
+        kept: Collection[str] = (),
         held_out: Sequence[Score] = (),
         stored: Path | None = None,
         key: str = "",
     ):
         self.scores, self.paths, self.held_out = list(scores), list(paths), list(held_out)
+        self.kept = frozenset(kept)
         self.stored, self.key = stored, f"{key}-{METHOD}"
         self.lines = joined([lines(score) for score in scores])
         self.owners = self.lines.owners()
@@ -166,13 +109,23 @@ class Index:
         self._levels: dict[str, list[float]] = self._read_levels()
 
     def _rarity(self, songs: Sequence[str]) -> np.ndarray:
-        """Of each figure, by the number of songs that it stands in: (F,) from 0, in all, to 1, in one."""
+        """Of each figure, by the number of songs that it stands in: (F,) from 0, in all, to 1, in one.
+
+        What a kept take has of a piece is no less that piece's: takes count for the figures that no piece has.
+        """
         numbers = {song: number for number, song in enumerate(dict.fromkeys(songs))}
-        song = np.array([numbers[name] for name in songs], int)[self.lines.pieces][self.owners[self.places]]
+        of_piece = np.array([numbers[name] for name in songs], int)
+        piece = self.lines.pieces[self.owners[self.places]]
         figure = np.repeat(np.arange(len(self.codes)), np.diff(self.starts))
-        both = np.sort(figure * len(numbers) + song)
-        count = np.bincount(figure[np.diff(both, prepend=-1) > 0], minlength=len(self.codes))
-        return 1 - np.log(count) / np.log(max(len(numbers), 2))
+        kept = np.array([path in self.kept for path in self.paths], bool)
+        found = []
+        for some in (~kept, kept):
+            inside = some[piece]
+            both = np.unique(figure[inside] * len(numbers) + of_piece[piece[inside]])
+            count = np.bincount(both // len(numbers), minlength=len(self.codes))
+            found.append((count, np.log(max(len(np.unique(of_piece[some])), 2))))
+        (own, own_log), (takes, takes_log) = found
+        return 1 - np.where(own, np.log(np.maximum(own, 1)) / own_log, np.log(np.maximum(takes, 1)) / takes_log)
 
     def report(self, score: Score, *, start: int = 0) -> Report:
         """What a take has in common with the training pieces. Give it only what was written, without its prompt, and
@@ -192,7 +145,7 @@ class Index:
         best = [row for row in sorted(aligned, key=lambda row: -row.points)[:CLOSEST] if row.points]
         found = [self._match(score, mine, row, known.points(row), start) for row in best]
         chosen: list[Match] = []
-        for match in sorted(found, key=lambda match: -match.weight):
+        for match in sorted(found, key=lambda match: (-match.weight, match.kept)):
             if len(chosen) < most and not any(_overlap(match, other) for other in chosen):
                 chosen.append(match)
         return chosen
@@ -259,6 +212,7 @@ class Index:
             texture=texture,
             semitones=move,
             tempo=float(np.ptp(their_times) / np.ptp(times)) if np.ptp(times) else 1.0,
+            kept=self.paths[piece] in self.kept,
         )
 
     # --- the yardstick ----------------------------------------------------------------------------------------
@@ -335,6 +289,7 @@ def originality_index(corpus: Corpus | str | Path) -> Index:
         corpus.scores("train"),
         [piece.path for piece in pieces],
         songs=[piece.song or piece.path for piece in pieces],
+        kept=[piece.path for piece in pieces if piece.kept],
         held_out=corpus.scores("validation") + corpus.scores("test"),
         stored=corpus.folder / STORED,
         key=corpus.fingerprint,

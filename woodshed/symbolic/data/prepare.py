@@ -11,29 +11,28 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import numpy as np
-
-from ...config import updated
+from ...config import refuse_not_positive, updated
 from ...errors import EmptyCorpus, FileError, InputError
 from ...files import seen_from
+from ...page import percent
 from .. import tokenizers
-from ..music.chords import pitched
 from ..music.midi import midi_files
-from ..music.parts import programs_of, sounding_parts
 from ..music.score import PARTS, Score
 from ..tokenizers import Tokenizer
 from .corpus import SPLITS, Corpus, Piece, write_corpus
 from .inspect import Chords, InspectSettings, Reason, compared, examine_folder, file_name, mapped
+from .kept import HELD_OUT, examine_kept, kept_remarks, kept_share, learnable
 from .metadata import Metadata, Performance, find_metadata, read_metadata
 from .report import REASONS, Finding, Report, duration, suits
 from .splits import divide, group_songs, parse_fractions
-from .tasks import DENSITIES, PLAYED_LEVELS
+from .usual import usual
 
 LEFT_OUT = REASONS | {
     "selection": "not asked for",
     "free time": "no bars and beats to trust, which this tokenizer needs",
+    HELD_OUT: "takes of songs that are held out",
 }
 
 
@@ -66,11 +65,17 @@ class PrepareSettings(InspectSettings):
     """Only performances of this year (2009) or of these years (2004-2011)."""
     only_split: Literal["train", "validation", "test"] | None = None
     """Only what the table calls train, validation or test; it is then divided anew."""
+    kept: tuple[Path, ...] = ()
+    """Learn from takes too that you kept (woodshed keep): runs, or folders of takes. They are trained on alone; nothing
+    is judged by them."""
+    kept_weight: float = 1.0
+    """How often a kept take is drawn in training, beside a piece of yours of its length."""
 
     def __post_init__(self):
         super().__post_init__()
         parse_fractions(self.fractions)
         parse_years(self.year)
+        refuse_not_positive(self, ["kept_weight"])
         for name, share in self.tasks().items():
             if not 0 <= share <= 1:
                 raise InputError(f"--{name}-share {share}: give a number from 0 to 1")
@@ -112,44 +117,61 @@ def prepare(
     """Make the corpus `out` of the MIDI files in a folder.
 
     What `inspect` finds usable, the selection asks for and the tokenizer can take goes in; every other file stands in
-    `corpus.skipped` with its reason. Songs are divided, not files: takes of one song come into one split. The same
-    folder and settings give the same corpus. `changes` are fields of PrepareSettings.
+    `corpus.skipped` with its reason. Songs are divided, not files: takes of one song come into one split. Takes that
+    were `kept` are trained on (kept.py). The same folder and settings give the same corpus. `changes` are fields of
+    PrepareSettings.
     Raises InputError where `out` exists, EmptyCorpus where nothing is left.
     """
     settings, folder, out = updated(PrepareSettings, settings, changes), Path(folder), Path(out)
     if os.path.exists(out):  # False where nobody may look: then writing it tells why
         raise InputError(f"--out {out} exists already; choose another folder, or remove it")
     table = _table(folder, settings)
+    takes = examine_kept(settings.kept, out, settings, settings.chords)
     found = examine_folder(folder, settings, chords=settings.chords, progress=_half(progress, 0))
     wanted = [_asked_for(finding, table, settings) for finding in found]
     tokenizer, why = choose_tokenizer(Report(folder, settings, tuple(wanted)), settings)
-    taken = [_taken(finding, tokenizer) for finding in wanted]
-    findings = compared(taken, settings)  # after that, so that no duplicate of what is left out goes as well
+    own = [_taken(finding, tokenizer) for finding in wanted]
+    findings = compared(own, settings)  # after that, so that no duplicate of what is left out goes as well
     usable = [finding for finding in findings if not finding.reason]
     if not usable:
         raise EmptyCorpus(f"{folder}: {_nothing_left(findings)}")
-    lengths = mapped(partial(_length, tokenizer), [finding.score for finding in usable], _half(progress, 1))
-    names = group_songs(usable, table)
-    known = [table.split(finding.path) if table and not settings.only_split else "" for finding in usable]
-    splits, remarks = divide(names, known, parse_fractions(settings.fractions), settings.seed)
-    weights = [table.weight(finding.path) if table else 1.0 for finding in usable]
-    pieces = [_piece(*row) for row in zip(usable, splits, names, lengths, weights, strict=True)]
-    scores = [finding.score for finding in usable]
-    keys = ("path", "reason", "detail", "digest")
-    skipped = [{key: getattr(finding, key) for key in keys} for finding in findings if finding.reason]
-    facts = _facts(pieces, scores) | {"tokenizer": why, "remarks": remarks, "metadata": _per_split(table, findings)}
-    told = {"settings": _saved(settings), "skipped": skipped, "facts": facts | {"source": seen_from(out, folder)}}
-    told["music"] = _music(usable) | {
-        "longest_note": _longest_note(scores),
-        "pitches": _pitches(scores),
-        "together": _together(scores, tokenizer),
-        "ensembles": _ensembles(scores),
-        "programs": _programs(scores),
+    rows, remarks = _divided(usable, table, settings)
+    if takes:
+        learned = {row.finding.path: (row.split, row.song) for row in rows}
+        takes = learnable([_taken(take, tokenizer) for take in takes], own, learned, settings)
+        rows += [_Row(take, "train", take.song, settings.kept_weight) for take in takes if not take.reason]
+    scores = [row.finding.score for row in rows]
+    lengths = mapped(partial(_length, tokenizer), scores, _half(progress, 1))
+    pieces = [_piece(row, ids) for row, ids in zip(rows, lengths, strict=True)]
+    keys = ("path", "reason", "detail", "digest", "kept")
+    skipped = [{key: getattr(one, key) for key in keys} for one in (*findings, *takes) if one.reason]
+    facts = _facts(pieces, scores) | {"tokenizer": why, "remarks": [*remarks, *kept_remarks(pieces)]}
+    facts |= {"metadata": _per_split(table, findings), "source": seen_from(out, folder)}
+    music = usual(usable, tokenizer) | {
         "chords": facts["chords"] > 0 and tokenizer.knows_chords,
         "prepared": {name: getattr(settings, name) for name in ("hands", "only_part", "keep_grid")}
         | {"drums": "drums" in (settings.only_part, *settings.keep)},
     }
+    told = {"settings": _saved(settings), "skipped": skipped, "facts": facts, "music": music}
     return write_corpus(out, pieces, scores, tokenizer, **told)
+
+
+class _Row(NamedTuple):
+    """A file that is learned from."""
+
+    finding: Finding
+    split: str
+    song: str
+    weight: float
+
+
+def _divided(usable: Sequence[Finding], table: Metadata | None, settings: PrepareSettings) -> tuple[list[_Row], list]:
+    """The musician's own files with split, song and weight, and remarks."""
+    names = group_songs(usable, table)
+    known = [table.split(finding.path) if table and not settings.only_split else "" for finding in usable]
+    splits, remarks = divide(names, known, parse_fractions(settings.fractions), settings.seed)
+    weights = [table.weight(finding.path) if table else 1.0 for finding in usable]
+    return [_Row(*row) for row in zip(usable, splits, names, weights, strict=True)], remarks
 
 
 def _half(progress: Callable[[int, int], None] | None, half: int) -> Callable[[int, int], None] | None:
@@ -223,12 +245,12 @@ def _nothing_left(findings: Sequence[Finding]) -> str:
 # --- what is written -------------------------------------------------------------------------------------------
 
 
-def _piece(finding: Finding, split: str, song: str, ids: int, weight: float) -> Piece:
-    facts, score = finding.facts, finding.score
+def _piece(row: _Row, ids: int) -> Piece:
+    finding, facts, score = row.finding, row.finding.facts, row.finding.score
     beat = {} if score.free else {"bpm": facts.bpm, "metre": facts.metre}
     return Piece(
         path=finding.path,
-        split=split,
+        split=row.split,
         notes=facts.notes,
         seconds=facts.seconds,
         ids=ids,
@@ -237,8 +259,9 @@ def _piece(finding: Finding, split: str, song: str, ids: int, weight: float) -> 
         free=score.free,
         tracks=score.tracks,
         digest=finding.digest,
-        song=song,
-        weight=weight,
+        song=row.song,
+        weight=row.weight,
+        kept=finding.kept,
         **beat,
     )
 
@@ -256,56 +279,6 @@ def _facts(pieces: Sequence[Piece], scores: Sequence[Score]) -> dict:
     }
 
 
-def _music(findings: Sequence[Finding]) -> dict:
-    """What is usual in a corpus, for takes that ask for nothing else: head words, and bpm and metre if it has bars."""
-    facts = [finding.facts for finding in findings]
-    played = np.median([fact.velocities for fact in facts]) >= PLAYED_LEVELS
-    density = int(np.searchsorted(DENSITIES, np.median([fact.notes_per_second for fact in facts])))
-    usual = {"head": ["Played" if played else "Notated", f"Density_{density}"]}
-    bound = [fact for fact in facts if not fact.free]
-    if bound:
-        metres = Counter(fact.metre for fact in bound)
-        usual |= {"bpm": round(float(np.median([fact.bpm for fact in bound])), 1), "metre": metres.most_common(1)[0][0]}
-    return usual
-
-
-def _longest_note(scores: Sequence[Score]) -> float:
-    """Seconds that 99 of 100 notes do not outlast: beyond, a key was rather forgotten than held."""
-    lengths = []
-    for score in scores:
-        onsets = score.notes["onset"].astype(np.int64)
-        lengths.append(score.seconds(onsets + score.notes["duration"]) - score.seconds(onsets))
-    return round(float(np.quantile(np.concatenate(lengths), 0.99)), 2)
-
-
-def _pitches(scores: Sequence[Score]) -> list[int]:
-    """The range beyond which, above or below, 1 of 2,000 notes lies; drums have none."""
-    notes = np.concatenate([pitched(score)["pitch"] for score in scores])
-    return [int(pitch) for pitch in np.quantile(notes, [0.0005, 0.9995], method="nearest")] if len(notes) else [0, 127]
-
-
-def _together(scores: Sequence[Score], tokenizer: Tokenizer) -> int:
-    """Notes struck at one moment, as the tokens tell moments apart: only 1 moment of 2,000 has more; drums aside."""
-    onsets = [pitched(tokenizer.quantize(score))["onset"] for score in scores]
-    counts = np.concatenate([np.unique(times, return_counts=True)[1] for times in onsets])
-    return int(np.quantile(counts, 0.9995, method="nearest")) if len(counts) else 128
-
-
-def _ensembles(scores: Sequence[Score]) -> list[list[str]]:
-    """The parts that play together in at least one piece of a hundred, the most usual first."""
-    counts = Counter(map(sounding_parts, scores))
-    return [list(parts) for parts, count in counts.most_common() if count >= len(scores) / 100]
-
-
-def _programs(scores: Sequence[Score]) -> dict[str, int]:
-    """The General MIDI program that plays each part in most pieces; drums have none."""
-    counts: dict[str, Counter] = {part: Counter() for part in PARTS}
-    for score in scores:
-        for part, program in programs_of(score).items():
-            counts[part][program] += 1
-    return {part: found.most_common(1)[0][0] for part, found in counts.items() if found}
-
-
 def _per_split(table: Metadata | None, findings: Iterable[Finding]) -> dict | None:
     """Performances, hours and notes of the whole table, before any selection."""
     if table is None:
@@ -321,6 +294,8 @@ def _saved(settings: PrepareSettings) -> dict:
     told = dataclasses.asdict(settings)
     for name in settings.tasks():
         del told[f"{name}_share"]
+    for name in ("kept", "kept_weight"):  # the pieces tell both
+        del told[name]
     return told | {
         "tasks": settings.tasks(),
         "keep": list(settings.keep),
@@ -343,6 +318,9 @@ def corpus_lines(corpus: Corpus) -> Iterator[str]:
         seconds, notes = sum(piece.seconds for piece in pieces), sum(piece.notes for piece in pieces)
         songs = len({piece.song for piece in pieces})
         yield f"  {split:<11}{songs:>6} songs {len(pieces):>6} pieces {seconds / 60:>9.1f} min {notes:>10,} notes"
+    if takes := [piece for piece in corpus.pieces if piece.kept]:
+        told = f"{percent(kept_share(corpus.pieces))} of what is drawn to train on (--kept-weight {takes[0].weight:g})"
+        yield f"  kept takes: {len(takes)} of the pieces, all in train, {told}"
     counts = Counter(row["reason"] for row in corpus.skipped)
     if counts:
         told = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
@@ -356,8 +334,8 @@ def changed_sources(corpus: Corpus, folder: Path) -> dict[str, list[str]]:
     Nothing where the folder is gone or holds none of them. Only files younger than the corpus are read.
     """
     made = os.path.getmtime(corpus.folder / "corpus.json")
-    digests = {piece.path: piece.digest for piece in corpus.pieces}
-    digests |= {row["path"]: row.get("digest", "") for row in corpus.skipped}
+    digests = {piece.path: piece.digest for piece in corpus.own}
+    digests |= {row["path"]: row.get("digest", "") for row in corpus.skipped if not row.get("kept")}
     paths = {file_name(path, folder): path for path in midi_files(folder)} if folder.is_dir() else {}
     known = paths.keys() & digests.keys()
     if not known:

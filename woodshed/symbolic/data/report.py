@@ -62,13 +62,15 @@ class Facts:
 class Finding:
     """One file: ready to be learned (`score`, no `reason`), or left out for one of REASONS."""
 
-    path: str  # in the folder, with /
+    path: str  # in the folder, with /; of a kept take as seen from the corpus
     reason: str = ""
     detail: str = ""
     remarks: tuple[str, ...] = ()
     facts: Facts | None = None
     song: str = ""  # the first file that is a take of the same song
     digest: str = ""  # sha256 of the file
+    kept: str = ""  # the run that played it, where it is a take that was kept; empty for the musician's own files
+    prompt: str = ""  # sha256 of the file that a kept take was played in, if any
     content: str = field(default="", repr=False)
     figures: Any = field(default=None, repr=False)
     score: Score | None = field(default=None, repr=False)
@@ -79,7 +81,7 @@ class Finding:
 
     def as_dict(self) -> dict:
         """All but the music, for JSON."""
-        hidden = ("content", "figures", "score", "facts")
+        hidden = ("content", "figures", "score", "facts", "kept", "prompt")
         told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in hidden}
         return told | {"remarks": list(self.remarks), "facts": self.facts and dataclasses.asdict(self.facts)}
 

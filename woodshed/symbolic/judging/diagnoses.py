@@ -262,9 +262,9 @@ def _smoothed(seen: Evidence) -> np.ndarray:
 
 
 def little_music(seen: Evidence) -> Diagnosis | None:
-    if seen.corpus is None or not seen.corpus.pieces:
+    if seen.corpus is None or not seen.corpus.own:
         return None
-    files, minutes = len(seen.corpus), sum(piece.seconds for piece in seen.corpus.pieces) / 60
+    files, minutes = len(seen.corpus.own), sum(piece.seconds for piece in seen.corpus.own) / 60
     left_out = Counter(row["reason"] for row in seen.corpus.skipped)
     if files >= LITTLE_FILES and minutes >= LITTLE_MINUTES:
         return None

@@ -25,6 +25,7 @@ from ...errors import InputError
 from ...jobs import find_device, free_threads, threads
 from ..data.corpus import SPLITS, Corpus, open_corpus
 from ..data.likeness import Excerpt, compare_hidden, compare_histograms, compare_measures, overall
+from ..data.take_files import takes_in
 from ..music.midi import read_midi
 from ..music.score import Score
 from ..playing.excerpts import (
@@ -37,7 +38,7 @@ from ..playing.excerpts import (
     refuse_other_tokens,
     row_length,
 )
-from ..playing.takes import Take, takes_in
+from ..playing.takes import Take
 from ..run import ADAPTER, Run, base_run, open_run
 from .likelihood import hidden_state, likelihood
 

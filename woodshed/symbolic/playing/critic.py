@@ -11,6 +11,10 @@ accuracy is that on validation pieces and on takes over their chords that it was
 2017, "Revisiting classifier two-sample tests"): at chance, takes cannot be told from the musician's pieces, and it is
 not asked.
 
+Takes that the musician kept, where the corpus has some, are training pieces like the others, and so positive: they are
+what the musician likes, which the other takes need not be. What the critic is worth is told by validation pieces, among
+which there are none.
+
 With it the spread of the excerpts in every measure is stored, which ranking compares takes with: the corpus may be gone
 by then.
 """

@@ -37,7 +37,7 @@ from .harmony import Harmony
 from .placing import finish, in_ensemble, joined, reached, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
 from .stage import Stage, but_the_last_bar, closing, fitted, set_stage
-from .takes import Take
+from .takes import Take, digests_of
 
 TRIES = 8  # to write a take that has a note
 PROMPT_SHARE = 0.5  # the most of a context that a prompt takes
@@ -69,8 +69,8 @@ def perform(
         played = [[*before, end] for before, end in zip(played, ends, strict=True)]
         music = [joined(a, _music(run, b, end)) for a, b, end in zip(music, last, ends, strict=True)]
     known = learned(run) if settings.originality else None
-    engine = type(step).__name__
-    return [_take(run, settings, stage, *take, engine=engine, known=known) for take in zip(played, music, strict=True)]
+    told = {"engine": type(step).__name__, "digests": digests_of(run, settings.prompt), "known": known}
+    return [_take(run, settings, stage, *take, **told) for take in zip(played, music, strict=True)]
 
 
 def learned(run: Run) -> Index | None:
@@ -164,6 +164,7 @@ def _take(
     music: Score,
     *,
     engine: str,
+    digests: dict[str, str],
     known: Index | None,
 ) -> Take:
     """One take from its streams, one after another, and the music that they have written."""
@@ -183,6 +184,7 @@ def _take(
         settings=_again(settings, stage, seed, temperature),
         run=run.folder.name,
         engine=engine,
+        digests=digests,
         measures=measures,
         adherence_per_bar=_per_bar(stage, music, adherence_per_bar(music, _holding(stage, music))),
         guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),

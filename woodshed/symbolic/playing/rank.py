@@ -29,12 +29,13 @@ from ...errors import FileError, InputError, RunError
 from ...jobs import free_threads, threads
 from ..data.corpus import Corpus, find_corpus, open_corpus
 from ..data.originality import Index
+from ..data.take_files import read_stretch, read_written, takes_in
 from ..music.chords import pitched
 from ..music.measure import measure
 from ..music.score import Score
 from ..run import Run, open_run
 from .critic import FILE, LOGIT, NATS, Critic, Listener, keep_critic, open_critic, sigmoid, windows
-from .takes import Take, read_stretch, read_written, takes_in
+from .takes import Take
 
 CRITERIA = {
     "likelihood": (NATS,),

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ... import __version__
-from ...errors import FileError
-from ...files import read_object, write_file
-from ..data.originality import Report
+from ...errors import FileError, InputError
+from ...files import write_file
+from .. import bases
+from ..data.matches import Report
+from ..data.take_files import fact_texts, file_digest
 from ..music.extras import Extra
-from ..music.midi import midi_files, read_midi, write_midi
-from ..music.parts import assign_parts
+from ..music.midi import write_midi
 from ..music.score import Score
+from ..run import ADAPTER, FACTS, Run, weights_digest
 from .naming import stem as name
 
 MEASURED = ("measures", "adherence_per_bar", "originality")  # facts that stand in the .json alone
@@ -34,6 +35,7 @@ class Take:
     settings: dict = field(repr=False)  # keywords of `generate` that make this very take
     run: str = ""
     engine: str = ""
+    digests: dict[str, str] = field(default_factory=dict, repr=False)  # see digests_of
     measures: dict = field(default_factory=dict)
     adherence_per_bar: tuple[float | None, ...] = ()  # of the bars written; None where no chord or note is
     guarded: tuple[dict, ...] = ()  # what the guard noticed on the way, and where it stepped back to
@@ -56,6 +58,7 @@ class Take:
         facts |= {
             "woodshed": __version__,
             "settings": self.settings,
+            "digests": self.digests,
             "chart": self.chart,
             "region_quarters": self._quarters(),
         }
@@ -92,10 +95,9 @@ class Take:
             if path.exists():
                 raise FileError(path, "it exists already; choose another name")
         told = {name: value for name, value in self.facts().items() if name not in MEASURED}
-        texts = [f"woodshed {name}: {json.dumps(value)}" for name, value in told.items()]
         for path, score in music.items():
-            write_midi(score, path, texts=texts, extras=self.extras if score is self.score else ())
-        write_file(facts, json.dumps(self._anywhere(), indent=1, ensure_ascii=False))
+            write_midi(score, path, texts=fact_texts(told), extras=self.extras if score is self.score else ())
+        write_file(facts, as_json(self._anywhere()))
         return [*music, facts, *self.show(stem, sound=sound, picture=picture)]
 
     def show(
@@ -135,54 +137,28 @@ def save_takes(takes: list[Take], folder: Path, soundfont: Path | None = None) -
         raise FileError(error.path, error.reason + told) from None
 
 
-def read_stretch(path: Path) -> Score:
-    """What was written of a MIDI file, with all that sounds beside it: as `Take.stretch`, where the .json beside it
-    says so, else all of it. Raises FileError.
+def as_json(facts: dict) -> str:
+    """The facts of a take as they stand in its .json."""
+    return json.dumps(facts, indent=1, ensure_ascii=False)
+
+
+def digests_of(run: Run, prompt: Score | str | Path | None) -> dict[str, str]:
+    """What a take depends on besides its settings: digests of the run's weights, of its base's where it is an adapter,
+    and of the file that it is played in."""
+    found = {"weights": weights_digest(run.weights)}
+    if (run.weights / ADAPTER).exists():
+        found["base_weights"] = run.facts["base_weights"]
+    return found | ({"prompt": file_digest(prompt)} if isinstance(prompt, str | Path) else {})
+
+
+def played_by(path: str | Path, facts: dict) -> Path:
+    """The folder of the run that played a take: of the name in its facts above the take, where you are or in the
+    package, or else the run in whose folder the take is, which may have been renamed. InputError where there is none.
     """
-    score = assign_parts(read_midi(path))
-    region = _region(path, score)
-    return score.slice(*region, cut=True) if region else score
-
-
-def read_written(path: Path) -> tuple[Score, int]:
-    """What was written of a MIDI file, and the tick at which that begins: of a take that goes on from a file, or fills
-    holes in it, without the notes of that, as far as it and the .json beside the take are there. Raises FileError.
-    """
-    score = assign_parts(read_midi(path))
-    region = _region(path, score)
-    if region is None:
-        return score, 0
-    start, end = region
-    onsets = score.notes["onset"]
-    own = score.notes[(onsets >= start) & (onsets < end)]
-    with suppress(OSError, ValueError, KeyError, TypeError, FileError):
-        prompt = read_midi(read_object(path.with_suffix(".json"))["settings"]["prompt"])
-        known, notes = (rows["onset"].astype(np.int64) << 8 | rows["pitch"] for rows in (prompt.notes, own))
-        own = own[~np.isin(notes, known)]
-    return score.replace(notes=own), start
-
-
-def _region(path: Path, score: Score) -> tuple[int, int] | None:
-    """The ticks of a take between which it was written; None where it is no take, or was written as a whole."""
-    try:
-        first, last = read_object(path.with_suffix(".json"))["region_quarters"]
-        return round(first * score.ticks_per_quarter), round(last * score.ticks_per_quarter)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def takes_in(folder: str | Path) -> list[Path]:
-    """The MIDI files of a folder, but for a part that was saved once more beside its take (`Take.alone`)."""
-    paths = midi_files(folder)
-    there = set(paths)
-    return [path for path in paths if not _is_alone(path, there)]
-
-
-def _is_alone(path: Path, there: set[Path]) -> bool:
-    words = path.stem.split("-")
-    takes = [path.with_name("-".join(words[:count]) + path.suffix) for count in range(1, len(words))]
-    return not _is_take(path) and any(take in there and _is_take(take) for take in takes)
-
-
-def _is_take(path: Path) -> bool:
-    return path.with_suffix(".json").exists()
+    name, above = str(facts["run"]), [*Path(path).parents, *Path(path).absolute().parents]
+    named = [folder for folder in (*above, Path(name)) if folder.name == name and (folder / FACTS).exists()]
+    base = bases.find(name)
+    found = [*named, *[base] * bool(base), *(folder for folder in above if (folder / FACTS).exists())]
+    if not found:
+        raise InputError(f"{path}: the run {name} that played it is neither above it nor where you are; give --run RUN")
+    return found[0]
