@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import mido
@@ -352,3 +353,27 @@ def test_what_is_filled_in_is_judged_by_the_chords_that_it_was_written_over(run,
     told = [value for value in take.adherence_per_bar if value is not None]
     assert len(take.adherence_per_bar) == 4 and told
     assert min(told) <= take.measures["chord_adherence"] <= max(told)
+
+
+def test_a_file_ends_where_what_was_asked_ends(run, tmp_path):
+    """Also where its last bars are silent, so that it loops in a DAW."""
+    take = generate(run, chords=CHORDS, bars=6, takes=1, seed=1, bpm=120, metre="4/4")[0]
+    quiet = replace(take, score=take.score.slice(0, take.score.ticks_per_quarter * 8).replace(chords=()))
+    quiet.save(tmp_path / "take-1", sound=False, picture=False)
+    file = mido.MidiFile(tmp_path / "take-1.mid")
+    assert {sum(message.time for message in track) / file.ticks_per_beat for track in file.tracks} == {24}
+
+
+def test_a_mid_names_no_folders_and_a_json_does(run, tmp_path):
+    write_midi(tune(2), tmp_path / "song.mid")
+    take = generate(run, prompt=str(tmp_path / "song.mid"), bars=1, takes=1, seed=1)[0]
+    mid, told = take.save(tmp_path / "take-1", sound=False, picture=False)
+    assert str(tmp_path) not in " ".join(read_texts(mid)) and "song.mid" in " ".join(read_texts(mid))
+    assert json.loads(told.read_text())["settings"]["prompt"] == str(tmp_path / "song.mid")
+
+
+def test_takes_too_long_to_sound_are_saved_without(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("woodshed.symbolic.music.sound.MAX_MINUTES", 0.01)
+    take = generate(run, bars=1, takes=1, seed=1, bpm=60)[0]
+    assert any("have no .wav" in remark for remark in take.remarks)
+    assert [path.suffix for path in take.save(tmp_path / "take-1")] == [".mid", ".json", ".png"]

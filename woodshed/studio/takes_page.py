@@ -62,12 +62,16 @@ def card(number: int, about: str, lines: Sequence[str], paths: Sequence[Path], *
     parts = [
         f'<article aria-label="Take {number}"><h2>Take {number}<small>{escape(about)}</small></h2>',
         *(tag("p", line) for line in lines if line),
-        f'<audio controls preload="metadata" src="{link[".wav"]}" aria-label="Listen to take {number}"></audio>',
+        _player(number, link[".wav"]) if ".wav" in link else "",
         f'<div class="roll" tabindex="0" role="group" aria-label="{picture}">',
         f'<img src="{link[".png"]}" alt="{picture}: {escape("; ".join(lines))}"></div>',
         f'<div class="files">{"".join(_downloads(number, paths))}</div></article>',
     ]
     return "\n".join(parts)
+
+
+def _player(number: int, link: str) -> str:
+    return f'<audio controls preload="metadata" src="{link}" aria-label="Listen to take {number}"></audio>'
 
 
 def _downloads(number: int, paths: Sequence[Path]) -> Iterator[str]:

@@ -52,9 +52,14 @@ def check_length(score: Score, sample_rate: int) -> None:
     """Refuse, as an InputError, a sample rate that is none and music of more than MAX_MINUTES."""
     if not 8000 <= sample_rate <= 192_000:
         raise InputError(f"sample rate {sample_rate}; choose one from 8000 to 192000, such as 44100")
-    minutes = float(score.seconds(score.end)) / 60
-    if minutes > MAX_MINUTES:
+    if too_long(score):
+        minutes = float(score.seconds(score.end)) / 60
         raise InputError(f"{minutes:.0f} minutes are too long to sound; slice the score to {MAX_MINUTES}")
+
+
+def too_long(score: Score) -> bool:
+    """Whether a score, its notes held by the pedal, lasts longer than MAX_MINUTES."""
+    return float(score.seconds(score.sustained().end)) > 60 * MAX_MINUTES
 
 
 def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = 44100) -> None:

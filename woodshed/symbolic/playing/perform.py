@@ -28,6 +28,7 @@ from ..music.measure import (
     strong_beat_adherence,
 )
 from ..music.score import Score
+from ..music.sound import MAX_MINUTES, too_long
 from ..run import Run, open_run
 from ..tokenizers import Tokenizer
 from .chart import bar_lines
@@ -192,17 +193,20 @@ def _take(
         extras=_beside(stage),
         originality=known.report(music, start=stage.region.start) if known else None,
         chart=stage.chart,
-        remarks=_remarks(settings, stage, music),
+        end=int(stage.prompt.to_file(stage.region.end)) if stage.extends else None,
+        remarks=_remarks(settings, stage, music, score),
         alone={"-".join(stage.region.parts): own} if stage.adds else {},
     )
 
 
-def _remarks(settings: GenerateSettings, stage: Stage, music: Score) -> tuple[str, ...]:
+def _remarks(settings: GenerateSettings, stage: Stage, music: Score, score: Score) -> tuple[str, ...]:
     """What a musician should know of how a take was made."""
     silent = "" if len(music.notes) else f"nothing was written, in {TRIES} attempts; try a higher temperature"
     unbound = "no chords were given to keep to, so that --harmony strict has no effect"
     unbound = unbound if settings.harmony == "strict" and not stage.binding else ""
-    return tuple(remark for remark in (stage.prompt.remark, unbound, _cut(settings, stage), silent) if remark)
+    unheard = f"takes of more than {MAX_MINUTES} minutes have no .wav" if too_long(score) else ""
+    remarks = (stage.prompt.remark, unbound, _cut(settings, stage), silent, unheard)
+    return tuple(remark for remark in remarks if remark)
 
 
 def _cut(settings: GenerateSettings, stage: Stage) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ..data.take_files import fact_texts, file_digest
 from ..music.extras import Extra
 from ..music.midi import write_midi
 from ..music.score import Score
+from ..music.sound import too_long
 from ..run import ADAPTER, FACTS, Run, weights_digest
 from .naming import stem as name
 
@@ -45,6 +46,7 @@ class Take:
     ranked: str = ""  # its score, 0 to 1, and why, where takes were ranked
     remarks: tuple[str, ...] = ()  # what a musician should know of how it was made
     extras: tuple[Extra, ...] = field(default=(), repr=False)  # what the prompt's file says besides
+    end: int | None = None  # the tick to which the files go on, if not only to the bar line after all that is in them
     alone: dict[str, Score] = field(default_factory=dict, repr=False)  # what has a file of its own, by its name
 
     @property
@@ -71,11 +73,10 @@ class Take:
         """The region in quarters, which hold where a DAW saves the file with other ticks."""
         return self.region and [tick / self.score.ticks_per_quarter for tick in self.region]
 
-    def _anywhere(self) -> dict:
-        """Its facts with the prompt where it is found from any folder; what travels in the .mid names no folders."""
-        prompt = self.settings.get("prompt")
-        found = {"prompt": str(Path(prompt).absolute())} if prompt else {}
-        return self.facts() | {"settings": self.settings | found}
+    def _told(self, *, prompt: Callable[[Path], object]) -> dict:
+        """Its facts, the prompt as `prompt` tells its path: a .json may name folders, a .mid travels."""
+        path = self.settings.get("prompt")
+        return self.facts() | {"settings": self.settings | ({"prompt": str(prompt(Path(path)))} if path else {})}
 
     def stem(self, number: int = 1) -> str:
         """The name of its files: `piano-1_Cmaj7-Am7_120bpm_seed7_take-1`."""
@@ -94,17 +95,20 @@ class Take:
         for path in (*music, facts, *_shown(stem)):
             if path.exists():
                 raise FileError(path, "it exists already; choose another name")
-        told = {name: value for name, value in self.facts().items() if name not in MEASURED}
+        told = self._told(prompt=lambda path: path.name)
+        texts = fact_texts({name: value for name, value in told.items() if name not in MEASURED})
         for path, score in music.items():
-            write_midi(score, path, texts=fact_texts(told), extras=self.extras if score is self.score else ())
-        write_file(facts, as_json(self._anywhere()))
+            write_midi(score, path, texts, self.extras if score is self.score else (), end=self.end)
+        write_file(facts, as_json(self._told(prompt=Path.absolute)))
         return [*music, facts, *self.show(stem, sound=sound, picture=picture)]
 
     def show(
         self, stem: str | Path, *, sound: bool = True, picture: bool = True, soundfont: Path | None = None
     ) -> list[Path]:
-        """Write how it sounds, `stem`.wav, by a soundfont where one is given, and looks, `stem`.png."""
+        """Write how it sounds, `stem`.wav, by a soundfont where one is given, and looks, `stem`.png. Music that
+        is too long (sound.too_long) has no sound."""
         wav, png = _shown(Path(stem))
+        sound = sound and not too_long(self.score)
         if sound:
             from ..music.render import render
             from ..music.sound import write_wav
