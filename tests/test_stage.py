@@ -153,6 +153,9 @@ def test_a_prompt_without_a_beat_keeps_the_ticks_of_its_file(name):
     assert (5280, 288, 60, 80, 0) in rows(whole.notes)  # 5.5 s on, at 960 ticks a second
     pedals = [row for row in rows(whole.pedals) if 4800 <= row[0] < 8640]
     assert pedals == [(4800, 127, 0), (6720, 0, 0), (8639, 127, 0)]  # down again, as it was in the file
+    lifted = Score([(500, 300, 60, 80, 0)], [(0, 127, 0), (4_000, 0, 0)], ticks_per_quarter=500, free=True)
+    whole, _ = finish(stage, written(stage, lifted), pedalled=True)
+    assert [row for row in whole.pedals.tolist() if 4800 <= row[0] < 8640][-1] == (8639, 127, 0)
 
 
 def test_the_pedal_of_the_file_stays_where_the_run_plays_none():

@@ -36,8 +36,8 @@ HARMONY = get_args(get_type_hints(GenerateSettings)["harmony"])
 PLAYING, JUDGING = 0.85, 0.05  # shares of the time: writing notes, ranking; the rest is sound and pictures
 NEW, EXTEND, FILL, ACCOMPANY = "New music", "Go on from a file", "Write bars of a file anew", "Accompany a melody"
 FIELDS = {  # what is asked for each, besides what is always asked
-    NEW: ("bars", "bpm", "ending"),
-    EXTEND: ("prompt", "bars", "ending", "keep_grid"),
+    NEW: ("bars", "key", "bpm", "ending"),
+    EXTEND: ("prompt", "bars", "key", "ending", "keep_grid"),
     FILL: ("prompt", "region", "seconds", "parts", "keep_grid"),
     ACCOMPANY: ("prompt", "melody", "keep_grid"),
 }
@@ -73,9 +73,11 @@ def _form(gradio, *, run: Run) -> dict:
         visible=knows,
     )
     with gradio.Row():
+        usual = f"{DEFAULT_BARS}, or all the chords"
         form["bars"] = gradio.Number(
-            DEFAULT_BARS, label="Bars", precision=0, minimum=1, maximum=MOST_BARS, min_width=120
+            None, label="Bars", placeholder=usual, precision=0, minimum=1, maximum=MOST_BARS, min_width=120
         )
+        form["key"] = gradio.Textbox(label="Key", placeholder="any, or Dm", max_lines=1, min_width=120)
         form["bpm"] = gradio.Number(music.get("bpm", 120), label="Tempo (bpm)", minimum=10, maximum=500, min_width=120)
     form["ending"] = gradio.Checkbox(False, label="Ending", info="Come to a close in the last bar.")
     form |= _drawing_fields(gradio, knows=knows)

@@ -145,7 +145,7 @@ def _pedals(stage: Stage, music: Score, new: Score, pedalled: bool) -> np.ndarra
         first = [(start, 0, track)] if down and not (len(ours) and ours["tick"][0] == start) else []
         later = _value(theirs[theirs["tick"] < end])
         last = [(end - 1, later, track)] if not beyond and track in stage.tracks and later != _value(ours) else []
-        found += [np.array(extra, dtype=rows.dtype) for extra in (first, last) if extra] + [ours]
+        found += [np.array(first, dtype=rows.dtype), ours, np.array(last, dtype=rows.dtype)]
     return np.concatenate(found)
 
 
