@@ -1,4 +1,4 @@
-# make demo    the whole line on Bach chorales, on a fresh clone
+# make demo    the whole pipeline on Bach chorales, on a fresh clone
 # make test    environment and the whole fast suite
 # make check   formatting and lint
 # make bench   the benchmarks (DATA=folder of real MIDI)

@@ -209,7 +209,7 @@ def test_out_of_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(Learner, "training_step", small)
     train(ToyCorpus(), tmp_path / "run", max_steps=3, **TINY)
     found = named(diagnose(tmp_path / "run"), "out of memory")
-    assert "memory ended 2 times: 1 rows of 64 ids went through at once, 4 were asked" in found.symptom
+    assert "out of memory 2 times: 1 rows of 64 ids went through at once, 4 were asked" in found.symptom
     same = parsed(found.remedies[0])
     assert (same.batch_size, same.gradient_accumulation) == (1, 4) and found.severity == 1
 
@@ -226,7 +226,7 @@ def test_out_of_memory_with_a_single_row(tmp_path, monkeypatch):
     found = diagnose(tmp_path / "run")
     assert {diagnosis.name for diagnosis in found.diagnoses} >= {"out of memory", "failed"}
     memory = named(found, "out of memory")
-    assert memory.symptom == "memory ended with a single row of 64 ids" and memory.severity == 3
+    assert memory.symptom == "it ran out of memory with a single row of 64 ids" and memory.severity == 3
     assert parsed(memory.remedies[0]).max_seq_len == 32
     assert "with an error: out of memory with a single row" in named(found, "failed").symptom
     append_log(tmp_path / "run" / "log.jsonl", {"step": 0, "event": "process", "message": "took 3 s"})

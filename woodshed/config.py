@@ -65,8 +65,8 @@ def read_fields(
 ) -> dict[str, Any]:
     """JSON objects and name=value words as one dict.
 
-    An InputError refuses names that are no fields of `kind`, words where these hold numbers, and names that are set
-    with a flag of their `own`.
+    Raises InputError for names that are no fields of `kind`, for words where these hold numbers, and for names that
+    are set with a flag of their `own`.
     """
     values: dict[str, Any] = {}
     for word in words:

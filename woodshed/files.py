@@ -54,7 +54,7 @@ def writing(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[None]:
-    """A folder and those above it, made where they are not; those made are gone again if nothing comes into them."""
+    """Makes a folder and those above it where they are missing, and removes those again if nothing comes into them."""
     if path.is_file():
         raise FileError(path, "a file, not a folder; choose another folder")
     made = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
@@ -89,7 +89,7 @@ def free_folder(parent: Path) -> Path:
 
 @contextmanager
 def whole(folder: Path) -> Iterator[None]:
-    """A folder that is gone again, with all that is in it, unless the block comes to its end."""
+    """Removes the folder and all that is in it, unless the block comes to its end."""
     done = False
     try:
         yield

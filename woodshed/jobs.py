@@ -25,7 +25,7 @@ except ImportError:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Nobody else trains into the folder meanwhile; a kill lets it go. (Some network disks lock nothing.)"""
+    """Locks a folder against other trainings; the lock ends with the process. (Some network disks lock nothing.)"""
     handle = os.open(folder, os.O_RDONLY) if fcntl else os.open(_lock_file(folder), os.O_RDWR | os.O_CREAT)
     try:
         if not _locked(handle):
@@ -76,7 +76,7 @@ def refuse_occupied(out: Path, facts: str) -> None:
 
 @contextmanager
 def alone(name: str) -> Iterator[None]:
-    """No other process of ours is in a block of that name meanwhile: it waits. (Windows has no such lock.)"""
+    """Only one of our processes at a time runs a block of this name; others wait. (Windows has no such lock.)"""
     if fcntl is None:
         yield
         return

@@ -39,7 +39,7 @@ ABOUT = {
     "onset_f1": "onsets (any attack) found in the round trip against those found in the source, 50 ms",
     "note_f1": "the same with pitches, as basic-pitch hears them",
     "note_f1_of_midi": "notes that basic-pitch hears in the round trip against the MIDI file beside the recording",
-    "note_f1_of_midi_relative": "the same over what basic-pitch reaches in the source: what the codec is judged by",
+    "note_f1_of_midi_relative": "the same, divided by basic-pitch's score on the source: what the codec is judged by",
 }
 
 
@@ -230,7 +230,7 @@ def verdict(found: dict[str, float]) -> list[str]:
     judged = "the notes are kept" if kept >= ENOUGH else f"notes get lost; {more}"
     lines = [f"{page.spaced(name)} {kept:.3f}: {judged}"]
     if name != "note_f1_of_midi_relative":
-        lines[0] += " (1.000 would be exact; with MIDI beside the recordings it is measured what basic-pitch mishears)"
+        lines[0] += " (1.000 is exact; with MIDI beside the recordings, basic-pitch's own errors are measured too)"
     if abs(found["loudness_error"]) > 1:
         lines.append(f"loudness is {found['loudness_error']:+.1f} LU off; {more}")
     if not notes.available():

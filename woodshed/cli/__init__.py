@@ -31,7 +31,7 @@ VERBS = {
     "render": "MIDI files as sound, by a soundfont or our own piano, and as pictures",
     "audio": "the same with recordings: adapters for ACE-Step, and models made from scratch",
     "demo-page": "play from a page in the browser, or look through a dataset and edit it",
-    "demo": "the whole line on Bach chorales, in a few minutes",
+    "demo": "the whole pipeline on Bach chorales, in a few minutes",
 }
 
 

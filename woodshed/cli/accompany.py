@@ -24,7 +24,7 @@ def command(
         file: a MIDI file: a melody, or music with a track for it
         settings: how takes are drawn
         files: where the takes go, and what plays them
-        chords: the chords to play over; by default those written in the file, or else such as fit to the melody
+        chords: the chords to play over; by default those written in the file, or else chords that fit the melody
         melody: the track that is the melody, by its name or number; by default the one that sounds like it
         keep_grid: believe the bars and beats of the file instead of checking them
     """

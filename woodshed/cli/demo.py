@@ -1,4 +1,4 @@
-"""woodshed demo: the whole line on real music, without asking: Bach chorales in, takes over Cmaj7 Am7 Dm7 G7 out."""
+"""woodshed demo: the whole pipeline on real music: Bach chorales in, takes over Cmaj7 Am7 Dm7 G7 out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TICKS = 480
 
 
 def command(out: Path = Path("demo"), pieces: int = 48, minutes: float = 1.0, takes: int = 5, seed: int = 1) -> Path:
-    """The whole line on Bach chorales: inspect, prepare, adapt the base model, generate.
+    """The whole pipeline on Bach chorales: inspect, prepare, adapt the base model, generate.
 
     Args:
         out: everything goes here, in a folder with the next free number

@@ -28,7 +28,7 @@ def command(
         seconds: which seconds to write, such as 20-26, where the file has no bars (for runs of played music)
         parts: which parts to write: melody, bass, accompaniment, left, right ...; by default all; one that the file has
             not gets a track of its own, where the run has learned to play it to others
-        chords: the chords to play over; by default the file's, or such as the other parts speak of, or free
+        chords: the chords to play over; by default those the file states or its parts imply
         keep_grid: believe the bars and beats of the file instead of checking them
     """
     if bars is None and seconds is None and parts is None:

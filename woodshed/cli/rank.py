@@ -22,8 +22,8 @@ def command(
     Args:
         run: a run made by woodshed train, or a base model
         folder: takes of woodshed generate, or any .mid files, their bars where the files have them
-        corpus: the corpus it has learned, where it is not where it was: takes that copy from it go down, and where the
-            run has no style critic yet, it is made of it and kept
+        corpus: its corpus, if that has moved: takes that copy from it rank lower, and a missing style critic is trained
+            on it and kept
         keep: tell only so many
         checkpoint: listen with one of the run's checkpoints instead of the best
         json_file: write all that was found to this file too, which does not exist yet

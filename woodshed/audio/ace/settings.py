@@ -30,13 +30,13 @@ class TrainSettings:
     kind: Literal["lora", "dora", "lokr"] | None = None
     """What is trained: lora, dora (a LoRA that learns the lengths of the weights apart) or the far smaller lokr."""
     rank: int | None = None
-    """Rank of a LoRA or DoRA: the more, the more it can learn, and forget. LoKr: see --lokr-factor."""
+    """Rank of a LoRA or DoRA: a higher one can learn more, and forget more. LoKr: see --lokr-factor."""
     alpha: float | None = None
     """Scale; twice the rank where nothing says otherwise (LoKr: the rank)."""
     dropout: float | None = None
     """Dropout within a LoRA or DoRA."""
     lokr_factor: int | None = None
-    """LoKr: into what the weights are split; with -1 into halves as even as can be. Its strength is alpha / rank."""
+    """LoKr: the factor that splits the weights; -1 splits them as evenly as possible. Its strength is alpha / rank."""
     targets: Literal["attention", "attention+mlp"] | None = None
     """Which weights of the transformer get an adapter."""
     ranks: Path | None = None
@@ -62,7 +62,7 @@ class TrainSettings:
     timesteps: Literal["corrected", "turbo"] | None = None
     """corrected: drawn as the base was trained; turbo: the eight that a turbo model plays with."""
     uniform_share: float | None = None
-    """Corrected: the part of timesteps drawn from all alike, since playing begins at pure noise, which is else rare."""
+    """Corrected: the share of timesteps drawn uniformly, since playing begins at pure noise, otherwise rarely drawn."""
     condition_dropout: float | None = None
     """How often the prompt is left out, for guidance; 0.15, and 0 for a turbo base, which plays without guidance."""
     min_snr: float | None = None

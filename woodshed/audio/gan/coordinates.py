@@ -3,8 +3,8 @@
 A piece has one style, a vector that holds from beginning to end, and a line of anchors, one at each border between two
 halves of a window; from one anchor to the next the coordinates change gradually. All are normal, DEPTH numbers each. A
 half of a window has the same law wherever it lies, so that a line of any length is a piece of any length, and a line
-that ends where it begins is a loop. Musika has an anchor every third half and a style as wide as the line; but so
-one half is much like the next.
+that ends where it begins is a loop. Musika has an anchor every third half and a style as wide as the line; but
+then neighbouring halves sound alike.
 
 A half is a function of its two anchors, the style and noise, and near its borders of what lies beyond them: where
 anchors come back, so does what was played.

@@ -1,7 +1,7 @@
 """Whether a model still plays music. A GAN can break without any error: its losses become no numbers, its samples
 silence or one beep, or all alike; or its critic has won and teaches nothing any more.
 
-What is sound is not written here but measured: on recordings that went through the same codec.
+The limits are not fixed here but measured, on recordings that went through the same codec.
 """
 
 from __future__ import annotations

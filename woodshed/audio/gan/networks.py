@@ -2,8 +2,8 @@
 
 The sizes follow Musika's: with `base_channels` 128, windows of 256 and 128 latent dimensions the generator has 15.4 M
 parameters and the critic 21.8 M. Channels of a level are a multiple of `base_channels`: 2 at the full rate, 3 at half
-of it, and so on; the critic begins with 3 of them. Latent dimensions are heard unequally: in the networks each is as
-large as the root of that.
+of it, and so on; the critic begins with 3 of them. Latent dimensions differ in audibility; the networks scale each by
+the square root of it.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class GanSettings:
     batch_size: int = 16
     """Windows in a step."""
     learning_rate: float | None = None
-    """By default by the size; on a --base half of what that had at last."""
+    """By default chosen by the size; on a --base half of its last rate."""
     epochs: float | None = None
     """Passes over the recordings."""
     max_steps: int | None = None

@@ -31,7 +31,7 @@ CUT_SHORT = 1.0  # seconds that a file may end before its header says so
 
 @dataclass(frozen=True)
 class ScanSettings:
-    """What the dataset says of all its samples. Nothing: as it says already, or the default."""
+    """What the dataset says of all its samples. None: as it says already, or the default."""
 
     name: str | None = None
     """The dataset's name; by default the folder's."""
@@ -46,7 +46,7 @@ class ScanSettings:
     believe: Literal["dataset", "sidecars"] = "dataset"
     """Which counts where a dataset that is there already and the files beside the recordings say different things."""
     absolute_paths: bool = False
-    """Write where recordings lie from the root on, for ACE-Step's own tool; by default as seen from the dataset."""
+    """Write absolute paths, for ACE-Step's own tool; by default paths are relative to the dataset."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class InspectSettings:
     """What counts as usable."""
 
     keep: tuple[Reason, ...] = ()
-    """Reasons for which no file is left out after all."""
+    """Keep files that these reasons would leave out."""
     only_part: Part | None = None
     """Learn this part alone."""
     hands: Literal["joined", "kept"] = "joined"

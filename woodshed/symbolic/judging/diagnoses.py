@@ -85,10 +85,10 @@ def out_of_memory(seen: Evidence) -> Diagnosis | None:
         remedies.append(Remedy("train", "--adapter lora", "it keeps no optimizer state for the base"))
     else:
         remedies.append(Remedy("train", "--load-in-4bit", "the base in a sixth of its memory"))
-    told = f"memory ended {len(events)} times: {rows} rows of {length:,} ids went through at once, {asked} were asked"
+    told = f"out of memory {len(events)} times: {rows} rows of {length:,} ids went through at once, {asked} were asked"
     cause = "what a step keeps for its gradients grows with rows and their length; training went on with fewer rows"
     if not found:
-        told, remedies = f"memory ended with a single row of {length:,} ids", remedies[1:]
+        told, remedies = f"it ran out of memory with a single row of {length:,} ids", remedies[1:]
         cause = "what a step keeps for its gradients grows with the length of the row and the size of the model"
     return Diagnosis("out of memory", 1 if seen.facts["finished"] else 3, told, cause, tuple(remedies))
 
@@ -126,7 +126,9 @@ def stopped(seen: Evidence) -> Diagnosis | None:
         cause = "a signal asked for the end; the rate had not come down yet, so more is to be had"
         name = "stopped early"
     else:
-        cause = "the process was killed: by the system when memory ended, by a power cut, or by an error it printed"
+        cause = (
+            "the process was killed: by the system when it ran out of memory, by a power cut, or by an error it printed"
+        )
         name, by = "killed", "nothing that was logged"
     told = f"training ended at step {last:,} of {_planned(seen, last)}, by {by}"
     return Diagnosis(name, 3, told, cause, (Remedy("train", "--resume", goes_on),))

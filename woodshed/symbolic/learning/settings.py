@@ -47,7 +47,7 @@ class TrainSettings:
     """What is trained on a base, which itself stays as it is: lora, or the far smaller ia3. With none all of its
     weights are trained."""
     lora_rank: int | None = None
-    """Rank of the LoRA adapter: the more, the more it can learn, and forget."""
+    """Rank of the LoRA adapter: a higher one can learn more, and forget more."""
     lora_alpha: float | None = None
     """Scale of the LoRA adapter; twice the rank where nothing says otherwise."""
     lora_dropout: float | None = None

@@ -1,7 +1,7 @@
 """What a MIDI file says and a Score does not hold: volume, bends, later programs, lyrics, keys, system exclusive.
 
-It is carried past the models and written back beside what they wrote, so that a file that is gone on with, or filled
-in, keeps all that it had.
+It bypasses the models and is written back beside what they wrote, so that a file that is extended or filled in loses
+nothing.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Harmony:
         self.carriers = CARRIERS & grammar.parts if isinstance(grammar, NoteGrammar) else CARRIERS
 
     def __call__(self, grammar: NoteGrammar, logits: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and mask (V,) of the next id, as the rules leave them. Never is nothing left."""
+        """Logits and mask (V,) of the next id, as the rules leave them. At least one id is always left."""
         for wrong, instead in self._rules(grammar, allowed) if len(self.step) else ():
             logits, allowed = self._weighed(logits, allowed, allowed & wrong, instead)
         return logits, allowed
@@ -66,7 +66,7 @@ class Harmony:
     def _weighed(
         self, logits: np.ndarray, allowed: np.ndarray, wrong: np.ndarray, instead: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """One rule applied; a rule that would leave nothing, or that has no heirs to name, is let go."""
+        """One rule applied; a rule that would leave no id, or has no heirs to name, is skipped."""
         right = allowed & ~wrong
         heirs = right if instead is None else right & instead
         if not wrong.any() or not heirs.any():

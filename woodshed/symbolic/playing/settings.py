@@ -165,7 +165,7 @@ def _refuse_odd_regions(settings: GenerateSettings) -> None:
     if inside and settings.prompt is None:
         raise InputError("a region, parts or a melody belong to a prompt; give a MIDI file or a Score")
     if inside and settings.span is None and (settings.bars, settings.seconds) != (None, None):
-        raise InputError(f"--bars {settings.bars}: of a prompt's parts, say which bars are to be written, such as 9-12")
+        raise InputError(f"--bars {settings.bars}: with parts of a prompt name the bars to write, such as 9-12")
     for name in ("bpm", "metre", "max_length", "key"):
         if inside and getattr(settings, name) is not None:
             raise InputError(f"--{name.replace('_', '-')}: what is written inside a prompt keeps to the prompt")

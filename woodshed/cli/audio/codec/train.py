@@ -31,5 +31,5 @@ def command(folder: Positional[Path], out: Path, settings: CodecSettings):
                 progress(now.share, f"step {now.step}  error {now.loss:.4f}  {clock(now.seconds_left)} left")
 
         codec = train_codec(folder, out, settings, report=report)
-    print(f"{out}: {codec.latent_dim} numbers {codec.latent_rate:.2f} times a second; what is lost tells:")
+    print(f"{out}: {codec.latent_dim} numbers {codec.latent_rate:.2f} times a second; to measure what is lost, run:")
     print(f"    woodshed audio codec check {out} FOLDER --out REPORT")
