@@ -509,7 +509,7 @@ def test_bars_begin_where_the_music_has_them():
         (dict(parts=()), "--parts: name at least one"),
         (dict(parts="flute"), "--parts flute: the file has no such part; choose from: melody, bass, accompaniment"),
         (dict(parts="melody left"), "--parts left: the file has no such part"),
-        (dict(parts="melody", bars=4), "say which bars"),
+        (dict(parts="melody", bars=4), "name the bars to write"),
         (dict(melody="Horn"), "--melody Horn: no such track; choose with --melody one of: 1 'Sung', 2 'Band', 3 'Low'"),
         (dict(melody="7"), "--melody 7: no such track"),
         (dict(melody="auto", parts="bas"), "--parts bas: choose from: melody, "),
