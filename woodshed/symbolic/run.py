@@ -54,6 +54,16 @@ class Run:
         """Where what is made with it goes: its folder; for a base of the package a folder of its name where you are."""
         return Path(self.folder.name) if self.folder.parent == bases.FOLDER else self.folder
 
+    @property
+    def music(self) -> dict:
+        """What is usual in the music that it has learned."""
+        return self.facts.get("music", {})
+
+    @property
+    def knows_chords(self) -> bool:
+        """Whether there were chords in what it has learned."""
+        return self.music.get("chords", self.tokenizer.knows_chords)
+
     def model(self, *, merge: bool = False, device: str = "cpu") -> PreTrainedModel:
         """Load the weights, ready to generate; an adapter over its base, or merged into it. All in float32.
 

@@ -167,7 +167,7 @@ def play_now(
         length = BARS if run.tokenizer.needs_bars else SECONDS
         takes = play(run, cut_excerpts(corpus, _split(corpus), length)[0], settings, length, progress=progress)
     else:
-        chords = CHORDS if run.facts.get("music", {}).get("chords", run.tokenizer.knows_chords) else None
+        chords = CHORDS if run.knows_chords else None
         asked = {"takes": settings.takes, "temperature": settings.temperature, "seed": settings.seed} | UNAIDED
         takes = generate(run, chords=chords, bars=BARS, progress=progress, **asked)
     return [(take.score, _of(take)) for take in takes]

@@ -70,7 +70,7 @@ def sample(model, folder: Path, *, deadline: float) -> Take:
     `time.monotonic()` is past the deadline.
     """
     run = Live(folder, open_tokenizer(folder), read_facts(folder), folder, model)
-    chords = CHORDS if run.facts.get("music", {}).get("chords", run.tokenizer.knows_chords) else None
+    chords = CHORDS if run.knows_chords else None
 
     def watch(share: float) -> None:
         if time.monotonic() > deadline:

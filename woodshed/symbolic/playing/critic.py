@@ -316,11 +316,7 @@ class Listener:
         return np.array(hidden), np.array(spent)
 
     def _ids(self, score: Score) -> np.ndarray:
-        if (
-            self.tokenizer.knows_chords
-            and self.run.facts.get("music", {}).get("chords", True)
-            and not len(score.chords)
-        ):
+        if self.run.knows_chords and not len(score.chords):
             score = score.replace(chords=recognise(score))  # as the pieces of the corpus have them
         body = self.tokenizer.body(score, 0, self.tokenizer.end(score))
         return np.array([BOS, *body.ids.tolist()])

@@ -135,8 +135,7 @@ def play(
     """
     common = {"bars": length} if run.tokenizer.needs_bars else {"seconds": length}
     common |= {"temperature": settings.temperature, "top_p": settings.top_p} | UNAIDED
-    knows = run.facts.get("music", {}).get("chords", run.tokenizer.knows_chords)
-    charted = [excerpt.score for excerpt in excerpts if len(excerpt.score.chords)] if knows else []
+    charted = [excerpt.score for excerpt in excerpts if run.knows_chords and len(excerpt.score.chords)]
     if not charted:
         return perform(run, takes=settings.takes, seed=settings.seed, progress=progress, **common)
     takes, groups, heat = [], -(-settings.takes // TOGETHER), temperatures(settings.temperature, settings.takes)

@@ -84,8 +84,7 @@ def learned(run: Run) -> Index | None:
 
 def _closes(run: Run, settings: GenerateSettings, stage: Stage) -> bool:
     """Whether the last bar is to be the tonic's. Chords asked for have their own end; one bar has no key before it."""
-    knows = run.facts.get("music", {}).get("chords", run.tokenizer.knows_chords)
-    free = knows and not stage.binding and stage.last is not None and settings.max_length is None
+    free = run.knows_chords and not stage.binding and stage.last is not None and settings.max_length is None
     return settings.ending and free and len(bar_lines(stage.score, stage.region.start, stage.region.end)) > 2
 
 
@@ -130,7 +129,7 @@ def _streams(run: Run, settings: GenerateSettings, stages: list[Stage], context:
 
 def _guard(run: Run) -> Guard:
     """One that knows what the run's corpus has."""
-    music = run.facts.get("music", {})
+    music = run.music
     pitches = PIANO
     if "pitches" in music:
         lowest, highest = music["pitches"]
@@ -153,7 +152,7 @@ def _music(run: Run, stage: Stage, stream: Stream) -> Score:
     """What a stream has written, in the ticks of its stage."""
     music = run.tokenizer.decode_body(np.array(stream.ids))
     if stream.guard:
-        music = in_ensemble(stage, music, run.facts.get("music", {}).get("ensembles", ()))
+        music = in_ensemble(stage, music, run.music.get("ensembles", ()))
     return written(stage, music)
 
 

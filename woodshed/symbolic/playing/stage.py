@@ -75,8 +75,7 @@ class Stage:
 
 def set_stage(run: Run, settings: GenerateSettings) -> Stage:
     """What the settings ask of a run as a Stage. Raises InputError and FileError for what cannot be."""
-    learned = run.facts.get("music", {})
-    knows = learned.get("chords", run.tokenizer.knows_chords)
+    learned, knows = run.music, run.knows_chords
     if settings.chords is not None and not knows:
         raise InputError(f"--chords: {run.folder} has learned no chords; prepare with chords in remi or performance")
     if settings.ending and not run.tokenizer.knows_chords:
