@@ -79,7 +79,7 @@ def check(adapter: Adapter, transformer: torch.nn.Module, *, base: str = "") -> 
     layers = _linear_layers(transformer)
     missing = [name for name in adapter.modules if name not in layers]
     if missing:
-        raise RunError(adapter.path, _misfit(adapter, missing, layers))
+        raise RunError(adapter.path, _misfit(adapter, missing))
     for name, parts in adapter.modules.items():
         ours, theirs = tuple(layers[name].weight.shape), adapter.shape(name)
         if ours != theirs:
@@ -89,7 +89,7 @@ def check(adapter: Adapter, transformer: torch.nn.Module, *, base: str = "") -> 
             raise RunError(adapter.path, f"its {name} holds numbers that are none (NaN); use an earlier checkpoint")
 
 
-def _misfit(adapter: Adapter, missing: list[str], layers: dict) -> str:
+def _misfit(adapter: Adapter, missing: list[str]) -> str:
     shown = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
     if len(missing) == len(adapter.modules):
         return f"none of its {len(missing)} modules ({shown}) is in this base: it was made for another model"

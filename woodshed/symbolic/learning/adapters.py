@@ -123,6 +123,3 @@ def _refuse_wide(config, layers: dict[str, torch.nn.Module]) -> None:
         if config.r > min(out, inner) and check_target_module_exists(config, name):
             reason = f"the layer {name} turns {inner} numbers into {out}"
             raise InputError(f"--lora-rank {config.r}: {reason}; give at most {min(out, inner)}")
-
-
-# --- 4 bits ----------------------------------------------------------------------------------------------------

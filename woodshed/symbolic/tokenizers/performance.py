@@ -89,7 +89,7 @@ class Performance(Tokenizer):
         if len(score.chords):
             rows.append(_chord_rows(score, clock))
         if last is not None:
-            rows.append(_left_rows(score, clock, last))
+            rows.append(_left_rows(clock, last))
         stops = np.array([LAST, 0] if given else [LAST])  # of time shifts: where the music begins, and the end
         rows.append(_rows(stops, MARK, LEFT_RANK, {}))
         key, ids = (np.concatenate(columns) for columns in zip(*rows, strict=True))
@@ -252,7 +252,7 @@ def _chord_rows(score: Score, clock: Clock) -> Rows:
     return _rows(steps, MARK, CHORD_RANK, {EVENT: CHORD + chord_index(chords), INVERSION: bass})
 
 
-def _left_rows(score: Score, clock: Clock, last: int) -> Rows:
+def _left_rows(clock: Clock, last: int) -> Rows:
     """The countdown to the tick `last`: at the start, and where the time left passes one of LEFT."""
     times = int(clock.steps(np.array([last]))[0]) - np.array(LEFT) * (1000 // STEP)
     first = int(np.searchsorted(-times, 0))  # the smallest LEFT not yet passed at the start
