@@ -7,6 +7,7 @@ import socket
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from threading import Event
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
@@ -20,6 +21,7 @@ from woodshed.files import read_object
 from woodshed.studio import demo_page, server
 from woodshed.studio.demo_page import ACCOMPANY, EXTEND, FILL, in_order, play, settings_of
 from woodshed.studio.server import LARGEST, Page, import_gradio, make_server, notices, parse_auth
+from woodshed.studio.takes_page import stoppable
 from woodshed.symbolic.music.midi import read_midi, write_midi
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.rank import rank
@@ -113,6 +115,17 @@ def test_with_a_critic_the_best_comes_first(run, opened):
     assert "3 takes" in (page := list(play(opened, ASKED | {"takes": 3}, lambda share, desc: None))[-1])
     assert "best first" in page
     assert "typical" in ranked[0].reasons or "chords" in ranked[0].reasons
+
+
+@pytest.mark.parametrize(("when", "finished"), [("Playing", 0), ("Sound and pictures", 2)])
+def test_a_stop_ends_the_playing_and_keeps_the_takes_that_are_there(opened, monkeypatch, when, finished):
+    wish, pages, notes = Event(), [], []
+    monkeypatch.setattr(import_gradio(), "Info", notes.append)
+    with stoppable(wish, lambda share, desc: desc == when and wish.set()) as progress:
+        for page in play(opened, ASKED | {"takes": 3}, progress):
+            pages.append(page)
+    assert notes == ["Stopped. What was finished is kept."]
+    assert len(list(opened.folder.glob("takes/001/*.wav"))) == len(pages) == finished
 
 
 def test_what_cannot_be_played_leaves_nothing(opened):
@@ -330,5 +343,14 @@ def test_a_musician_opens_the_page_and_leaves_with_takes(page, own, browser, tmp
     (tmp_path / "no.mid").write_bytes(b"no MIDI")
     browser.send("MIDI file", tmp_path / "no.mid")
     browser.wait("document.querySelector('.toast-wrap').innerText.includes('no.mid: not a MIDI file')")
+
+    browser.choose("Go on from a file")
+    browser.send("MIDI file", tmp_path / "take.mid")
+    browser.fill("Bars", "2000")
+    browser.press("Play")
+    browser.press("Stop", at_once=True)
+    browser.wait("document.querySelector('.toast-wrap')?.innerText.includes('Stopped')")
+    browser.wait("[...document.querySelectorAll('button')].some(b => b.innerText == 'Play' && b.checkVisibility())")
+    assert len(list((own / "takes").glob("*/*.mid"))) == 3
     browser.ask("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
     assert browser.run("document.documentElement.scrollWidth") == 390
