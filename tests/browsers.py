@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DEADLINE = 240  # seconds: as long as the slowest machine may take
+DEADLINE = 120  # seconds: as long as the slowest machine may take
 STILL = """(async cell => {
     const frame = () => new Promise(requestAnimationFrame)
     const middle = () => (r => [r.x + r.width / 2, r.y + r.height / 2])(cell.getBoundingClientRect())
@@ -90,7 +90,9 @@ class Browser:
         waiting = {}
         for event in self.events:
             name, params = event["method"], event["params"]
-            if name == "Network.requestWillBeSent" and re.search(
+            if name == "Page.frameNavigated":
+                waiting.clear()
+            elif name == "Network.requestWillBeSent" and re.search(
                 r"/gradio_api/(queue|upload)", params["request"]["url"]
             ):
                 waiting[params["requestId"]] = params["request"]["url"]
@@ -159,6 +161,11 @@ class Browser:
         found = self.ask("Runtime.evaluate", expression=f"{field}.querySelector('input[type=file]')")
         self.ask("DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"])
 
+    def slow_down(self, seconds):
+        """Let every answer of the server take longer."""
+        free = dict(offline=False, downloadThroughput=-1, uploadThroughput=-1)
+        self.ask("Network.emulateNetworkConditions", latency=1000 * seconds, **free)
+
     def fetched(self):
         """The addresses of all requests so far."""
         return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
@@ -192,4 +199,4 @@ def served(run, *more):
         finally:
             server.send_signal(signal.SIGINT)
             told = server.communicate(timeout=DEADLINE)[1]
-        assert "Traceback" not in told and server.returncode in (0, 130)
+        assert "Traceback" not in told and server.returncode in (0, 130), told
