@@ -343,14 +343,26 @@ def test_a_musician_opens_the_page_and_leaves_with_takes(page, own, browser, tmp
     (tmp_path / "no.mid").write_bytes(b"no MIDI")
     browser.send("MIDI file", tmp_path / "no.mid")
     browser.wait("document.querySelector('.toast-wrap').innerText.includes('no.mid: not a MIDI file')")
-
-    browser.choose("Go on from a file")
-    browser.send("MIDI file", tmp_path / "take.mid")
-    browser.fill("Bars", "2000")
-    browser.press("Play")
-    browser.press("Stop", at_once=True)
-    browser.wait("document.querySelector('.toast-wrap')?.innerText.includes('Stopped')")
-    browser.wait("[...document.querySelectorAll('button')].some(b => b.innerText == 'Play' && b.checkVisibility())")
-    assert len(list((own / "takes").glob("*/*.mid"))) == 3
     browser.ask("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
     assert browser.run("document.documentElement.scrollWidth") == 390
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("run", ["remi"], indirect=True)
+def test_who_stops_or_leaves_keeps_nobody_waiting(own, browser):  # noqa: F811
+    shown = "[...document.querySelectorAll('button')].some(b => b.innerText.trim() == %r && b.checkVisibility())"
+    with served(own) as address:
+        browser.ask("Page.navigate", url=address)
+        browser.fill("Bars", "2000")
+        browser.press("Play")
+        browser.press("Stop", at_once=True)
+        browser.wait("document.querySelector('.toast-wrap')?.innerText.includes('Stopped')")
+        browser.press("Play")
+        browser.wait(shown % "Stop")
+        browser.ask("Page.navigate", url=address)
+        browser.fill("Bars", "2")
+        browser.fill("Takes", "1")
+        browser.press("Play")
+        browser.wait("document.querySelectorAll('#takes article').length == 1")
+        browser.settle()
+    assert len(list((own / "takes").glob("*/*.mid"))) == 1
