@@ -93,7 +93,7 @@ class Browser:
             if name == "Page.frameNavigated":
                 waiting.clear()
             elif name == "Network.requestWillBeSent" and re.search(
-                r"/gradio_api/(queue|upload)", params["request"]["url"]
+                r"/gradio_api/(queue|run|upload)", params["request"]["url"]
             ):
                 waiting[params["requestId"]] = params["request"]["url"]
             elif name in ("Network.loadingFinished", "Network.loadingFailed"):

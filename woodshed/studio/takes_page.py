@@ -59,7 +59,6 @@ def _build(gradio, blocks, *, title: str, form: Callable[..., dict], play: Play)
     played = begun.then(press, set(fields.values()), takes, concurrency_limit=1, api_visibility="private")
     played.then(end, None, [button, halt], **quick)
     halt.click(stop, None, None, **quick)
-    blocks.unload(stop)  # nobody waits for it any more
 
 
 class Stopped(Exception):
