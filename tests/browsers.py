@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DEADLINE = 60
+DEADLINE = 120  # seconds: as long as the slowest machine may take
+STILL = """(async cell => {
+    const frame = () => new Promise(requestAnimationFrame)
+    const middle = () => (r => [r.x + r.width / 2, r.y + r.height / 2])(cell.getBoundingClientRect())
+    const before = middle()
+    await frame(), await frame()
+    return `${before}` == `${middle()}` && cell.contains(document.elementFromPoint(...before)) && before
+})(%s)"""  # the middle of an element that nothing moves or hides
 
 
 class Browser:
@@ -70,52 +77,94 @@ class Browser:
             time.sleep(0.1)
         return value
 
+    def settle(self):
+        """Wait until the page has an answer to all that it asked the server for."""
+        end = time.monotonic() + DEADLINE
+        while waiting := self._unanswered():
+            assert time.monotonic() < end, f"in {DEADLINE} s no answer to: {waiting}"
+            self.run("new Promise(requestAnimationFrame)")
+
+    def _unanswered(self):
+        """Events of Gradio and files on their way: what the page hears of an event ends when none is left."""
+        self.run("new Promise(requestAnimationFrame)")  # what an action causes begins with the next frame
+        waiting = {}
+        for event in self.events:
+            name, params = event["method"], event["params"]
+            if name == "Page.frameNavigated":
+                waiting.clear()
+            elif name == "Network.requestWillBeSent" and re.search(
+                r"/gradio_api/(queue|run|upload)", params["request"]["url"]
+            ):
+                waiting[params["requestId"]] = params["request"]["url"]
+            elif name in ("Network.loadingFinished", "Network.loadingFailed"):
+                waiting.pop(params["requestId"], None)
+        return list(waiting.values())
+
     def fill(self, label, text):
         """Type into the field of a label, as a hand does: what was there is selected first."""
         named = f"l => l.innerText.trim().startsWith({json.dumps(label)})"
         fields = "[...document.querySelectorAll('textarea, input:not([type=range])')]"
         field = f"{fields}.find(i => [...i.labels].some({named}) || i.ariaLabel?.endsWith({json.dumps(label)}))"
+        self.settle()
         self.wait(f"!!{field}")
         self.run(f"(i => {{ i.focus(); i.select() }})({field})")
         self.ask("Input.insertText", text=text)
+        self.wait(f"{field}.value == {json.dumps(text)}")
         self.run("document.activeElement.blur()")
 
-    def press(self, text):
-        """Click on the button that says this."""
-        button = f"[...document.querySelectorAll('button')].find(b => b.innerText.trim() == {json.dumps(text)})"
-        self.wait(f"!!{button}")
-        self.run(f"{button}.click()")
+    def press(self, text, *, at_once=False):
+        """Click on the button that says this; at once also while the page waits for an answer."""
+        self._click("button", text, at_once=at_once)
 
     def choose(self, text):
         """Click on the radio button, the box or the tab of this name."""
-        label = f"[...document.querySelectorAll('label')].find(l => l.innerText.trim() == {json.dumps(text)})"
-        self.wait(f"!!{label}")
-        self.run(f"{label}.click()")
+        self._click("label", text)
 
-    def write(self, row, column, text):
-        """Type into a cell of a table, both counted from 0, as a hand does: a double click, and Enter at the end."""
-        cell = f'document.querySelector(\'[data-row="{row}"][data-col="{column}"]\')'
-        self.wait(f"!!{cell}")
-        self.run(f"{cell}.scrollIntoView({{block: 'center', inline: 'center'}})")
-        x, y = self.run(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({cell}.getBoundingClientRect())")
-        for count in (1, 2) if text else (1,):
+    def _click(self, kind, text, *, at_once=False):
+        found = f"[...document.querySelectorAll('{kind}')].find(e => e.innerText.trim() == {json.dumps(text)})"
+        if not at_once:
+            self.settle()
+        self.wait(f"!!{found}")
+        self.run(f"{found}.click()")
+
+    def click(self, row, column, times=1):
+        """Click on a cell of a table, both counted from 0, once it stands still."""
+        self.settle()
+        self.wait(f"!!{_cell(row, column)}")
+        self.run(f"{_cell(row, column)}.scrollIntoView({{block: 'center', inline: 'center'}})")
+        x, y = self.wait(STILL % _cell(row, column))
+        for count in range(1, times + 1):
             for kind in ("mousePressed", "mouseReleased"):
                 self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=count)
-        if text:
-            self.wait(f"{cell}.contains(document.activeElement) && !document.activeElement.select?.()")
-            self.ask("Input.insertText", text=text)
+
+    def write(self, row, column, text, *, enter=True):
+        """Type into a cell of a table as a hand does: a double click, and Enter at the end."""
+        cell, field = _cell(row, column), f"{_cell(row, column)}.querySelector('textarea')"
+        self.click(row, column, times=2)
+        self.wait(f"{field} && {field} == document.activeElement")
+        self.run(f"{field}.select()")
+        self.ask("Input.insertText", text=text)
+        self.wait(f"{field}.value == {json.dumps(text)}")
+        if enter:
             for kind in ("keyDown", "keyUp"):
                 self.ask("Input.dispatchKeyEvent", type=kind, key="Enter", windowsVirtualKeyCode=13)
+            self.wait(f"!{field} && {cell}.querySelector('span').innerText.trim() == {json.dumps(text)}")
 
     def send(self, label, path):
         """Put a file into the field of a label; what lay there is taken out."""
         field = "[...document.querySelectorAll('.block')]"
         field += f".find(b => b.checkVisibility() && b.innerText.trim().startsWith({json.dumps(label)}))"
+        self.settle()
         self.wait(f"!!{field}")
         self.run(f"{field}.querySelector('[aria-label*=lear], [aria-label*=emove]')?.click()")
         self.wait(f"!!{field}?.querySelector('input[type=file]')")
         found = self.ask("Runtime.evaluate", expression=f"{field}.querySelector('input[type=file]')")
         self.ask("DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"])
+
+    def slow_down(self, seconds):
+        """Let every answer of the server take longer."""
+        free = dict(offline=False, downloadThroughput=-1, uploadThroughput=-1)
+        self.ask("Network.emulateNetworkConditions", latency=1000 * seconds, **free)
 
     def fetched(self):
         """The addresses of all requests so far."""
@@ -124,6 +173,10 @@ class Browser:
     def close(self):
         self.ask("Browser.close")
         self.process.communicate(timeout=DEADLINE)
+
+
+def _cell(row, column):
+    return f'document.querySelector(\'[data-row="{row}"][data-col="{column}"]\')'
 
 
 @pytest.fixture
@@ -146,4 +199,4 @@ def served(run, *more):
         finally:
             server.send_signal(signal.SIGINT)
             told = server.communicate(timeout=DEADLINE)[1]
-        assert "Traceback" not in told and server.returncode in (0, 130)
+        assert "Traceback" not in told and server.returncode in (0, 130), told

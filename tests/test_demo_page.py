@@ -7,6 +7,7 @@ import socket
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from threading import Event
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
@@ -20,6 +21,7 @@ from woodshed.files import read_object
 from woodshed.studio import demo_page, server
 from woodshed.studio.demo_page import ACCOMPANY, EXTEND, FILL, in_order, play, settings_of
 from woodshed.studio.server import LARGEST, Page, import_gradio, make_server, notices, parse_auth
+from woodshed.studio.takes_page import stoppable
 from woodshed.symbolic.music.midi import read_midi, write_midi
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.rank import rank
@@ -113,6 +115,17 @@ def test_with_a_critic_the_best_comes_first(run, opened):
     assert "3 takes" in (page := list(play(opened, ASKED | {"takes": 3}, lambda share, desc: None))[-1])
     assert "best first" in page
     assert "typical" in ranked[0].reasons or "chords" in ranked[0].reasons
+
+
+@pytest.mark.parametrize(("when", "finished"), [("Playing", 0), ("Sound and pictures", 2)])
+def test_a_stop_ends_the_playing_and_keeps_the_takes_that_are_there(opened, monkeypatch, when, finished):
+    wish, pages, notes = Event(), [], []
+    monkeypatch.setattr(import_gradio(), "Info", notes.append)
+    with stoppable(wish, lambda share, desc: desc == when and wish.set()) as progress:
+        for page in play(opened, ASKED | {"takes": 3}, progress):
+            pages.append(page)
+    assert notes == ["Stopped. What was finished is kept."]
+    assert len(list(opened.folder.glob("takes/001/*.wav"))) == len(pages) == finished
 
 
 def test_what_cannot_be_played_leaves_nothing(opened):
@@ -332,3 +345,20 @@ def test_a_musician_opens_the_page_and_leaves_with_takes(page, own, browser, tmp
     browser.wait("document.querySelector('.toast-wrap').innerText.includes('no.mid: not a MIDI file')")
     browser.ask("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
     assert browser.run("document.documentElement.scrollWidth") == 390
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("run", ["remi"], indirect=True)
+def test_who_stops_can_play_again_at_once(own, browser):  # noqa: F811
+    with served(own) as address:
+        browser.ask("Page.navigate", url=address)
+        browser.fill("Bars", "2000")
+        browser.press("Play")
+        browser.press("Stop", at_once=True)
+        browser.wait("document.querySelector('.toast-wrap')?.innerText.includes('Stopped')")
+        for label, text in (("Bars", "2"), ("Takes", "1")):
+            browser.fill(label, text)
+        browser.press("Play")
+        browser.wait("document.querySelectorAll('#takes article').length == 1")
+        browser.settle()
+    assert len(list((own / "takes").glob("*/*.mid"))) == 1

@@ -192,7 +192,18 @@ def _build(gradio, blocks, *, path: Path) -> None:
     quiet = dict(show_progress="hidden", api_visibility="private")
     blocks.load(load, None, everything, **quiet)
     table.select(pick, [seen, chosen, lyrics], [seen, chosen, player, lyrics], **quiet)
-    button.click(press, [seen, table, chosen, lyrics], everything, concurrency_limit=1, **quiet)
+    hands_off = button.click(None, None, [table, lyrics], js=_in_the_browser(interactive=False), **quiet)
+    saved = hands_off.then(press, [seen, table, chosen, lyrics], everything, concurrency_limit=1, **quiet)
+    saved.then(None, None, [table, lyrics], js=_in_the_browser(interactive=True), **quiet)
+
+
+def _in_the_browser(*, interactive: bool) -> str:
+    """JavaScript that gives table and lyrics to the visitor, or takes them away until the answer to Save has replaced
+    what is there: what is written meanwhile would be lost. A cell that is open is done with first."""
+    return f"""() => {{
+        document.querySelector("[role=grid] textarea")?.blur();
+        return Array(2).fill({{__type__: "update", interactive: {"true" if interactive else "false"}}});
+    }}"""
 
 
 def _table(gradio):

@@ -87,7 +87,10 @@ def _form(gradio, *, run: Run) -> dict:
     def chosen(what: str, chords: str) -> list:
         """Show what belongs to a wish; the example's chords are none for a file."""
         others = {NEW: chords or CHORDS * knows}.get(what, "" if chords == CHORDS else chords)
-        return [others, *(gradio.update(visible=name in FIELDS[what]) for name in sometimes)]
+        return [
+            gradio.skip() if others == chords else others,
+            *(gradio.update(visible=name in FIELDS[what]) for name in sometimes),
+        ]
 
     shown = [form["chords"], *(form[name] for name in sometimes)]
     form["what"].change(chosen, [form["what"], form["chords"]], shown, api_visibility="private")
@@ -211,9 +214,9 @@ def play(run: Run, asked: dict, progress: Callable[..., None]) -> Iterator[str]:
         cards = []
         saved = save_takes([take for take, _ in ranked], folder, soundfont and Path(soundfont))
         for number, (take, paths) in enumerate(saved, 1):
-            progress(done + (1 - done) * number / len(takes), desc="Sound and pictures")
             cards.append(take_card(number, take, ranked[number - 1][1], paths))
             yield show(cards, folder, ranked=any(reasons for _, reasons in ranked))
+            progress(done + (1 - done) * number / len(takes), desc="Sound and pictures")
 
 
 def _kept(takes: list[Take], sent: Path | None, folder: Path) -> list[Take]:

@@ -94,9 +94,9 @@ def play(run: Run, asked: dict, progress: Callable[..., None]) -> Iterator[str]:
         for number, take in enumerate(takes, 1):
             folder = folder or free_folder(parent)
             paths = save_take(take, folder / name_of(take, number))
-            progress(number / settings.takes, desc="Playing")
             cards.append(_take_card(number, take, paths))
             yield show(cards, folder)
+            progress(number / settings.takes, desc="Playing")
 
 
 def _take_card(number: int, take: Take, paths: list[Path]) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from html import escape
 from pathlib import Path
+from threading import Event
 
 from ..errors import InputError
 from ..page import counted, tag
-from .server import Page, link_to, notices
+from .server import Page, import_gradio, link_to, notices
 
 MOST_TAKES = 16
 Play = Callable[[dict, Callable[..., None]], Iterator[str]]
@@ -27,17 +29,55 @@ def _build(gradio, blocks, *, title: str, form: Callable[..., dict], play: Play)
         with gradio.Column(scale=2, min_width=300):
             fields = form(gradio)
             button = gradio.Button("Play", variant="primary", size="lg")
+            halt = gradio.Button("Stop", size="lg", visible=False)
         with gradio.Column(scale=5, min_width=300):
             takes = gradio.HTML('<p class="empty">Your takes will be here.</p>', elem_id="takes", padding=False)
+    wishes: dict[str, Event] = {}  # of the pages that wait or play; what is set is to stop
 
-    def press(values: dict, progress=gradio.Progress()):  # noqa: B008 (so Gradio finds it)
+    def begin(request):
+        wishes[request.session_hash] = Event()
+        return gradio.update(visible=False), gradio.update(visible=True)
+
+    def press(values: dict, request, progress=gradio.Progress()):  # noqa: B008 (so Gradio finds it)
         asked = {name: values[field] for name, field in fields.items()}
-        with notices():
-            yield from play(asked, progress)
+        with notices(), stoppable(wishes[request.session_hash], progress) as told:
+            yield from play(asked, told)
             return
         yield gradio.skip()
 
-    button.click(press, set(fields.values()), takes, concurrency_limit=1, api_visibility="private")
+    def stop(request) -> None:
+        wishes.get(request.session_hash, Event()).set()
+
+    def end(request):
+        wishes.pop(request.session_hash, None)
+        return gradio.update(visible=True), gradio.update(visible=False)
+
+    for handler in (begin, press, stop, end):
+        handler.__annotations__["request"] = gradio.Request  # by which Gradio finds it
+    quick = dict(queue=False, show_progress="hidden", api_visibility="private")
+    begun = button.click(begin, None, [button, halt], **quick)
+    played = begun.then(press, set(fields.values()), takes, concurrency_limit=1, api_visibility="private")
+    played.then(end, None, [button, halt], **quick)
+    halt.click(stop, None, None, **quick)
+
+
+class Stopped(Exception):
+    """A visitor wants no more takes."""
+
+
+@contextmanager
+def stoppable(wish: Event, progress: Callable[..., None]) -> Iterator[Callable[..., None]]:
+    """A progress that ends the block when a wish is set, with a notice."""
+
+    def told(share: float, desc: str) -> None:
+        if wish.is_set():
+            raise Stopped
+        progress(share, desc=desc)
+
+    try:
+        yield told
+    except Stopped:
+        import_gradio().Info("Stopped. What was finished is kept.")
 
 
 def seed_of(text: str, what: str = "seed") -> int | None:
