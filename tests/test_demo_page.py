@@ -170,8 +170,8 @@ def test_a_file_is_asked_for_as_the_commands_do(asked, told):
     [
         (dict(what=EXTEND, prompt=None), "choose a MIDI file first"),
         (dict(what=FILL), "say which, such as 9-12"),
-        (dict(what=FILL, region="9 to 12"), "bars '9 to 12': write the first and the last, such as 9-12"),
-        (dict(what=FILL, seconds="20"), "seconds '20': write the first and the last, such as 20-26"),
+        (dict(what=FILL, region="9 to 12"), "--bars 9 to 12: write the first and the last, such as 9-12"),
+        (dict(what=FILL, seconds="20"), "--seconds 20: write the first and the last, such as 20-26"),
     ],
 )
 def test_what_a_file_is_for_must_be_told(asked, words):

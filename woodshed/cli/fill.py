@@ -1,7 +1,7 @@
 """woodshed fill"""
 
 from ..errors import InputError
-from ..symbolic.playing.settings import TakeSettings, parse_span
+from ..symbolic.playing.settings import TakeSettings, read_span
 from .generate import TakeFiles, generate_with_bar
 from .terminal import FilePath, RunPath
 
@@ -33,9 +33,6 @@ def command(
     """
     if bars is None and seconds is None and parts is None:
         raise InputError(f"{file}: say what to write anew: --bars 9-12, --seconds 20-26 or --parts melody")
-    bars = f"{bars.strip()}-{bars.strip()}" if bars and bars.strip().isdigit() else bars
-    for name, span, example in (("bars", bars, "9-12"), ("seconds", seconds, "20-26")):
-        if span is not None and parse_span(span) is None:
-            raise InputError(f"--{name} {span}: write the first and the last, such as {example}; extend writes more")
-    told = dict(bars=bars, seconds=seconds, parts=parts, chords=chords, keep_grid=keep_grid)
+    told = dict(bars=read_span("bars", bars), seconds=read_span("seconds", seconds))
+    told |= dict(parts=parts, chords=chords, keep_grid=keep_grid)
     generate_with_bar(run, settings, files, prompt=file, **told)

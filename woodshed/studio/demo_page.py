@@ -23,7 +23,7 @@ from ..symbolic.music.score import PARTS
 from ..symbolic.music.soundfont import check_soundfont
 from ..symbolic.playing.generate import generate
 from ..symbolic.playing.rank import open_critic, rank
-from ..symbolic.playing.settings import MOST_BARS, GenerateSettings, parse_span
+from ..symbolic.playing.settings import MOST_BARS, GenerateSettings, read_span
 from ..symbolic.playing.stage import DEFAULT_BARS
 from ..symbolic.playing.takes import Take, save_takes
 from ..symbolic.run import Run, open_run
@@ -172,23 +172,14 @@ def settings_of(cold: float, hot: float, seed: str, what: str = NEW, **asked) ->
             raise InputError(f"{what}: choose a MIDI file first, or {NEW}")
         asked["prompt"] = Path(asked["prompt"])
     if what == FILL:
-        asked["bars"] = _span(asked.pop("region"), "bars", "9-12")
-        asked["seconds"] = _span(asked["seconds"], "seconds", "20-26")
+        asked["bars"] = read_span("bars", asked.pop("region"))
+        asked["seconds"] = read_span("seconds", asked["seconds"])
         asked["parts"] = tuple(asked["parts"] or ()) or None
         if not (asked["bars"] or asked["seconds"] or asked["parts"]):
             raise InputError(f"{what}: say which, such as 9-12, or choose parts")
     if what == ACCOMPANY:
         asked["melody"] = str(asked["melody"] or AUTO)
     return GenerateSettings(**{name: value for name, value in asked.items() if value not in (None, "")})
-
-
-def _span(text: str | None, name: str, example: str) -> str:
-    """ "9-12"; "9" is "9-9", and empty is empty."""
-    text = (text or "").strip()
-    text = f"{text}-{text}" if text.isdecimal() and name == "bars" else text
-    if text and parse_span(text) is None:
-        raise InputError(f"{name} {text!r}: write the first and the last, such as {example}")
-    return text
 
 
 # --- playing ---------------------------------------------------------------------------------------------------

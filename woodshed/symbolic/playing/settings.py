@@ -171,6 +171,18 @@ def _refuse_odd_regions(settings: GenerateSettings) -> None:
             raise InputError(f"--{name.replace('_', '-')}: what is written inside a prompt keeps to the prompt")
 
 
+def read_span(name: str, text: str | None) -> str | None:
+    """What of a file is to be written, as GenerateSettings takes it: of `bars` also "9", which is "9-9"; None of
+    nothing. Raises InputError."""
+    if text is None or not (text := text.strip()):
+        return None
+    text = f"{text}-{text}" if text.isdecimal() and name == "bars" else text
+    if parse_span(text) is None:
+        example = {"bars": "9-12", "seconds": "20-26"}[name]
+        raise InputError(f"--{name} {text}: write the first and the last, such as {example}; extend writes more")
+    return text
+
+
 def parse_span(text: str) -> tuple[float, float] | None:
     """ "9-12" as (9.0, 12.0); None for what is no such thing."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*[-–]\s*(\d+(?:\.\d+)?)\s*", text)
