@@ -37,7 +37,7 @@ from woodshed.log import read_log
 from woodshed.symbolic import bases
 from woodshed.symbolic.data.corpus import Corpus, open_corpus
 from woodshed.symbolic.data.prepare import prepare
-from woodshed.symbolic.learning.callbacks import DECAY
+from woodshed.symbolic.learning.course import DECAY
 from woodshed.symbolic.run import FACTS, Run, checkpoints, open_run, read_facts
 
 MINUTES = 480

@@ -13,7 +13,7 @@ from woodshed.errors import InputError, RunError
 from woodshed.log import read_log
 from woodshed.symbolic import bases
 from woodshed.symbolic.data.corpus import open_corpus
-from woodshed.symbolic.learning.callbacks import DECAY
+from woodshed.symbolic.learning.course import DECAY
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.music.midi import write_midi
 from woodshed.symbolic.run import open_run

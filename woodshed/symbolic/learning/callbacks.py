@@ -23,34 +23,17 @@ from ...errors import FileError
 from ...log import append_log, draw_loss, read_log
 from ..data.corpus import IGNORED
 from ..run import saving
-from .course import LOWEST, rotate
+from .course import DECAY, LOWEST, Diverged, Plateau, rotate
 from .muon import Muon, parameter_groups
 from .settings import Course, Progress
 from .trackers import tracking
 
-DECAY = 0.2  # the last part of a run, in which the rate falls linearly to 0
 SAVE_SECONDS = 600  # at most this much work is lost
 FIRST_SECONDS, GROWTH = 20, 1 / 3  # when to evaluate first, and then: an adapter may be at its best after a minute
 DRAW_SECONDS = 60  # between two pictures of the loss
 WINDOW, MIN_WINDOW = 64, 8  # step losses whose median says what is normal
 JUMP_FACTOR, JUMP = 3, 1.0
 MPS_STATE = "rng_state_mps.pth"  # in a checkpoint: where the random numbers of an Apple GPU stand
-
-
-class Diverged(Exception):
-    """The loss is no longer finite, or jumped far above what it was."""
-
-    def __init__(self, step: int, loss: float, usual: float, seconds: float):
-        self.step, self.seconds = step, seconds
-        super().__init__(f"at step {step} the loss was {loss:.3g}, after a median of {usual:.3g}")
-
-
-class Plateau(Exception):
-    """No evaluation has been better than that at step `best` (0: the base's) for as long as the run has patience."""
-
-    def __init__(self, best: int, step: int, seconds: float, told: str):
-        self.best, self.step, self.seconds = best, step, seconds
-        super().__init__(told)
 
 
 class Drawn(Dataset):

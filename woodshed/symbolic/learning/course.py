@@ -6,7 +6,6 @@ import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ...errors import InputError
 from ...files import read_object, write_file
@@ -14,11 +13,25 @@ from ...jobs import checkpoint_folders, free_threads
 from ..run import checkpoints
 from .settings import Course, Job
 
-if TYPE_CHECKING:
-    from .callbacks import Diverged, Plateau
-
+DECAY = 0.2  # the last part of a run, in which the rate falls linearly to 0
 MAX_ROLLBACKS = 3
 LOWER, LOWEST = 1 / 4, 1 / 16  # of the learning rate: what is left where nothing better comes, and when that is the end
+
+
+class Diverged(Exception):
+    """The loss is no longer finite, or jumped far above what it was."""
+
+    def __init__(self, step: int, loss: float, usual: float, seconds: float):
+        self.step, self.seconds = step, seconds
+        super().__init__(f"at step {step} the loss was {loss:.3g}, after a median of {usual:.3g}")
+
+
+class Plateau(Exception):
+    """No evaluation has been better than that at step `best` (0: the base's) for as long as the run has patience."""
+
+    def __init__(self, best: int, step: int, seconds: float, told: str):
+        self.best, self.step, self.seconds = best, step, seconds
+        super().__init__(told)
 
 
 def find_course(job: Job) -> Course:
@@ -67,8 +80,6 @@ def rotate(out: Path, keep: int, best: int | None) -> None:
 def lower(job: Job, course: Course, found: Plateau) -> Course:
     """Back to the best checkpoint, or to the base, and on at a quarter of the rate; where nothing better came of that
     before, or the rate is low already, to an end as if planned so: the rate falls in a last fifth."""
-    from .callbacks import DECAY
-
     if (found.best > course.best or not found.best) and course.height > LOWEST:
         course = replace(course, best=found.best, height=LOWER * course.height)
         way = f"on at learning rate {peak(job, course):.2g}"

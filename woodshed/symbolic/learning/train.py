@@ -29,7 +29,7 @@ from .. import run as runs
 from ..data.corpus import IGNORED, open_corpus
 from ..run import Run, checkpoints
 from . import adapters
-from .course import find_course, lower, out_of_memory, slower, smaller, whole_checkpoints
+from .course import Diverged, Plateau, find_course, lower, out_of_memory, slower, smaller, whole_checkpoints
 from .settings import (
     LIMITS,
     MODEL_FLAGS,
@@ -75,8 +75,6 @@ def train(
 
 def _trained(job: Job) -> Run:
     """Attempts, each from the newest checkpoint on, until one comes to the end."""
-    from .callbacks import Diverged, Plateau
-
     course, heard = find_course(job), []  # the signal that asked for the end in an attempt that failed
     while True:
         began = time.monotonic()
