@@ -28,7 +28,7 @@ from woodshed.symbolic.playing.chart import bar_lines, chart, harmonised
 from woodshed.symbolic.playing.placing import finish, in_ensemble, written
 from woodshed.symbolic.playing.prompts import read_prompt
 from woodshed.symbolic.playing.settings import make_settings
-from woodshed.symbolic.playing.stage import Stage, fitted, set_stage
+from woodshed.symbolic.playing.stage import Stage, but_the_last_bar, fitted, set_stage
 from woodshed.symbolic.run import Run
 from woodshed.symbolic.tokenizers import make
 
@@ -561,6 +561,14 @@ def test_a_long_file_is_cut_on_both_sides_at_bars_far_from_the_region():
     assert before == pytest.approx(after, abs=1) and 5 < before < 20
     at_the_end, last = fitted(tokenizer, song, Region(1920 * 298, 1920 * 300), 600)
     assert last.start // 1920 > 1.8 * before and at_the_end.end <= last.end
+
+
+def test_a_tempo_and_a_metre_divide_free_time_into_bars():
+    stage = stage_of("performance", tune(1).freed(), bars=3, chords="C | Am7 G7 | F", bpm=60, metre="3/4")
+    assert stage.chart == "| C | Am7 G7 | F |"
+    assert np.diff(stage.lines).tolist() == [3000] * 3
+    last = but_the_last_bar(stage)
+    assert last.region.end == stage.lines[2] and last.lines.tolist() == stage.lines[:3].tolist()
 
 
 def test_bar_lines_of_free_time_are_two_seconds_apart():

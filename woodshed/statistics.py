@@ -1,8 +1,17 @@
-"""How far two samples are apart."""
+"""Means of what is known, and how far two samples are apart."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+
+
+def mean_known(values: Iterable[float | None]) -> float:
+    """The mean of the finite values, NaN where there is none."""
+    known = np.array([*values], dtype=np.float64)
+    known = known[np.isfinite(known)]
+    return float(known.mean()) if len(known) else np.nan
 
 
 def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from ..music.chords import merged
 from ..music.parts import only_tracks, sounding_parts
 from ..music.score import PARTS, Score, Track
 from ..tokenizers import lasts, part_index, part_tracks
-from .chart import bar_lines, spliced
+from .chart import spliced
 from .prompts import HANDS, Prompt
 from .stage import Stage
 
@@ -83,8 +83,7 @@ def joined(one: Score, other: Score) -> Score:
 
 def reached(stage: Stage, music: Score) -> Stage:
     """The stage with its region ended at the first bar line after music that was `written` and came to no end."""
-    lines = bar_lines(stage.score, stage.region.start, stage.region.end)
-    stop = int(lines[np.clip(np.searchsorted(lines, music.end), 1, len(lines) - 1)])
+    stop = int(stage.lines[np.clip(np.searchsorted(stage.lines, music.end), 1, len(stage.lines) - 1)])
     score = stage.score.replace(chords=stage.score.chords[stage.score.chords["tick"] < stop])
     return replace(stage, score=score, region=Region(stage.region.start, stop, stage.region.parts))
 
