@@ -25,7 +25,7 @@ from woodshed.symbolic.music.parts import only_tracks
 from woodshed.symbolic.music.score import CHORD as CHORD_DTYPE
 from woodshed.symbolic.music.score import Score, Track
 from woodshed.symbolic.playing.chart import bar_lines, chart, harmonised
-from woodshed.symbolic.playing.placing import finish, in_ensemble, written
+from woodshed.symbolic.playing.placing import finish, in_ensemble, without_slips, written
 from woodshed.symbolic.playing.prompts import read_prompt
 from woodshed.symbolic.playing.settings import make_settings
 from woodshed.symbolic.playing.stage import Stage, but_the_last_bar, fitted, set_stage
@@ -353,6 +353,15 @@ def test_an_ending_needs_tokens_that_know_of_one():
     run = Run(Path("toy"), make("miditok:REMI"), {}, Path("toy"))
     with pytest.raises(InputError, match="--ending: toy plays MidiTok's tokens"):
         set_stage(run, make_settings(None, {"bars": 2, "ending": True}))
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_note_that_the_last_bar_line_leaves_a_moment_is_left_out_of_an_ending(name):
+    stage = but_the_last_bar(set_stage(run_of(name), make_settings(None, {"bars": 2, "ending": True})))
+    tracks = (Track("Tune", part="melody"), Track("Kit", 0, True, "drums"))
+    notes = [(0, 480, 60, 80, 0), (1800, 40, 62, 80, 0), (1800, 120, 64, 80, 0), (1880, 40, 65, 80, 0)]
+    music = written(stage, Score([*notes, (1880, 40, 38, 80, 1)], tracks=tracks))
+    assert without_slips(stage, music).notes["pitch"].tolist() == [60, 62, 64, 38]
 
 
 def test_music_goes_on_at_the_usual_tempo_after_a_ritardando_and_a_short_bar():

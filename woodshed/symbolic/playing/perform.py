@@ -35,7 +35,7 @@ from ..tokenizers import Tokenizer
 from .decode import Sampling, Stream, decode
 from .guard import FINGERS, LONGEST_NOTE, PIANO, Guard
 from .harmony import Harmony
-from .placing import finish, in_ensemble, joined, reached, written
+from .placing import finish, in_ensemble, joined, reached, without_slips, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
 from .stage import Stage, but_the_last_bar, closing, fitted, set_stage
 from .takes import Take, digests_of
@@ -65,6 +65,7 @@ def perform(
     streams = _play(step, run, settings, [first] * settings.takes, _reporter(progress, 0, share))
     played, music = [[stream] for stream in streams], [_music(run, first, stream) for stream in streams]
     if closes:
+        music = [without_slips(first, before) for before in music]
         last = [closing(stage, before, settings.key) for before in music]
         ends = _play(step, run, settings, last, _reporter(progress, share, 1), after=streams)
         played = [[*before, end] for before, end in zip(played, ends, strict=True)]

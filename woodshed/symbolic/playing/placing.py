@@ -16,6 +16,8 @@ from .chart import spliced
 from .prompts import HANDS, Prompt
 from .stage import Stage
 
+SLIP = 0.1  # of a quarter
+
 
 def written(stage: Stage, music: Score) -> Score:
     """What a run has written, from tick 0 on, as a Score in the ticks of the stage's: the region's music alone.
@@ -71,6 +73,16 @@ def _by_part(score: Score, part: np.ndarray) -> Score:
     notes = score.notes.copy()
     notes["track"] = track
     return score.replace(notes=notes, tracks=tracks)
+
+
+def without_slips(stage: Stage, music: Score) -> Score:
+    """What was `written`, without the notes that the end of the region leaves a mere moment: they set in just before
+    the closing chord, and would be heard as slips.
+    """
+    notes = music.notes
+    cut = notes["onset"].astype(np.int64) + notes["duration"] >= stage.region.end
+    slip = cut & (notes["duration"] < SLIP * music.ticks_per_quarter) & (part_index(music) != PARTS.index("drums"))
+    return music.replace(notes=notes[~slip])
 
 
 def joined(one: Score, other: Score) -> Score:
