@@ -1,10 +1,16 @@
-"""Means of what is known, and how far two samples are apart."""
+"""Samples: some of many, the mean of what is known, how far two are apart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+
+
+def evenly(items: Sequence, most: int) -> list:
+    """At most so many of the items, evenly spread over all."""
+    places = np.linspace(0, len(items) - 1, min(most, len(items))).astype(int)
+    return [items[place] for place in places.tolist()]
 
 
 def mean_known(values: Iterable[float | None]) -> float:

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from ..files import new_folder, write_file
-from ..symbolic.judging.evaluate import evaluate
+from ..symbolic.judging.evaluate import EvaluateSettings, evaluate
 from ..symbolic.judging.evaluate_page import render, save, to_json
-from ..symbolic.playing.excerpts import EvaluateSettings
 from ..symbolic.run import open_run
 from .terminal import CorpusPath, JsonFile, RunPath, bar, console, refuse_json
 

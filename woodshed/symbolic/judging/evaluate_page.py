@@ -10,6 +10,7 @@ import numpy as np
 
 from ...files import free_folder, whole, write_file, writing
 from ...page import canvas, counted, digits, document, embedded, html_table, percent, png, spaced, tag
+from ...statistics import evenly
 from ..data.printing import LEFT, plain
 from ..music.roll import roll_png
 from .evaluate import Evaluation
@@ -173,8 +174,7 @@ def pictures(found: Evaluation) -> dict[str, bytes]:
     paths = facts["excerpts"]["paths"]
     real = [(excerpt.score, f"real: {path}") for path, excerpt in zip(paths, found.excerpts, strict=True)]
     for kind, music, count in (("take", takes, SHOWN_TAKES), ("excerpt", real, SHOWN_EXCERPTS)):
-        chosen = np.unique(np.linspace(0, len(music) - 1, min(count, len(music))).astype(int))
-        drawn |= {f"{kind}-{number + 1}": roll_png(*music[number]) for number in chosen.tolist()}
+        drawn |= {f"{kind}-{number + 1}": roll_png(*music[number]) for number in evenly(range(len(music)), count)}
     return drawn
 
 

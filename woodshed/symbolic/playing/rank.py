@@ -35,7 +35,8 @@ from ..music.chords import pitched
 from ..music.measure import measure
 from ..music.score import Score
 from ..run import Run, open_run
-from .critic import FILE, LOGIT, NATS, Critic, Listener, keep_critic, open_critic, sigmoid, windows
+from .critic import FILE, LOGIT, NATS, Critic, Listener, keep_critic, open_critic, sigmoid
+from .excerpts import windows
 from .takes import Take
 
 CRITERIA = {
