@@ -9,9 +9,8 @@ from sounds import noise, silence, song, tone
 
 from woodshed.audio import features
 from woodshed.audio.features import chroma, describe, estimate_key, estimate_tempo, onsets, timbre
-from woodshed.audio.labels.dataset import TONICS
 from woodshed.audio.wave import Audio
-from woodshed.key_profiles import MAJOR, MINOR
+from woodshed.key_profiles import MAJOR, MINOR, TONICS
 
 
 def clicks(times, seconds, sample_rate=22050) -> Audio:

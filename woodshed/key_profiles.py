@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")  # as recordings are labelled
+
 # How often each degree of a key sounds: J. Albrecht and D. Shanahan, "The Use of Large Corpora to Train a New Type of
 # Key-Finding Algorithm", Music Perception 31 (2013); of five profiles the best on POP909
 MAJOR = np.array([0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081])

@@ -15,8 +15,7 @@ import numpy as np
 
 from ..errors import MissingExtra
 from ..jobs import alone
-from ..key_profiles import best_key
-from .labels.dataset import TONICS
+from ..key_profiles import TONICS, best_key
 from .wave import Audio
 
 SAMPLE_RATE = 22050  # all but loudness is measured in one channel at this rate
