@@ -10,7 +10,7 @@ import numpy as np
 from ..data.tasks import Region
 from ..music.chords import merged
 from ..music.parts import only_tracks, sounding_parts
-from ..music.score import PARTS, Score, Track
+from ..music.score import DRUMS, PARTS, Score, Track
 from ..tokenizers import lasts, part_index, part_tracks
 from .chart import spliced
 from .prompts import HANDS, Prompt
@@ -55,7 +55,7 @@ def in_ensemble(stage: Stage, music: Score, ensembles: Sequence[Collection[str]]
     if not fitting or stage.region.parts:
         return music
     part, pitch = part_index(music), music.notes["pitch"]
-    drums = part == PARTS.index("drums")
+    drums = part == DRUMS
     inside = [np.isin(PARTS, list(one))[part] for one in fitting]
     kept = max(inside, key=lambda mask: ((mask & ~drums).sum(), mask.sum()))
     homes = np.unique(part[kept & ~drums])
@@ -81,7 +81,7 @@ def without_slips(stage: Stage, music: Score) -> Score:
     """
     notes = music.notes
     cut = notes["onset"].astype(np.int64) + notes["duration"] >= stage.region.end
-    slip = cut & (notes["duration"] < SLIP * music.ticks_per_quarter) & (part_index(music) != PARTS.index("drums"))
+    slip = cut & (notes["duration"] < SLIP * music.ticks_per_quarter) & (part_index(music) != DRUMS)
     return music.replace(notes=notes[~slip])
 
 
