@@ -17,13 +17,13 @@ from pathlib import Path
 import bench
 import numpy as np
 
-from woodshed.statistics import frechet_distance
+from woodshed.statistics import evenly, frechet_distance
 from woodshed.symbolic.data.corpus import open_corpus
 from woodshed.symbolic.judging.likelihood import hidden_state
 from woodshed.symbolic.music.measure import histograms, overlapped_area
 from woodshed.symbolic.playing import rank as ranking
-from woodshed.symbolic.playing.critic import Critic, make_critic, windows
-from woodshed.symbolic.playing.excerpts import cut_excerpts, row_length, stage_of
+from woodshed.symbolic.playing.critic import Critic, make_critic
+from woodshed.symbolic.playing.excerpts import cut_excerpts, row_length, stage_of, windows
 from woodshed.symbolic.playing.perform import perform
 from woodshed.symbolic.playing.rank import CRITERIA, STYLE, Ranked
 from woodshed.symbolic.run import open_run
@@ -56,10 +56,6 @@ def kept(quality: np.ndarray, keep: int, group: int) -> np.ndarray:
     return np.take_along_axis(groups, best, axis=1).ravel()
 
 
-def spread_evenly(some: list, count: int) -> list:
-    return [some[n] for n in np.unique(np.linspace(0, len(some) - 1, min(count, len(some))).astype(int))]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
@@ -77,7 +73,7 @@ def main() -> None:
     judge = open_run(options.judge) if options.judge else run
     real = cut_excerpts(corpus, "test", options.bars)[0]
     takes = []
-    for number, chart in enumerate(spread_evenly([one for one in real if len(one.score.chords)], options.charts)):
+    for number, chart in enumerate(evenly([one for one in real if len(one.score.chords)], options.charts)):
         asked = dict(bars=options.bars, takes=options.takes, temperature=options.temperature, originality=False)
         played = perform(run, seed=options.seed + 1000 * number, **asked, **stage_of(chart.score))
         takes += [take.score for take in played]
@@ -86,11 +82,11 @@ def main() -> None:
     ranked = ranking.rank(run, takes, critic=critic)
 
     pool = partial(hidden_state, judge.model(merge=True), judge.tokenizer, row_length(judge))
-    known = spread_evenly(cut_excerpts(corpus, "train", options.bars)[0], REAL)
+    known = evenly(cut_excerpts(corpus, "train", options.bars)[0], REAL)
     states = np.array([pool(one.score) for one in known])
     middle = states.mean(axis=0)
     directions = np.linalg.svd(states - middle, full_matrices=False)[2][:DIRECTIONS].T
-    real = spread_evenly(real, REAL)
+    real = evenly(real, REAL)
     real_hidden = (np.array([pool(one.score) for one in real]) - middle) @ directions
     counts = [histograms(one.score) for one in real]
     totals = {name: sum(row[name] for row in counts) for name in counts[0]}

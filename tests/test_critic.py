@@ -8,6 +8,7 @@ import pytest
 from folders import tune
 
 from woodshed.errors import EmptyCorpus, InputError, RunError
+from woodshed.statistics import evenly
 from woodshed.symbolic.judging.likelihood import hidden_state, likelihood
 from woodshed.symbolic.music.measure import measure
 from woodshed.symbolic.playing import critic as critics
@@ -23,6 +24,7 @@ from woodshed.symbolic.playing.critic import (
     make_critic,
     open_critic,
 )
+from woodshed.symbolic.playing.excerpts import cut_excerpts, windows
 from woodshed.symbolic.run import open_run
 
 SMALL = {"length": 2, "takes": 2}
@@ -39,7 +41,7 @@ def made(opened):
 
 
 def spelled(run, score):
-    return critics.windows([score], run.tokenizer, 4)[0]
+    return windows([score], run.tokenizer, 4)[0]
 
 
 def states(run, count, **style):
@@ -90,10 +92,10 @@ def test_what_is_heard_of_an_excerpt_agrees_with_evaluate(opened):
         score = score.replace(chords=critics.recognise(score))
     listener = Listener(opened)
     hidden, nats = listener.hear([score])
-    rows = critics.Shelf([score], opened.tokenizer)
     from woodshed.symbolic.data.corpus import EvaluationRows
 
-    whole = likelihood(listener.model, EvaluationRows(rows, "", 512), opened.tokenizer, progress=lambda share: None)
+    rows = EvaluationRows([score], opened.tokenizer, 512)
+    whole = likelihood(listener.model, rows, opened.tokenizer, progress=lambda share: None)
     assert nats[0] == pytest.approx(whole["nats_per_note"], rel=0.1)  # which counts the end of the piece too
     assert np.corrcoef(hidden[0][:32], hidden_state(listener.model, opened.tokenizer, 512, score))[0, 1] > 0.99
 
@@ -106,12 +108,12 @@ def test_a_critic_knows_how_the_excerpts_spread_and_how_good_it_is(opened, made)
     from woodshed.symbolic.data.corpus import open_corpus
 
     corpus = open_corpus(opened.folder.parent / "corpus")
-    first = critics.cut_excerpts(corpus, "train", 2)[0][0].score
+    first = cut_excerpts(corpus, "train", 2)[0][0].score
     np.testing.assert_allclose(made.excerpts[0, :-2], [*measure(first).values()], rtol=1e-5)
     heard = np.isfinite(made.excerpts[:, [NAMES.index(NATS), NAMES.index(LOGIT)]])
     assert 0 < heard.all(1).sum() == heard.any(1).sum() <= 2 * critics.HEARD
-    train = len(critics.cut_excerpts(corpus, "train", 2)[0])
-    learned = critics._evenly(range(train), critics.LEARNED)
+    train = len(cut_excerpts(corpus, "train", 2)[0])
+    learned = evenly(range(train), critics.LEARNED)
     assert not heard[learned].any() and heard[train:].any()
 
 

@@ -9,8 +9,8 @@ from sounds import noise, silence, song, tone
 
 from woodshed.audio import features
 from woodshed.audio.features import chroma, describe, estimate_key, estimate_tempo, onsets, timbre
-from woodshed.audio.labels.dataset import TONICS
 from woodshed.audio.wave import Audio
+from woodshed.key_profiles import MAJOR, MINOR, TONICS
 
 
 def clicks(times, seconds, sample_rate=22050) -> Audio:
@@ -49,7 +49,7 @@ def test_volume_changes_loudness_alone():
 
 @pytest.mark.parametrize("mode", ["major", "minor"])
 def test_a_turned_profile_is_a_transposed_key(mode):
-    profile = {"major": features.MAJOR, "minor": features.MINOR}[mode]
+    profile = {"major": MAJOR, "minor": MINOR}[mode]
     for steps in range(12):
         assert estimate_key(np.roll(profile, steps))[0] == f"{TONICS[steps]} {mode}"
 

@@ -170,6 +170,8 @@ def test_an_ending_closes_on_the_tonic(run):
         start = int(take.score.bars(take.score.ticks_per_quarter * 16)[3])
         assert take.score.end <= start + 4 * take.score.ticks_per_quarter
         assert (take.score.notes["onset"] >= start - 10).any()  # in steps of ten milliseconds
+        onset, duration = take.score.notes["onset"], take.score.notes["duration"]
+        assert duration[onset + duration == start].min(initial=480) >= 48
         tonic, mode, _ = estimate_key(take.score.slice(0, start))
         last = take.score.chords[-1].tolist()
         assert abs(last[0] - start) <= 10 and last[1:] == (tonic, 0 if mode == "major" else 1, tonic)

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,19 +11,7 @@ import pytest
 import woodshed
 
 ROOT = Path(woodshed.__file__).parent
-FLOORS = [
-    {"errors", "menu", "config", "files", "jobs", "log", "loudness", "page", "statistics"},
-    {"symbolic.music"},
-    {"symbolic.tokenizers"},
-    {"symbolic.data", "symbolic.models", "symbolic.bases", "symbolic.run"},
-    {"symbolic.playing"},
-    {"symbolic.learning"},
-    {"symbolic.judging"},
-    {"audio.wave", "audio.spectrogram"},
-    {"audio.labels", "audio.features", "audio.notes", "audio.codecs", "audio.crops"},
-    {"audio"},
-    {"cli", "studio", "__main__"},
-]
+DRAWING = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8").split("\n\n")[1]
 HEAVY = {"torch", "transformers", "peft", "gradio", "datasets", "matplotlib", "miditok", "music21"} | {
     "soundfile",
     "librosa",
@@ -37,14 +26,31 @@ TORCH_FREE = {
 }
 
 
-def modules():
+@cache
+def modules() -> dict[str, Path]:
     return {
         ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in ROOT.rglob("*.py")
     }
 
 
+@cache
+def layers() -> list[set[str]]:
+    """The lines of the drawing from the ground up: the packages and modules of each."""
+    found = []
+    for line in reversed(DRAWING.splitlines()):
+        left, _, right = line.partition("|")
+        label, *names = left.split()
+        if (ROOT / "symbolic" / label).is_dir():
+            assert {f"symbolic.{label}.{name}" for name in names} <= {*modules()}, line
+            names = [label]
+        homes = {f"symbolic.{name}" if f"symbolic.{name}" in modules() else name for name in names}
+        found.append(homes | {f"audio.{name}" for name in right.split()})
+        assert found[-1] <= {*modules()}, line
+    return found
+
+
 def floor(module: str) -> int:
-    return next(i for i, names in enumerate(FLOORS) if any(module == n or module.startswith(n + ".") for n in names))
+    return next(i for i, names in enumerate(layers()) if any(module == n or module.startswith(n + ".") for n in names))
 
 
 def imports(path: Path, module: str) -> set[str]:

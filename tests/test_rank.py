@@ -18,7 +18,8 @@ from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.music.chords import pitched
 from woodshed.symbolic.music.midi import write_midi
 from woodshed.symbolic.playing import rank as ranking
-from woodshed.symbolic.playing.critic import Classifier, Critic, make_critic, windows
+from woodshed.symbolic.playing.critic import Classifier, Critic, make_critic
+from woodshed.symbolic.playing.excerpts import windows
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.rank import distances, overlap, rank
 from woodshed.symbolic.playing.takes import Take

@@ -28,10 +28,14 @@ def test_every_flag_the_readme_names_exists(verb, capsys):
         assert set(re.findall(r"--[a-z-]+", line)) <= known, line
 
 
-def test_the_file_tree_names_what_is_there():
-    root = Path(__file__).parents[1] / "woodshed"
-    tree = README[README.index("woodshed/\n") :]
+def test_the_file_tree_is_that_of_the_package():
+    named, folders = set(), []
+    for line in README[README.index("woodshed/\n") : README.index("tests/  ")].splitlines():
+        folders = folders[: (len(line) - len(line.lstrip())) // 2]
+        named |= {"/".join([*folders, name]) for name in re.findall(r"\w+\.py", line)}
+        folders += re.findall(r"^ *(\w+)/", line)
+    root = Path(__file__).parents[1]
+    there = {path.relative_to(root).as_posix() for path in (root / "woodshed").rglob("*.py")}
     menus = {"cli", "tokenizers", "models", "codecs"}  # a file more is an entry more
-    for path in root.rglob("*.py"):
-        if not path.name.startswith("_") and not menus & set(path.parts):
-            assert path.name in tree, path.name
+    told = {path for path in there if "/_" not in path and not menus & {*path.split("/")}}
+    assert told - named == named - there == set()

@@ -25,10 +25,10 @@ from woodshed.symbolic.music.parts import only_tracks
 from woodshed.symbolic.music.score import CHORD as CHORD_DTYPE
 from woodshed.symbolic.music.score import Score, Track
 from woodshed.symbolic.playing.chart import bar_lines, chart, harmonised
-from woodshed.symbolic.playing.placing import finish, in_ensemble, written
+from woodshed.symbolic.playing.placing import finish, in_ensemble, without_slips, written
 from woodshed.symbolic.playing.prompts import read_prompt
 from woodshed.symbolic.playing.settings import make_settings
-from woodshed.symbolic.playing.stage import Stage, fitted, set_stage
+from woodshed.symbolic.playing.stage import Stage, but_the_last_bar, fitted, set_stage
 from woodshed.symbolic.run import Run
 from woodshed.symbolic.tokenizers import make
 
@@ -355,6 +355,15 @@ def test_an_ending_needs_tokens_that_know_of_one():
         set_stage(run, make_settings(None, {"bars": 2, "ending": True}))
 
 
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_note_that_the_last_bar_line_leaves_a_moment_is_left_out_of_an_ending(name):
+    stage = but_the_last_bar(set_stage(run_of(name), make_settings(None, {"bars": 2, "ending": True})))
+    tracks = (Track("Tune", part="melody"), Track("Kit", 0, True, "drums"))
+    notes = [(0, 480, 60, 80, 0), (1800, 40, 62, 80, 0), (1800, 120, 64, 80, 0), (1880, 40, 65, 80, 0)]
+    music = written(stage, Score([*notes, (1880, 40, 38, 80, 1)], tracks=tracks))
+    assert without_slips(stage, music).notes["pitch"].tolist() == [60, 62, 64, 38]
+
+
 def test_music_goes_on_at_the_usual_tempo_after_a_ritardando_and_a_short_bar():
     notes = [(480 * quarter, 480, 60, 80, 0) for quarter in range(38)]
     slowing = [(0, 500_000), (480 * 32, 700_000), (480 * 34, 900_000)]
@@ -561,6 +570,14 @@ def test_a_long_file_is_cut_on_both_sides_at_bars_far_from_the_region():
     assert before == pytest.approx(after, abs=1) and 5 < before < 20
     at_the_end, last = fitted(tokenizer, song, Region(1920 * 298, 1920 * 300), 600)
     assert last.start // 1920 > 1.8 * before and at_the_end.end <= last.end
+
+
+def test_a_tempo_and_a_metre_divide_free_time_into_bars():
+    stage = stage_of("performance", tune(1).freed(), bars=3, chords="C | Am7 G7 | F", bpm=60, metre="3/4")
+    assert stage.chart == "| C | Am7 G7 | F |"
+    assert np.diff(stage.lines).tolist() == [3000] * 3
+    last = but_the_last_bar(stage)
+    assert last.region.end == stage.lines[2] and last.lines.tolist() == stage.lines[:3].tolist()
 
 
 def test_bar_lines_of_free_time_are_two_seconds_apart():

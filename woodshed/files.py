@@ -30,6 +30,11 @@ def read_object(path: str | Path) -> dict:
     return found
 
 
+def strict_json(figures: dict) -> str:
+    """Figures as JSON that any program reads: no NaN."""
+    return json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to. It takes the place of `path`, or is gone where something fails."""

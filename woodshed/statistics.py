@@ -1,8 +1,23 @@
-"""How far two samples are apart."""
+"""Samples: some of many, the mean of what is known, how far two are apart."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
+
+
+def evenly(items: Sequence, most: int) -> list:
+    """At most so many of the items, evenly spread over all."""
+    places = np.linspace(0, len(items) - 1, min(most, len(items))).astype(int)
+    return [items[place] for place in places.tolist()]
+
+
+def mean_known(values: Iterable[float | None]) -> float:
+    """The mean of the finite values, NaN where there is none."""
+    known = np.array([*values], dtype=np.float64)
+    known = known[np.isfinite(known)]
+    return float(known.mean()) if len(known) else np.nan
 
 
 def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:

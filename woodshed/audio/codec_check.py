@@ -19,6 +19,7 @@ from .. import page
 from ..config import refuse_not_positive, updated
 from ..errors import InputError
 from ..files import new_folder, write_file
+from ..statistics import mean_known
 from . import notes
 from .codecs import LOUDNESS, Codec, open_codec
 from .crops import Stretch, find
@@ -201,7 +202,8 @@ def balance_error(sound: Audio, source: Audio) -> float:
 def _facts(codec: Codec, checked: list[Excerpt]) -> dict:
     ways = checked[0].found
     measures = {
-        way: {name: _mean(one.found[way].get(name) for one in checked) for name in _known(checked, way)} for way in ways
+        way: {name: mean_known(one.found[way].get(name) for one in checked) for name in _known(checked, way)}
+        for way in ways
     }
     facts = {
         "codec": {name: getattr(codec, name) for name in ("kind", "fingerprint", "sample_rate", "channels")},
@@ -215,11 +217,6 @@ def _facts(codec: Codec, checked: list[Excerpt]) -> dict:
 
 def _known(checked: list[Excerpt], way: str) -> list[str]:
     return [name for name in ABOUT if any(name in one.found[way] for one in checked)]
-
-
-def _mean(values) -> float:
-    known = [value for value in values if value is not None and np.isfinite(value)]
-    return float(np.mean(known)) if known else float("nan")
 
 
 def verdict(found: dict[str, float]) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import MissingExtra
 from ..jobs import alone
-from .labels.dataset import TONICS
+from ..key_profiles import TONICS, best_key
 from .wave import Audio
 
 SAMPLE_RATE = 22050  # all but loudness is measured in one channel at this rate
@@ -171,27 +171,18 @@ def _read(values: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 # --- key -------------------------------------------------------------------------------------------------------
 
-# How often each step of the scale sounds: J. Albrecht and D. Shanahan, "The Use of Large Corpora to Train a New Type of
-# Key-Finding Algorithm", Music Perception 31 (2013)
-MAJOR = np.array([0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081])
-MINOR = np.array([0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052])
 MARGIN = 0.05  # of correlation between the best key and the next: 63% sure
 FLAT = 0.2  # spread of pitch classes over their mean: noise has 0.05 to 0.1, drums 0.25, tonal music 0.3 to 0.9
 
 
 def estimate_key(profile: np.ndarray) -> tuple[str | None, float]:
-    """The key of a chroma profile (12,), C first, and how sure (0 to 1); None where all twelve are about as strong.
-
-    It is the one of all 24 whose profile correlates best (C. Krumhansl, Cognitive Foundations of Musical Pitch, 1990).
-    """
+    """The key of a chroma profile (12,), C first, and how sure (0 to 1); None where all twelve are about as strong."""
     contrast = profile.std() / max(float(profile.mean()), 1e-9)
     if contrast < FLAT:
         return None, 0.0
-    keys = np.stack([np.roll(mode, tonic) for mode in (MAJOR, MINOR) for tonic in range(12)])
-    match = np.corrcoef(np.vstack([profile, keys]))[0, 1:]
-    best, second = np.argsort(match)[[-1, -2]]
-    sure = (1 - np.exp(-(match[best] - match[second]) / MARGIN)) * min(1.0, contrast / FLAT - 1)
-    return f"{TONICS[best % 12]} {'major' if best < 12 else 'minor'}", float(sure)
+    tonic, mode, lead = best_key(profile)
+    sure = (1 - np.exp(-lead / MARGIN)) * min(1.0, contrast / FLAT - 1)
+    return f"{TONICS[tonic]} {mode}", float(sure)
 
 
 # --- from samples to frames ------------------------------------------------------------------------------------

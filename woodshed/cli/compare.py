@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ..files import write_file
+from ..files import strict_json, write_file
 from ..symbolic.judging.compare import CompareSettings, compare
-from ..symbolic.judging.compare_page import render, save, to_json
+from ..symbolic.judging.compare_page import render, save
 from .terminal import CorpusPath, JsonFile, bar, console, refuse_json
 
 
@@ -23,5 +23,5 @@ def command(corpus: CorpusPath, out: Path, settings: CompareSettings, json_file:
     console().print(render(found))
     folder = save(found, out)
     if json_file:
-        write_file(json_file, to_json(found))
+        write_file(json_file, strict_json(found.facts))
     print(folder / "index.html")

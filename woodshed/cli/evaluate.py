@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from ..files import new_folder, write_file
-from ..symbolic.judging.evaluate import evaluate
-from ..symbolic.judging.evaluate_page import render, save, to_json
-from ..symbolic.playing.excerpts import EvaluateSettings
+from ..files import new_folder, strict_json, write_file
+from ..symbolic.judging.evaluate import EvaluateSettings, evaluate
+from ..symbolic.judging.evaluate_page import render, save
 from ..symbolic.run import open_run
 from .terminal import CorpusPath, JsonFile, RunPath, bar, console, refuse_json
 
@@ -36,5 +35,5 @@ def command(
         console().print(render(found))
         folder = save(found, parent)
     if json_file:
-        write_file(json_file, to_json(found))
+        write_file(json_file, strict_json(found.facts))
     print(folder / "index.html")

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import FileError, InputError, MissingExtra, RunError
+from ...errors import FileError, InputError, MissingExtra, RunError, first_line
 from ...files import read_object
 from ...jobs import enough_memory, find_device
 
@@ -64,7 +64,7 @@ def open_pipeline(
         try:
             pipe = kind.from_pretrained(folder, torch_dtype=dtype or torch.float32, **left_out)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise RunError(base, f"its parts cannot be loaded ({_first_line(error)})") from None
+            raise RunError(base, f"its parts cannot be loaded ({first_line(error)})") from None
     for name in PARTS if parts is None else parts:
         if getattr(pipe, name, None) is None and name not in OPTIONAL:
             raise RunError(base, f"it has no {name}; choose a complete ACE-Step pipeline")
@@ -105,7 +105,7 @@ def base_folder(base: str | Path) -> Path:
             except (OSError, ValueError) as error:
                 remedy = "check the id and the network, or give a folder"
                 raise InputError(
-                    f"--base {base} cannot be had from Hugging Face ({_first_line(error)}); {remedy}"
+                    f"--base {base} cannot be had from Hugging Face ({first_line(error)}); {remedy}"
                 ) from None
     index = folder / "model_index.json"
     try:
@@ -250,9 +250,4 @@ def _sampled(file: Path) -> Iterator[tuple[str, list]]:
                     digest.update(stream.read(min(last - first, SAMPLE_BYTES)))
                 yield name, [about["dtype"], about["shape"], digest.hexdigest()]
     except (OSError, ValueError, KeyError, struct.error, MemoryError, OverflowError) as error:
-        raise FileError(file, f"cannot be read as safetensors ({_first_line(error)}); download it again") from None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+        raise FileError(file, f"cannot be read as safetensors ({first_line(error)}); download it again") from None

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...errors import FileError, InputError, MissingExtra, RunError
+from ...errors import FileError, InputError, MissingExtra, RunError, first_line
 from ...jobs import enough_memory, find_device
 from ..features import Features, load_librosa
 from ..wave import probe, read_audio
@@ -232,7 +232,7 @@ class Captioner:
             with enough_memory("for the captioner", SMALLER):
                 model = model.to(where)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise RunError(folder, f"not an audio language model that can be read: {_first_line(error)}") from None
+            raise RunError(folder, f"not an audio language model that can be read: {first_line(error)}") from None
         self.model = getattr(model, "thinker", model)  # Qwen2.5-Omni speaks with another part
         if not hasattr(self.processor, "feature_extractor"):
             raise RunError(folder, "its processor takes no sound; choose a model that hears")
@@ -262,7 +262,3 @@ def _auto_class(config):
 
     hears = type(config) in AutoModelForMultimodalLM._model_mapping
     return AutoModelForMultimodalLM if hears else AutoModelForSeq2SeqLM
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -27,12 +27,12 @@ import numpy as np
 
 from ...errors import FileError, InputError
 from ...files import seen_from, write_file
+from ...key_profiles import TONICS
 
 INSTRUMENTAL = "[Instrumental]"
 OURS = "woodshed"  # the key of what annotation notes in a sample, and who wrote what was measured
 SLOWEST, FASTEST = 30, 300  # bpm that ACE-Step knows
 METRES = ("2", "3", "4", "6")  # beats of a bar that it knows
-TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 _SIGNS = {"sharp": "#", "flat": "b"}
 TagPosition = Literal["prepend", "append", "replace"]
 Record = TypeVar("Record", "Sample", "Metadata")

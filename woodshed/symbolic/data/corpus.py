@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,7 +129,7 @@ class Corpus:
 
     def evaluation_rows(self, split: str = "validation", max_seq_len: int = 2048) -> EvaluationRows:
         """All music of a split as rows of ids: plain pieces, not augmented, always the same."""
-        return EvaluationRows(self, split, max_seq_len)
+        return EvaluationRows(map(self.score, self.split(split)), self.tokenizer, max_seq_len)
 
     def dataset(self, split: str = "train", max_seq_len: int = 2048):
         """A split as a Hugging Face `datasets.Dataset` with input_ids, labels and position_ids."""
@@ -345,12 +345,12 @@ def pack(examples: list[Posed], length: int) -> dict[str, np.ndarray]:
 
 
 class EvaluationRows(Sequence):
-    """A split's pieces cut at seams into stretches that fit a row; `notes` and `seconds` are what the labels spell."""
+    """Scores cut at seams into stretches that fit a row; `notes` and `seconds` are what the labels spell."""
 
-    def __init__(self, corpus: Corpus, split: str, max_seq_len: int):
+    def __init__(self, scores: Iterable[Score], tokenizer: Tokenizer, max_seq_len: int):
         self.notes, self.seconds, self._rows = 0, 0.0, []
-        for index in corpus.split(split):
-            self._add(corpus.score(index), corpus.tokenizer, max_seq_len)
+        for score in scores:
+            self._add(score, tokenizer, max_seq_len)
 
     def _add(self, score: Score, tokenizer: Tokenizer, length: int) -> None:
         end = tokenizer.end(score)

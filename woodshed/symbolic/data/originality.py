@@ -32,6 +32,7 @@ import numpy as np
 
 from ...errors import EmptyCorpus, FileError
 from ...files import read_object, write_file
+from ...statistics import evenly
 from ..music.chords import pitched
 from ..music.score import Score
 from .alignment import BAND, FIGURE, NOTE, SLACK, TOGETHER, Lines, Pairs, align, figures, joined, lines
@@ -235,8 +236,7 @@ class Index:
         quarters = 2 ** round(np.log2(np.clip(length, *LENGTHS)))
         if str(quarters) not in self._levels:
             excerpts = [excerpt for score in self.held_out for excerpt in stretches(score, quarters)]
-            chosen = np.unique(np.linspace(0, len(excerpts) - 1, min(EXCERPTS, len(excerpts))).astype(int))
-            weights = [self.weight(excerpts[k]) for k in chosen]
+            weights = [self.weight(excerpt) for excerpt in evenly(excerpts, EXCERPTS)]
             self._levels[str(quarters)] = [round(weight, 3) for weight in weights]
             self._write_levels()
         return np.array(self._levels[str(quarters)])

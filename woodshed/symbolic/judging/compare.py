@@ -27,10 +27,11 @@ from ...jobs import find_device, free_threads, threads
 from .. import models
 from ..data.corpus import Corpus, open_corpus
 from ..learning.settings import ADAPTER, DEFAULTS, Progress, TrainSettings, resolve
-from ..playing.excerpts import EvaluateSettings, refuse_other_tokens, row_length
+from ..playing.excerpts import refuse_other_tokens, row_length
 from ..playing.takes import Take
 from ..run import FACTS, open_run, read_facts
 from .alone import train_alone
+from .evaluate import EvaluateSettings
 from .standing import Questions, examined, questions, remarks
 
 PLAN = "compare.json"  # in the folder of a comparison: what its models are trained with
@@ -280,7 +281,7 @@ def _compared(
     """Ask every run, and put the best first."""
     runs = {entry.name: open_run(entry.folder) for entry in entries}
     length = min(map(row_length, runs.values()), default=1)
-    rows, found, takes = corpus.evaluation_rows(asked.playing.split, length) if runs else [], [], {}
+    rows, found, takes = corpus.evaluation_rows(asked.settings.split, length) if runs else [], [], {}
     for number, (name, run) in enumerate(runs.items()):
         part = partial(_named, name, partial(_within, report, start=number / len(runs), size=1 / len(runs)))
         try:
@@ -295,10 +296,10 @@ def _compared(
     found.sort(key=lambda row: row["likelihood"]["nats_per_note"] or np.inf)
     facts = {"woodshed": __version__, "corpus": corpus.folder.name, "fingerprint": corpus.fingerprint}
     facts |= {"tokenizer": corpus.tokenizer.name, "max_seq_len": length, "plan": plan, "device": find_device()}
-    facts |= {"split": asked.playing.split, "takes": asked.playing.takes, "seed": asked.playing.seed}
+    facts |= {"split": asked.settings.split, "takes": asked.settings.takes, "seed": asked.settings.seed}
     facts |= {"unit": "bars" if corpus.tokenizer.needs_bars else "seconds", "length": asked.length}
     pieces = len({excerpt.piece for excerpt in asked.excerpts})
-    facts |= {"excerpts": len(asked.excerpts), "pieces": pieces, "remarks": remarks(found, asked.playing.split)}
+    facts |= {"excerpts": len(asked.excerpts), "pieces": pieces, "remarks": remarks(found, asked.settings.split)}
     report(1.0, "")
     return Comparison(facts | {"rows": found, "failed": failed}, takes)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 
-from ...files import free_folder, whole, write_file, writing
+from ...files import free_folder, strict_json, whole, write_file, writing
 from ...page import canvas, counted, digits, document, embedded, html_table, percent, png, spaced, tag
 from ..data.printing import LEFT, plain
 from ..music.roll import roll_png
@@ -52,14 +51,9 @@ def save(found: Comparison, parent: str | Path) -> Path:
         for name, take in found.takes.items():
             take.save(folder / "takes" / stems[name], sound=False, picture=False)
             write_file(folder / "takes" / f"{stems[name]}.png", rolls[name])
-        write_file(folder / "comparison.json", to_json(found))
+        write_file(folder / "comparison.json", strict_json(found.facts))
         write_file(folder / "index.html", text)
     return folder
-
-
-def to_json(found: Comparison) -> str:
-    """All figures as JSON."""
-    return json.dumps(found.facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def file_names(names: list[str]) -> dict[str, str]:

@@ -16,7 +16,6 @@ from ...errors import InputError, RunError
 from ...log import read_log
 from .. import bases
 from ..data.corpus import Corpus, find_corpus, open_corpus
-from ..playing.excerpts import EvaluateSettings
 from ..playing.settings import GenerateSettings, temperatures
 from ..run import FACTS, open_run, read_facts
 from . import evidence
@@ -87,8 +86,7 @@ def diagnose(
         told = f"its tokens are {facts['tokenizer']}, those of {corpus.folder} {corpus.tokenizer.fingerprint}"
         raise RunError(folder, f"{told}; give the corpus it was trained on, or one like it")
     if settings.takes:
-        asked = EvaluateSettings(takes=settings.takes, temperature=settings.temperature, seed=settings.seed)
-        takes = evidence.play_now(open_run(folder), corpus, asked, progress or (lambda share: None))
+        takes = evidence.play_now(open_run(folder), corpus, progress, **vars(settings))
     else:
         takes = list(evidence.played_before(folder))
     measured = evidence.compare(takes, corpus)

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from ... import __version__
-from ...config import flag, given
+from ...config import flag, given, updated
 from ...errors import InputError
 from ...jobs import find_device, free_threads, threads
 from ..data.corpus import SPLITS, Corpus, open_corpus
@@ -28,21 +28,71 @@ from ..data.likeness import Excerpt, compare_hidden, compare_histograms, compare
 from ..data.take_files import takes_in
 from ..music.midi import read_midi
 from ..music.score import Score
-from ..playing.excerpts import (
-    EvaluateSettings,
-    cut_excerpts,
-    excerpt_length,
-    first,
-    make_settings,
-    play,
-    refuse_other_tokens,
-    row_length,
-)
+from ..playing.excerpts import cut_excerpts, first, play, refuse_other_tokens, row_length
+from ..playing.settings import MOST_BARS, GenerateSettings, temperatures
 from ..playing.takes import Take
 from ..run import ADAPTER, Run, base_run, open_run
+from ..tokenizers import Tokenizer
 from .likelihood import hidden_state, likelihood
 
 PLAYING = {"takes", "temperature", "top_p", "seed"}  # settings of takes that are played now
+DEFAULT_BARS, DEFAULT_SECONDS = 32, 60
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """How to evaluate: on which music, and what to play."""
+
+    split: str = "test"
+    """The pieces to compare with: train, validation or test."""
+    takes: int = 20
+    """How many takes to play, without harmony and guard; 0 measures the likelihood and the real music only."""
+    takes_dir: Path | None = None
+    """Measure the .mid files of this folder instead of playing."""
+    bars: int | None = None
+    """How long takes and excerpts are, in bars (32 by default)."""
+    seconds: int | None = None
+    """How long takes and excerpts are where the tokens know no bars (60 by default)."""
+    temperature: str = GenerateSettings.temperature
+    """One temperature for all takes, or a range over them."""
+    top_p: float = GenerateSettings.top_p
+    """Draw only among the likeliest ids that together have this probability."""
+    seed: int = 0
+    """The first take's seed."""
+    judge: Path | None = None
+    """Another run, whose hidden states the Frechet distance compares; by default that of its base where the run is an
+    adapter, else its own."""
+    checkpoint: int | None = None
+    """Evaluate one of the run's checkpoints instead of the best."""
+
+    @property
+    def playing(self) -> dict:
+        """How takes are played, as keywords of `excerpts.play`."""
+        return {name: getattr(self, name) for name in PLAYING}
+
+
+def make_settings(settings: EvaluateSettings | None, changes: dict) -> EvaluateSettings:
+    """Settings with changes, every value checked."""
+    settings = updated(EvaluateSettings, settings, changes)
+    if settings.takes < 0:
+        raise InputError(f"--takes {settings.takes}: choose 0 (only the likelihood and the real music) or more")
+    if settings.bars is not None and not 1 <= settings.bars <= MOST_BARS:
+        raise InputError(f"--bars {settings.bars}: choose 1 to {MOST_BARS}")
+    if settings.seconds is not None and not 1 <= settings.seconds <= 3600:
+        raise InputError(f"--seconds {settings.seconds}: choose 1 to 3600")
+    if settings.seed < 0:
+        raise InputError(f"--seed {settings.seed}: choose 0 or more")
+    temperatures(settings.temperature, 1)
+    return settings
+
+
+def excerpt_length(tokenizer: Tokenizer, settings: EvaluateSettings) -> int:
+    """How long takes and excerpts are: bars, or where the tokens know none, seconds."""
+    if tokenizer.needs_bars and settings.seconds is not None:
+        raise InputError(f"--seconds {settings.seconds}: {tokenizer.name} tokens count bars; give --bars")
+    if not tokenizer.needs_bars and settings.bars is not None:
+        raise InputError(f"--bars {settings.bars}: {tokenizer.name} tokens know no bars; give --seconds")
+    return (settings.bars or DEFAULT_BARS) if tokenizer.needs_bars else (settings.seconds or DEFAULT_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -87,7 +137,8 @@ def evaluate(
         nats = likelihood(model, rows, corpus.tokenizer, progress=lambda share: report(0.3 * share, "likelihood"))
     played = []
     if settings.takes and not files:
-        played = play(run, excerpts, settings, length, progress=lambda share: report(0.3 + 0.6 * share, "takes"))
+        music, told = [excerpt.score for excerpt in excerpts], lambda share: report(0.3 + 0.6 * share, "takes")
+        played = play(run, music, length, progress=told, **settings.playing)
     named = files or {f"seed {take.seed}, temperature {take.temperature:g}": take.score for take in played}
     takes = [first(score, corpus.tokenizer, length) for score in named.values()]
     facts = _heading(run, corpus, settings, length) | {"likelihood": nats}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from ...files import free_folder, whole, write_file, writing
+from ...files import free_folder, strict_json, whole, write_file, writing
 from ...page import canvas, counted, digits, document, embedded, html_table, percent, png, spaced, tag
+from ...statistics import evenly
 from ..data.printing import LEFT, plain
 from ..music.roll import roll_png
 from .evaluate import Evaluation
@@ -27,7 +27,7 @@ def save(found: Evaluation, parent: str | Path) -> Path:
     Answers the new folder, which is whole or not there at all. Raises FileError where the disk refuses.
     """
     images = pictures(found)
-    text, data = page(found, images), to_json(found)
+    text, data = page(found, images), strict_json(found.facts)
     folder = free_folder(Path(parent))
     with whole(folder):
         for name, image in images.items():
@@ -39,11 +39,6 @@ def save(found: Evaluation, parent: str | Path) -> Path:
         write_file(folder / "evaluation.json", data)
         write_file(folder / "index.html", text)
     return folder
-
-
-def to_json(found: Evaluation) -> str:
-    """All figures as JSON."""
-    return json.dumps(found.facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 # --- words and tables ------------------------------------------------------------------------------------------
@@ -173,8 +168,7 @@ def pictures(found: Evaluation) -> dict[str, bytes]:
     paths = facts["excerpts"]["paths"]
     real = [(excerpt.score, f"real: {path}") for path, excerpt in zip(paths, found.excerpts, strict=True)]
     for kind, music, count in (("take", takes, SHOWN_TAKES), ("excerpt", real, SHOWN_EXCERPTS)):
-        chosen = np.unique(np.linspace(0, len(music) - 1, min(count, len(music))).astype(int))
-        drawn |= {f"{kind}-{number + 1}": roll_png(*music[number]) for number in chosen.tolist()}
+        drawn |= {f"{kind}-{number + 1}": roll_png(*music[number]) for number in evenly(range(len(music)), count)}
     return drawn
 
 

@@ -15,6 +15,7 @@ from ...config import flag
 from ...errors import FileError, RunError
 from ...files import read_object
 from ...jobs import claimed
+from ...statistics import evenly
 from .. import bases
 from ..data.corpus import SPLITS, Corpus
 from ..learning.settings import TrainSettings, resolve
@@ -22,7 +23,7 @@ from ..music.chords import pitched
 from ..music.measure import measure
 from ..music.midi import read_midi
 from ..music.score import Score
-from ..playing.excerpts import EvaluateSettings, cut_excerpts, first, play
+from ..playing.excerpts import cut_excerpts, first, play
 from ..playing.generate import generate
 from ..playing.settings import UNAIDED
 from ..playing.takes import Take
@@ -160,16 +161,18 @@ def _asked(measures: dict, temperature: float, charted: bool) -> dict:
 
 
 def play_now(
-    run: Run, corpus: Corpus | None, settings: EvaluateSettings, progress: Callable[[float], None]
+    run: Run, corpus: Corpus | None, progress: Callable[[float], None] | None, **asked
 ) -> list[tuple[Score, dict]]:
-    """New takes, over the chords of real excerpts where there is a corpus; each with its measures and temperature."""
+    """New takes, over the chords of real excerpts where there is a corpus; each with its measures and temperature.
+
+    `asked` are takes, temperature and seed.
+    """
     if corpus is not None:
         length = BARS if run.tokenizer.needs_bars else SECONDS
-        takes = play(run, cut_excerpts(corpus, _split(corpus), length)[0], settings, length, progress=progress)
+        takes = play(run, _excerpts(corpus, length), length, progress=progress, **asked)
     else:
         chords = CHORDS if run.knows_chords else None
-        asked = {"takes": settings.takes, "temperature": settings.temperature, "seed": settings.seed} | UNAIDED
-        takes = generate(run, chords=chords, bars=BARS, progress=progress, **asked)
+        takes = generate(run, chords=chords, bars=BARS, progress=progress, **asked, **UNAIDED)
     return [(take.score, _of(take)) for take in takes]
 
 
@@ -178,9 +181,10 @@ def _of(take: Take) -> dict:
     return _asked(measures, take.temperature, "chords" in take.settings)
 
 
-def _split(corpus: Corpus) -> str:
-    """The split that real excerpts come from: validation, or what there is."""
-    return next(name for name in ("validation", "test", *SPLITS) if corpus.split(name))
+def _excerpts(corpus: Corpus, length: int) -> list[Score]:
+    """Excerpts of real music: of the validation split, or of what there is."""
+    split = next(name for name in ("validation", "test", *SPLITS) if corpus.split(name))
+    return [excerpt.score for excerpt in cut_excerpts(corpus, split, length)[0]]
 
 
 def compare(takes: list[tuple[Score, dict]], corpus: Corpus | None) -> tuple[list[dict], list[dict]]:
@@ -191,11 +195,11 @@ def compare(takes: list[tuple[Score, dict]], corpus: Corpus | None) -> tuple[lis
     tokenizer = corpus.tokenizer
     whole = [first(score, tokenizer, 1 << 20) for score, _ in takes]
     length = max(int(np.median([len(score.seams()) - 1 for score in whole])), 2)
-    excerpts = [excerpt.score for excerpt in cut_excerpts(corpus, _split(corpus), length)[0]]
-    chosen = np.unique(np.linspace(0, len(excerpts) - 1, MOST_EXCERPTS).astype(int))
     ours = [_measured(first(score, tokenizer, length)) for score, _ in takes]
     ours = [{name: value for name, value in mine.items() if name not in IN_CHORD} for mine in ours]
-    return [mine | told for mine, told in zip(ours, rows, strict=True)], [_measured(excerpts[i]) for i in chosen]
+    return [mine | told for mine, told in zip(ours, rows, strict=True)], [
+        *map(_measured, evenly(_excerpts(corpus, length), MOST_EXCERPTS))
+    ]
 
 
 def _measured(score: Score) -> dict:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -93,24 +92,11 @@ def _forward(model, rows: Sequence[dict], **options):
     return model(**options)
 
 
-class _Shelf(NamedTuple):
-    """One score as EvaluationRows wants a corpus."""
-
-    piece: Score
-    tokenizer: Tokenizer
-
-    def split(self, name: str) -> range:
-        return range(1)
-
-    def score(self, index: int) -> Score:
-        return self.piece
-
-
 def hidden_state(model, tokenizer: Tokenizer, length: int, score: Score) -> np.ndarray:
     """The mean over all ids of a score of the model's last hidden state: (width,) float64."""
     import torch
 
-    rows, total, count = EvaluationRows(_Shelf(score, tokenizer), "", length), 0.0, 0
+    rows, total, count = EvaluationRows([score], tokenizer, length), 0.0, 0
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
         with torch.inference_mode():

@@ -17,19 +17,11 @@ from ..data.likeness import Excerpt, compare_measures, overall
 from ..data.tasks import Region
 from ..music.score import Score
 from ..playing.decode import Sampling, Stream, decode
-from ..playing.excerpts import (
-    EvaluateSettings,
-    cut_excerpts,
-    excerpt_length,
-    first,
-    make_settings,
-    play,
-    row_length,
-)
+from ..playing.excerpts import cut_excerpts, first, play, row_length
 from ..playing.takes import Take
 from ..run import Run
 from .alone import logged_costs
-from .evaluate import refuse_empty
+from .evaluate import EvaluateSettings, excerpt_length, make_settings, refuse_empty
 from .likelihood import likelihood
 
 SPEED_BARS, SPEED_IDS, WARM_IDS = 16, 400, 16  # written to measure the speed of playing; the first ids do not count
@@ -39,7 +31,7 @@ UNEVEN, BUSY = 1.2, 1.5  # times as many parameters, minutes, ids; processor tim
 class Questions(NamedTuple):
     """What every run is asked about, decided before anything is trained."""
 
-    playing: EvaluateSettings
+    settings: EvaluateSettings
     length: int  # of takes and excerpts
     excerpts: list[Excerpt]
 
@@ -62,10 +54,9 @@ def examined(
     model = run.model(merge=True, device=find_device())
     nats = likelihood(model, rows, corpus.tokenizer, progress=lambda share: report(0.4 * share, "likelihood"))
     count = sum(weight.numel() for weight in model.parameters())
-    speed = playing_speed(run, asked.playing.seed)
-    played = play(
-        run, asked.excerpts, asked.playing, asked.length, progress=lambda share: report(0.4 + 0.6 * share, "takes")
-    )
+    speed = playing_speed(run, asked.settings.seed)
+    music, told = [excerpt.score for excerpt in asked.excerpts], lambda share: report(0.4 + 0.6 * share, "takes")
+    played = play(run, music, asked.length, progress=told, **asked.settings.playing)
     takes = [first(take.score, corpus.tokenizer, asked.length) for take in played]
     measures = compare_measures(takes, asked.excerpts)
     row = {"run": str(run.folder), "parameters": count, "likelihood": nats, "playing": speed, "training": trained(run)}

@@ -11,17 +11,11 @@ from contextlib import suppress
 import numpy as np
 
 from ...errors import InputError
+from ...key_profiles import best_key
 from .chords import NAMES, QUALITY_NAMES, parse_chord, pitch_classes, pitched
 from .score import Score
 
 MODES = {"maj": "major", "min": "minor"}  # by the quality of the tonic's triad
-
-# Albrecht and Shanahan (2013), how often the degrees of a key sound: of five profiles the best on POP909
-_MAJOR_KEY = (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081)
-_MINOR_KEY = (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052)
-_KEYS = np.array([np.roll(profile, tonic) for profile in (_MAJOR_KEY, _MINOR_KEY) for tonic in range(12)])
-_KEYS -= _KEYS.mean(axis=1, keepdims=True)
-_KEYS /= np.linalg.norm(_KEYS, axis=1, keepdims=True)  # (24, 12): a product with one of them is a correlation
 
 
 def parse_key(text: str) -> tuple[int, str]:
@@ -41,24 +35,13 @@ def key_name(tonic: int, mode: str) -> str:
 def estimate_key(score: Score) -> tuple[int, str, float]:
     """Tonic (0-11), "major" or "minor", and confidence: how far the key's correlation leads the next best (0 to 2).
 
-    Krumhansl's method: time sounding by pitch class, correlated with the profile of all 24 keys. Music without
-    pitches is C major with confidence 0.
+    What counts is the time that each pitch class sounds. Music without pitches is C major with confidence 0.
     """
     notes = pitched(score)
-    return _key_of(np.bincount(notes["pitch"] % 12, notes["duration"], 12))
+    return best_key(np.bincount(notes["pitch"] % 12, notes["duration"], 12))
 
 
 def key_of_chords(chords: np.ndarray, end: int) -> tuple[int, str]:
     """Tonic and mode that CHORD rows, the last of which holds until the tick `end`, suggest by their tones."""
     lasting = np.diff(np.append(chords["tick"], end)).clip(0)
-    return _key_of(lasting @ pitch_classes(chords["root"], chords["quality"], chords["bass"]).astype(float))[:2]
-
-
-def _key_of(heard: np.ndarray) -> tuple[int, str, float]:
-    if heard.max() == heard.min():
-        return 0, "major", 0.0
-    heard = heard - heard.sum() / 12
-    correlation = _KEYS @ heard / np.sqrt(heard @ heard)
-    best = int(correlation.argmax())
-    second, first = np.sort(correlation)[-2:].tolist()
-    return best % 12, ("major", "minor")[best // 12], first - second
+    return best_key(lasting @ pitch_classes(chords["root"], chords["quality"], chords["bass"]).astype(float))[:2]

@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from ...statistics import mean_known
 from .chords import merged, pitch_classes, pitched
 from .score import CHORD, Score, spread
 
@@ -56,11 +57,14 @@ def adherence_gain(score: Score) -> float:
     return chord_adherence(score) - rotated_adherence(score)
 
 
-def adherence_per_bar(score: Score, chords: np.ndarray | None = None) -> np.ndarray:
-    """`chord_adherence` of every bar, in free time of every two seconds: (bars,), NaN where no note or no chord is."""
-    chords, notes, lines = score.chords if chords is None else chords, pitched(score), score.bars()
+def adherence_per_bar(score: Score, chords: np.ndarray | None = None, lines: np.ndarray | None = None) -> np.ndarray:
+    """`chord_adherence` between bar `lines`, by default the score's, in free time two seconds apart: (bars,), NaN where
+    no note or no chord is.
+    """
+    chords, lines = score.chords if chords is None else chords, score.bars() if lines is None else lines
+    notes = pitched(score)
     rows = np.concatenate([np.array([(-1, -1, 0, -1)], dtype=CHORD), chords[chords["tick"] < lines[-1]]])
-    edges = np.unique(np.concatenate([lines, np.maximum(rows["tick"], 0)]))
+    edges = np.unique(np.concatenate([lines, np.maximum(rows["tick"], lines[0])]))
     onsets = notes["onset"].astype(np.int64)
     note, cell, length = spread(onsets, onsets + notes["duration"], edges)
     held = rows[np.searchsorted(rows["tick"], edges[cell], side="right") - 1]
@@ -104,7 +108,7 @@ def strong_beat_adherence(score: Score, chords: np.ndarray | None = None) -> flo
     on = np.abs(onsets - beats[nearest]) <= NEAR * score.ticks_per_quarter
     held, pitch = held[nearest[on]], notes["pitch"][on] % 12
     inside = pitch_classes(held["root"], held["quality"], held["bass"])[np.arange(len(held)), pitch]
-    return _mean(np.where(held["root"] >= 0, inside, np.nan))
+    return mean_known(np.where(held["root"] >= 0, inside, np.nan))
 
 
 def bass_adherence(score: Score, chords: np.ndarray | None = None) -> float:
@@ -149,7 +153,7 @@ def _time_inside(score: Score, chords: np.ndarray | None) -> np.ndarray:
 
 def recurrence(score: Score) -> float:
     """How much bars come back: the mean of `recurrence_per_bar`. Pop songs have about .3 within 16 bars (POP909)."""
-    return _mean(recurrence_per_bar(score))
+    return mean_known(recurrence_per_bar(score))
 
 
 def recurrence_per_bar(score: Score) -> np.ndarray:
@@ -188,7 +192,7 @@ def self_similarity(score: Score, lag: int = 1) -> float:
     again = cells[np.isin(key, key + lag * width), 0]
     now, before, both = sizes[lag:], sizes[:-lag], np.bincount(again, minlength=count)[lag:]
     sounding = (now > 0) & (before > 0)
-    return _mean(both[sounding] / (now + before - both)[sounding])
+    return mean_known(both[sounding] / (now + before - both)[sounding])
 
 
 def repeated_bars(score: Score) -> float:
@@ -289,11 +293,6 @@ def notes_per_second(score: Score) -> float:
     """Notes a second, to the end of the music."""
     seconds = float(score.seconds(score.end))
     return len(score.notes) / seconds if seconds else np.nan
-
-
-def _mean(values: np.ndarray) -> float:
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if len(values) else np.nan
 
 
 MEASURES: dict[str, Callable[[Score], float]] = {

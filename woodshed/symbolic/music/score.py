@@ -23,6 +23,7 @@ CHORD = np.dtype([("tick", "<i4"), ("root", "i1"), ("quality", "i1"), ("bass", "
 ARRAYS = ("notes", "pedals", "tempos", "metres", "chords")
 FIELDS = (*ARRAYS, "tracks", "ticks_per_quarter", "free")
 PARTS = ("melody", "bass", "accompaniment", "left", "right", "drums", "other")
+DRUMS = PARTS.index("drums")
 FREE_TICKS = 500  # ticks a quarter of free time: at 120 bpm a tick is a millisecond
 DEFAULT_USEC = 500_000  # 120 bpm, what MIDI means when it says nothing
 NO_TEMPO, NO_METRE = (0, DEFAULT_USEC), (0, 4, 4)  # what holds where a map says nothing

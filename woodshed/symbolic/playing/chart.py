@@ -33,9 +33,9 @@ def bar_ticks(score: Score, bpm: float | None = None, metre: str | None = None) 
     return round(score.ticks_per_quarter * 4 * numerator / denominator / faster)
 
 
-def bar_lines(score: Score, start: int, end: int) -> np.ndarray:
-    """Bar lines from `start` to `end`, both of them included; in free time one every two seconds."""
-    lines = np.arange(start, end, bar_ticks(score)) if score.free else score.bars(end)
+def bar_lines(score: Score, start: int, end: int, bar: int | None = None) -> np.ndarray:
+    """Bar lines from `start` to `end`, both of them included; in free time one every `bar` ticks, or two seconds."""
+    lines = np.arange(start, end, bar or bar_ticks(score)) if score.free else score.bars(end)
     return np.concatenate([[start], lines[(lines > start) & (lines < end)], [end]]).astype(np.int64)
 
 

@@ -31,15 +31,15 @@ import numpy as np
 from ...errors import EmptyCorpus, InputError, RunError
 from ...files import write_file
 from ...jobs import find_device, free_threads, threads
+from ...statistics import evenly
 from .. import run as runs
 from ..data.corpus import Corpus, open_corpus
-from ..data.likeness import Excerpt
 from ..music.chords import recognise
 from ..music.measure import MEASURES, measure
 from ..music.score import Score
 from ..run import Run, base_run, open_run
-from ..tokenizers import BOS, Tokenizer
-from .excerpts import TOGETHER, EvaluateSettings, cut_excerpts, play, refuse_other_tokens, row_length
+from ..tokenizers import BOS
+from .excerpts import TOGETHER, play, refuse_other_tokens, row_length, windows
 
 FILE = Path("critic") / "critic.safetensors"  # a folder of its own: a run's digest is over all weights beside run.json
 FORMAT = 2
@@ -53,20 +53,6 @@ L2 = 0.1
 SOLVING = 50  # steps of Newton's method, at most
 NATS, LOGIT = "nats_per_note", "critic"
 NAMES = (*MEASURES, NATS, LOGIT)
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """Scores where a corpus is asked for: one split of them."""
-
-    scores: Sequence[Score]
-    tokenizer: Tokenizer
-
-    def split(self, name: str) -> range:
-        return range(len(self.scores))
-
-    def score(self, index: int) -> Score:
-        return self.scores[index]
 
 
 @dataclass(frozen=True)
@@ -181,66 +167,57 @@ def make_critic(
     held, held_pieces = _excerpts(corpus, "validation", length)
     if not train:
         raise EmptyCorpus(f"{corpus.folder}: no training piece with notes to make a critic from")
-    rows = [measure(score) for score in (*train, *held)]
-    excerpts = np.array([[row.get(name, np.nan) for name in NAMES] for row in rows], dtype=np.float32)
+    excerpts = _measured([*train, *held])
     facts = {"format": FORMAT, "names": NAMES, "tokenizer": run.tokenizer.fingerprint, "corpus": corpus.fingerprint}
-    facts |= {"length": length, "excerpts": len(rows), "pieces": pieces, "held_out_pieces": held_pieces, "seed": seed}
-    critic = Critic(excerpts, None, facts | {"takes": 0, "accuracy": None, "auc": None})
+    facts |= {"length": length, "excerpts": len(excerpts), "pieces": pieces, "held_out_pieces": held_pieces}
+    facts |= {"seed": seed, "takes": 0, "accuracy": None, "auc": None}
+    charts = evenly(range(len(train)), 2 * -(-takes // TOGETHER))
+    learned = sorted({*charts, *evenly(range(len(train)), LEARNED)})
+    heard = _unlearned(learned, len(train), len(held), held_pieces)
     with threads(free_threads()):
         listener = Listener(run)
-        charts = _evenly(train, 2 * -(-takes // TOGETHER))
-        learned = sorted({*charts, *_evenly(train, LEARNED)})
-        heard = _unlearned(learned, len(train), len(held), held_pieces)
-        hidden, nats = listener.hear([[*train, *held][place] for place in heard])
-        excerpts[heard, NAMES.index(NATS)] = nats
+        hidden, excerpts[heard, NAMES.index(NATS)] = listener.hear([[*train, *held][place] for place in heard])
         told(0.2)
         if pieces < FEWEST:
-            return critic
-        ours, fresh = [], []
-        for number, session in enumerate(_sessions(run, [train[place] for place in charts], held, takes, seed)):
-            (fresh if session.held_out else ours).extend(session.played(length))
-            told(0.4 + 0.2 * number)
+            return Critic(excerpts, None, facts)
+        ours, fresh = _played(run, [train[place] for place in charts], held, length, takes, seed, told)
         if not ours:
-            return critic
+            return Critic(excerpts, None, facts)
         asked = ([train[place] for place in learned], ours, fresh)
         real, ours, fresh = (listener.hear(scores, nats=False)[0] for scores in asked)
     classifier = fit(real, ours)
-    logits = classifier.logits(hidden)
-    excerpts[heard, NAMES.index(LOGIT)] = logits
-    facts = critic.facts | {"takes": len(ours)}
+    logits = excerpts[heard, NAMES.index(LOGIT)] = classifier.logits(hidden)
+    facts["takes"] = len(ours)
     if len(fresh):
         one, other = logits[np.array(heard) >= len(train)], classifier.logits(fresh)
         facts |= {"accuracy": accuracy(one, other), "auc": auc(one, other), "fresh_takes": len(fresh)}
     return Critic(excerpts, classifier, facts)
 
 
-@dataclass(frozen=True)
-class _Session:
-    """So many takes of a run over the chords of some excerpts."""
-
-    run: Run
-    over: list[Score]
-    takes: int
-    seed: int
-    held_out: bool = False  # to try the critic on, not to make it of
-
-    def played(self, length: int) -> list[Score]:
-        settings = EvaluateSettings(takes=self.takes, seed=self.seed)
-        charts = [Excerpt(number, score) for number, score in enumerate(self.over)]
-        made = play(self.run, charts, settings, length, progress=lambda share: None)
-        return windows([take.score for take in made], self.run.tokenizer, length)
+def _measured(music: list[Score]) -> np.ndarray:
+    """NAMES of each excerpt (N, M); NaN for what is to be heard by a model."""
+    rows = [measure(score) for score in music]
+    return np.array([[row.get(name, np.nan) for name in NAMES] for row in rows], dtype=np.float32)
 
 
-def _sessions(run: Run, train: list[Score], held: list[Score], takes: int, seed: int) -> list[_Session]:
-    """Of the base and of the run over excerpts of training pieces, and of the run over those held out, if there are."""
-    sessions = [
-        _Session(base_run(run) or run, train[0::2], takes, seed),
-        _Session(run, train[1::2] or train, takes, seed + 10_000),
-    ]
-    if held:
-        few = min(takes, FRESH)
-        sessions.append(_Session(run, [held[place] for place in _evenly(held, few)], few, seed + 20_000, held_out=True))
-    return sessions
+def _played(
+    run: Run, train: list[Score], held: list[Score], length: int, takes: int, seed: int, told: Callable[[float], None]
+) -> tuple[list[Score], list[Score]]:
+    """Excerpts of takes to learn from, of the base and of the run over those of training pieces; and to try the critic
+    on, of the run over those held out, if there are.
+    """
+    few = min(takes, FRESH)
+    sessions = (
+        (base_run(run) or run, train[0::2], takes),
+        (run, train[1::2] or train, takes),
+        (run, evenly(held, few), few),
+    )
+    heard = []
+    for number, (player, over, count) in enumerate(sessions):
+        made = play(player, over, length, takes=count, seed=seed + 10_000 * number) if over else []
+        heard.append(windows([take.score for take in made], run.tokenizer, length))
+        told(0.4 + 0.2 * number)
+    return heard[0] + heard[1], heard[2]
 
 
 def keep_critic(run: Run, corpus: Corpus | str | Path, **options) -> Critic:
@@ -256,34 +233,19 @@ def keep_critic(run: Run, corpus: Corpus | str | Path, **options) -> Critic:
 def _excerpts(corpus: Corpus, split: str, length: int) -> tuple[list[Score], int]:
     """Excerpts evenly spread over a split, and how many pieces the split has."""
     numbers = corpus.split(split)
-    chosen = [corpus.score(numbers[place]) for place in _evenly(numbers, PIECES)]
-    sounding = [score for score in chosen if len(score.notes)]
-    if not sounding:
-        return [], len(numbers)
-    excerpts, _ = cut_excerpts(Shelf(sounding, corpus.tokenizer), split, length)
-    return [excerpts[place].score for place in _evenly(excerpts, MEASURED)], len(numbers)
+    pieces = map(corpus.score, evenly(numbers, PIECES))
+    return evenly(windows(pieces, corpus.tokenizer, length), MEASURED), len(numbers)
 
 
 def _unlearned(learned: list[int], train: int, held: int, held_pieces: int) -> list[int]:
     """The places of excerpts that a model listens to but does not learn from, `train` of training pieces before `held`:
     those held out, and where these are of few pieces some of the others too.
     """
-    places = [train + place for place in _evenly(range(held), HEARD)]
+    places = evenly(range(train, train + held), HEARD)
     others = [place for place in range(train) if place not in {*learned}] or [*range(train * (not held))]
     if held_pieces >= FEWEST:
         return places
-    return [others[place] for place in _evenly(others, max(HEARD - len(places), HEARD // 4))] + places
-
-
-def _evenly(some: Sequence, count: int) -> list[int]:
-    """Up to so many places of a sequence, evenly spread."""
-    return np.unique(np.linspace(0, len(some) - 1, min(count, len(some))).astype(int)).tolist()
-
-
-def windows(scores: Sequence[Score], tokenizer: Tokenizer, length: int) -> list[Score]:
-    """The excerpts of scores that have notes, of so many bars or seconds, as the tokens spell them."""
-    sounding = [score for score in scores if len(tokenizer.quantize(score).notes)]
-    return [one.score for one in cut_excerpts(Shelf(sounding, tokenizer), "", length)[0]] if sounding else []
+    return evenly(others, max(HEARD - len(places), HEARD // 4)) + places
 
 
 # --- what a model makes of excerpts ----------------------------------------------------------------------------

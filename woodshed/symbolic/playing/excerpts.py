@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from ...config import updated
 from ...errors import InputError, RunError
 from ..data.corpus import Corpus
 from ..data.likeness import Excerpt
@@ -18,53 +15,10 @@ from ..music.score import Score
 from ..run import Run, longest
 from ..tokenizers import Tokenizer
 from .perform import perform
-from .settings import MOST_BARS, UNAIDED, GenerateSettings, temperatures
+from .settings import UNAIDED, GenerateSettings, temperatures
 from .takes import Take
 
-DEFAULT_BARS, DEFAULT_SECONDS = 32, 60
 TOGETHER = 4  # takes over one progression
-
-
-@dataclass(frozen=True)
-class EvaluateSettings:
-    """How to evaluate: on which music, and what to play."""
-
-    split: str = "test"
-    """The pieces to compare with: train, validation or test."""
-    takes: int = 20
-    """How many takes to play, without harmony and guard; 0 measures the likelihood and the real music only."""
-    takes_dir: Path | None = None
-    """Measure the .mid files of this folder instead of playing."""
-    bars: int | None = None
-    """How long takes and excerpts are, in bars (32 by default)."""
-    seconds: int | None = None
-    """How long takes and excerpts are where the tokens know no bars (60 by default)."""
-    temperature: str = GenerateSettings.temperature
-    """One temperature for all takes, or a range over them."""
-    top_p: float = GenerateSettings.top_p
-    """Draw only among the likeliest ids that together have this probability."""
-    seed: int = 0
-    """The first take's seed."""
-    judge: Path | None = None
-    """Another run, whose hidden states the Frechet distance compares; by default that of its base where the run is an
-    adapter, else its own."""
-    checkpoint: int | None = None
-    """Evaluate one of the run's checkpoints instead of the best."""
-
-
-def make_settings(settings: EvaluateSettings | None, changes: dict) -> EvaluateSettings:
-    """Settings with changes, every value checked."""
-    settings = updated(EvaluateSettings, settings, changes)
-    if settings.takes < 0:
-        raise InputError(f"--takes {settings.takes}: choose 0 (only the likelihood and the real music) or more")
-    if settings.bars is not None and not 1 <= settings.bars <= MOST_BARS:
-        raise InputError(f"--bars {settings.bars}: choose 1 to {MOST_BARS}")
-    if settings.seconds is not None and not 1 <= settings.seconds <= 3600:
-        raise InputError(f"--seconds {settings.seconds}: choose 1 to 3600")
-    if settings.seed < 0:
-        raise InputError(f"--seed {settings.seed}: choose 0 or more")
-    temperatures(settings.temperature, 1)
-    return settings
 
 
 def refuse_other_tokens(run: Run, corpus: Corpus) -> None:
@@ -73,15 +27,6 @@ def refuse_other_tokens(run: Run, corpus: Corpus) -> None:
     if theirs.fingerprint != ours.fingerprint:
         told = f"its tokens are {theirs.name} {theirs.fingerprint}, those of {corpus.folder} {ours.name}"
         raise RunError(run.folder, f"{told} {ours.fingerprint}; give the corpus it was trained on, or one like it")
-
-
-def excerpt_length(tokenizer: Tokenizer, settings: EvaluateSettings) -> int:
-    """How long takes and excerpts are: bars, or where the tokens know none, seconds."""
-    if tokenizer.needs_bars and settings.seconds is not None:
-        raise InputError(f"--seconds {settings.seconds}: {tokenizer.name} tokens count bars; give --bars")
-    if not tokenizer.needs_bars and settings.bars is not None:
-        raise InputError(f"--bars {settings.bars}: {tokenizer.name} tokens know no bars; give --seconds")
-    return (settings.bars or DEFAULT_BARS) if tokenizer.needs_bars else (settings.seconds or DEFAULT_SECONDS)
 
 
 def row_length(run: Run) -> int:
@@ -98,18 +43,22 @@ def cut_excerpts(corpus: Corpus, split: str, length: int) -> tuple[list[Excerpt]
     excerpts, short = [], 0
     for piece in corpus.split(split):
         score = _spelled(corpus.score(piece), corpus.tokenizer)
-        windows = list(_windows(score, length))
-        short += not windows
-        excerpts += [Excerpt(piece, window) for window in windows or [score] if len(window.notes)]
+        short += len(score.seams()) <= length
+        excerpts += [Excerpt(piece, window) for window in _windows(score, length) if len(window.notes)]
     if not excerpts:
         raise InputError(f"--split {split}: its pieces have no notes; choose another split")
     return excerpts, short
 
 
+def windows(scores: Iterable[Score], tokenizer: Tokenizer, length: int) -> list[Score]:
+    """The same of any scores."""
+    spelled = (_spelled(score, tokenizer) for score in scores)
+    return [window for score in spelled for window in _windows(score, length) if len(window.notes)]
+
+
 def first(score: Score, tokenizer: Tokenizer, length: int) -> Score:
     """The beginning of a take, as long as an excerpt and quantized like it."""
-    score = _spelled(score, tokenizer)
-    return next(_windows(score, length), score)
+    return next(_windows(_spelled(score, tokenizer), length))
 
 
 def _spelled(score: Score, tokenizer: Tokenizer) -> Score:
@@ -119,14 +68,24 @@ def _spelled(score: Score, tokenizer: Tokenizer) -> Score:
 
 
 def _windows(score: Score, length: int) -> Iterator[Score]:
-    """One whole window after another: bars, or in free time seconds."""
+    """One whole window after another, of bars or in free time of seconds; or all of it, where it is shorter."""
     lines = score.seams()[::length]
+    if len(lines) == 1:
+        yield score
     for start, stop in zip(lines[:-1].tolist(), lines[1:].tolist(), strict=True):
         yield score.slice(start, stop, cut=True)
 
 
 def play(
-    run: Run, excerpts: list[Excerpt], settings: EvaluateSettings, length: int, *, progress: Callable[[float], None]
+    run: Run,
+    excerpts: list[Score],
+    length: int,
+    *,
+    takes: int,
+    seed: int,
+    temperature: str = GenerateSettings.temperature,
+    top_p: float = GenerateSettings.top_p,
+    progress: Callable[[float], None] | None = None,
 ) -> list[Take]:
     """Takes of a run from nothing: over the chords, tempo and metre of real excerpts, or where it knows no chords free.
 
@@ -134,19 +93,19 @@ def play(
     that are evenly spread over the pieces.
     """
     common = {"bars": length} if run.tokenizer.needs_bars else {"seconds": length}
-    common |= {"temperature": settings.temperature, "top_p": settings.top_p} | UNAIDED
-    charted = [excerpt.score for excerpt in excerpts if run.knows_chords and len(excerpt.score.chords)]
+    common |= {"temperature": temperature, "top_p": top_p} | UNAIDED
+    charted = [excerpt for excerpt in excerpts if run.knows_chords and len(excerpt.chords)]
     if not charted:
-        return perform(run, takes=settings.takes, seed=settings.seed, progress=progress, **common)
-    takes, groups, heat = [], -(-settings.takes // TOGETHER), temperatures(settings.temperature, settings.takes)
+        return perform(run, takes=takes, seed=seed, progress=progress, **common)
+    played, groups, heat = [], -(-takes // TOGETHER), temperatures(temperature, takes)
     for group, chosen in enumerate(np.linspace(0, len(charted) - 1, groups).round().astype(int)):
-        count = min(TOGETHER, settings.takes - len(takes))
-        report = partial(_part, progress, group / groups, 1 / groups)
-        first, last = heat[len(takes)], heat[len(takes) + count - 1]
+        count = min(TOGETHER, takes - len(played))
+        report = partial(_part, progress, group / groups, 1 / groups) if progress else None
+        first, last = heat[len(played)], heat[len(played) + count - 1]
         asked = common | stage_of(charted[chosen]) | {"temperature": f"{first}:{last}"}
-        asked |= {"takes": count, "seed": settings.seed + len(takes)}
-        takes += perform(run, **asked, progress=report)
-    return takes
+        asked |= {"takes": count, "seed": seed + len(played)}
+        played += perform(run, **asked, progress=report)
+    return played
 
 
 def _part(progress: Callable[[float], None], start: float, size: float, share: float) -> None:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..music.chords import pitched
-from ..music.score import PARTS, Score
+from ..music.score import DRUMS, PARTS, Score
 from ..tokenizers import Grammar, NoteGrammar
 
 # All limits but that of density are in bars and in seconds: both have to be passed.
@@ -31,7 +31,6 @@ STUCK_BARS, STUCK_SECONDS = 8, 24  # one key held, or struck anew the moment it 
 SILENT_BARS, SILENT_SECONDS = 4, 10  # without an onset
 DENSEST, DENSE_SECONDS = 56, 2  # notes a second, over at least so many seconds
 REACH = 800  # notes that are looked back upon
-DRUMS = PARTS.index("drums")
 PIANO = 21, 108  # A0 to C8: the pitches that may be struck, where the corpus does not say which
 FINGERS = 10  # notes that may be struck at one moment, where the corpus does not say how many
 LONGEST_NOTE = 6.0  # seconds that a key may be down, where the corpus does not say more: 99.9% of GiantMIDI's notes

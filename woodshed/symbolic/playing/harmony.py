@@ -21,13 +21,12 @@ import numpy as np
 from ...errors import InputError
 from ..music.chords import TONES, merged
 from ..music.measure import NEAR, strong_beats
-from ..music.score import PARTS
+from ..music.score import DRUMS, PARTS
 from ..tokenizers import Grammar, NoteGrammar, Plan
 
 MODES = ("free", "guided", "strict")
 BIAS = 1.0  # nats by which guided harmony makes a wrong note less likely
 CARRIERS = np.isin(PARTS, ("bass", "accompaniment", "left", "other"))  # the parts that may have the bass
-DRUMS = PARTS.index("drums")
 INNER = 33  # below this pitch (A1) only the bass is struck at a change, so that there is always room for it beneath
 AHEAD = 128  # strong beats that a note may ring over
 PITCHES = np.arange(128)

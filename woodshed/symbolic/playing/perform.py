@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import EmptyCorpus
+from ...statistics import mean_known
 from ..data import tasks
 from ..data.corpus import find_corpus
 from ..data.originality import Index, originality_index
@@ -31,11 +32,10 @@ from ..music.score import Score
 from ..music.sound import MAX_MINUTES, too_long
 from ..run import Run, open_run
 from ..tokenizers import Tokenizer
-from .chart import bar_lines
 from .decode import Sampling, Stream, decode
 from .guard import FINGERS, LONGEST_NOTE, PIANO, Guard
 from .harmony import Harmony
-from .placing import finish, in_ensemble, joined, reached, written
+from .placing import finish, in_ensemble, joined, reached, without_slips, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
 from .stage import Stage, but_the_last_bar, closing, fitted, set_stage
 from .takes import Take, digests_of
@@ -65,6 +65,7 @@ def perform(
     streams = _play(step, run, settings, [first] * settings.takes, _reporter(progress, 0, share))
     played, music = [[stream] for stream in streams], [_music(run, first, stream) for stream in streams]
     if closes:
+        music = [without_slips(first, before) for before in music]
         last = [closing(stage, before, settings.key) for before in music]
         ends = _play(step, run, settings, last, _reporter(progress, share, 1), after=streams)
         played = [[*before, end] for before, end in zip(played, ends, strict=True)]
@@ -85,7 +86,7 @@ def learned(run: Run) -> Index | None:
 def _closes(run: Run, settings: GenerateSettings, stage: Stage) -> bool:
     """Whether the last bar is to be the tonic's. Chords asked for have their own end; one bar has no key before it."""
     free = run.knows_chords and not stage.binding and stage.last is not None and settings.max_length is None
-    return settings.ending and free and len(bar_lines(stage.score, stage.region.start, stage.region.end)) > 2
+    return settings.ending and free and len(stage.lines) > 2
 
 
 def _play(step, run: Run, settings: GenerateSettings, stages: list[Stage], report, after=()) -> list[Stream]:
@@ -186,7 +187,7 @@ def _take(
         engine=engine,
         digests=digests,
         measures=measures,
-        adherence_per_bar=_per_bar(stage, music, adherence_per_bar(music, _holding(stage, music))),
+        adherence_per_bar=_per_bar(stage, music),
         guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),
         region=_in_file(stage),
         extras=_beside(stage),
@@ -211,7 +212,7 @@ def _remarks(settings: GenerateSettings, stage: Stage, music: Score, score: Scor
 def _cut(settings: GenerateSettings, stage: Stage) -> str:
     """That the chords asked for go on longer than what was written, if they do."""
     asked = len(parse_progression(settings.chords)) if settings.chords is not None else 0
-    bars = len(bar_lines(stage.score, stage.region.start, stage.region.end)) - 1
+    bars = len(stage.lines) - 1
     return f"the chords last {asked} bars; the first {bars} are played" if asked > bars else ""
 
 
@@ -233,14 +234,14 @@ def _in_file(stage: Stage) -> tuple[int, int] | None:
 
 def _measures(stage: Stage, music: Score) -> dict[str, float]:
     """What can be counted in the music that was written: among the rest of the stage where that matters."""
-    recurrence = [] if music.free else _per_bar(stage, music, recurrence_per_bar(stage.score.merge(music)))
-    told = [value for value in recurrence if value is not None]
+    whole = stage.score.merge(music)
+    first, last = np.searchsorted(whole.bars(stage.region.end), [stage.region.start, stage.region.end])
     return {
         "chord_adherence": chord_adherence(music),
         "rotated_adherence": rotated_adherence(music),
         "strong_beat_adherence": strong_beat_adherence(music, _holding(stage, music)),
         "bass_adherence": bass_adherence(music, _holding(stage, music)),
-        "recurrence": float(np.mean(told)) if told else np.nan,
+        "recurrence": mean_known(recurrence_per_bar(whole)[first:last]),
     }
 
 
@@ -249,11 +250,10 @@ def _holding(stage: Stage, music: Score) -> np.ndarray:
     return stage.score.chords if stage.binding else music.chords
 
 
-def _per_bar(stage: Stage, music: Score, values: np.ndarray) -> tuple[float | None, ...]:
-    """Those of the bars that were written, None where there is nothing to tell."""
-    lines = stage.score.merge(music).bars(stage.region.end)
-    first, last = np.searchsorted(lines, [stage.region.start, stage.region.end])
-    return tuple(None if np.isnan(value) else round(float(value), 4) for value in values[first:last])
+def _per_bar(stage: Stage, music: Score) -> tuple[float | None, ...]:
+    """The chord adherence of the bars that were written, None where there is nothing to tell."""
+    values = adherence_per_bar(music, _holding(stage, music), stage.lines)
+    return tuple(None if np.isnan(value) else round(float(value), 4) for value in values)
 
 
 def _again(settings: GenerateSettings, stage: Stage, seed: int, temperature: float) -> dict:

@@ -10,11 +10,13 @@ import numpy as np
 from ..data.tasks import Region
 from ..music.chords import merged
 from ..music.parts import only_tracks, sounding_parts
-from ..music.score import PARTS, Score, Track
+from ..music.score import DRUMS, PARTS, Score, Track
 from ..tokenizers import lasts, part_index, part_tracks
-from .chart import bar_lines, spliced
+from .chart import spliced
 from .prompts import HANDS, Prompt
 from .stage import Stage
+
+SLIP = 0.1  # of a quarter
 
 
 def written(stage: Stage, music: Score) -> Score:
@@ -53,7 +55,7 @@ def in_ensemble(stage: Stage, music: Score, ensembles: Sequence[Collection[str]]
     if not fitting or stage.region.parts:
         return music
     part, pitch = part_index(music), music.notes["pitch"]
-    drums = part == PARTS.index("drums")
+    drums = part == DRUMS
     inside = [np.isin(PARTS, list(one))[part] for one in fitting]
     kept = max(inside, key=lambda mask: ((mask & ~drums).sum(), mask.sum()))
     homes = np.unique(part[kept & ~drums])
@@ -73,6 +75,16 @@ def _by_part(score: Score, part: np.ndarray) -> Score:
     return score.replace(notes=notes, tracks=tracks)
 
 
+def without_slips(stage: Stage, music: Score) -> Score:
+    """What was `written`, without the notes that the end of the region leaves a mere moment: they set in just before
+    the closing chord, and would be heard as slips.
+    """
+    notes = music.notes
+    cut = notes["onset"].astype(np.int64) + notes["duration"] >= stage.region.end
+    slip = cut & (notes["duration"] < SLIP * music.ticks_per_quarter) & (part_index(music) != DRUMS)
+    return music.replace(notes=notes[~slip])
+
+
 def joined(one: Score, other: Score) -> Score:
     """Two stretches that were `written` on the same stage, one after the other, as one; a track for each part."""
     pedals = np.concatenate([one.pedals, other.pedals])
@@ -83,8 +95,7 @@ def joined(one: Score, other: Score) -> Score:
 
 def reached(stage: Stage, music: Score) -> Stage:
     """The stage with its region ended at the first bar line after music that was `written` and came to no end."""
-    lines = bar_lines(stage.score, stage.region.start, stage.region.end)
-    stop = int(lines[np.clip(np.searchsorted(lines, music.end), 1, len(lines) - 1)])
+    stop = int(stage.lines[np.clip(np.searchsorted(stage.lines, music.end), 1, len(stage.lines) - 1)])
     score = stage.score.replace(chords=stage.score.chords[stage.score.chords["tick"] < stop])
     return replace(stage, score=score, region=Region(stage.region.start, stop, stage.region.parts))
 

@@ -27,6 +27,7 @@ import numpy as np
 
 from ...errors import FileError, InputError, RunError
 from ...jobs import free_threads, threads
+from ...statistics import mean_known
 from ..data.corpus import Corpus, find_corpus, open_corpus
 from ..data.originality import Index
 from ..data.take_files import read_stretch, read_written, takes_in
@@ -34,7 +35,8 @@ from ..music.chords import pitched
 from ..music.measure import measure
 from ..music.score import Score
 from ..run import Run, open_run
-from .critic import FILE, LOGIT, NATS, Critic, Listener, keep_critic, open_critic, sigmoid, windows
+from .critic import FILE, LOGIT, NATS, Critic, Listener, keep_critic, open_critic, sigmoid
+from .excerpts import windows
 from .takes import Take
 
 CRITERIA = {
@@ -173,16 +175,11 @@ def _measured(listener: Listener, critic: Critic, score: Score) -> dict[str, flo
         return {}
     hidden, nats = listener.hear(parts)
     rows = [measure(part) for part in parts]
-    found = {name: _mean([row[name] for row in rows]) for name in rows[0]}
-    found[NATS] = _mean(nats)
+    found = {name: mean_known([row[name] for row in rows]) for name in rows[0]}
+    found[NATS] = mean_known(nats)
     if critic.judges:
-        found[LOGIT] = _mean(critic.classifier.logits(hidden))
+        found[LOGIT] = mean_known(critic.classifier.logits(hidden))
     return {name: value for name, value in found.items() if not math.isnan(value)}
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [float(value) for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan
 
 
 def distances(critic: Critic, measures: dict[str, float]) -> dict[str, float]:

@@ -49,11 +49,17 @@ class Stage:
     head: tuple[str, ...] = ()  # words that tell the run what music it is
     only: tuple[str, ...] = ()  # the parts asked for, where the run has learned them: it may write no other
     programs: dict[str, int] = field(default_factory=dict)  # General MIDI's, of tracks that are new
+    bar: int | None = None  # ticks of a bar in free time, where a tempo or metre was asked for
 
     @cached_property
     def followed(self) -> bool:
         """Whether music comes after the region."""
         return bool((self.score.notes["onset"] >= self.region.end).any())
+
+    @cached_property
+    def lines(self) -> np.ndarray:
+        """The bar lines of the region, its start and its end included."""
+        return bar_lines(self.score, self.region.start, self.region.end, self.bar)
 
     @property
     def extends(self) -> bool:
@@ -70,7 +76,7 @@ class Stage:
         """The chords of the region as `--chords` takes them; empty where none hold."""
         if not (self.binding and len(self.score.chords)):
             return ""
-        return chart(self.score.chords, bar_lines(self.score, self.region.start, self.region.end))
+        return chart(self.score.chords, self.lines)
 
 
 def set_stage(run: Run, settings: GenerateSettings) -> Stage:
@@ -109,7 +115,8 @@ def _empty(settings: GenerateSettings, learned: dict) -> Stage:
     bpm = settings.bpm or learned.get("bpm", 120)
     metre = parse_metre(learned.get("metre", "4/4") if settings.metre is None else settings.metre)
     score = Score(tempos=[(0, round(6e7 / bpm))], metres=[(0, *metre)], tracks=(), ticks_per_quarter=TICKS)
-    end, chords = _length(settings, score, 0)
+    lines, chords = _length(settings, score, 0)
+    end = int(lines[-1])
     staged, head = score.replace(chords=chords), _keyed(learned.get("head", ()), settings)
     told = dict(binding=settings.chords is not None, last=end if settings.ending else None, head=head)
     return Stage(Prompt(score, staged), score, staged, Region(0, end), **told)
@@ -125,9 +132,10 @@ def _after(prompt: Prompt, settings: GenerateSettings, knows: bool) -> Stage:
     start = int(score.seams(max(int(end) - slack, int(last) + 1))[-1])
     file = _ended(prompt.file, int(prompt.to_file(start)), settings, barred=not score.free)
     score = _ended(score, start, settings, barred=not score.free)
-    end, chords = _length(settings, score, start)
+    lines, chords = _length(settings, score, start)
+    end = int(lines[-1])
     score = score.replace(chords=np.concatenate([score.chords, chords]))
-    told = dict(binding=settings.chords is not None, last=end if settings.ending else None)
+    told = dict(binding=settings.chords is not None, last=end if settings.ending else None, bar=int(lines[1]) - start)
     return Stage(prompt, file, score, Region(start, end), head=_keyed(describe(prompt.score), settings), **told)
 
 
@@ -254,8 +262,8 @@ def _span(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer) -> t
     return start, max(end, start + 1)
 
 
-def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[int, np.ndarray]:
-    """Where a region that begins at `start`, after all else, ends, and the chords asked for in it."""
+def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[np.ndarray, np.ndarray]:
+    """The bar lines of a region that begins at `start`, after all else, and the chords asked for in it."""
     progression = parse_progression(settings.chords) if settings.chords is not None else []
     if len(progression) > MOST_BARS:
         raise InputError(f"--chords: {len(progression):,} bars; give at most {MOST_BARS:,}")
@@ -270,7 +278,7 @@ def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[int, 
     else:
         count = max(DEFAULT_BARS, len(progression))
     lines = start + bar * np.arange(count + 1)
-    return int(lines[-1]), lay_out(progression, lines) if progression else score.chords[:0]
+    return lines, lay_out(progression, lines) if progression else score.chords[:0]
 
 
 # --- an ending -------------------------------------------------------------------------------------------------
@@ -278,16 +286,14 @@ def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[int, 
 
 def but_the_last_bar(stage: Stage) -> Stage:
     """The stage without the last bar of its region, which is written when the key is known."""
-    lines = bar_lines(stage.score, stage.region.start, stage.region.end)
-    return replace(stage, region=Region(stage.region.start, int(lines[-2]), stage.region.parts))
+    return replace(stage, region=Region(stage.region.start, int(stage.lines[-2]), stage.region.parts))
 
 
 def closing(stage: Stage, music: Score, key: str | None = None) -> Stage:
     """The last bar of a stage: over the tonic of the key asked for, or of that in which the music, all of it before
     that bar, has ended.
     """
-    lines = bar_lines(stage.score, stage.region.start, stage.region.end)
-    start, score = int(lines[-2]), stage.score.merge(music)
+    start, score = int(stage.lines[-2]), stage.score.merge(music)
     heard = score.slice(max(0, start - KEY_BARS * (stage.region.end - start)), start)
     tonic, mode = parse_key(key) if key else estimate_key(heard)[:2]
     quality = QUALITY_NAMES.index("maj" if mode == "major" else "min")
