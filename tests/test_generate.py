@@ -14,7 +14,7 @@ from folders import tune
 
 from woodshed.cli.generate import take_lines
 from woodshed.errors import FileError, InputError, RunError
-from woodshed.files import free_folder
+from woodshed.files import numbered_folder
 from woodshed.symbolic.data.take_files import read_stretch, read_written, takes_in
 from woodshed.symbolic.music.chords import pitched
 from woodshed.symbolic.music.extras import Extra
@@ -215,9 +215,9 @@ def test_a_take_writes_what_makes_it_again(run, tmp_path):
 def test_outputs_go_to_the_next_free_number(run, tmp_path):
     take = generate(run, bars=1, takes=1, seed=1)
     for number in ("001", "002"):
-        folder = free_folder(tmp_path / "takes")
-        assert folder.name == number
-        assert [path.name for _, paths in save_takes(take, folder) for path in paths if path.suffix == ".mid"]
+        with numbered_folder(tmp_path / "takes") as folder:
+            assert folder.name == number
+            assert [path.name for _, paths in save_takes(take, folder) for path in paths if path.suffix == ".mid"]
 
 
 def test_a_full_disk_costs_the_sound_and_not_the_music(run, tmp_path, monkeypatch):

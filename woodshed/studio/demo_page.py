@@ -16,7 +16,7 @@ from typing import get_args, get_type_hints
 import numpy as np
 
 from ..errors import InputError
-from ..files import free_folder, new_folder, write_file
+from ..files import new_folder, numbered_folder, write_file
 from ..page import counted, percent
 from ..symbolic.music.midi import read_midi
 from ..symbolic.music.score import PARTS
@@ -195,12 +195,11 @@ def play(run: Run, asked: dict, progress: Callable[..., None]) -> Iterator[str]:
     settings, parent = settings_of(**asked), takes_folder(run)
     if soundfont:
         check_soundfont(soundfont)
-    with new_folder(parent):
+    with numbered_folder(parent) as folder:
         progress(0, desc="Getting ready")
         takes = generate(run, settings, progress=lambda share: progress(PLAYING * share, desc="Playing"))
         progress(PLAYING, desc="Listening to them")
         ranked = in_order(run, _kept(takes, settings.prompt, parent.with_name("prompts")))
-        folder = free_folder(parent)
         done = PLAYING + JUDGING
         cards = []
         saved = save_takes([take for take, _ in ranked], folder, soundfont and Path(soundfont))

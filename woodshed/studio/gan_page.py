@@ -11,7 +11,7 @@ from pathlib import Path
 from ..audio.gan.generate import Take, generate, name_of, save_take
 from ..audio.gan.run import Run, checkpoints, open_run
 from ..audio.gan.settings import MOST_SECONDS, MOST_TRUNCATION, GenerateSettings
-from ..files import free_folder, new_folder
+from ..files import numbered_folder
 from ..page import clock
 from .server import Page
 from .takes_page import MOST_TAKES, card, seed_of, show, takes_page
@@ -86,13 +86,11 @@ def play(run: Run, asked: dict, progress: Callable[..., None]) -> Iterator[str]:
 
     `progress` is called with the share that is done and `desc`, what is being done.
     """
-    settings, parent = settings_of(**asked), takes_folder(run)
+    settings, cards = settings_of(**asked), []
     run = open_run(run.folder, codec=run.codec)  # it may have gone on learning since the page was opened
-    with new_folder(parent):
+    with numbered_folder(takes_folder(run)) as folder:
         progress(0, desc="Playing")
-        takes, folder, cards = generate(run, settings), None, []
-        for number, take in enumerate(takes, 1):
-            folder = folder or free_folder(parent)
+        for number, take in enumerate(generate(run, settings), 1):
             paths = save_take(take, folder / name_of(take, number))
             cards.append(_take_card(number, take, paths))
             yield show(cards, folder)

@@ -17,7 +17,7 @@ from ....audio.ace.layouts import Adapter, read_adapter
 from ....audio.ace.pipeline import chosen_device, fingerprint, open_pipeline
 from ....audio.ace.run import FACTS
 from ....errors import InputError
-from ....files import free_folder, new_folder
+from ....files import numbered_folder
 from ...terminal import bar, console
 
 Adapters = Annotated[
@@ -73,14 +73,8 @@ def command(
     pipe = open_pipeline(base, device=where, dtype=dtype)
     stage = Stage(base, fingerprint(base), wanted, pipe)
     load_adapters(pipe, wanted, base="" if any_base else stage.base_fingerprint)
-    parent = out or _home(wanted)
-    with new_folder(parent):
-        folder = free_folder(parent)
-        try:
-            (_compare if compare_base else _play)(stage, settings, folder)
-        finally:
-            if not any(folder.iterdir()):
-                folder.rmdir()
+    with numbered_folder(out or _home(wanted)) as folder:
+        (_compare if compare_base else _play)(stage, settings, folder)
 
 
 def parse_adapter(text: str) -> tuple[str, float]:
