@@ -50,7 +50,7 @@ def test_of_few_recordings_the_ends_are_held_out_and_the_unusable_are_named(tmp_
     write_audio(tmp_path / "short.wav", tone(0.2))
     (tmp_path / "broken.wav").write_bytes(b"RIFFnonsense")
     said = []
-    found = find(tmp_path, shortest=0.5, say=said.append)
+    found = find(tmp_path, shortest=0.5, report=lambda now: said.append(now.message))
     (train,), (held,) = split(found, shortest=0.5, seed=0)
     assert train.end == held.start == pytest.approx(9.0) and held.end == pytest.approx(10.0)
     assert len(said) == 3

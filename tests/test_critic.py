@@ -93,7 +93,7 @@ def test_what_is_heard_of_an_excerpt_agrees_with_evaluate(opened):
     rows = critics.Shelf([score], opened.tokenizer)
     from woodshed.symbolic.data.corpus import EvaluationRows
 
-    whole = likelihood(listener.model, EvaluationRows(rows, "", 512), opened.tokenizer, progress=lambda share: None)
+    whole = likelihood(listener.model, EvaluationRows(rows, "", 512), opened.tokenizer)
     assert nats[0] == pytest.approx(whole["nats_per_note"], rel=0.1)  # which counts the end of the piece too
     assert np.corrcoef(hidden[0][:32], hidden_state(listener.model, opened.tokenizer, 512, score))[0, 1] > 0.99
 

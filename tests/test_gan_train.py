@@ -19,7 +19,7 @@ from woodshed.audio.gan import latents, profile, step
 from woodshed.audio.gan import run as runs
 from woodshed.audio.gan import train as training
 from woodshed.audio.gan.job import Rows
-from woodshed.audio.gan.progress import draw_progress
+from woodshed.audio.gan.picture import draw_progress
 from woodshed.audio.gan.settings import GanSettings, resolve
 from woodshed.audio.gan.train import train
 from woodshed.audio.spectrogram import spectrograms

@@ -11,7 +11,7 @@ import woodshed
 
 ROOT = Path(woodshed.__file__).parent
 FLOORS = [
-    {"errors", "menu", "config", "files", "jobs", "log", "loudness", "page", "statistics"},
+    {"errors", "menu", "config", "files", "jobs", "log", "loudness", "page", "progress", "statistics"},
     {"symbolic.music"},
     {"symbolic.tokenizers"},
     {"symbolic.data", "symbolic.models", "symbolic.bases", "symbolic.run"},

@@ -19,6 +19,7 @@ from .. import page
 from ..config import refuse_not_positive, updated
 from ..errors import InputError
 from ..files import new_folder, write_file
+from ..progress import Progress, Reporter, unheard
 from . import notes
 from .codecs import LOUDNESS, Codec, open_codec
 from .crops import Stretch, find
@@ -77,7 +78,7 @@ def check_codec(
     settings: CheckSettings | None = None,
     *,
     notes_of: Callable[[Path], np.ndarray | None] = lambda path: None,
-    progress: Callable[[float, str], None] = lambda share, text="": None,
+    report: Reporter = unheard,
     **changes,
 ) -> dict:
     """Measure a codec on a folder of recordings; a page, figures, sounds and pictures into the new folder `out`.
@@ -98,7 +99,7 @@ def check_codec(
     checked = []
     for number, (stretch, start) in enumerate(places):
         checked.append(_excerpt(codec, stretch, start, settings, notes_of))
-        progress((number + 1) / len(places), stretch.path.name)
+        report(Progress((number + 1) / len(places), stretch.path.name))
     facts = _facts(codec, checked)
     with new_folder(out):
         _write(out, facts, checked[: settings.sounds])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError, MissingExtra
 from ..files import numbered_folder
+from ..progress import Progress
 from ..symbolic.data.inspect import inspect, render
 from ..symbolic.data.prepare import PrepareSettings, corpus_lines, prepare
 from ..symbolic.music.midi import write_midi
@@ -36,10 +37,10 @@ def command(out: Path = Path("demo"), pieces: int = 48, minutes: float = 1.0, ta
         if not value > 0:
             raise InputError(f"--{name} {value}: give more than 0")
     found = []
-    with bar("unpacking chorales") as progress:
+    with bar("unpacking chorales") as report:
         for number, chorale in enumerate(islice(chorales(), pieces), start=1):
             found.append(chorale)
-            progress(number / pieces)
+            report(Progress(number / pieces))
     with numbered_folder(out) as folder:
         midi, corpus, run = folder / "midi", folder / "corpus", folder / "bach"
         midi.mkdir()

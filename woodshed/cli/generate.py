@@ -45,8 +45,8 @@ def generate_with_bar(run: Path, settings: TakeSettings, files: TakeFiles = Take
         check_soundfont(files.soundfont)
     parent = files.out or opened.place / "takes"
     with numbered_folder(parent) as folder:
-        with bar("playing") as progress:
-            takes = generate(opened, settings, progress=progress, **more)
+        with bar("playing") as report:
+            takes = generate(opened, settings, report=report, **more)
         if takes[0].settings.get("melody") and takes[0].chart:
             print("\n".join(["chords:", *chart_lines(takes[0].chart)]))
         for remark in dict.fromkeys(remark for take in takes for remark in take.remarks):

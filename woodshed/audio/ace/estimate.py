@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -24,6 +23,7 @@ from ...config import refuse_not_positive, updated
 from ...errors import InputError
 from ...files import seen_from, write_file
 from ...jobs import check_seed, enough_memory
+from ...progress import Progress, Reporter, unheard
 from .pipeline import ENCODERS, chosen_device, fingerprint, open_pipeline, timestep_law
 from .settings import TARGETS, TrainSettings, resolve
 from .tensors import Tensors, open_tensors
@@ -83,7 +83,7 @@ def estimate(
     settings: EstimateSettings | None = None,
     *,
     base: str | Path | None = None,
-    report: Callable[[float, str], None] | None = None,
+    report: Reporter = unheard,
     **keywords,
 ) -> Estimate:
     """Measure modules of the base on a folder of tensors and write their ranks to the new JSON file `out`.
@@ -99,7 +99,7 @@ def estimate(
     base = find_base(base, tensors)
     tensors = open_tensors(tensors.folder, fingerprint(base, ENCODERS))
     with enough_memory("with crops this long", "give fewer --crop-seconds, or --device cpu"):
-        found = _measured(tensors, base, settings, report or (lambda share, text: None))
+        found = _measured(tensors, base, settings, report)
     directions, sensitivity, count, settled = found
     found = Estimate(ranked(sensitivity, directions, settings), count, settled)
     kept = {module.name: module.rank for module in found.modules if module.rank}
@@ -136,7 +136,7 @@ def directions_of(weight) -> float:
     return float(gram.trace() ** 2 / gram.square().sum())
 
 
-def _measured(tensors: Tensors, base, settings: EstimateSettings, report):
+def _measured(tensors: Tensors, base, settings: EstimateSettings, report: Reporter):
     """Directions and mean squared gradients of all modules, over how many batches, and whether their order settled."""
     import torch
 
@@ -158,7 +158,7 @@ def _measured(tensors: Tensors, base, settings: EstimateSettings, report):
             velocity_errors(transformer, batch.to(device)).mean().backward()
         orders = [*orders, sorted(squares, key=squares.get, reverse=True)[:TOP]][-STABLE:]
         settled = len(orders) == STABLE and all(order == orders[0] for order in orders)
-        report(count / settings.batches, f"{count} crops")
+        report(Progress(count / settings.batches, f"{count} crops"))
         if settled:
             break
     directions = {name: directions_of(weight) for name, weight in weights.items()}

@@ -26,6 +26,7 @@ from ...config import updated
 from ...errors import FileError, InputError
 from ...files import write_file
 from ...jobs import enough_memory
+from ...progress import Progress, Reporter, unheard
 from ..labels.dataset import INSTRUMENTAL, read_bpm, read_key, read_language, read_metre
 from ..wave import Audio, depth_of, read_audio, write_audio
 from .pipeline import playing_defaults, too_long
@@ -111,12 +112,12 @@ def generate(
     pipe: AceStepPipeline,
     settings: PlaySettings | None = None,
     *,
-    progress: Callable[[float, str], None] | None = None,
+    report: Reporter = unheard,
     **keywords,
 ) -> Iterator[Take]:
     """Play takes one after the other, with whatever adapters are loaded.
 
-    `keywords` are fields of PlaySettings; `progress` is called with a share (0 to 1) and a text after every step.
+    `keywords` are fields of PlaySettings; `report` hears the Progress after every step.
     Raises InputError for settings that cannot work, FileError for a file that cannot be read.
     """
     if settings is None:
@@ -126,7 +127,7 @@ def generate(
     remarks += tuple(too_long(pipe, {name: given[name] for name in WORDS}))
     depth = depth_of(settings.repaint) if settings.repaint else None
     for number in range(settings.takes):
-        tell = _teller(progress, number, settings)
+        tell = _teller(report, number, settings)
         audio = _played(pipe, given, settings.seed + number, tell)
         if settings.repaint:
             audio = spliced(source, audio, settings.start, settings.end)
@@ -293,10 +294,9 @@ def _gain(wanted: np.ndarray, have: np.ndarray) -> float:
     return float(np.clip(levels[0] / levels[1], 1 / LOUDER, LOUDER)) if min(levels) > 1e-5 else 1.0
 
 
-def _teller(progress, number: int, settings: PlaySettings) -> Callable[[int], None]:
+def _teller(report: Reporter, number: int, settings: PlaySettings) -> Callable[[int], None]:
     def tell(step: int) -> None:
-        if progress:
-            share = (number + step / settings.steps) / settings.takes
-            progress(share, f"take {number + 1} of {settings.takes}, step {step} of {settings.steps}")
+        share = (number + step / settings.steps) / settings.takes
+        report(Progress(share, f"take {number + 1} of {settings.takes}, step {step} of {settings.steps}"))
 
     return tell

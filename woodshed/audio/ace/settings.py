@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -107,21 +106,6 @@ POSITIVE += ("max_grad_norm", "save_epochs", "keep_checkpoints", "take_seconds",
 BY_RANKS = ("rank", "alpha", "targets")  # what a file of ranks says itself
 FORMS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "the path of a file"}
 SHARES = ("dropout", "condition_dropout", "uniform_share", "validation")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One step of training, the `validation` at a save, or (`message`) something worth knowing."""
-
-    step: int = 0
-    steps: int = 0
-    epoch: float = 0.0
-    loss: float = math.nan  # mean squared error of the velocity
-    learning_rate: float = math.nan
-    steps_per_second: float = math.nan
-    seconds_left: float = math.nan
-    validation: dict[str, float] = field(default_factory=dict)  # loss, and training_loss measured alike
-    message: str = ""
 
 
 def resolve(settings: TrainSettings, *, songs: int, turbo: bool) -> TrainSettings:

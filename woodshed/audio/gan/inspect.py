@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from ...errors import EmptyCorpus, FileError
 from ...page import counted
+from ...progress import Progress, Reporter, unheard
 from .. import features
 from ..crops import ENOUGH
 from ..wave import Audio, audio_files, digest_of, listen, read_audio
@@ -57,14 +58,14 @@ class Report:
         return dataclasses.asdict(self)
 
 
-def inspect(folder: str | Path, *, progress: Callable[[float, str], None] = lambda share, text: None) -> Report:
+def inspect(folder: str | Path, *, report: Reporter = unheard) -> Report:
     """Listen to every recording of a folder. Raises InputError for a folder that is none, EmptyCorpus where there is
     nothing but silence and damage."""
     folder = Path(folder)
     paths = audio_files(folder)
     found, digests, envelopes = [], {}, []
     for number, path in enumerate(paths):
-        progress(number / len(paths), path.name)
+        report(Progress(number / len(paths), path.name))
         one, envelope = _heard(path, folder, digests)
         if envelope is not None and (twin := _twin(one, envelope, envelopes)):
             one = dataclasses.replace(one, duplicate_of=twin)

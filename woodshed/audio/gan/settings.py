@@ -137,20 +137,6 @@ POSITIVE = (*LIMITS, "batch_size", "learning_rate", "save_steps", "keep_checkpoi
 DEFAULT_STEPS = 100_000  # where nothing says how long
 
 
-@dataclass(frozen=True)
-class Progress:
-    """One step of training or (`message`) something worth knowing."""
-
-    step: int = 0
-    steps: int = 0  # in all; an estimate where the minutes are limited
-    hinge: float = math.nan  # the critic's loss
-    generator: float = math.nan  # the generator's loss
-    seconds_left: float = math.nan
-    steps_per_second: float = math.nan
-    share: float = math.nan  # of what is under way before the first step
-    message: str = ""
-
-
 @dataclass
 class Course:
     """What a run has come to; every checkpoint keeps it."""

@@ -22,6 +22,7 @@ import numpy as np
 from ...config import flag, updated
 from ...errors import FileError, InputError
 from ...jobs import check_seed, stop_on_signals
+from ...progress import Progress, Reporter, unheard
 from ..features import Features, describe
 from ..wave import probe, read_audio
 from .captions import Captioner, caption
@@ -92,7 +93,7 @@ def annotate(
     path: str | Path,
     settings: AnnotateSettings | None = None,
     *,
-    progress: Callable[[float, str], None] | None = None,
+    report: Reporter = unheard,
     **changes,
 ) -> Annotated:
     """Fill in what a dataset lacks, and save it to `path` after each recording. `changes` are fields of the settings.
@@ -106,16 +107,14 @@ def annotate(
     wanting = [sample.id for sample in dataset.samples if any(it.wanted(sample, settings) for it in writers)]
     found = Annotated(total=len(wanting))
     failures: Counter = Counter()
-    stops: list[str] = []
-    with stop_on_signals(stops.append):
+    with stop_on_signals(found):
         for wanted in wanting:  # ids, since saving may see the paths from another folder
-            if stops:
+            if found.stopped:
                 break
             sample = next((sample for sample in dataset.samples if sample.id == wanted), None)
             if sample is None:  # somebody took it out of the file meanwhile
                 continue
-            if progress:
-                progress(found.done / found.total, sample.filename)
+            report(Progress(found.done / found.total, sample.filename))
             recording = Recording(dataset.path_of(sample), sample, settings)
             try:
                 for writer in writers:
@@ -124,7 +123,6 @@ def annotate(
             finally:
                 dataset.save(path)
             found.done += 1
-    found.stopped = stops[0] if stops else ""
     return found
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -20,6 +20,7 @@ from ...config import updated
 from ...errors import EmptyCorpus, FileError, InputError
 from ...files import seen_from
 from ...page import clock, counted
+from ...progress import Progress, Reporter, unheard
 from ..wave import BY_FFMPEG, READ, audio_files, listen
 from .dataset import Dataset, Metadata, Sample, TagPosition, load_dataset
 from .sidecars import collect, shown
@@ -96,13 +97,13 @@ def scan(
     settings: ScanSettings | None = None,
     *,
     out: str | Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    report: Reporter = unheard,
     **changes,
 ) -> Report:
     """Listen to every recording in a folder, gather the labels that lie beside them, and write a dataset to `out`.
 
-    A dataset that is there already gets what is new; what stands in it stays (or see `believe`). `progress` is told
-    how many files are done, of how many. `changes` are fields of ScanSettings.
+    A dataset that is there already gets what is new; what stands in it stays (or see `believe`). `report` hears
+    how far it is. `changes` are fields of ScanSettings.
     Raises InputError without the folder, EmptyCorpus without a usable recording in it, FileError where `out` is
     something else or cannot be written.
     """
@@ -114,8 +115,7 @@ def scan(
     heard: dict[Path, Recording] = {}
     for path in paths:
         heard[path] = _heard(folder, path)
-        if progress:
-            progress(len(heard), len(paths))
+        report(Progress(len(heard) / len(paths), path.name))
     if all(recording.reason for recording in heard.values()):
         raise EmptyCorpus(f"{folder}: none of its recordings can be used: {_reasons(heard.values())}")
     labels = collect(folder, paths)

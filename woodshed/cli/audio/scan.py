@@ -22,8 +22,8 @@ def command(folder: Positional[Path], settings: ScanSettings, out: Path | None =
         json_file: write the whole report to this file, which does not exist yet
     """
     refuse_json(json_file)
-    with bar("listening") as progress:
-        report = scan(folder, settings, out=out, progress=lambda done, total: progress(done / total))
+    with bar("listening") as report:
+        report = scan(folder, settings, out=out, report=report)
     console().print(table(report))
     print("\n".join(told(report, out)))
     if out:

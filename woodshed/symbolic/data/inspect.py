@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from ...config import flag, updated
 from ...errors import EmptyCorpus, FileError, InputError
+from ...progress import Progress, Reporter, unheard
 from ..music.chords import NAMES, recognise
 from ..music.grid import apply_grid, estimate_grid
 from ..music.keys import estimate_key
@@ -266,7 +267,7 @@ def inspect(
     folder: str | Path,
     settings: InspectSettings | None = None,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    report: Reporter = unheard,
     chords: Chords = "file",
     **changes,
 ) -> Report:
@@ -276,7 +277,7 @@ def inspect(
     arguments and errors are as in examine_folder.
     """
     settings = updated(InspectSettings, settings, changes)
-    findings = examine_folder(folder, settings, progress=progress, chords=chords)
+    findings = examine_folder(folder, settings, report=report, chords=chords)
     return Report(Path(folder), settings, compared(findings, settings))
 
 
@@ -284,33 +285,33 @@ def examine_folder(
     folder: str | Path,
     settings: InspectSettings,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    report: Reporter = unheard,
     chords: Chords = "file",
 ) -> list[Finding]:
     """Examine every MIDI file in a folder, each by itself.
 
-    `progress` is told how many files are done, of how many. Above POOL_FROM files all cores work. Raises FileError
+    `report` hears how far it is. Above POOL_FROM files all cores work. Raises FileError
     without the folder, EmptyCorpus without a MIDI file in it.
     """
     folder = Path(folder)
     paths = midi_files(folder)
     if not paths:
         raise EmptyCorpus(f"{folder}: no MIDI files (.mid, .midi) in it or below it{_other_files(folder)}")
-    found = mapped(partial(examine, settings=settings, chords=chords), paths, progress)
+    found = mapped(partial(examine, settings=settings, chords=chords), paths, report)
     return [dataclasses.replace(one, path=file_name(path, folder)) for one, path in zip(found, paths, strict=True)]
 
 
-def mapped(function: Callable, items: list, progress: Callable[[int, int], None] | None = None) -> list:
+def mapped(function: Callable, items: list, report: Reporter = unheard) -> list:
     """`function` of every item, in order; on all cores where there are many. It must be importable by its name."""
     if len(items) < POOL_FROM or (os.cpu_count() or 1) == 1:
-        return [_told(function(item), number, len(items), progress) for number, item in enumerate(items, start=1)]
+        return list(_counted(map(function, items), len(items), report))
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     with ProcessPoolExecutor(min(os.cpu_count(), MOST_WORKERS), get_context("spawn")) as pool:
         with _script_hidden():
             results = pool.map(function, items, chunksize=8)
-        return [_told(result, number, len(items), progress) for number, result in enumerate(results, start=1)]
+        return list(_counted(results, len(items), report))
 
 
 @contextmanager
@@ -329,10 +330,11 @@ def file_name(path: Path, folder: str | Path) -> str:
     return path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
 
 
-def _told(result: Any, done: int, total: int, progress: Callable[[int, int], None] | None) -> Any:
-    if progress:
-        progress(done, total)
-    return result
+def _counted(results: Iterable, total: int, report: Reporter) -> Iterator:
+    """The results, and after each how many there are."""
+    for number, result in enumerate(results, start=1):
+        report(Progress(number / total, f"{number} of {total}"))
+        yield result
 
 
 def _other_files(folder: Path) -> str:

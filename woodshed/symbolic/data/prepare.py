@@ -7,7 +7,7 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from ...config import refuse_not_positive, updated
 from ...errors import EmptyCorpus, FileError, InputError
 from ...files import seen_from
 from ...page import percent
+from ...progress import Reporter, part, unheard
 from .. import tokenizers
 from ..music.midi import midi_files
 from ..music.score import PARTS, Score
@@ -111,7 +112,7 @@ def prepare(
     out: str | Path,
     settings: PrepareSettings | None = None,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    report: Reporter = unheard,
     **changes,
 ) -> Corpus:
     """Make the corpus `out` of the MIDI files in a folder.
@@ -127,7 +128,7 @@ def prepare(
         raise InputError(f"--out {out} exists already; choose another folder, or remove it")
     table = _table(folder, settings)
     takes = examine_kept(settings.kept, out, settings, settings.chords)
-    found = examine_folder(folder, settings, chords=settings.chords, progress=_half(progress, 0))
+    found = examine_folder(folder, settings, chords=settings.chords, report=part(report, 0, 0.5))
     wanted = [_asked_for(finding, table, settings) for finding in found]
     tokenizer, why = choose_tokenizer(Report(folder, settings, tuple(wanted)), settings)
     own = [_taken(finding, tokenizer) for finding in wanted]
@@ -141,7 +142,7 @@ def prepare(
         takes = learnable([_taken(take, tokenizer) for take in takes], own, learned, settings)
         rows += [_Row(take, "train", take.song, settings.kept_weight) for take in takes if not take.reason]
     scores = [row.finding.score for row in rows]
-    lengths = mapped(partial(_length, tokenizer), scores, _half(progress, 1))
+    lengths = mapped(partial(_length, tokenizer), scores, part(report, 0.5, 1))
     pieces = [_piece(row, ids) for row, ids in zip(rows, lengths, strict=True)]
     keys = ("path", "reason", "detail", "digest", "kept")
     skipped = [{key: getattr(one, key) for key in keys} for one in (*findings, *takes) if one.reason]
@@ -172,11 +173,6 @@ def _divided(usable: Sequence[Finding], table: Metadata | None, settings: Prepar
     splits, remarks = divide(names, known, parse_fractions(settings.fractions), settings.seed)
     weights = [table.weight(finding.path) if table else 1.0 for finding in usable]
     return [_Row(*row) for row in zip(usable, splits, names, weights, strict=True)], remarks
-
-
-def _half(progress: Callable[[int, int], None] | None, half: int) -> Callable[[int, int], None] | None:
-    """Progress of the first or second half of the work."""
-    return progress and (lambda done, total: progress(half * total + done, 2 * total))
 
 
 def _length(tokenizer: Tokenizer, score: Score) -> int:

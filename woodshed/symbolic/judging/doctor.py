@@ -5,7 +5,6 @@ diagnose("my-style", "corpus") -> Examination       # .diagnoses, the worst firs
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from ...config import flag, given, updated
 from ...errors import InputError, RunError
 from ...log import read_log
+from ...progress import Reporter, unheard
 from .. import bases
 from ..data.corpus import Corpus, find_corpus, open_corpus
 from ..playing.excerpts import EvaluateSettings
@@ -66,13 +66,13 @@ def diagnose(
     corpus: Corpus | str | Path | None = None,
     settings: DoctorSettings | None = None,
     *,
-    progress: Callable[[float], None] | None = None,
+    report: Reporter = unheard,
     **changes,
 ) -> Examination:
     """Examine a run, finished or not, and say what is wrong with it and which flag puts it right.
 
     Without `corpus` the run's own is looked for beside the run and where you are. Settings may be given as keywords;
-    `progress` is called with the share of the takes that is played. Nothing is written. Raises RunError for a folder
+    `report` hears how far the playing of takes is. Nothing is written. Raises RunError for a folder
     that is no run and for a corpus with other tokens.
     """
     settings = updated(DoctorSettings, settings, changes)
@@ -88,7 +88,7 @@ def diagnose(
         raise RunError(folder, f"{told}; give the corpus it was trained on, or one like it")
     if settings.takes:
         asked = EvaluateSettings(takes=settings.takes, temperature=settings.temperature, seed=settings.seed)
-        takes = evidence.play_now(open_run(folder), corpus, asked, progress or (lambda share: None))
+        takes = evidence.play_now(open_run(folder), corpus, asked, report)
     else:
         takes = list(evidence.played_before(folder))
     measured = evidence.compare(takes, corpus)

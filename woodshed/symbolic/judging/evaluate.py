@@ -14,7 +14,6 @@ Three questions, each with its own yardstick:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from ... import __version__
 from ...config import flag, given
 from ...errors import InputError
 from ...jobs import find_device, free_threads, threads
+from ...progress import Progress, Reporter, part, unheard
 from ..data.corpus import SPLITS, Corpus, open_corpus
 from ..data.likeness import Excerpt, compare_hidden, compare_histograms, compare_measures, overall
 from ..data.take_files import takes_in
@@ -60,15 +60,15 @@ def evaluate(
     corpus: Corpus | str | Path,
     settings: EvaluateSettings | None = None,
     *,
-    progress: Callable[[float, str], None] | None = None,
+    report: Reporter = unheard,
     **changes,
 ) -> Evaluation:
     """Compare a run with the music of a split of a corpus that has the same tokens.
 
-    Settings may be given as keywords; `progress` is called with the share that is done and what is being done. With
-    chords in the corpus, takes are played over those of real excerpts, so that adherence compares like with like.
-    Nothing is written: `evaluate_page.save` does. Raises InputError for settings that cannot work and a split
-    without pieces, RunError for a run or judge that does not fit the corpus.
+    Settings may be given as keywords; `report` hears the Progress. With chords in the corpus, takes are
+    played over those of real excerpts, so that adherence compares like with like. Nothing is written:
+    `evaluate_page.save` does. Raises InputError for settings that cannot work and a split without pieces, RunError for
+    a run or judge that does not fit the corpus.
     """
     settings = make_settings(settings, changes)
     if settings.takes_dir and (unused := PLAYING & given(settings).keys()):
@@ -77,17 +77,16 @@ def evaluate(
     corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
     judge = open_run(settings.judge) if settings.judge else _own_judge(run)
     _refuse_unfit(run, corpus, judge, settings)
-    report = progress or (lambda share, text: None)
     length = excerpt_length(corpus.tokenizer, settings)
     excerpts, short = cut_excerpts(corpus, settings.split, length)
     files = _read_takes(settings.takes_dir) if settings.takes_dir else {}
     device = find_device()
     model, rows = run.model(merge=True, device=device), corpus.evaluation_rows(settings.split, row_length(run))
     with threads(free_threads()):
-        nats = likelihood(model, rows, corpus.tokenizer, progress=lambda share: report(0.3 * share, "likelihood"))
+        nats = likelihood(model, rows, corpus.tokenizer, report=part(report, 0, 0.3))
     played = []
     if settings.takes and not files:
-        played = play(run, excerpts, settings, length, progress=lambda share: report(0.3 + 0.6 * share, "takes"))
+        played = play(run, excerpts, settings, length, report=part(report, 0.3, 0.9))
     named = files or {f"seed {take.seed}, temperature {take.temperature:g}": take.score for take in played}
     takes = [first(score, corpus.tokenizer, length) for score in named.values()]
     facts = _heading(run, corpus, settings, length) | {"likelihood": nats}
@@ -96,13 +95,13 @@ def evaluate(
     facts["takes"] = _take_counts(takes, length, played) | {"names": list(named)}
     facts["measures"] = compare_measures(takes, excerpts)
     facts |= {"overall": overall(facts["measures"]), "histograms": compare_histograms(takes, excerpts)}
-    report(0.9, "hidden states")
+    report(Progress(0.9, "hidden states"))
     if takes:
         judging = model if judge is run else judge.model(merge=True, device=device)
         pool = partial(hidden_state, judging, judge.tokenizer, row_length(judge))
         with threads(free_threads()):
             facts["frechet"] = {"judge": judge.folder.name} | compare_hidden(takes, excerpts, pool)
-    report(1.0, "")
+    report(Progress(1.0))
     return Evaluation(facts, takes, excerpts, played)
 
 

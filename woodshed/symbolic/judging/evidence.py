@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +15,7 @@ from ...config import flag
 from ...errors import FileError, RunError
 from ...files import read_object
 from ...jobs import claimed
+from ...progress import Reporter
 from .. import bases
 from ..data.corpus import SPLITS, Corpus
 from ..learning.settings import TrainSettings, resolve
@@ -159,17 +160,15 @@ def _asked(measures: dict, temperature: float, charted: bool) -> dict:
     return told
 
 
-def play_now(
-    run: Run, corpus: Corpus | None, settings: EvaluateSettings, progress: Callable[[float], None]
-) -> list[tuple[Score, dict]]:
+def play_now(run: Run, corpus: Corpus | None, settings: EvaluateSettings, report: Reporter) -> list[tuple[Score, dict]]:
     """New takes, over the chords of real excerpts where there is a corpus; each with its measures and temperature."""
     if corpus is not None:
         length = BARS if run.tokenizer.needs_bars else SECONDS
-        takes = play(run, cut_excerpts(corpus, _split(corpus), length)[0], settings, length, progress=progress)
+        takes = play(run, cut_excerpts(corpus, _split(corpus), length)[0], settings, length, report=report)
     else:
         chords = CHORDS if run.knows_chords else None
         asked = {"takes": settings.takes, "temperature": settings.temperature, "seed": settings.seed} | UNAIDED
-        takes = generate(run, chords=chords, bars=BARS, progress=progress, **asked)
+        takes = generate(run, chords=chords, bars=BARS, report=report, **asked)
     return [(take.score, _of(take)) for take in takes]
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ... import jobs
 from ...config import continued, flag, given, refuse_not_positive, refuse_unknown, refuse_words
 from ...errors import InputError, MissingExtra
 from ...files import read_object
-from ...log import append_log
+from ...progress import Reporter
 
 PRESETS = Path(__file__).with_name("presets")
 Adapter = Literal["lora", "ia3", "none"]
@@ -285,20 +284,6 @@ UNLIMITED = 2**31  # steps, where only the minutes are limited
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One step of training, the `validation` after a step, or (`message`) something worth knowing."""
-
-    step: int = 0
-    steps: int = 0  # in all; an estimate where the minutes are limited
-    loss: float = math.nan  # nats per token
-    seconds_left: float = math.nan
-    learning_rate: float = math.nan
-    ids_per_second: float = math.nan
-    validation: dict[str, float] = field(default_factory=dict)  # nats_per_token, nats_per_note, nats_per_second
-    message: str = ""
-
-
-@dataclass(frozen=True)
 class Course:
     """What a run has come to on its way; every checkpoint keeps it."""
 
@@ -312,14 +297,14 @@ class Course:
     last: int = 0  # the step at which it will have fallen to nothing (0: at the planned end)
 
 
-@dataclass(frozen=True)
-class Job:
+@dataclass
+class Job(jobs.Job):
     """One call of train(), with all that is decided before the first step."""
 
     corpus: Any
     out: Path
     settings: TrainSettings
-    report: Callable[[Progress], None]
+    report: Reporter
     facts: dict
     rows: Any
     steps: int
@@ -331,9 +316,3 @@ class Job:
     def steps_of(self, course: Course) -> int:
         """The steps of the run as it has turned out."""
         return min(course.last or self.steps, self.steps)
-
-    def say(self, message: str, **event) -> None:
-        """Tell a message; with step=... and event=..., log it too."""
-        self.report(Progress(event.get("step", 0), self.steps, message=message))
-        if event:
-            append_log(self.out / "log.jsonl", event | {"message": message})

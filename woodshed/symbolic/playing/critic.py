@@ -22,7 +22,7 @@ by then.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ import numpy as np
 from ...errors import EmptyCorpus, InputError, RunError
 from ...files import write_file
 from ...jobs import find_device, free_threads, threads
+from ...progress import Progress, Reporter, unheard
 from .. import run as runs
 from ..data.corpus import Corpus, open_corpus
 from ..data.likeness import Excerpt
@@ -162,7 +163,7 @@ def make_critic(
     length: int | None = None,
     takes: int = TAKES,
     seed: int = 0,
-    progress: Callable[[float], None] | None = None,
+    report: Reporter = unheard,
 ) -> Critic:
     """Make the critic of a run from the corpus it has learned; `Critic.save` keeps it, `keep_critic` in the run.
 
@@ -176,7 +177,6 @@ def make_critic(
     if takes < 1:
         raise InputError(f"takes {takes}: choose 1 or more")
     length = length or (BARS if run.tokenizer.needs_bars else SECONDS)
-    told = progress or (lambda share: None)
     train, pieces = _excerpts(corpus, "train", length)
     held, held_pieces = _excerpts(corpus, "validation", length)
     if not train:
@@ -193,13 +193,13 @@ def make_critic(
         heard = _unlearned(learned, len(train), len(held), held_pieces)
         hidden, nats = listener.hear([[*train, *held][place] for place in heard])
         excerpts[heard, NAMES.index(NATS)] = nats
-        told(0.2)
+        report(Progress(0.2, "making the critic"))
         if pieces < FEWEST:
             return critic
         ours, fresh = [], []
         for number, session in enumerate(_sessions(run, [train[place] for place in charts], held, takes, seed)):
             (fresh if session.held_out else ours).extend(session.played(length))
-            told(0.4 + 0.2 * number)
+            report(Progress(0.4 + 0.2 * number, "making the critic"))
         if not ours:
             return critic
         asked = ([train[place] for place in learned], ours, fresh)
@@ -227,7 +227,7 @@ class _Session:
     def played(self, length: int) -> list[Score]:
         settings = EvaluateSettings(takes=self.takes, seed=self.seed)
         charts = [Excerpt(number, score) for number, score in enumerate(self.over)]
-        made = play(self.run, charts, settings, length, progress=lambda share: None)
+        made = play(self.run, charts, settings, length)
         return windows([take.score for take in made], self.run.tokenizer, length)
 
 

@@ -166,7 +166,7 @@ def decode(
     *,
     context: int,
     max_length: int | None = None,
-    progress: Callable[[int, Sequence[Stream]], None] | None = None,
+    watch: Callable[[int, Sequence[Stream]], None] | None = None,
 ) -> None:
     """Write all streams to their end, as one batch.
 
@@ -188,8 +188,8 @@ def decode(
             rows[place] = [*live[place].prompt, *live[place].ids]
         for stream in live:
             _stop_at(stream, max_length)
-        if progress:
-            progress(written, streams)
+        if watch:
+            watch(written, streams)
         stay = [place for place, stream in enumerate(live) if not (stream.grammar.done or stream.cut is not None)]
         if not stay:
             return

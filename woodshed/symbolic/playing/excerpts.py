@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ...config import updated
 from ...errors import InputError, RunError
+from ...progress import Reporter, part, unheard
 from ..data.corpus import Corpus
 from ..data.likeness import Excerpt
 from ..music.chords import spell
@@ -126,7 +126,7 @@ def _windows(score: Score, length: int) -> Iterator[Score]:
 
 
 def play(
-    run: Run, excerpts: list[Excerpt], settings: EvaluateSettings, length: int, *, progress: Callable[[float], None]
+    run: Run, excerpts: list[Excerpt], settings: EvaluateSettings, length: int, *, report: Reporter = unheard
 ) -> list[Take]:
     """Takes of a run from nothing: over the chords, tempo and metre of real excerpts, or where it knows no chords free.
 
@@ -137,20 +137,15 @@ def play(
     common |= {"temperature": settings.temperature, "top_p": settings.top_p} | UNAIDED
     charted = [excerpt.score for excerpt in excerpts if run.knows_chords and len(excerpt.score.chords)]
     if not charted:
-        return perform(run, takes=settings.takes, seed=settings.seed, progress=progress, **common)
+        return perform(run, takes=settings.takes, seed=settings.seed, report=report, **common)
     takes, groups, heat = [], -(-settings.takes // TOGETHER), temperatures(settings.temperature, settings.takes)
     for group, chosen in enumerate(np.linspace(0, len(charted) - 1, groups).round().astype(int)):
         count = min(TOGETHER, settings.takes - len(takes))
-        report = partial(_part, progress, group / groups, 1 / groups)
         first, last = heat[len(takes)], heat[len(takes) + count - 1]
         asked = common | stage_of(charted[chosen]) | {"temperature": f"{first}:{last}"}
         asked |= {"takes": count, "seed": settings.seed + len(takes)}
-        takes += perform(run, **asked, progress=report)
+        takes += perform(run, **asked, report=part(report, group / groups, (group + 1) / groups))
     return takes
-
-
-def _part(progress: Callable[[float], None], start: float, size: float, share: float) -> None:
-    progress(start + size * share)
 
 
 def stage_of(score: Score) -> dict:

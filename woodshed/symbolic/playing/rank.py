@@ -19,7 +19,7 @@ of maximal marginal relevance (Carbonell and Goldstein 1998, "The use of MMR, di
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ import numpy as np
 
 from ...errors import FileError, InputError, RunError
 from ...jobs import free_threads, threads
+from ...progress import Progress, Reporter, part, unheard
 from ..data.corpus import Corpus, find_corpus, open_corpus
 from ..data.originality import Index
 from ..data.take_files import read_stretch, read_written, takes_in
@@ -97,7 +98,7 @@ def rank(
     critic: Critic | None = None,
     index: Index | None = None,
     keep: int | None = None,
-    progress: Callable[[float], None] | None = None,
+    report: Reporter = unheard,
 ) -> list[Ranked]:
     """Takes, scores or MIDI files (or all of a folder), best first; the best `keep` of them.
 
@@ -118,13 +119,12 @@ def rank(
     scores = [_score(take) for take in takes]
     if run.tokenizer.needs_bars:
         _refuse_free(takes, scores)
-    told = progress or (lambda share: None)
-    critic = critic or critic_of(run, corpus, progress=lambda share: told(share / 2))
+    critic = critic or critic_of(run, corpus, report=part(report, 0, 0.5))
     with threads(free_threads()):
         listener, found = Listener(run), []
         for number, score in enumerate(scores):
             found.append(_measured(listener, critic, score))
-            told((1 + (number + 1) / len(scores)) / 2)
+            report(Progress((1 + (number + 1) / len(scores)) / 2, "judging"))
     ranked = [
         _judged(take, critic, measures, _flagged(take, score, index))
         for take, score, measures in zip(takes, scores, found, strict=True)

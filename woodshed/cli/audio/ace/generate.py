@@ -108,8 +108,8 @@ def _play(stage: Stage, settings: PlaySettings, folder: Path) -> None:
 
 def _takes(stage: Stage, settings: PlaySettings, about: str, *, alone: bool = False) -> Iterator[Take]:
     """The takes, with a bar; `alone` is without the adapters."""
-    with without_adapters(stage.pipe) if alone else nullcontext(), bar(about) as progress:
-        yield from generate(stage.pipe, settings, progress=progress)
+    with without_adapters(stage.pipe) if alone else nullcontext(), bar(about) as report:
+        yield from generate(stage.pipe, settings, report=report)
 
 
 def _compare(stage: Stage, settings: PlaySettings, folder: Path) -> None:

@@ -23,9 +23,9 @@ def command(run: Positional[Path], settings: GenerateSettings, out: Path | None 
     from ....audio.gan.run import open_run
 
     opened = open_run(run, codec=codec)
-    with numbered_folder(out or run / "takes") as folder, bar("playing") as progress:
+    with numbered_folder(out or run / "takes") as folder, bar("playing") as report:
         numbers = count(1)  # enumerate() would hold on to a take while the next one is played
-        for take in generate(opened, settings, progress=progress):
+        for take in generate(opened, settings, report=report):
             path, *_ = save_take(take, folder / name_of(take, next(numbers)))
             spent = take.facts["seconds_spent"]
             times = take.audio.seconds / sum(spent.values())
