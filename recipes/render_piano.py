@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from woodshed import WoodshedError, read_midi, render
-from woodshed.progress import Progress
 from woodshed.audio.codecs import LOUDNESS
 from woodshed.audio.wave import Audio, probe, write_audio
 from woodshed.cli.terminal import bar
+from woodshed.progress import Progress
 
 SETS = ("giantmidi", "pop909", "mutopia")
 SPLITS = {"train": 1.0, "validation": 0.1, "test": 0.1}  # of the hours

@@ -201,13 +201,13 @@ def test_what_cannot_work_is_refused(recordings, trained, tmp_path):
     with pytest.raises(RunError, match="--width was 16, now it is 64"):
         train_codec(recordings, trained, resume=True, width=64)
     for changes, match in (
-        ({"channels": 3}, "choose 1"),
+        ({"channels": 3}, "--channels 3: choose from 1, 2"),
         ({"side_dim": 24}, "--side-dim 24"),
         ({"batch_size": 0}, "--batch-size 0"),
         ({"kind": "oobleck"}, "needs --base"),
         ({"kind": "owl"}, "choose from: oobleck, own"),
         ({"latent_noise": -1}, "--latent-noise"),
-        ({"seed": -1}, "--seed -1: choose from 0 to"),
+        ({"seed": -1}, "--seed -1: give 0 to"),
         ({"max_minutes": 0, "max_steps": None}, "--max-minutes 0: give more than 0"),
     ):
         with pytest.raises(InputError, match=match):

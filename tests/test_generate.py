@@ -342,7 +342,7 @@ def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_p
     assert (run / "critic").is_dir()
     again = generate(run, **kept[0].settings)
     assert len(again) == 1 and again[0].score == kept[0].score
-    with pytest.raises(InputError, match=r"--keep 4: choose 1 to 3"):
+    with pytest.raises(InputError, match=r"--keep 4: give 1 to 3"):
         generate(run, keep=4, **asked)
 
 

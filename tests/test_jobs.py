@@ -1,4 +1,4 @@
-"""What every long job asks before it begins: a device that is there, memory, a seed, a folder of its own."""
+"""What every long job asks before it begins: a device that is there, memory, a folder of its own."""
 
 import signal
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from woodshed.errors import InputError
-from woodshed.jobs import Job, check_seed, enough_memory, find_device, refuse_occupied, stop_on_signals
+from woodshed.jobs import Job, enough_memory, find_device, refuse_occupied, stop_on_signals
 from woodshed.log import read_log
 from woodshed.progress import Progress, part
 
@@ -38,13 +38,6 @@ def test_memory_that_ends_is_one_line():
         enough_memory("for a take", "give less"),
     ):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines")
-
-
-def test_seeds_are_those_that_numpy_takes():
-    check_seed(0)
-    for seed in (-1, 2**32):
-        with pytest.raises(InputError, match=f"--seed {seed}: choose from 0 to 4294967295"):
-            check_seed(seed)
 
 
 def test_a_folder_is_occupied_by_what_one_sees(tmp_path):

@@ -133,12 +133,6 @@ def enough_memory(what: str, remedy: str) -> Iterator[None]:
         raise InputError(f"out of GPU memory {what}; {remedy}") from None
 
 
-def check_seed(seed: int) -> None:
-    """An InputError for a seed that is none."""
-    if not 0 <= seed < 2**32:
-        raise InputError(f"--seed {seed}: choose from 0 to {2**32 - 1}")
-
-
 def find_device(name: str = "auto") -> str:
     """A device of torch by its name: cpu, cuda or cuda:1; auto is the GPU where there is one, else the CPU.
 

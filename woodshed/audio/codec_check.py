@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import page
-from ..config import refuse_not_positive, updated
+from ..config import NotNegative, Positive, check, updated
 from ..errors import InputError
 from ..files import new_folder, write_file
 from ..progress import Progress, Reporter, unheard
@@ -48,15 +48,15 @@ ABOUT = {
 class CheckSettings:
     """What to listen to."""
 
-    excerpts: int = 8
+    excerpts: Positive[int] = 8
     """Excerpts, spread over the recordings and over each of them."""
-    seconds: float = 20.0
+    seconds: Positive[float] = 20.0
     """Length of an excerpt."""
-    sounds: int = 4
+    sounds: NotNegative[int] = 4
     """Excerpts to keep as sound and picture."""
     griffin_lim: bool = False
     """Also decode with phases by Griffin-Lim, the plain reference (codecs of kind own)."""
-    seed: int = 0
+    seed: NotNegative[int] = 0
     """Where the excerpts begin."""
 
 
@@ -87,9 +87,7 @@ def check_codec(
     fields of CheckSettings. Raises InputError where `out` is not empty, EmptyCorpus for a folder without usable sound.
     """
     settings, out = updated(CheckSettings, settings, changes), Path(out)
-    refuse_not_positive(settings, ("excerpts", "seconds"))
-    if settings.seed < 0:
-        raise InputError(f"--seed {settings.seed}: give 0 or more")
+    check(settings)
     if out.is_file() or (out.exists() and any(out.iterdir())):
         raise InputError(f"--out {out} is there already; choose a new folder")
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import tyro
 
-from ... import __version__
-from ...config import updated
+from ... import __version__, config
+from ...config import Allowed, Share, updated
 from ...errors import FileError, InputError
 from ...files import write_file
 from ...jobs import enough_memory
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     import torch
     from diffusers import AceStepPipeline
 
-LONGEST = 600.0  # seconds that ACE-Step 1.5 can play
+LONGEST = 600  # seconds that ACE-Step 1.5 can play
 SECONDS = 30.0
-LEAST = {"seconds": 0.5, "takes": 1, "steps": 1, "guidance": 1, "shift": 0.1}
 FADE = 0.02  # seconds of cross-fade at the ends of a repainted stretch
 WORDS = ("prompt", "lyrics", "vocal_language", "audio_duration", "bpm", "keyscale", "timesignature")  # of the pipeline
 LOUDER = 8.0  # how much louder or softer a repainted stretch is made at most to suit what is around it
@@ -51,7 +50,7 @@ class PlaySettings:
     """What it should sound like, in words; with the trigger tag of the adapter, where it has one."""
     lyrics: Path | None = None
     """A text file of what is sung, with [Verse], [Chorus] ...; by default nobody sings."""
-    seconds: float | None = None
+    seconds: Annotated[float, Allowed(0.5, LONGEST)] | None = None
     """How long: 30 by default, or as long as the song that is covered or repainted."""
     bpm: int | None = None
     """Beats a minute; by default the model chooses."""
@@ -61,13 +60,13 @@ class PlaySettings:
     """Beats of a bar, 2, 3, 4 or 6; by default the model chooses."""
     language: str = "unknown"
     """The language of the lyrics: en, de, zh ..."""
-    takes: int = 2
+    takes: Annotated[int, Allowed(1)] = 2
     """How many, with the seeds seed, seed + 1 ..."""
     seed: int = 0
     """Of the first take."""
     cover: Path | None = None
     """A song to play anew, in the style that prompt and adapter say."""
-    cover_strength: float = 1.0
+    cover_strength: Share = 1.0
     """How closely a cover keeps to its song: 1 to the end, 0 not at all."""
     repaint: Path | None = None
     """A song of which a stretch is played anew; the rest of it stays as it is."""
@@ -77,11 +76,11 @@ class PlaySettings:
     """Where the stretch ends, in seconds; by default with the song."""
     reference: Path | None = None
     """A recording whose timbre it should have."""
-    steps: int | None = None
+    steps: Annotated[int, Allowed(1)] | None = None
     """Steps from noise to music: 8 for a turbo model, 50 for another."""
-    guidance: float | None = None
+    guidance: Annotated[float, Allowed(1)] | None = None
     """How strongly the prompt guides it: 7 by default; a turbo model takes none."""
-    shift: float | None = None
+    shift: Annotated[float, Allowed(0.1)] | None = None
     """More of the steps early, where the form of the music is decided: 3 for a turbo model, 1 for another."""
 
 
@@ -137,19 +136,13 @@ def generate(
 
 def check(settings: PlaySettings) -> None:
     """An InputError, with its flag, for a value that cannot work on any base."""
-    source, given = settings.cover or settings.repaint, {name: getattr(settings, name) for name in LEAST}
+    config.check(settings)
+    source = settings.cover or settings.repaint
     wrong = {
         "--prompt: say in words what it should sound like": not settings.prompt.strip(),
         "--cover and --repaint: give one of them": bool(settings.cover and settings.repaint),
         "--seconds: a cover or repaint is as long as its song; leave it out": bool(source) and bool(settings.seconds),
-        f"--seconds {settings.seconds}: at most {LONGEST:g}": (settings.seconds or 0) > LONGEST,
-        f"--cover-strength {settings.cover_strength}: give 0 to 1": not 0 <= settings.cover_strength <= 1,
         "--from and --to: they are for --repaint": not settings.repaint and (settings.start, settings.end) != (0, None),
-    }
-    wrong |= {
-        f"--{name} {value:g}: give {least:g} or more": not value >= least
-        for name, least in LEAST.items()
-        if (value := given[name]) is not None
     }
     for reason, is_wrong in wrong.items():
         if is_wrong:

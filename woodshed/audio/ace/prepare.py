@@ -17,15 +17,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from ... import __version__
-from ...config import updated
+from ...config import Allowed, Seed, check, updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError
 from ...files import new_folder, seen_from, visible, write_file
-from ...jobs import check_seed, claimed, enough_memory
+from ...jobs import claimed, enough_memory
 from ...progress import Progress, Reporter, unheard
 from ..labels.dataset import INSTRUMENTAL, Dataset, Sample, is_sung, load_dataset, prompt
 from ..wave import digest_of, read_audio
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     import torch
     from diffusers import AceStepPipeline
 
-SHORTEST = 1.0  # seconds
+SHORTEST = 1  # seconds
 HALF = ".half.safetensors"  # a sample after the first pass
 WORDLESS = "not instrumental, but without lyrics; write them into the dataset, or set is_instrumental there"
 
@@ -68,13 +68,13 @@ WORDLESS = "not instrumental, but without lyrics; write them into the dataset, o
 class PrepareSettings:
     """How to make tensors of a dataset."""
 
-    max_seconds: float = 240.0
+    max_seconds: Annotated[float, Allowed(SHORTEST)] = 240.0
     """Recordings are cut to this length."""
     loudness: float | None = None
     """Make all recordings as loud as this first, in LUFS: -14 evens out songs of different age."""
     device: str = "auto"
     """Where to compute: cpu, cuda, or auto."""
-    seed: int = 42
+    seed: Seed = 42
     """Decides which samples take their genre as prompt, where the dataset has a genre ratio."""
 
 
@@ -107,9 +107,7 @@ def prepare(
     Raises EmptyCorpus where nothing is left, InputError for a base or settings that cannot work, and FileError.
     """
     settings = updated(PrepareSettings, settings, keywords)
-    if not settings.max_seconds >= SHORTEST:
-        raise InputError(f"--max-seconds {settings.max_seconds}: give {SHORTEST:g} or more")
-    check_seed(settings.seed)
+    check(settings)
     dataset = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     encoders, out = fingerprint(base, ENCODERS), Path(out)
     with new_folder(out), claimed(out):

@@ -19,9 +19,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ...config import flag, updated
+from ...config import Seed, check, flag, updated
 from ...errors import FileError, InputError
-from ...jobs import check_seed, stop_on_signals
+from ...jobs import stop_on_signals
 from ...progress import Progress, Reporter, unheard
 from ..features import Features, describe
 from ..wave import probe, read_audio
@@ -61,14 +61,14 @@ class AnnotateSettings:
     """Write anew what an earlier annotation wrote. What a person wrote stays."""
     device: str = "auto"
     """Where models run: auto, cpu, cuda."""
-    seed: int = 0
+    seed: Seed = 0
     """Another seed words the captions otherwise."""
 
     def __post_init__(self):
         for names in (("whisper", "lyrics_service"), ("captioner", "caption_service")):
             if all(getattr(self, name) is not None for name in names):
                 raise InputError(f"give either {flag(names[0])} or {flag(names[1])}, not both")
-        check_seed(self.seed)
+        check(self)
 
 
 @dataclass

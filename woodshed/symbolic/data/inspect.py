@@ -23,7 +23,7 @@ from typing import Literal
 
 import numpy as np
 
-from ...config import flag, updated
+from ...config import NotNegative, check, updated
 from ...errors import EmptyCorpus, FileError, InputError
 from ...progress import Progress, Reporter, unheard
 from ..music.chords import NAMES, recognise
@@ -62,21 +62,17 @@ class InspectSettings:
     """The two staves of a piano: joined into one part, or kept as right and left."""
     keep_grid: bool = False
     """Believe the bars and beats of the files instead of checking them."""
-    min_seconds: float = 5.0
+    min_seconds: NotNegative[float] = 5.0
     """Shorter music is left out."""
-    min_notes: int = 16
+    min_notes: NotNegative[int] = 16
     """Music with fewer notes is left out."""
-    max_notes_per_second: float = 60.0
+    max_notes_per_second: NotNegative[float] = 60.0
     """Music with more is left out."""
 
     def __post_init__(self):
-        for name in ("min_seconds", "min_notes", "max_notes_per_second"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{flag(name)} {getattr(self, name)}: give 0 or more")
+        check(self)
         for name in set(self.keep) - set(REASONS):
             raise InputError(f"--keep {name}: choose from {', '.join(Reason.__args__)}")
-        if self.only_part not in (None, *PARTS):
-            raise InputError(f"--only-part {self.only_part}: choose one of {', '.join(PARTS)}")
 
 
 # --- one file --------------------------------------------------------------------------------------------------

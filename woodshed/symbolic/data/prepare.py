@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ...config import refuse_not_positive, updated
+from ...config import Positive, Share, updated
 from ...errors import EmptyCorpus, FileError, InputError
 from ...files import seen_from
 from ...page import percent
@@ -52,11 +52,11 @@ class PrepareSettings(InspectSettings):
     """Learn the music in 12 keys and 3 tempi (0.9, 1, 1.1), drawn anew with every batch."""
     chords: Chords = "recognise"
     """Chords of files that state none: heard in the notes. "file" keeps to what is stated, "none" drops it too."""
-    continue_share: float = 0.05
+    continue_share: Share = 0.05
     """Share of the training examples that continue a beginning."""
-    accompany_share: float = 0.1
+    accompany_share: Share = 0.1
     """Share that write one part beside the others, where there are several."""
-    fill_share: float = 0.1
+    fill_share: Share = 0.1
     """Share that fill in some bars; the rest compose from nothing."""
     metadata: Path | None = None
     """A table of the files, CSV or JSON as MAESTRO has it; maestro-v*.csv in the folder is found without this."""
@@ -69,23 +69,15 @@ class PrepareSettings(InspectSettings):
     kept: tuple[Path, ...] = ()
     """Learn from takes too that you kept (woodshed keep): runs, or folders of takes. They are trained on alone; nothing
     is judged by them."""
-    kept_weight: float = 1.0
+    kept_weight: Positive[float] = 1.0
     """How often a kept take is drawn in training, beside a piece of yours of its length."""
 
     def __post_init__(self):
         super().__post_init__()
         parse_fractions(self.fractions)
         parse_years(self.year)
-        refuse_not_positive(self, ["kept_weight"])
-        for name, share in self.tasks().items():
-            if not 0 <= share <= 1:
-                raise InputError(f"--{name}-share {share}: give a number from 0 to 1")
         if sum(self.tasks().values()) > 1:
             raise InputError(f"the shares of the tasks add up to {sum(self.tasks().values()):g}; at most 1")
-        if self.only_split not in (None, *SPLITS):
-            raise InputError(f"--only-split {self.only_split}: choose one of {', '.join(SPLITS)}")
-        if self.chords not in Chords.__args__:
-            raise InputError(f"--chords {self.chords}: choose one of {', '.join(Chords.__args__)}")
 
     def tasks(self) -> dict[str, float]:
         """Shares of the tasks by name."""

@@ -13,12 +13,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from ... import __version__
-from ...config import flag, given, read_fields, updated
+from ...config import Allowed, check, flag, given, read_fields, updated
 from ...errors import InputError, RunError, WoodshedError
 from ...files import new_folder, read_object, write_file, writing
 from ...jobs import find_device, free_threads, threads
@@ -59,7 +59,7 @@ class CompareSettings:
     """Any other setting of woodshed train, for all models, as JSON or name=value: learning_rate=3e-4."""
     split: str | None = None
     """The pieces that the models are asked about; by default test, or validation where there is no test."""
-    takes: int = EvaluateSettings.takes
+    takes: Annotated[int, Allowed(1)] = EvaluateSettings.takes
     """How many takes each plays, to be measured."""
     bars: int | None = None
     """How long takes and excerpts are, in bars (32 by default)."""
@@ -118,6 +118,7 @@ def compare(
 def make_settings(settings: CompareSettings | None, changes: dict) -> CompareSettings:
     """Settings with changes, checked."""
     settings = updated(CompareSettings, settings, changes)
+    check(settings)
     if bool(settings.models) == bool(settings.runs):
         found = "both are given" if settings.runs else f"the models are {', '.join(models.names())}"
         raise InputError(f"give either --models to train or --runs that are trained already; {found}")
@@ -127,8 +128,6 @@ def make_settings(settings: CompareSettings | None, changes: dict) -> CompareSet
     if settings.max_minutes is not None and settings.max_steps is not None:
         asked = f"--max-minutes {settings.max_minutes:g} and --max-steps {settings.max_steps}"
         raise InputError(f"{asked}: as long for all or as many ids for all; give one of them")
-    if settings.takes < 1:
-        raise InputError(f"--takes {settings.takes}: choose 1 or more")
     return settings
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...config import flag, given, updated
+from ...config import NotNegative, check, flag, given, updated
 from ...errors import InputError, RunError
 from ...log import read_log
 from ...progress import Reporter, unheard
@@ -28,18 +28,16 @@ from .evidence import Evidence
 class DoctorSettings:
     """What to judge by."""
 
-    takes: int = 0
+    takes: NotNegative[int] = 0
     """Play so many takes without help to judge by; 0 takes those in RUN/takes, which tell of chords only where they
     were played with --harmony free."""
     temperature: str = GenerateSettings.temperature
     """One temperature for all of them, or a range over them."""
-    seed: int = 0
+    seed: NotNegative[int] = 0
     """The first one's seed."""
 
     def __post_init__(self):
-        for name in ("takes", "seed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--{name} {getattr(self, name)}: choose 0 or more")
+        check(self)
         temperatures(self.temperature, 1)
 
 

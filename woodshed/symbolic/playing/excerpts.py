@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
-from ...config import updated
+from ...config import Allowed, NotNegative, check, updated
 from ...errors import InputError, RunError
 from ...progress import Reporter, part, unheard
 from ..data.corpus import Corpus
@@ -18,7 +19,7 @@ from ..music.score import Score
 from ..run import Run, longest
 from ..tokenizers import Tokenizer
 from .perform import perform
-from .settings import MOST_BARS, UNAIDED, GenerateSettings, temperatures
+from .settings import MOST_BARS, MOST_SECONDS, UNAIDED, GenerateSettings, TopP, temperatures
 from .takes import Take
 
 DEFAULT_BARS, DEFAULT_SECONDS = 32, 60
@@ -31,19 +32,19 @@ class EvaluateSettings:
 
     split: str = "test"
     """The pieces to compare with: train, validation or test."""
-    takes: int = 20
+    takes: NotNegative[int] = 20
     """How many takes to play, without harmony and guard; 0 measures the likelihood and the real music only."""
     takes_dir: Path | None = None
     """Measure the .mid files of this folder instead of playing."""
-    bars: int | None = None
+    bars: Annotated[int, Allowed(1, MOST_BARS)] | None = None
     """How long takes and excerpts are, in bars (32 by default)."""
-    seconds: int | None = None
+    seconds: Annotated[int, Allowed(1, MOST_SECONDS)] | None = None
     """How long takes and excerpts are where the tokens know no bars (60 by default)."""
     temperature: str = GenerateSettings.temperature
     """One temperature for all takes, or a range over them."""
-    top_p: float = GenerateSettings.top_p
+    top_p: TopP = GenerateSettings.top_p
     """Draw only among the likeliest ids that together have this probability."""
-    seed: int = 0
+    seed: NotNegative[int] = 0
     """The first take's seed."""
     judge: Path | None = None
     """Another run, whose hidden states the Frechet distance compares; by default that of its base where the run is an
@@ -55,14 +56,7 @@ class EvaluateSettings:
 def make_settings(settings: EvaluateSettings | None, changes: dict) -> EvaluateSettings:
     """Settings with changes, every value checked."""
     settings = updated(EvaluateSettings, settings, changes)
-    if settings.takes < 0:
-        raise InputError(f"--takes {settings.takes}: choose 0 (only the likelihood and the real music) or more")
-    if settings.bars is not None and not 1 <= settings.bars <= MOST_BARS:
-        raise InputError(f"--bars {settings.bars}: choose 1 to {MOST_BARS}")
-    if settings.seconds is not None and not 1 <= settings.seconds <= 3600:
-        raise InputError(f"--seconds {settings.seconds}: choose 1 to 3600")
-    if settings.seed < 0:
-        raise InputError(f"--seed {settings.seed}: choose 0 or more")
+    check(settings)
     temperatures(settings.temperature, 1)
     return settings
 
