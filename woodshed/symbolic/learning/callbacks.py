@@ -332,7 +332,7 @@ class Journal(TrainerCallback):
         validation = {name.removeprefix("eval_"): metrics[name] for name in names}
         self._write({"step": state.global_step, "validation": validation})
         told = ", ".join(f"{value:.3f} {name.replace('_', ' ')}" for name, value in validation.items())
-        message = f"step {state.global_step}: validation {told}"
+        message = f"step {state.global_step:,}, validation {told}"
         self.report(Progress(message=message, step=state.global_step, validation=validation))
         self._mark(state)
 
