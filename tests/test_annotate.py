@@ -105,7 +105,7 @@ def test_lyrics_of_a_person_are_never_heard_again(path, monkeypatch):
 
     def hear(file, language):
         asked.append(file.name)
-        return services.Heard("[Chorus]\nla la", "fr")
+        return services.Transcript("[Chorus]\nla la", "fr")
 
     monkeypatch.setattr(module, "Transcriber", lambda folder, **more: hear)
     found = annotate(load_dataset(path), path, whisper=path, measure=False, captions=False)
@@ -120,7 +120,9 @@ def test_whisper_is_told_a_language_by_its_code(path, monkeypatch):
     edit(path, 1, language="German")
     told = []
     monkeypatch.setattr(
-        module, "Transcriber", lambda *_, **more: lambda file, language: told.append(language) or module.Heard("la", "")
+        module,
+        "Transcriber",
+        lambda *_, **more: lambda file, language: told.append(language) or module.Transcript("la", ""),
     )
     annotate(load_dataset(path), path, whisper=path, measure=False)
     assert told == ["pt", "de", ""] and all(sample.caption for sample in samples(path))

@@ -266,7 +266,7 @@ def test_latents_that_stand_still_or_are_alike_are_noticed():
 
 
 def test_a_critic_that_has_won_or_died_is_noticed():
-    usual = step.Report(hinge=0.7, r1=0.01, generator=0.1, gap=0.5, spread=0.3, norm=1.0)
+    usual = step.Losses(hinge=0.7, r1=0.01, generator=0.1, gap=0.5, spread=0.3, norm=1.0)
     pulse = health.Pulse()
     assert not any(pulse.feel(usual) for _ in range(2000))
     for change, reason in (

@@ -61,7 +61,7 @@ class CheckSettings:
 
 
 @dataclass(frozen=True)
-class Excerpt:
+class RoundTrip:
     """What a source became. `found` maps each way of decoding to its measures; `sounds` to what it sounds like."""
 
     name: str
@@ -118,7 +118,7 @@ def _places(folder: str | Path, codec: Codec, settings: CheckSettings) -> list[t
     return places
 
 
-def _excerpt(codec: Codec, stretch: Stretch, start: float, settings: CheckSettings, notes_of) -> Excerpt:
+def _excerpt(codec: Codec, stretch: Stretch, start: float, settings: CheckSettings, notes_of) -> RoundTrip:
     how = {"sample_rate": codec.sample_rate, "channels": codec.channels}
     source = stretch.read(start, settings.seconds, **how)
     latents = codec.encode(source)
@@ -130,11 +130,13 @@ def _excerpt(codec: Codec, stretch: Stretch, start: float, settings: CheckSettin
     played = notes_of(stretch.path)
     if played is not None:
         played = played[(played[:, 0] >= start) & (played[:, 0] < start + source.seconds)] - [start, 0]
-    heard = _Heard(source, played)
-    return Excerpt(stretch.path.name, start, source, sounds, {name: heard.compare(one) for name, one in sounds.items()})
+    heard = _Source(source, played)
+    return RoundTrip(
+        stretch.path.name, start, source, sounds, {name: heard.compare(one) for name, one in sounds.items()}
+    )
 
 
-class _Heard:
+class _Source:
     """A source, and all that is measured in it once."""
 
     def __init__(self, source: Audio, played: np.ndarray | None):
@@ -197,7 +199,7 @@ def balance_error(sound: Audio, source: Audio) -> float:
 # --- the report ------------------------------------------------------------------------------------------------
 
 
-def _facts(codec: Codec, checked: list[Excerpt]) -> dict:
+def _facts(codec: Codec, checked: list[RoundTrip]) -> dict:
     ways = checked[0].found
     measures = {
         way: {name: _mean(one.found[way].get(name) for one in checked) for name in _known(checked, way)} for way in ways
@@ -212,7 +214,7 @@ def _facts(codec: Codec, checked: list[Excerpt]) -> dict:
     return facts | {"verdict": verdict(measures["round trip"])}
 
 
-def _known(checked: list[Excerpt], way: str) -> list[str]:
+def _known(checked: list[RoundTrip], way: str) -> list[str]:
     return [name for name in ABOUT if any(name in one.found[way] for one in checked)]
 
 
@@ -246,7 +248,7 @@ def lines(facts: dict) -> list[str]:
     return [*told, *facts["verdict"]]
 
 
-def _write(out: Path, facts: dict, shown: list[Excerpt]) -> None:
+def _write(out: Path, facts: dict, shown: list[RoundTrip]) -> None:
     parts = [page.tag("h1", "What the codec keeps"), *(page.tag("p", line) for line in facts["verdict"])]
     names = [name for name in ABOUT if name in facts["measures"]["round trip"]]
     rows = [

@@ -14,6 +14,6 @@ def command(folder: FolderPath, settings: InspectSettings, json_file: JsonFile =
     """
     refuse_json(json_file)
     with bar("reading") as report:
-        report = inspect(folder, settings, report=report)
-    console().print(render(report))
-    write_json(json_file, report.as_dict())
+        found = inspect(folder, settings, report=report)
+    console().print(render(found))
+    write_json(json_file, found.as_dict())

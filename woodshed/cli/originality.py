@@ -29,7 +29,7 @@ def command(where: CorpusPath, files: FilePaths, json_file: JsonFile = None):
         known = originality_index(corpus_of(where))
         for number, path in enumerate(paths):
             score, start = read_written(path)
-            repeats = known.report(score, start=start)
+            repeats = known.repeats(score, start=start)
             found[str(path)] = repeats.facts()
             print(f"{path}: {repeats}", flush=True)
             report(Progress((number + 1) / len(paths), path.name))

@@ -1,4 +1,4 @@
-"""What is decided before the first step of training: settings, latents, the base, what sound is."""
+"""What is decided before the first step of training: settings, latents, the base, what is healthy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .run import Run
 from .settings import UNLIMITED, Course, GanSettings, resolve, resumed, to_json
 from .step import Shape
 
-REFERENCES = 8  # stretches of recordings that say what sound is
+REFERENCES = 8  # stretches of recordings that say what is healthy
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Job(jobs.Job):
     facts: dict
     rows: Rows
     real: health.Signs  # of recordings,
-    sound: health.Sound  # and what samples must reach
+    least: health.Limits  # and what samples must reach
     profile: np.ndarray
     steps: int
     rate_is_asked: bool  # now, of a run that goes on
@@ -104,8 +104,8 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
         report(Progress(message="listening to what each dimension of the latents does"))
         facts["importance"] = profile.importance(stretches, codec)
     known = _profile(new, codec, settings.window)
-    sound = health.limits(real, sounds)
-    job = Job(out, codec, settings, report, facts, rows, real, sound, known, _steps(settings, new), rate_is_asked)
+    least = health.limits(real, sounds)
+    job = Job(out, codec, settings, report, facts, rows, real, least, known, _steps(settings, new), rate_is_asked)
     if finished:
         _refuse_finished(job)
     run.write_facts(out, facts)

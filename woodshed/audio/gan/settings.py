@@ -140,7 +140,7 @@ class Course:
     seconds: float = 0.0
     rollbacks: int = 0
     retried: bool = False  # whether a rollback has led here before
-    sounded: bool = False  # whether its samples have been sound once
+    sounded: bool = False  # whether its samples have been healthy once
     age: int = 0  # steps, those of the base included
     switch: float = -1.0
     pulse: Pulse = field(default_factory=Pulse)

@@ -30,11 +30,11 @@ from .job import Job, prepare
 from .picture import draw_progress
 from .run import Run
 from .settings import MOST_SAMPLES, Course, GanSettings, check
-from .step import Players, Report, new_players, update, windows
+from .step import Losses, Players, new_players, update, windows
 
 LOG_EVERY = 20  # steps
 SAVE_SECONDS, SOONEST_SAVE = 600.0, 20.0
-GRACE = 1000  # steps after which samples must be sound, if they have not been before
+GRACE = 1000  # steps after which samples must be healthy, if they have not been before
 MAX_ROLLBACKS = 4
 SAMPLE_SEEDS = 1_000_000  # far from those of takes
 
@@ -161,7 +161,7 @@ def _due(job: Job, course: Course, since: float) -> bool:
     return since >= min(SAVE_SECONDS, max(SOONEST_SAVE, tenth))
 
 
-def _tell(job: Job, players: Players, course: Course, told: Report) -> None:
+def _tell(job: Job, players: Players, course: Course, told: Losses) -> None:
     if course.step % LOG_EVERY == 0:
         line = {"step": course.step} | {name: round(value, 5) for name, value in told._asdict().items()}
         line |= {"switch": round(players.switch, 4), "rate": course.rate, "seconds": round(course.seconds, 2)}
@@ -173,9 +173,9 @@ def _tell(job: Job, players: Players, course: Course, told: Report) -> None:
 
 
 def _save(job: Job, players: Players, course: Course) -> None:
-    """Listen to the model; a checkpoint where it is sound, else Sick."""
+    """Listen to the model; a checkpoint where it is healthy, else Sick."""
     found, apart = _listen(job, players, course)
-    trouble = health.sickness(found, job.sound)
+    trouble = health.sickness(found, job.least)
     if trouble and (course.sounded or course.step >= GRACE):
         raise Sick(course.step, trouble)
     course.sounded = course.sounded or not trouble
@@ -215,8 +215,8 @@ def _listen(job: Job, players: Players, course: Course) -> tuple[health.Signs, f
 
 
 def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> Course:
-    """Back to the last sound checkpoint, at half the rate and with R1 in full. One that has been gone back to before is
-    left for an older one; after MAX_ROLLBACKS an error with advice.
+    """Back to the last healthy checkpoint, at half the rate and with R1 in full. One that has been gone back to before
+    is left for an older one; after MAX_ROLLBACKS an error with advice.
     """
     rollbacks, rate, broken = course.rollbacks + 1, course.rate / 2, course
     if (times := rollbacks - course.forgiven) > MAX_ROLLBACKS:

@@ -37,9 +37,9 @@ def command(where: Positional[Path], settings: AnnotateSettings):
 def _scanned(folder: Path, path: Path) -> Dataset:
     """The dataset of a folder, written to `path`; what is wrong in the folder is printed."""
     with bar("listening") as report:
-        report = scan(folder, out=path, report=report)
-    print("".join(f"{line}\n" for line in troubles(report)), end="")
-    return report.dataset
+        found = scan(folder, out=path, report=report)
+    print("".join(f"{line}\n" for line in troubles(found)), end="")
+    return found.dataset
 
 
 def told(found: Annotated, path: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """The data report before training: what is in a folder, what can be learned from, and what a musician should know.
 
     examine(path) -> Finding        one file: its Score ready to be learned, or the reason why not
-    inspect(folder) -> Report       all of them; duplicates, takes of one song, advice
+    inspect(folder) -> Inspection       all of them; duplicates, takes of one song, advice
 
 Nothing is dropped silently: every file is in the report, and one that is left out says why.
 """
@@ -34,9 +34,9 @@ from ..music.parts import assign_parts, only_tracks
 from ..music.score import PARTS, Score, Track
 from . import songs
 from .printing import render
-from .report import REASONS, Facts, Finding, Report
+from .report import REASONS, Facts, Finding, Inspection
 
-__all__ = ["Finding", "InspectSettings", "Report", "examine", "inspect", "mapped", "render"]
+__all__ = ["Finding", "InspectSettings", "Inspection", "examine", "inspect", "mapped", "render"]
 
 POOL_FROM = 200  # files; below it starting processes costs more than they bring
 MOST_WORKERS = 61  # Windows cannot wait for more
@@ -266,7 +266,7 @@ def inspect(
     report: Reporter = unheard,
     chords: Chords = "file",
     **changes,
-) -> Report:
+) -> Inspection:
     """Examine every MIDI file in a folder, and find the files that are the same song.
 
     Of two duplicates the first in the order of paths stays. `changes` are fields of InspectSettings; the other
@@ -274,7 +274,7 @@ def inspect(
     """
     settings = updated(InspectSettings, settings, changes)
     findings = examine_folder(folder, settings, report=report, chords=chords)
-    return Report(Path(folder), settings, compared(findings, settings))
+    return Inspection(Path(folder), settings, compared(findings, settings))
 
 
 def examine_folder(

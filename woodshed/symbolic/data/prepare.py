@@ -25,8 +25,8 @@ from ..tokenizers import Tokenizer
 from .corpus import SPLITS, Corpus, Piece, write_corpus
 from .inspect import Chords, InspectSettings, Reason, compared, examine_folder, file_name, mapped
 from .kept import HELD_OUT, examine_kept, kept_remarks, kept_share, learnable
-from .metadata import Metadata, Performance, find_metadata, read_metadata
-from .report import REASONS, Finding, Report, duration, suits
+from .metadata import Table, TableRow, find_metadata, read_metadata
+from .report import REASONS, Finding, Inspection, duration, suits
 from .splits import divide, group_songs, parse_fractions
 from .usual import usual
 
@@ -122,7 +122,7 @@ def prepare(
     takes = examine_kept(settings.kept, out, settings, settings.chords)
     found = examine_folder(folder, settings, chords=settings.chords, report=part(report, 0, 0.5))
     wanted = [_asked_for(finding, table, settings) for finding in found]
-    tokenizer, why = choose_tokenizer(Report(folder, settings, tuple(wanted)), settings)
+    tokenizer, why = choose_tokenizer(Inspection(folder, settings, tuple(wanted)), settings)
     own = [_taken(finding, tokenizer) for finding in wanted]
     findings = compared(own, settings)  # after that, so that no duplicate of what is left out goes as well
     usable = [finding for finding in findings if not finding.reason]
@@ -158,7 +158,7 @@ class _Row(NamedTuple):
     weight: float
 
 
-def _divided(usable: Sequence[Finding], table: Metadata | None, settings: PrepareSettings) -> tuple[list[_Row], list]:
+def _divided(usable: Sequence[Finding], table: Table | None, settings: PrepareSettings) -> tuple[list[_Row], list]:
     """The musician's own files with split, song and weight, and remarks."""
     names = group_songs(usable, table)
     known = [table.split(finding.path) if table and not settings.only_split else "" for finding in usable]
@@ -174,22 +174,22 @@ def _length(tokenizer: Tokenizer, score: Score) -> int:
 # --- what goes in ----------------------------------------------------------------------------------------------
 
 
-def _table(folder: Path, settings: PrepareSettings) -> Metadata | None:
+def _table(folder: Path, settings: PrepareSettings) -> Table | None:
     path = settings.metadata or find_metadata(folder)
     if path is None and settings.selects:
         raise InputError("--composer, --year and --only-split need a table of the files: --metadata FILE")
     return read_metadata(path) if path else None
 
 
-def choose_tokenizer(report: Report, settings: PrepareSettings) -> tuple[Tokenizer, str]:
+def choose_tokenizer(found: Inspection, settings: PrepareSettings) -> tuple[Tokenizer, str]:
     """The tokenizer asked for, or the one that suits the music; and why."""
     if settings.tokenizer != "auto":
         return tokenizers.make(settings.tokenizer), "asked for"
-    name, why = suits(report)
+    name, why = suits(found)
     return tokenizers.make(name), why
 
 
-def _asked_for(finding: Finding, table: Metadata | None, settings: PrepareSettings) -> Finding:
+def _asked_for(finding: Finding, table: Table | None, settings: PrepareSettings) -> Finding:
     """The finding, left out where the selection does not take it."""
     if finding.reason or not settings.selects:
         return finding
@@ -204,7 +204,7 @@ def _taken(finding: Finding, tokenizer: Tokenizer) -> Finding:
     return finding
 
 
-def _not_selected(row: Performance | None, settings: PrepareSettings) -> str:
+def _not_selected(row: TableRow | None, settings: PrepareSettings) -> str:
     """Why a row of the table is not asked for; empty where it is."""
     if row is None:
         return "not in the table"
@@ -267,7 +267,7 @@ def _facts(pieces: Sequence[Piece], scores: Sequence[Score]) -> dict:
     }
 
 
-def _per_split(table: Metadata | None, findings: Iterable[Finding]) -> dict | None:
+def _per_split(table: Table | None, findings: Iterable[Finding]) -> dict | None:
     """Performances, hours and notes of the whole table, before any selection."""
     if table is None:
         return None

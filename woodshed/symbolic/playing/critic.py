@@ -187,11 +187,11 @@ def make_critic(
     facts |= {"length": length, "excerpts": len(rows), "pieces": pieces, "held_out_pieces": held_pieces, "seed": seed}
     critic = Critic(excerpts, None, facts | {"takes": 0, "accuracy": None, "auc": None})
     with threads(free_threads()):
-        listener = Listener(run)
+        ears = Ears(run)
         charts = _evenly(train, 2 * -(-takes // TOGETHER))
         learned = sorted({*charts, *_evenly(train, LEARNED)})
         heard = _unlearned(learned, len(train), len(held), held_pieces)
-        hidden, nats = listener.hear([[*train, *held][place] for place in heard])
+        hidden, nats = ears.hear([[*train, *held][place] for place in heard])
         excerpts[heard, NAMES.index(NATS)] = nats
         report(Progress(0.2, "making the critic"))
         if pieces < FEWEST:
@@ -203,7 +203,7 @@ def make_critic(
         if not ours:
             return critic
         asked = ([train[place] for place in learned], ours, fresh)
-        real, ours, fresh = (listener.hear(scores, nats=False)[0] for scores in asked)
+        real, ours, fresh = (ears.hear(scores, nats=False)[0] for scores in asked)
     classifier = fit(real, ours)
     logits = classifier.logits(hidden)
     excerpts[heard, NAMES.index(LOGIT)] = logits
@@ -289,7 +289,7 @@ def windows(scores: Sequence[Score], tokenizer: Tokenizer, length: int) -> list[
 # --- what a model makes of excerpts ----------------------------------------------------------------------------
 
 
-class Listener:
+class Ears:
     """The models that listen to excerpts for a run: its base (hidden states), and itself (likelihood)."""
 
     def __init__(self, run: Run):

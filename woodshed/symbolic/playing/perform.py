@@ -191,7 +191,7 @@ def _take(
         guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),
         region=_in_file(stage),
         extras=_beside(stage),
-        originality=known.report(music, start=stage.region.start) if known else None,
+        originality=known.repeats(music, start=stage.region.start) if known else None,
         chart=stage.chart,
         end=int(stage.prompt.to_file(stage.region.end)) if stage.extends else None,
         remarks=_remarks(settings, stage, music, score),

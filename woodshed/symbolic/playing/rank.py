@@ -35,7 +35,7 @@ from ..music.chords import pitched
 from ..music.measure import measure
 from ..music.score import Score
 from ..run import Run, open_run
-from .critic import FILE, LOGIT, NATS, Critic, Listener, keep_critic, open_critic, sigmoid, windows
+from .critic import FILE, LOGIT, NATS, Critic, Ears, keep_critic, open_critic, sigmoid, windows
 from .takes import Take
 
 CRITERIA = {
@@ -121,9 +121,9 @@ def rank(
         _refuse_free(takes, scores)
     critic = critic or critic_of(run, corpus, report=part(report, 0, 0.5))
     with threads(free_threads()):
-        listener, found = Listener(run), []
+        ears, found = Ears(run), []
         for number, score in enumerate(scores):
-            found.append(_measured(listener, critic, score))
+            found.append(_measured(ears, critic, score))
             report(Progress((1 + (number + 1) / len(scores)) / 2, "judging"))
     ranked = [
         _judged(take, critic, measures, _flagged(take, score, index))
@@ -166,12 +166,12 @@ def _refuse_free(takes: Sequence, scores: list[Score]) -> None:
 # --- how far off a take is -------------------------------------------------------------------------------------
 
 
-def _measured(listener: Listener, critic: Critic, score: Score) -> dict[str, float]:
+def _measured(ears: Ears, critic: Critic, score: Score) -> dict[str, float]:
     """Every measure of a score, the mean over its excerpts; nothing for silence."""
-    parts = windows([score], listener.tokenizer, critic.length)
+    parts = windows([score], ears.tokenizer, critic.length)
     if not parts:
         return {}
-    hidden, nats = listener.hear(parts)
+    hidden, nats = ears.hear(parts)
     rows = [measure(part) for part in parts]
     found = {name: _mean([row[name] for row in rows]) for name in rows[0]}
     found[NATS] = _mean(nats)
@@ -207,7 +207,7 @@ def _flagged(take: Take | Score | Path, score: Score, index: Index | None) -> bo
     if index is None:
         return take.originality.flagged if isinstance(take, Take) and take.originality else None
     score, start = read_written(Path(take)) if isinstance(take, str | Path) else (score, 0)
-    return index.report(score, start=start).flagged if len(pitched(score)) else None
+    return index.repeats(score, start=start).flagged if len(pitched(score)) else None
 
 
 def _judged(take, critic: Critic, measures: dict[str, float], flagged: bool | None) -> Ranked:

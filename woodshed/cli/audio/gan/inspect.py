@@ -17,6 +17,6 @@ def command(folder: Positional[Path], json_file: JsonFile = None):
     """
     refuse_json(json_file)
     with bar("listening") as report:
-        report = inspect(folder, report=report)
-    console().print(render(report))
-    write_json(json_file, report.as_dict())
+        found = inspect(folder, report=report)
+    console().print(render(found))
+    write_json(json_file, found.as_dict())
