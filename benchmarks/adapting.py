@@ -83,7 +83,7 @@ def mixed_corpus(style: Corpus, base: Corpus, folder: Path) -> Corpus:
 
 def nats(model, rows: Sequence, tokenizer: Tokenizer) -> dict:
     """Nats per token and note of some rows, no learning."""
-    return likelihood(model, rows, tokenizer, progress=lambda share: None)
+    return likelihood(model, rows, tokenizer)
 
 
 class Sample(list):

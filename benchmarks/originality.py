@@ -120,7 +120,7 @@ def versions(known: Index, folder: Path) -> dict:
     right, flagged, read = 0, 0, 0
     for path in paths:
         try:
-            report = known.report(assign_parts(read_midi(path)))
+            report = known.repeats(assign_parts(read_midi(path)))
         except FileError:
             continue
         read += 1

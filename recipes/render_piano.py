@@ -26,6 +26,7 @@ from woodshed import WoodshedError, read_midi, render
 from woodshed.audio.codecs import LOUDNESS
 from woodshed.audio.wave import Audio, probe, write_audio
 from woodshed.cli.terminal import bar
+from woodshed.progress import Progress
 
 SETS = ("giantmidi", "pop909", "mutopia")
 SPLITS = {"train": 1.0, "validation": 0.1, "test": 0.1}  # of the hours
@@ -45,13 +46,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     rows = choose(options.data, options.sets, options.composers, hours=options.hours, seed=options.seed)
     done = []
-    with bar("rendering") as progress:
+    with bar("rendering") as report:
         for number, row in enumerate(rows):
             try:
                 done.append(record(row, options.data, options.out, options.soundfont))
             except WoodshedError as error:
-                progress.say(f"left out: {error}")
-            progress((number + 1) / len(rows), row["file"])
+                report(Progress(message=f"left out: {error}"))
+            report(Progress((number + 1) / len(rows), row["file"]))
     write_table(done, options.out / "table.csv")
     for split in SPLITS:
         seconds = [row["seconds"] for row in done if row["split"] == split]

@@ -88,12 +88,12 @@ def test_what_was_taken_out_is_not_written_again_unasked(path):
 
 
 def test_what_somebody_writes_meanwhile_stays(path):
-    def meanwhile(share, name):
-        if name == "song 1.wav":
+    def meanwhile(now):
+        if now.text == "song 1.wav":
             edit(path, 1, bpm=61)
             edit(path, 2, caption="written meanwhile")
 
-    annotate(load_dataset(path), path, progress=meanwhile)
+    annotate(load_dataset(path), path, report=meanwhile)
     _, second, third = samples(path)
     assert second.bpm == 61 and third.caption == "written meanwhile" and third.bpm == 110
 
@@ -105,7 +105,7 @@ def test_lyrics_of_a_person_are_never_heard_again(path, monkeypatch):
 
     def hear(file, language):
         asked.append(file.name)
-        return services.Heard("[Chorus]\nla la", "fr")
+        return services.Transcript("[Chorus]\nla la", "fr")
 
     monkeypatch.setattr(module, "Transcriber", lambda folder, **more: hear)
     found = annotate(load_dataset(path), path, whisper=path, measure=False, captions=False)
@@ -120,7 +120,9 @@ def test_whisper_is_told_a_language_by_its_code(path, monkeypatch):
     edit(path, 1, language="German")
     told = []
     monkeypatch.setattr(
-        module, "Transcriber", lambda *_, **more: lambda file, language: told.append(language) or module.Heard("la", "")
+        module,
+        "Transcriber",
+        lambda *_, **more: lambda file, language: told.append(language) or module.Transcript("la", ""),
     )
     annotate(load_dataset(path), path, whisper=path, measure=False)
     assert told == ["pt", "de", ""] and all(sample.caption for sample in samples(path))
@@ -134,11 +136,11 @@ def test_all_recordings_are_annotated_where_the_file_is_written_elsewhere(path, 
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_next_call_goes_on(path):
-    def interrupt(share, name):
-        if name == "song 1.wav":
+    def interrupt(now):
+        if now.text == "song 1.wav":
             os.kill(os.getpid(), signal.SIGINT)
 
-    found = annotate(load_dataset(path), path, progress=interrupt)
+    found = annotate(load_dataset(path), path, report=interrupt)
     assert found.stopped == "SIGINT" and (found.done, found.total) == (2, 3)
     assert [bool(sample.caption) for sample in samples(path)] == [True, True, False]
     assert annotate(load_dataset(path), path).done == 1 and samples(path)[2].bpm == 110

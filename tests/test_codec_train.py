@@ -50,7 +50,7 @@ def test_of_few_recordings_the_ends_are_held_out_and_the_unusable_are_named(tmp_
     write_audio(tmp_path / "short.wav", tone(0.2))
     (tmp_path / "broken.wav").write_bytes(b"RIFFnonsense")
     said = []
-    found = find(tmp_path, shortest=0.5, say=said.append)
+    found = find(tmp_path, shortest=0.5, report=lambda now: said.append(now.message))
     (train,), (held,) = split(found, shortest=0.5, seed=0)
     assert train.end == held.start == pytest.approx(9.0) and held.end == pytest.approx(10.0)
     assert len(said) == 3
@@ -201,13 +201,13 @@ def test_what_cannot_work_is_refused(recordings, trained, tmp_path):
     with pytest.raises(RunError, match="--width was 16, now it is 64"):
         train_codec(recordings, trained, resume=True, width=64)
     for changes, match in (
-        ({"channels": 3}, "choose 1"),
+        ({"channels": 3}, "--channels 3: choose from 1, 2"),
         ({"side_dim": 24}, "--side-dim 24"),
         ({"batch_size": 0}, "--batch-size 0"),
         ({"kind": "oobleck"}, "needs --base"),
         ({"kind": "owl"}, "choose from: oobleck, own"),
         ({"latent_noise": -1}, "--latent-noise"),
-        ({"seed": -1}, "--seed -1: choose from 0 to"),
+        ({"seed": -1}, "--seed -1: give 0 to"),
         ({"max_minutes": 0, "max_steps": None}, "--max-minutes 0: give more than 0"),
     ):
         with pytest.raises(InputError, match=match):

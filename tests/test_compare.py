@@ -60,13 +60,13 @@ def train_here(corpus, out, settings, *, report, errors, calls=None):
 @pytest.fixture(scope="module")
 def compared(corpus, tmp_path_factory):
     """A comparison of two tiny decoders and a model that cannot be made: what was found, where, and what was said."""
-    out, said, shares = tmp_path_factory.mktemp("compared") / "out", [], []
+    out, told = tmp_path_factory.mktemp("compared") / "out", []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compare, "train_alone", train_here)
-        progress = lambda share, text: shares.append(share)  # noqa: E731
-        found = compare.compare(corpus, out, progress=progress, say=said.append, **ASKED)
+        found = compare.compare(corpus, out, report=told.append, **ASKED)
+    shares = [now.share for now in told if not now.message]
     assert shares == sorted(shares) and 0 < shares[0] < 0.2 and shares[-1] == pytest.approx(1)
-    return found, out, said
+    return found, out, [now.message for now in told if now.message]
 
 
 # --- the same for all ------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def test_ctrl_c_goes_up_and_what_was_asked_is_kept(corpus, tmp_path, monkeypatch
     said = []
     monkeypatch.setattr(compare, "train_alone", stopped)
     with pytest.raises(KeyboardInterrupt):
-        compare.compare(corpus, tmp_path / "out", say=said.append, **ASKED)
+        compare.compare(corpus, tmp_path / "out", report=lambda now: said.append(now.message), **ASKED)
     assert said == ["decoder-2m: stopped; the same command goes on from what is saved"]
     entries, plan = planned(corpus, tmp_path / "out", CompareSettings(**ASKED))
     assert plan["threads"] == 1 and [entry.name for entry in entries] == ["decoder-2m", "lstm-2m", "decoder-6m"]

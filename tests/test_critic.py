@@ -17,7 +17,7 @@ from woodshed.symbolic.playing.critic import (
     LOGIT,
     NAMES,
     NATS,
-    Listener,
+    Ears,
     accuracy,
     auc,
     fit,
@@ -45,7 +45,7 @@ def spelled(run, score):
 
 
 def states(run, count, **style):
-    return Listener(run).hear([spelled(run, tune(seed, 64, **style)) for seed in range(count)])[0]
+    return Ears(run).hear([spelled(run, tune(seed, 64, **style)) for seed in range(count)])[0]
 
 
 def test_two_styles_are_told_and_one_is_not(opened):
@@ -53,7 +53,7 @@ def test_two_styles_are_told_and_one_is_not(opened):
     known = fit(low[:12], high[:12])
     assert accuracy(known.logits(low[12:]), known.logits(high[12:])) == 1
     same = fit(low[:12], low[12:])
-    fresh = Listener(opened).hear([spelled(opened, tune(seed, 64, center=40)) for seed in range(100, 140)])[0]
+    fresh = Ears(opened).hear([spelled(opened, tune(seed, 64, center=40)) for seed in range(100, 140)])[0]
     assert 0.2 <= auc(same.logits(fresh[::2]), same.logits(fresh[1::2])) <= 0.8
 
 
@@ -90,14 +90,13 @@ def test_what_is_heard_of_an_excerpt_agrees_with_evaluate(opened):
     score = spelled(opened, tune(3, 48))
     if not len(score.chords):
         score = score.replace(chords=critics.recognise(score))
-    listener = Listener(opened)
-    hidden, nats = listener.hear([score])
+    ears = Ears(opened)
+    hidden, nats = ears.hear([score])
     from woodshed.symbolic.data.corpus import EvaluationRows
 
-    rows = EvaluationRows([score], opened.tokenizer, 512)
-    whole = likelihood(listener.model, rows, opened.tokenizer, progress=lambda share: None)
+    whole = likelihood(ears.model, EvaluationRows([score], opened.tokenizer, 512), opened.tokenizer)
     assert nats[0] == pytest.approx(whole["nats_per_note"], rel=0.1)  # which counts the end of the piece too
-    assert np.corrcoef(hidden[0][:32], hidden_state(listener.model, opened.tokenizer, 512, score))[0, 1] > 0.99
+    assert np.corrcoef(hidden[0][:32], hidden_state(ears.model, opened.tokenizer, 512, score))[0, 1] > 0.99
 
 
 def test_a_critic_knows_how_the_excerpts_spread_and_how_good_it_is(opened, made):

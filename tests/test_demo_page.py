@@ -18,6 +18,7 @@ from browsers import browser, served  # noqa: F401
 from woodshed.cli import main
 from woodshed.errors import FileError, InputError, MissingExtra, WoodshedError
 from woodshed.files import read_object
+from woodshed.progress import unheard
 from woodshed.studio import demo_page, server
 from woodshed.studio.demo_page import ACCOMPANY, EXTEND, FILL, in_order, play, settings_of
 from woodshed.studio.server import LARGEST, Page, import_gradio, make_server, notices, parse_auth
@@ -78,9 +79,9 @@ def test_what_is_left_empty_is_left_to_the_run():
 
 def test_takes_are_those_of_generate_and_nothing_is_overwritten(opened):
     told = []
-    list(play(opened, ASKED | {"takes": 1}, lambda share, desc: None))
+    list(play(opened, ASKED | {"takes": 1}, unheard))
     before = {path: path.read_bytes() for path in (opened.folder / "takes").glob("*/*")}
-    pages = list(play(opened, ASKED, lambda share, desc: told.append(share)))
+    pages = list(play(opened, ASKED, lambda now: told.append(now.share)))
     assert len(before) == 4 and before == {path: path.read_bytes() for path in before}
     assert told == sorted(told) and 0 <= told[0] < told[-1] == 1
     assert [page.count("<article") for page in pages] == [1, 2]
@@ -104,7 +105,7 @@ def test_a_card_says_what_is_in_it_and_takes_no_tags_from_outside(opened):
 def test_without_a_critic_takes_stay_as_they_were_drawn(opened):
     takes = generate(opened, settings_of(**ASKED))
     assert in_order(opened, takes) == [(take, "") for take in takes]
-    assert "best first" not in list(play(opened, ASKED, lambda share, desc: None))[-1]
+    assert "best first" not in list(play(opened, ASKED, unheard))[-1]
 
 
 @pytest.mark.parametrize("run", ["remi"], indirect=True)
@@ -112,7 +113,7 @@ def test_with_a_critic_the_best_comes_first(run, opened):
     takes = generate(opened, settings_of(**ASKED | {"takes": 3}))
     ranked = rank(opened, takes, corpus=run.parent / "corpus")
     assert in_order(opened, takes) == [(one.take, one.reasons) for one in ranked]
-    assert "3 takes" in (page := list(play(opened, ASKED | {"takes": 3}, lambda share, desc: None))[-1])
+    assert "3 takes" in (page := list(play(opened, ASKED | {"takes": 3}, unheard))[-1])
     assert "best first" in page
     assert "typical" in ranked[0].reasons or "chords" in ranked[0].reasons
 
@@ -130,7 +131,7 @@ def test_a_stop_ends_the_playing_and_keeps_the_takes_that_are_there(opened, monk
 
 def test_what_cannot_be_played_leaves_nothing(opened):
     with pytest.raises(InputError, match=r"bar 2.*Hm7"):
-        list(play(opened, ASKED | {"chords": "C | Hm7"}, lambda share, desc: None))
+        list(play(opened, ASKED | {"chords": "C | Hm7"}, unheard))
     assert not list(opened.folder.glob("takes/*"))
 
 
@@ -182,7 +183,7 @@ def test_what_a_file_is_for_must_be_told(asked, words):
 @pytest.mark.parametrize("asked", [dict(what=EXTEND), dict(what=FILL, region="3-4"), dict(what=ACCOMPANY)])
 def test_takes_of_a_file_can_be_made_again_when_it_is_gone(opened, sent, asked):
     for _ in range(2):
-        page = list(play(opened, SENT | dict(prompt=sent) | asked, lambda share, desc: None))[-1]
+        page = list(play(opened, SENT | dict(prompt=sent) | asked, unheard))[-1]
     kept = opened.folder / "prompts" / "my song.mid"
     assert [path.name for path in kept.parent.iterdir()] == ["my song.mid"]
     assert kept.read_bytes() == sent.read_bytes()
@@ -198,9 +199,9 @@ def test_takes_of_a_file_can_be_made_again_when_it_is_gone(opened, sent, asked):
 
 def test_another_file_of_the_same_name_is_kept_beside_it(opened, sent, songs):
     asked = SENT | dict(what=EXTEND, prompt=sent)
-    list(play(opened, asked, lambda share, desc: None))
+    list(play(opened, asked, unheard))
     shutil.copy(songs / "song 1.mid", sent)
-    list(play(opened, asked, lambda share, desc: None))
+    list(play(opened, asked, unheard))
     assert sorted(path.name for path in opened.folder.glob("prompts/*")) == ["my song-2.mid", "my song.mid"]
 
 
@@ -214,7 +215,7 @@ def test_a_file_shows_its_tracks_or_why_it_is_none(sent, tmp_path):
 def test_a_file_that_cannot_be_played_in_leaves_nothing(opened, sent, tmp_path):
     for asked in (dict(what=FILL, region="900-901"), dict(what=EXTEND, soundfont=sent)):
         with pytest.raises(WoodshedError, match=r"bars|not a soundfont"):
-            list(play(opened, SENT | dict(prompt=sent) | asked, lambda share, desc: None))
+            list(play(opened, SENT | dict(prompt=sent) | asked, unheard))
     assert not list(opened.folder.glob("takes/*")) and not (opened.folder / "prompts").exists()
 
 

@@ -38,10 +38,6 @@ from woodshed.symbolic.playing.excerpts import cut_excerpts, first, stage_of
 from woodshed.symbolic.run import open_run
 
 
-def quietly(share):
-    """Progress that nobody looks at."""
-
-
 def short(corpus) -> dict:
     """Four bars, or eight seconds where there are none."""
     return {"bars": 4} if corpus.tokenizer.needs_bars else {"seconds": 8}
@@ -103,9 +99,8 @@ class Guess:
 
 def test_who_knows_nothing_needs_the_logarithm_of_the_vocabulary(corpus):
     shares, tokenizer = [], corpus.tokenizer
-    told = likelihood(
-        Guess(tokenizer.vocab_size), corpus.evaluation_rows("train", 256), tokenizer, progress=shares.append
-    )
+    rows, report = corpus.evaluation_rows("train", 256), lambda now: shares.append(now.share)
+    told = likelihood(Guess(tokenizer.vocab_size), rows, tokenizer, report=report)
     assert told["nats_per_token"] == pytest.approx(math.log(tokenizer.vocab_size), rel=1e-6)
     assert [place["nats_per_token"] for place in told["by_place"]] == pytest.approx([told["nats_per_token"]] * 4)
     assert shares == sorted(shares) and shares[-1] == 1
@@ -291,7 +286,7 @@ def test_the_same_seed_finds_the_same(run, corpus, found):
         pytest.skip("once is enough")
     shares = []
     settings = {"split": "train", "takes": 5} | short(corpus)
-    again = evaluate(run, corpus, progress=lambda share, text: shares.append(share), **settings)
+    again = evaluate(run, corpus, report=lambda now: shares.append(now.share), **settings)
     assert again.facts == found.facts
     assert shares == sorted(shares) and shares[0] < 0.3 and shares[-1] == 1
 

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from woodshed.errors import FileError, RunError
-from woodshed.files import free_folder, new_folder, read_object, replacing, write_file
+from woodshed.errors import FileError, InputError, RunError
+from woodshed.files import new_folder, numbered_folder, read_object, replacing, write_file
 from woodshed.jobs import claimed
 
 
@@ -46,7 +46,22 @@ def test_a_new_folder_stays_only_with_something_in_it(tmp_path):
 def test_the_next_free_number_is_above_all_there_are(tmp_path):
     (tmp_path / "007").mkdir()
     (tmp_path / "notes").touch()
-    assert [free_folder(tmp_path).name for _ in range(2)] == ["008", "009"]
+    with numbered_folder(tmp_path) as one, numbered_folder(tmp_path) as two:
+        (two / "take").touch()
+    assert (one.name, two.name) == ("008", "009")
+    assert not one.exists() and two.exists()
+
+
+def test_of_a_numbered_folder_that_fails_only_what_was_written_stays(tmp_path):
+    for number, written in (("001", True), ("002", False)):
+        with pytest.raises(InputError), numbered_folder(tmp_path / "takes") as folder:
+            if written:
+                (folder / "take").touch()
+            raise InputError("no more")
+        assert folder.name == number and folder.exists() == written
+    (tmp_path / "003").touch()
+    with pytest.raises(FileError, match="003: a file"), numbered_folder(tmp_path / "003"):
+        pass
 
 
 def test_a_folder_has_one_owner_where_folders_can_be_locked(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from woodshed.audio.gan.settings import GenerateSettings
 from woodshed.audio.gan.train import train
 from woodshed.audio.wave import read_audio
 from woodshed.errors import InputError
+from woodshed.progress import unheard
 from woodshed.studio.gan_page import END, play, settings_of
 
 ASKED = dict(seconds=2.0, takes=2, truncation=1.5, loop=False, seed="3", style_seed="", checkpoint=END)
@@ -38,7 +39,7 @@ def test_what_is_left_empty_is_left_to_the_run():
 def test_takes_are_those_of_generate_and_nothing_is_overwritten(own):
     told = []
     for folder in ("001", "002"):
-        pages = list(play(own, ASKED, lambda share, desc: told.append(share)))
+        pages = list(play(own, ASKED, lambda now: told.append(now.share)))
         assert [page.count("<article") for page in pages] == [1, 2] and told[-1] == 1
         assert "seed 4, truncation 1.5" in pages[-1] and "0:02, played" in pages[-1]
         assert len(list((own.folder / "takes" / folder).glob("*.wav"))) == 2
@@ -49,7 +50,7 @@ def test_takes_are_those_of_generate_and_nothing_is_overwritten(own):
 
 def test_what_cannot_be_played_leaves_nothing(own):
     with pytest.raises(InputError, match="--seconds"):
-        list(play(own, ASKED | {"seconds": 0.0}, lambda share, desc: None))
+        list(play(own, ASKED | {"seconds": 0.0}, unheard))
     assert not list(own.folder.glob("takes/*"))
 
 

@@ -124,9 +124,9 @@ def test_a_folder_is_split_and_what_cannot_be_used_is_named(recordings, tmp_path
 
 def test_what_was_encoded_is_kept_by_content(recordings, tmp_path, monkeypatch):
     found = latents.survey(recordings, TOY, run=tmp_path, window=16)
-    first = latents.encode(found, recordings, TOY, keep=tmp_path, told=lambda share, text: None)
+    first = latents.encode(found, recordings, TOY, keep=tmp_path)
     monkeypatch.setattr(Toy, "encode", None)
-    again = latents.encode(found, recordings, TOY, keep=tmp_path, told=lambda share, text: None)
+    again = latents.encode(found, recordings, TOY, keep=tmp_path)
     assert np.array_equal(first.data, again.data) and first.recordings == again.recordings
     assert first.mirrored is None and len(first.data) == 6 * 120
     starts = first.starts(16)
@@ -146,7 +146,7 @@ def test_the_weights_of_a_codec_are_read_once_for_a_folder(recordings, tmp_path,
 
     codec = Weighed()
     found = latents.survey(recordings, codec, run=tmp_path, window=16)
-    latents.encode(found, recordings, codec, keep=tmp_path / "kept", told=lambda share, text: None)
+    latents.encode(found, recordings, codec, keep=tmp_path / "kept")
     assert len(asked) == 1 and len([*(tmp_path / "kept").glob("weighed-*.safetensors")]) == 6
 
 
@@ -157,7 +157,7 @@ def test_to_count_channels_the_beginning_is_enough(tmp_path, monkeypatch):
         wave, "_opened", lambda path, start=0.0, seconds=None: lengths.append(seconds) or real(path, start, seconds)
     )
     stereo = Toy(channels=2)
-    latents.encode(surveyed(tmp_path, stereo), tmp_path, stereo, keep=tmp_path / "kept", told=print)
+    latents.encode(surveyed(tmp_path, stereo), tmp_path, stereo, keep=tmp_path / "kept", report=print)
     assert lengths == [None, None, 0.1, None]  # to listen, to encode, to count, to encode the mirror image
 
 
@@ -178,7 +178,7 @@ def test_what_is_kept_is_what_the_codec_gave(recordings, tmp_path, monkeypatch):
     encode = Toy.encode
     monkeypatch.setattr(Toy, "encode", lambda self, audio: np.asfortranarray(encode(self, audio)))
     found = latents.survey(recordings, TOY, run=tmp_path, window=16)
-    kept = latents.encode(found, recordings, TOY, keep=tmp_path, told=lambda share, text: None)
+    kept = latents.encode(found, recordings, TOY, keep=tmp_path)
     given = np.concatenate([encode_file(recordings / one.file, TOY) for one in kept.recordings])
     np.testing.assert_allclose(kept.data, given, atol=1e-5)
 
@@ -187,7 +187,7 @@ def test_of_stereo_the_mirror_image_is_learned_as_well(tmp_path):
     left = song(1, seconds=4.0, sample_rate=8000, channels=2)
     write_audio(tmp_path / "one.wav", Audio(left.samples * np.float32([1, 0.3]), 8000))
     stereo = Toy(channels=2)
-    found = latents.encode(surveyed(tmp_path, stereo), tmp_path, stereo, keep=tmp_path / "kept", told=print)
+    found = latents.encode(surveyed(tmp_path, stereo), tmp_path, stereo, keep=tmp_path / "kept", report=print)
     assert np.allclose(found.mirrored, np.roll(found.data, 8, axis=1), atol=1e-4)
     assert not np.allclose(found.mirrored, found.data, atol=0.1)
 
@@ -266,7 +266,7 @@ def test_latents_that_stand_still_or_are_alike_are_noticed():
 
 
 def test_a_critic_that_has_won_or_died_is_noticed():
-    usual = step.Report(hinge=0.7, r1=0.01, generator=0.1, gap=0.5, spread=0.3, norm=1.0)
+    usual = step.Losses(hinge=0.7, r1=0.01, generator=0.1, gap=0.5, spread=0.3, norm=1.0)
     pulse = health.Pulse()
     assert not any(pulse.feel(usual) for _ in range(2000))
     for change, reason in (

@@ -19,7 +19,7 @@ from woodshed.audio.gan import latents, profile, step
 from woodshed.audio.gan import run as runs
 from woodshed.audio.gan import train as training
 from woodshed.audio.gan.job import Rows
-from woodshed.audio.gan.progress import draw_progress
+from woodshed.audio.gan.picture import draw_progress
 from woodshed.audio.gan.settings import GanSettings, resolve
 from woodshed.audio.gan.train import train
 from woodshed.audio.spectrogram import spectrograms
@@ -241,9 +241,9 @@ def test_nothing_to_learn_from_and_values_that_cannot_work(recordings, tmp_path)
         ({"rehearse": 0.2}, "nothing to rehearse"),
         ({"learning_rate": -1.0}, "--learning-rate -1.0"),
         ({"learning_rate": None}, "--base-channels 4: no rate is known"),
-        ({"seed": -1}, "--seed -1: choose from 0 to"),
+        ({"seed": -1}, "--seed -1: give 0 to"),
         ({"threads": -1}, "--threads -1: give more than 0"),
-        ({"samples": 65}, "--samples 65: give 2, so that they can be compared, to 64"),
+        ({"samples": 65}, "--samples 65: give 2 to 64; two at least, to be compared"),
         ({"precision": "half"}, "--precision half: choose from auto, float32, bfloat16"),
         ({"device": "cuda"}, "--device cuda"),
     ):

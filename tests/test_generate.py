@@ -14,7 +14,7 @@ from folders import tune
 
 from woodshed.cli.generate import take_lines
 from woodshed.errors import FileError, InputError, RunError
-from woodshed.files import free_folder
+from woodshed.files import numbered_folder
 from woodshed.symbolic.data.take_files import read_stretch, read_written, takes_in
 from woodshed.symbolic.music.chords import pitched
 from woodshed.symbolic.music.extras import Extra
@@ -166,7 +166,8 @@ def test_a_part_that_is_not_there_yet_is_written_to_the_others(run, tmp_path):
 
 def test_an_ending_closes_on_the_tonic(run):
     shares = []
-    for take in generate(run, bars=4, takes=2, seed=1, ending=True, bpm=100, progress=shares.append):
+    asked = {"bars": 4, "takes": 2, "seed": 1, "ending": True, "bpm": 100}
+    for take in generate(run, **asked, report=lambda now: shares.append(now.share)):
         start = int(take.score.bars(take.score.ticks_per_quarter * 16)[3])
         assert take.score.end <= start + 4 * take.score.ticks_per_quarter
         assert (take.score.notes["onset"] >= start - 10).any()  # in steps of ten milliseconds
@@ -217,9 +218,9 @@ def test_a_take_writes_what_makes_it_again(run, tmp_path):
 def test_outputs_go_to_the_next_free_number(run, tmp_path):
     take = generate(run, bars=1, takes=1, seed=1)
     for number in ("001", "002"):
-        folder = free_folder(tmp_path / "takes")
-        assert folder.name == number
-        assert [path.name for _, paths in save_takes(take, folder) for path in paths if path.suffix == ".mid"]
+        with numbered_folder(tmp_path / "takes") as folder:
+            assert folder.name == number
+            assert [path.name for _, paths in save_takes(take, folder) for path in paths if path.suffix == ".mid"]
 
 
 def test_a_full_disk_costs_the_sound_and_not_the_music(run, tmp_path, monkeypatch):
@@ -235,7 +236,7 @@ def test_a_full_disk_costs_the_sound_and_not_the_music(run, tmp_path, monkeypatc
 
 def test_progress_goes_from_nothing_to_all(run):
     shares = []
-    generate(run, bars=4, takes=2, seed=1, progress=shares.append)
+    generate(run, bars=4, takes=2, seed=1, report=lambda now: shares.append(now.share))
     assert shares == sorted(shares) and 0 <= shares[0] < shares[-1] <= 1
 
 
@@ -334,7 +335,7 @@ def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_p
     assert all(take.originality is not None and take.originality.weight >= 0 for take in played)
     assert generate(run, originality=False, **asked | {"takes": 1})[0].originality is None
     shares = []
-    kept = generate(run, keep=2, progress=shares.append, **asked)
+    kept = generate(run, keep=2, report=lambda now: shares.append(now.share), **asked)
     assert len(kept) == 2 and {take.seed for take in kept} < {take.seed for take in played}
     assert shares == sorted(shares) and shares[-1] == 1
     scores = [float(take.ranked.split()[0]) for take in kept]
@@ -343,7 +344,7 @@ def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_p
     assert (run / "critic").is_dir()
     again = generate(run, **kept[0].settings)
     assert len(again) == 1 and again[0].score == kept[0].score
-    with pytest.raises(InputError, match=r"--keep 4: choose 1 to 3"):
+    with pytest.raises(InputError, match=r"--keep 4: give 1 to 3"):
         generate(run, keep=4, **asked)
 
 

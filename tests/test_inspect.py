@@ -188,8 +188,8 @@ def test_duplicates_transposed_copies_and_takes(tmp_path):
 
 def test_progress_counts_to_the_end(tmp_path):
     seen = []
-    report = inspect(hostile(tmp_path), progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(number, len(report.findings)) for number in range(1, len(report.findings) + 1)]
+    report = inspect(hostile(tmp_path), report=lambda now: seen.append(now.text))
+    assert seen == [f"{number} of {len(report.findings)}" for number in range(1, len(report.findings) + 1)]
 
 
 def test_many_processes_find_what_one_finds(tmp_path, monkeypatch):

@@ -1,10 +1,14 @@
-"""What every long job asks before it begins: a device that is there, memory, a seed, a folder of its own."""
+"""What every long job asks before it begins: a device that is there, memory, a folder of its own."""
+
+import signal
 
 import pytest
 import torch
 
 from woodshed.errors import InputError
-from woodshed.jobs import check_seed, enough_memory, find_device, refuse_occupied
+from woodshed.jobs import Job, enough_memory, find_device, refuse_occupied, stop_on_signals
+from woodshed.log import read_log
+from woodshed.progress import Progress, part
 
 
 @pytest.fixture
@@ -36,13 +40,6 @@ def test_memory_that_ends_is_one_line():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines")
 
 
-def test_seeds_are_those_that_numpy_takes():
-    check_seed(0)
-    for seed in (-1, 2**32):
-        with pytest.raises(InputError, match=f"--seed {seed}: choose from 0 to 4294967295"):
-            check_seed(seed)
-
-
 def test_a_folder_is_occupied_by_what_one_sees(tmp_path):
     for name in (".DS_Store", ".0123456789ab.tmp"):
         (tmp_path / name).touch()
@@ -50,3 +47,28 @@ def test_a_folder_is_occupied_by_what_one_sees(tmp_path):
     (tmp_path / "mine").touch()
     with pytest.raises(InputError, match="is not empty"):
         refuse_occupied(tmp_path, "run.json")
+
+
+def test_a_part_of_a_job_reports_within_the_whole():
+    told = []
+    report = part(part(told.append, 0.5, 1), 0, 0.5, "lstm")
+    report(Progress(0.5, "step 3", step=3))
+    report(Progress(message="stopped"))
+    assert (told[0].share, told[0].text, told[0].step) == (0.625, "lstm  step 3", 3)
+    assert told[1].message == "lstm: stopped"
+
+
+def test_a_job_tells_its_messages_logs_events_and_is_stopped_by_a_signal(tmp_path):
+    job, told = Job(), []
+    job.out, job.report = tmp_path, told.append
+    job.say("hello")
+    job.say("back to step 3", step=3, event="rollback")
+    assert [(now.message, now.step) for now in told] == [("hello", 0), ("back to step 3", 3)]
+    assert read_log(tmp_path / "log.jsonl") == [{"step": 3, "event": "rollback", "message": "back to step 3"}]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background takes away
+    with pytest.raises(KeyboardInterrupt), stop_on_signals(job):
+        assert not job.stopped
+        signal.raise_signal(signal.SIGINT)
+        assert job.stopped == "SIGINT"
+        signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)

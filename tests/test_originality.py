@@ -109,7 +109,7 @@ def test_a_disguised_copy_inside_other_music_is_found_where_it_is(tunes, tempo, 
     notes["onset"] += 4 * 1920
     after = own.notes[32:].copy()
     after["onset"] += round(4 * 1920 * tempo)
-    report = tunes.report(own.replace(notes=np.concatenate([own.notes[:32], notes, after])))
+    report = tunes.repeats(own.replace(notes=np.concatenate([own.notes[:32], notes, after])))
     match = report.matches[0]
     assert report.flagged and match.path == "3.mid"
     assert abs(match.bar - 9) <= 1 and abs(match.take_bar - 5) <= 1
@@ -120,7 +120,7 @@ def test_a_disguised_copy_inside_other_music_is_found_where_it_is(tunes, tempo, 
 
 def test_a_copy_played_freely_is_named_in_seconds(tunes):
     copy = disguised(bars(tunes.scores[5], 3, 6), 2).freed()
-    match = tunes.report(copy).matches[0]
+    match = tunes.repeats(copy).matches[0]
     assert match.path == "5.mid" and match.take_bar is None and match.bars is None
     assert match.second == pytest.approx(4.0, abs=2.0)  # two bars of 2 s go before
     assert "s from 0." in str(match)
@@ -129,9 +129,9 @@ def test_a_copy_played_freely_is_named_in_seconds(tunes):
 def test_what_comes_before_the_music_that_was_written_does_not_count(tunes):
     copied = bars(tune(4, tracks=HANDS), 5, 8)
     late = copied.replace(notes=shifted(copied.notes, 400 * copied.ticks_per_quarter))
-    alone, after = tunes.report(copied), tunes.report(late, start=400 * copied.ticks_per_quarter)
+    alone, after = tunes.repeats(copied), tunes.repeats(late, start=400 * copied.ticks_per_quarter)
     assert after.matches[0].share == pytest.approx(alone.matches[0].share, abs=0.02) and alone.matches[0].share > 0.8
-    assert after.usual == alone.usual and tunes.report(late).matches[0].share < 0.1
+    assert after.usual == alone.usual and tunes.repeats(late).matches[0].share < 0.1
 
 
 def shifted(notes, ticks):
@@ -158,7 +158,7 @@ def test_texture_tells_a_copy_of_everything_from_a_copied_melody(tunes):
 
 
 def test_other_music_of_the_same_kind_is_not_flagged(tunes):
-    reports = [tunes.report(tune(seed, tracks=HANDS, notes=128)) for seed in range(100, 140)]
+    reports = [tunes.repeats(tune(seed, tracks=HANDS, notes=128)) for seed in range(100, 140)]
     assert np.mean([report.flagged for report in reports]) <= 0.05
     assert tunes.summary([tune(100, notes=128)])["flagged"] in (0, 1)
 
@@ -196,7 +196,7 @@ def test_a_copy_is_a_copy_however_often_it_is_played_again(tunes):
     length, weights = int(once.bars()[-1]), []
     for times in (1, 4, 8):
         rows = [(on + n * length, *rest) for n in range(times) for on, *rest in once.notes.tolist()]
-        report = tunes.report(once.replace(notes=rows))
+        report = tunes.repeats(once.replace(notes=rows))
         assert report.flagged and report.matches[0].path == "4.mid", times
         weights.append(report.weight)
     assert weights[2] > 0.8 * weights[0]
@@ -258,7 +258,7 @@ def test_a_corpus_that_cannot_be_written_to_has_a_level_too(corpus, monkeypatch)
 
 
 def test_without_held_out_pieces_nothing_is_flagged():
-    report = Index([tune(0)], ["a"]).report(tune(0))
+    report = Index([tune(0)], ["a"]).repeats(tune(0))
     assert report.usual is None and not report.flagged and report.weight > 200
     assert "no held-out pieces" in str(report)
 
@@ -266,7 +266,7 @@ def test_without_held_out_pieces_nothing_is_flagged():
 @pytest.mark.parametrize("score", [Score(), tune(0, notes=3), tune(0, tracks=(Track("Kit", 0, True, "drums"),))])
 def test_too_little_music_is_nothing_in_common(tunes, score):
     assert tunes.matches(score) == []
-    assert tunes.report(score).facts()["flagged"] is False
+    assert tunes.repeats(score).facts()["flagged"] is False
     assert Index([score], ["a"]).matches(tune(0)) == []
 
 

@@ -185,13 +185,9 @@ def test_what_exists_is_never_overwritten(tmp_path):
 
 
 def test_progress_rises_to_the_end(tmp_path):
-    seen = []
-    prepare(
-        songs_folder(tmp_path, 4, band=tune(9, tracks=BAND)),
-        tmp_path / "corpus",
-        progress=lambda *now: seen.append(now),
-    )
-    shares = [done / total for done, total in seen]
+    shares = []
+    songs = songs_folder(tmp_path, 4, band=tune(9, tracks=BAND))
+    prepare(songs, tmp_path / "corpus", report=lambda now: shares.append(now.share))
     assert shares == sorted(shares)
     assert shares[-1] == 1
 
@@ -295,7 +291,7 @@ def test_years_and_shares_that_cannot_be():
         ({"fill_share": -0.1}, "--fill-share"),
         ({"fill_share": 0.6, "continue_share": 0.6}, "shares of the tasks"),
         ({"only_split": "dev"}, "--only-split"),
-        ({"chords": "recognize"}, "--chords recognize: choose one of recognise, file, none"),
+        ({"chords": "recognize"}, "--chords recognize: choose from recognise, file, none"),
     ]:
         with pytest.raises(InputError, match=flag):
             PrepareSettings(**settings)

@@ -145,15 +145,15 @@ def test_a_copy_of_a_training_piece_goes_down(pop):
     made, critic, held = pop
 
     class Suspicious:
-        def report(self, score, start=0):
-            return type("Report", (), {"flagged": score is held[0]})
+        def repeats(self, score, start=0):
+            return type("Repeats", (), {"flagged": score is held[0]})
 
     plain = {id(one.take): one for one in rank(made, held, critic=critic)}
     strict = {id(one.take): one for one in rank(made, held, critic=critic, index=Suspicious())}
     assert strict[id(held[0])].score < plain[id(held[0])].score
     assert "copies a training piece" in strict[id(held[0])].reasons
     assert all(strict[id(score)].score >= plain[id(score)].score for score in held[1:])
-    told = [Take(score, 9, 1, 1.0, {}, originality=Suspicious().report(score)) for score in held]
+    told = [Take(score, 9, 1, 1.0, {}, originality=Suspicious().repeats(score)) for score in held]
     assert [one.score for one in rank(made, told, critic=critic)] == [
         one.score for one in rank(made, held, critic=critic, index=Suspicious())
     ]

@@ -509,7 +509,7 @@ def test_bars_begin_where_the_music_has_them():
         (dict(bars="12-9"), "--bars 12-9: write the first"),
         (dict(bars="1.5-2"), r"--bars 1\.5-2: write"),
         (dict(bars="two"), "--bars two: write"),
-        (dict(bars=0), "--bars 0: choose 1"),
+        (dict(bars=0), "--bars 0: give 1 to 2000"),
         (dict(seconds="9-8"), "--seconds 9-8: write from when"),
         (dict(seconds="20-26"), r"--seconds 20-26: the file lasts 16\.0 s"),
         (dict(seconds="14-99"), "--seconds 14-99: the file lasts"),

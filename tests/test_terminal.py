@@ -4,13 +4,14 @@ import pytest
 
 from woodshed.cli.terminal import bar
 from woodshed.page import clock
+from woodshed.progress import Progress
 
 
 @pytest.mark.parametrize("text", ["../[/old]/model", "[takes]", "[bold]x[/bold]", "夜"])
 def test_a_line_above_the_bar_is_printed_as_it_is(capsys, text):
-    with bar("training") as progress:
-        progress(0.5, text)
-        progress.say(text)
+    with bar("training") as report:
+        report(Progress(0.5, text))
+        report(Progress(message=text))
     assert capsys.readouterr().err == f"{text}\n"
 
 

@@ -40,7 +40,7 @@ def test_a_run_learns_and_reports_every_step(reference):
     assert [progress.step for progress in steps] == list(range(1, STEPS + 1))
     assert steps[-1].loss < steps[0].loss / 2
     assert steps[-1].seconds_left == 0
-    assert all(progress.seconds_left > 0 and progress.ids_per_second > 0 for progress in steps[:-1])
+    assert all(progress.seconds_left > 0 for progress in steps[:-1]) and steps[-1].share == 1
     assert told[0].message == "Total parameters 31,136 / Trainable parameters 31,136 (100.00%)"
 
 
@@ -192,8 +192,10 @@ def test_killed_before_it_was_published_a_run_is_published_when_resumed(referenc
 def pace(**changes):
     from woodshed.symbolic.learning.callbacks import Pace
 
-    settings = {"steps": 100, "minutes": None, "warmup": 0.1, "eval_steps": None} | changes
-    return Pace(Course(1, 1, 1, seconds=settings.pop("seconds", 0.0)), **settings)
+    asked = {"steps": 100, "minutes": None, "warmup": 0.1, "seconds": 0.0} | changes
+    settings = TrainSettings(max_minutes=asked["minutes"], warmup=asked["warmup"])
+    job = SimpleNamespace(settings=settings, steps_of=lambda course: asked["steps"])
+    return Pace(job, Course(1, 1, 1, seconds=asked["seconds"]))
 
 
 def test_the_rate_rises_stays_flat_and_falls_to_zero():

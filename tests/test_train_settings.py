@@ -124,7 +124,7 @@ def test_values_that_a_preset_of_ones_own_lacks_or_cannot_have(tmp_path):
         ({"epochs": math.inf}, "--epochs inf: give more than 0, and a finite number"),
         ({"max_seq_len": 8}, "--max-seq-len 8: give 16 or more"),
         ({"warmup": -1.0}, "--warmup -1.0: give 0 or more"),
-        ({"seed": -1}, "--seed -1: choose from 0 to 4294967295"),
+        ({"seed": -1}, "--seed -1: give 0 to 4294967295"),
         ({"seed": 2**32}, "--seed 4294967296"),
         ({"base": "b", "size": "25m"}, "--size is for a new model"),
         ({"base": "b", "model": "decoder"}, "--model is for a new model"),

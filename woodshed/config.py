@@ -1,4 +1,7 @@
-"""Settings are dataclasses: the fields are the flags of a verb and the keywords of its function."""
+"""Settings are dataclasses: the fields are the flags of a verb and the keywords of its function.
+
+The type of a field says what it may be: `takes: Annotated[int, Allowed(1, 1000)] = 5`, `kind: Literal["lora", "ia3"]`.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,18 @@ import json
 import math
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError, RunError
 
 Settings = TypeVar("Settings")
 MANY = 60  # names, more than are worth a line
+FORMS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+FORMS |= {Path: "the path of a file", tuple: "a list"}
 PYTHONS = {"True": True, "False": False, "None": None}  # not so written in JSON
 
 
@@ -29,12 +37,70 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def refuse_not_positive(settings: Any, names: Collection[str]) -> None:
-    """An InputError for a field of that name that is given, and is not a finite number above 0."""
-    for name in names:
+@dataclass(frozen=True)
+class Allowed:
+    """The finite numbers that a field may be. A text that stands for one is for whoever reads it."""
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    hint: str = ""
+
+    def __contains__(self, value: Any) -> bool:
+        if isinstance(value, str):
+            return True
+        enough = (self.least is None or value >= self.least) and (self.above is None or value > self.above)
+        little = (self.most is None or value <= self.most) and (self.below is None or value < self.below)
+        return enough and little and math.isfinite(value)
+
+    def refuse(self, name: str, value: Any) -> None:
+        """An InputError that says what to give instead of a value."""
+        told = f"{self.least} or more" if self.above is None else f"more than {self.above}"
+        told += "" if self.most is None else f", at most {self.most}"
+        told += "" if self.below is None else f", less than {self.below}"
+        told = told if None in (self.least, self.most) else f"{self.least} to {self.most}"
+        told += ", and a finite number" * (not math.isfinite(value))
+        raise InputError(f"{flag(name)} {value}: give {told}{self.hint and f'; {self.hint}'}")
+
+
+class _Listed(tuple):
+    """The values of a Literal."""
+
+    def refuse(self, name: str, value: Any) -> None:
+        raise InputError(f"{flag(name)} {value}: choose from {', '.join(map(str, self))}")
+
+
+Number = TypeVar("Number", int, float)
+Positive = Annotated[Number, Allowed(above=0)]
+NotNegative = Annotated[Number, Allowed(0)]
+Share = Annotated[float, Allowed(0, 1)]
+PartShare = Annotated[float, Allowed(0, below=1)]
+Seed = Annotated[int, Allowed(0, 2**32 - 1)]
+
+
+def check(settings: Any) -> None:
+    """An InputError for the first field that is given and is not what its type allows."""
+    for name, rule in rules(type(settings)).items():
         value = getattr(settings, name)
-        if value is not None and not 0 < value < math.inf:
-            raise InputError(f"{flag(name)} {value}: give more than 0, and a finite number")
+        if value is not None and value not in rule:
+            rule.refuse(name, value)
+
+
+@cache
+def rules(kind: type) -> dict[str, Allowed | _Listed]:
+    """What the fields of a dataclass may be, where their types say it."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: rule for name, hint in hints.items() if (rule := _rule(hint)) is not None}
+
+
+def _rule(hint: Any) -> Allowed | _Listed | None:
+    if get_origin(hint) is Literal:
+        return _Listed(get_args(hint))
+    if get_origin(hint) is Annotated:
+        return next((item for item in hint.__metadata__ if isinstance(item, Allowed)), None)
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else ()
+    return next((rule for part in parts if (rule := _rule(part)) is not None), None)
 
 
 def given(settings: Any) -> dict[str, Any]:
@@ -111,3 +177,24 @@ def refuse_words(values: Mapping[str, Any], kind: type, owner: str) -> None:
         if wordless and isinstance(value := values.get(item.name), str):
             asked = "a number" if holds & {"int", "float"} else "true or false"
             raise InputError(f"{owner}: {item.name} is {value!r}; give {asked}")
+
+
+def refuse_unfit(values: Mapping[str, Any], kind: type, owner: str) -> None:
+    """An InputError for what a JSON file says and no field of the dataclass `kind` can be; a rate may have one value
+    for each case."""
+    hints, allowed = get_type_hints(kind), rules(kind)
+    for name, value in values.items():
+        for one in value.values() if name == "learning_rate" and isinstance(value, dict) else [value]:
+            if form := _unfit(hints[name], allowed.get(name), one):
+                raise InputError(f"{owner}: {name} is {one!r}; give {form}")
+
+
+def _unfit(hint: Any, rule: Any, value: Any) -> str:
+    """What to give instead of a value out of JSON; nothing where it fits."""
+    if isinstance(rule, _Listed):
+        return "" if value in rule else f"one of {', '.join(map(str, rule))}"
+    kind = next(iter(get_args(hint)), hint) if get_origin(hint) in (Union, UnionType) else hint
+    kind = get_origin(kind) or kind
+    takes = {float: (int, float), Path: (str,), tuple: (list,)}.get(kind, (kind,))
+    fits = isinstance(value, takes) and (kind is bool or not isinstance(value, bool))
+    return "" if fits else FORMS[kind]

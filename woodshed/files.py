@@ -65,10 +65,35 @@ def new_folder(path: Path) -> Iterator[None]:
     made = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
+    with _unless_empty(made):
+        yield
+
+
+@contextmanager
+def numbered_folder(parent: Path) -> Iterator[Path]:
+    """Makes the next free number in a folder, 001, 002, ..., and removes it again if nothing comes into it."""
+    with new_folder(parent), _unless_empty([folder := _next_number(parent)]):
+        yield folder
+
+
+def _next_number(parent: Path) -> Path:
+    number = 1 + max((int(path.name) for path in parent.glob("*") if path.name.isdigit()), default=0)
+    with writing(parent):
+        while True:
+            try:
+                (folder := parent / f"{number:03d}").mkdir()
+                return folder
+            except FileExistsError:  # another process was quicker
+                number += 1
+
+
+@contextmanager
+def _unless_empty(folders: list[Path]) -> Iterator[None]:
+    """Removes those of the folders that are empty after the block."""
     try:
         yield
     finally:
-        for folder in made:
+        for folder in folders:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
@@ -76,20 +101,6 @@ def new_folder(path: Path) -> Iterator[None]:
 def visible(folder: Path) -> list[Path]:
     """What lies in a folder, but hidden files: macOS writes a .DS_Store, a kill leaves what `replacing` had begun."""
     return [path for path in folder.iterdir() if not path.name.startswith(".")]
-
-
-def free_folder(parent: Path) -> Path:
-    """The next free number in a folder, made: 001, 002, ..."""
-    number = 1 + max((int(path.name) for path in parent.glob("*") if path.name.isdigit()), default=0)
-    while True:
-        folder = parent / f"{number:03d}"
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise FileError(folder, f"cannot be made: {error.strerror or error}") from None
 
 
 @contextmanager

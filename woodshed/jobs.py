@@ -8,12 +8,15 @@ import re
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import FileError, InputError, RunError
 from .files import visible, writing
+from .log import append_log
+from .progress import Progress, Reporter
 
 try:
     import fcntl
@@ -21,6 +24,20 @@ except ImportError:
     import msvcrt
 
     fcntl = None
+
+
+class Job:
+    """A training in the folder `out` that tells `report` how far it is."""
+
+    out: Path
+    report: Reporter
+    stopped = ""  # the signal that has asked for its end
+
+    def say(self, message: str, **event) -> None:
+        """Tell a message; with step=... and event=..., log it too."""
+        self.report(Progress(message=message, step=event.get("step", 0)))
+        if event:
+            append_log(self.out / "log.jsonl", event | {"message": message})
 
 
 @contextmanager
@@ -116,12 +133,6 @@ def enough_memory(what: str, remedy: str) -> Iterator[None]:
         raise InputError(f"out of GPU memory {what}; {remedy}") from None
 
 
-def check_seed(seed: int) -> None:
-    """An InputError for a seed that is none."""
-    if not 0 <= seed < 2**32:
-        raise InputError(f"--seed {seed}: choose from 0 to {2**32 - 1}")
-
-
 def find_device(name: str = "auto") -> str:
     """A device of torch by its name: cpu, cuda or cuda:1; auto is the GPU where there is one, else the CPU.
 
@@ -145,16 +156,16 @@ def resumable(trouble: FileError, step: int) -> FileError:
 
 
 @contextmanager
-def stop_on_signals(stop: Callable[[str], None]) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM calls `stop` with its name, so that a loop can end after its step; the second does
-    what it always does. In a thread nothing is changed."""
+def stop_on_signals(job: Any) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM becomes what `job` is `stopped` by, so that its loop can end after its step; the
+    second does what it always does. In a thread nothing is changed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def heard(number, frame):
-        stop(signal.Signals(number).name)
+        job.stopped = signal.Signals(number).name
         signal.signal(number, before[number])
 
     for number in before:

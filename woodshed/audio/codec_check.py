@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import page
-from ..config import refuse_not_positive, updated
+from ..config import NotNegative, Positive, check, updated
 from ..errors import InputError
 from ..files import new_folder, write_file
+from ..progress import Progress, Reporter, unheard
 from ..statistics import mean_known
 from . import notes
 from .codecs import LOUDNESS, Codec, open_codec
@@ -48,20 +49,20 @@ ABOUT = {
 class CheckSettings:
     """What to listen to."""
 
-    excerpts: int = 8
+    excerpts: Positive[int] = 8
     """Excerpts, spread over the recordings and over each of them."""
-    seconds: float = 20.0
+    seconds: Positive[float] = 20.0
     """Length of an excerpt."""
-    sounds: int = 4
+    sounds: NotNegative[int] = 4
     """Excerpts to keep as sound and picture."""
     griffin_lim: bool = False
     """Also decode with phases by Griffin-Lim, the plain reference (codecs of kind own)."""
-    seed: int = 0
+    seed: NotNegative[int] = 0
     """Where the excerpts begin."""
 
 
 @dataclass(frozen=True)
-class Excerpt:
+class RoundTrip:
     """What a source became. `found` maps each way of decoding to its measures; `sounds` to what it sounds like."""
 
     name: str
@@ -78,7 +79,7 @@ def check_codec(
     settings: CheckSettings | None = None,
     *,
     notes_of: Callable[[Path], np.ndarray | None] = lambda path: None,
-    progress: Callable[[float, str], None] = lambda share, text="": None,
+    report: Reporter = unheard,
     **changes,
 ) -> dict:
     """Measure a codec on a folder of recordings; a page, figures, sounds and pictures into the new folder `out`.
@@ -87,9 +88,7 @@ def check_codec(
     fields of CheckSettings. Raises InputError where `out` is not empty, EmptyCorpus for a folder without usable sound.
     """
     settings, out = updated(CheckSettings, settings, changes), Path(out)
-    refuse_not_positive(settings, ("excerpts", "seconds"))
-    if settings.seed < 0:
-        raise InputError(f"--seed {settings.seed}: give 0 or more")
+    check(settings)
     if out.is_file() or (out.exists() and any(out.iterdir())):
         raise InputError(f"--out {out} is there already; choose a new folder")
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec
@@ -99,7 +98,7 @@ def check_codec(
     checked = []
     for number, (stretch, start) in enumerate(places):
         checked.append(_excerpt(codec, stretch, start, settings, notes_of))
-        progress((number + 1) / len(places), stretch.path.name)
+        report(Progress((number + 1) / len(places), stretch.path.name))
     facts = _facts(codec, checked)
     with new_folder(out):
         _write(out, facts, checked[: settings.sounds])
@@ -120,7 +119,7 @@ def _places(folder: str | Path, codec: Codec, settings: CheckSettings) -> list[t
     return places
 
 
-def _excerpt(codec: Codec, stretch: Stretch, start: float, settings: CheckSettings, notes_of) -> Excerpt:
+def _excerpt(codec: Codec, stretch: Stretch, start: float, settings: CheckSettings, notes_of) -> RoundTrip:
     how = {"sample_rate": codec.sample_rate, "channels": codec.channels}
     source = stretch.read(start, settings.seconds, **how)
     latents = codec.encode(source)
@@ -132,11 +131,13 @@ def _excerpt(codec: Codec, stretch: Stretch, start: float, settings: CheckSettin
     played = notes_of(stretch.path)
     if played is not None:
         played = played[(played[:, 0] >= start) & (played[:, 0] < start + source.seconds)] - [start, 0]
-    heard = _Heard(source, played)
-    return Excerpt(stretch.path.name, start, source, sounds, {name: heard.compare(one) for name, one in sounds.items()})
+    heard = _Source(source, played)
+    return RoundTrip(
+        stretch.path.name, start, source, sounds, {name: heard.compare(one) for name, one in sounds.items()}
+    )
 
 
-class _Heard:
+class _Source:
     """A source, and all that is measured in it once."""
 
     def __init__(self, source: Audio, played: np.ndarray | None):
@@ -199,7 +200,7 @@ def balance_error(sound: Audio, source: Audio) -> float:
 # --- the report ------------------------------------------------------------------------------------------------
 
 
-def _facts(codec: Codec, checked: list[Excerpt]) -> dict:
+def _facts(codec: Codec, checked: list[RoundTrip]) -> dict:
     ways = checked[0].found
     measures = {
         way: {name: mean_known(one.found[way].get(name) for one in checked) for name in _known(checked, way)}
@@ -215,7 +216,7 @@ def _facts(codec: Codec, checked: list[Excerpt]) -> dict:
     return facts | {"verdict": verdict(measures["round trip"])}
 
 
-def _known(checked: list[Excerpt], way: str) -> list[str]:
+def _known(checked: list[RoundTrip], way: str) -> list[str]:
     return [name for name in ABOUT if any(name in one.found[way] for one in checked)]
 
 
@@ -244,7 +245,7 @@ def lines(facts: dict) -> list[str]:
     return [*told, *facts["verdict"]]
 
 
-def _write(out: Path, facts: dict, shown: list[Excerpt]) -> None:
+def _write(out: Path, facts: dict, shown: list[RoundTrip]) -> None:
     parts = [page.tag("h1", "What the codec keeps"), *(page.tag("p", line) for line in facts["verdict"])]
     names = [name for name in ABOUT if name in facts["measures"]["round trip"]]
     rows = [

@@ -13,9 +13,8 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,8 +26,10 @@ from .. import menu
 from ..config import continued, given, updated
 from ..errors import FileError, InputError, RunError
 from ..files import new_folder, read_object, write_file
-from ..jobs import checkpoint_folders, claimed, find_device, free_threads, resumable, stop_on_signals, threads
+from ..jobs import Job, checkpoint_folders, claimed, find_device, free_threads, resumable, stop_on_signals, threads
 from ..log import append_log, draw_loss, rewind_log
+from ..page import clock
+from ..progress import Progress, Reporter, unheard
 from . import codecs
 from .codecs import Codec
 from .codecs._settings import FREE, LIMITS, MINUTES, CodecSettings, check
@@ -44,20 +45,8 @@ KEPT = 2  # checkpoints
 LOUDER = 0.15  # spread of the logarithm of a random gain
 
 
-@dataclass(frozen=True)
-class Progress:
-    """One step, the `validation` after a step, or (`message`) something worth knowing."""
-
-    step: int = 0
-    share: float = 0.0  # of the whole
-    loss: float = math.nan  # error of the spectrum: 0 is perfect, 1 silence
-    seconds_left: float = math.nan
-    validation: dict[str, float] = field(default_factory=dict)
-    message: str = ""
-
-
 @dataclass
-class _Job:
+class _Job(Job):
     """One call of train_codec()."""
 
     out: Path
@@ -65,10 +54,9 @@ class _Job:
     codec: Codec
     crops: Crops
     held: Crops
-    report: Callable[[Progress], None]
+    report: Reporter
     step: int = 0
     seconds: float = 0.0  # of training so far, over all restarts
-    stopped: str = ""
 
     @property
     def share(self) -> float:
@@ -92,7 +80,7 @@ def train_codec(
     out: str | Path,
     settings: CodecSettings | None = None,
     *,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Reporter = unheard,
     **changes,
 ) -> Codec:
     """Learn a codec from a folder of recordings into the folder `out`, and open it.
@@ -108,7 +96,7 @@ def train_codec(
     with new_folder(out), claimed(out), threads(settings.threads or free_threads()):
         try:
             job = _job(Path(folder), out, settings, report)
-            with stop_on_signals(lambda name: setattr(job, "stopped", name)):
+            with stop_on_signals(job):
                 if job.codec.network is not None:
                     _learn(job)
             return _finish(job)
@@ -141,14 +129,14 @@ def _resumed(asked: CodecSettings, out: Path) -> CodecSettings:
 
 def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:
     """Everything that is needed before the first step."""
-    say = lambda message: report(Progress(message=message))  # noqa: E731
     codec = _begun(settings, out)
     codec.to(find_device(settings.device))
     listener = Listener(folder, out / HEARD, channels=codec.channels)
-    found = find(folder, shortest=settings.seconds, hear=listener.listen, say=say)
+    found = find(folder, shortest=settings.seconds, hear=listener.listen, report=report)
     if (seconds := sum(one.seconds for one in found)) < ENOUGH:
         little = f"{seconds / 60:.1f} minutes of audio are little"
-        say(f"{little}: give more than {ENOUGH / 60:.0f}, so that the codec knows many sounds")
+        message = f"{little}: give more than {ENOUGH / 60:.0f}, so that the codec knows many sounds"
+        report(Progress(message=message))
     train, held = split(found, shortest=settings.seconds, seed=settings.seed)
     codec.about = {"folder": folder.absolute().name, "recordings": len(train)}
     samples = max(1, round(settings.seconds * codec.sample_rate / codec.hop_length)) * codec.hop_length
@@ -162,7 +150,7 @@ def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:
         write_file(out / SETTINGS, json.dumps(facts, indent=1) + "\n")
     listener.save()  # after the settings, without which --resume knows no codec here
     if not settings.resume and (settings.base is None or codec.network is None):
-        say("finding the components that the recordings are made of")
+        job.say("finding the components that the recordings are made of")
         codec.start_from(job.first)
         codec.standardise(job.first)
         codec.save(out)
@@ -202,7 +190,9 @@ def _learn(job: _Job) -> None:
         job.seconds += time.monotonic() - began
         left = job.seconds * (1 / job.share - 1) if job.share else math.nan
         append_log(job.out / LOG, {"step": job.step, "loss": losses["spectrum"], **losses})
-        job.report(Progress(job.step, job.share, losses["spectrum"], left))
+        error = losses["spectrum"]  # 0 is perfect, 1 silence
+        text = f"step {job.step}  error {error:.4f}  {clock(left)} left"
+        job.report(Progress(job.share, text, step=job.step, loss=error, seconds_left=left))
         due = job.seconds - saved >= 60 * job.settings.eval_minutes
         if (job.step % job.settings.eval_steps == 0) if job.settings.eval_steps else due:
             _save(job, optimizer)
@@ -265,7 +255,8 @@ def _save(job: _Job, optimizer: torch.optim.Optimizer) -> None:
     """A checkpoint, the codec as it is now, the log's line and its picture."""
     found = _validation(job)
     append_log(job.out / LOG, {"step": job.step, "seconds": job.seconds, "validation": found})
-    job.report(Progress(job.step, job.share, validation=found))
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in found.items())
+    job.report(Progress(message=f"step {job.step}: held-out error: {told}", step=job.step, validation=found))
     folder = job.out / f"checkpoint-{job.step}"
     with new_folder(folder):
         write_file(folder / "optimizer.safetensors", save(_flat(optimizer)))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import EmptyCorpus, FileError
+from ..progress import Progress, Reporter, unheard
 from .codecs import gain
 from .wave import Audio, Heard, audio_files, listen, read_audio
 
@@ -49,11 +50,11 @@ def find(
     *,
     shortest: float,
     hear: Callable[[Path], Heard] = listen,
-    say: Callable[[str], None] = lambda message: None,
+    report: Reporter = unheard,
 ) -> list[Stretch]:
     """The usable recordings of a folder, whole; `hear` listens to them, with the channels that will be read.
 
-    `say` is called with a line for each that is left out: unreadable, silent, or less than `shortest` seconds. Raises
+    `report` hears a message for each that is left out: unreadable, silent, or less than `shortest` seconds. Raises
     EmptyCorpus where nothing is left.
     """
     found, left_out = [], []
@@ -69,7 +70,7 @@ def find(
         else:
             found.append(Stretch(path, 0.0, heard.seconds, gain(heard.loudness)))
     for line in left_out:
-        say(f"left out: {line}")
+        report(Progress(message=f"left out: {line}"))
     if not found:
         raise EmptyCorpus(f"{folder}: no recording to learn from ({len(left_out)} left out); give another folder")
     return found

@@ -90,7 +90,7 @@ class Audio:
 
 
 @dataclass(frozen=True)
-class Facts:
+class Header:
     """What the header of a sound file says."""
 
     seconds: float
@@ -99,7 +99,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Heard(Facts):
+class Heard(Header):
     """What a sound file holds when it is read to its end, with as many channels as it was listened to."""
 
     promised: float
@@ -142,10 +142,10 @@ def visible_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def probe(path: str | Path) -> Facts:
+def probe(path: str | Path) -> Header:
     """Length, sample rate and channels of a file. A FileError where it cannot be read or holds no sound."""
     with _opened(Path(path)) as file:
-        return Facts(file.frames / file.samplerate, file.samplerate, file.channels)
+        return Header(file.frames / file.samplerate, file.samplerate, file.channels)
 
 
 def depth_of(path: str | Path) -> str:

@@ -18,8 +18,8 @@ def command(corpus: CorpusPath, out: Path, settings: CompareSettings, json_file:
         json_file: write all figures to this file too, which does not exist yet
     """
     refuse_json(json_file)
-    with bar("comparing") as progress:
-        found = compare(corpus, out, settings, progress=progress, say=progress.say)
+    with bar("comparing") as report:
+        found = compare(corpus, out, settings, report=report)
     console().print(render(found))
     folder = save(found, out)
     if json_file:

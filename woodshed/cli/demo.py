@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from ..errors import InputError, MissingExtra
-from ..files import free_folder
+from ..files import numbered_folder
+from ..progress import Progress
 from ..symbolic.data.inspect import inspect, render
 from ..symbolic.data.prepare import PrepareSettings, corpus_lines, prepare
 from ..symbolic.music.midi import write_midi
@@ -36,21 +37,21 @@ def command(out: Path = Path("demo"), pieces: int = 48, minutes: float = 1.0, ta
         if not value > 0:
             raise InputError(f"--{name} {value}: give more than 0")
     found = []
-    with bar("unpacking chorales") as progress:
+    with bar("unpacking chorales") as report:
         for number, chorale in enumerate(islice(chorales(), pieces), start=1):
             found.append(chorale)
-            progress(number / pieces)
-    folder = free_folder(out)
-    midi, corpus, run = folder / "midi", folder / "corpus", folder / "bach"
-    midi.mkdir()
-    for name, score in found:
-        write_midi(score, midi / f"{name}.mid")
-    console().print(render(inspect(midi)))
-    for line in corpus_lines(prepare(midi, corpus, PrepareSettings(augment=True))):
-        print(line)
-    train_with_bar(corpus, run, max_seq_len=512, batch_size=2, max_minutes=minutes)
-    takes_folder = generate_with_bar(run, GenerateSettings(chords=CHORDS, bars=16, takes=takes, seed=seed))
-    print(f"\nThe takes lie in {takes_folder}: open the .mid in your DAW, or listen to the .wav.")
+            report(Progress(number / pieces))
+    with numbered_folder(out) as folder:
+        midi, corpus, run = folder / "midi", folder / "corpus", folder / "bach"
+        midi.mkdir()
+        for name, score in found:
+            write_midi(score, midi / f"{name}.mid")
+        console().print(render(inspect(midi)))
+        for line in corpus_lines(prepare(midi, corpus, PrepareSettings(augment=True))):
+            print(line)
+        train_with_bar(corpus, run, max_seq_len=512, batch_size=2, max_minutes=minutes)
+        takes_folder = generate_with_bar(run, GenerateSettings(chords=CHORDS, bars=16, takes=takes, seed=seed))
+        print(f"\nThe takes lie in {takes_folder}: open the .mid in your DAW, or listen to the .wav.")
     return takes_folder
 
 

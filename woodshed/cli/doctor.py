@@ -16,8 +16,8 @@ def command(run: RunPath, settings: DoctorSettings, corpus: Path | None = None, 
         json_file: write all that was found to this file too, which does not exist yet
     """
     refuse_json(json_file)
-    with bar("examining") as progress:
-        found = diagnose(run, corpus, settings, progress=progress)
+    with bar("examining") as report:
+        found = diagnose(run, corpus, settings, report=report)
     for line in lines(found):
         console().print(line, markup=False, soft_wrap=True)
     write_json(json_file, found.as_dict())

@@ -30,8 +30,8 @@ def command(
     opened = open_run(run, settings.checkpoint)
     parent = out or opened.place / "evaluations"
     with new_folder(parent):
-        with bar("evaluating") as progress:
-            found = evaluate(opened, corpus, settings, progress=progress)
+        with bar("evaluating") as report:
+            found = evaluate(opened, corpus, settings, report=report)
         console().print(render(found))
         folder = save(found, parent)
     if json_file:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import free_folder, new_folder
+from ..files import numbered_folder
 from ..symbolic.music.soundfont import check_soundfont
 from ..symbolic.playing.generate import generate
 from ..symbolic.playing.settings import ComposeSettings, TakeSettings
@@ -44,20 +44,15 @@ def generate_with_bar(run: Path, settings: TakeSettings, files: TakeFiles = Take
     if files.soundfont:
         check_soundfont(files.soundfont)
     parent = files.out or opened.place / "takes"
-    with new_folder(parent):
-        folder = free_folder(parent)
-        try:
-            with bar("playing") as progress:
-                takes = generate(opened, settings, progress=progress, **more)
-            if takes[0].settings.get("melody") and takes[0].chart:
-                print("\n".join(["chords:", *chart_lines(takes[0].chart)]))
-            for remark in dict.fromkeys(remark for take in takes for remark in take.remarks):
-                print(remark)
-            for take, paths in save_takes(takes, folder, files.soundfont):
-                print("\n".join(take_lines(take, paths[0])))
-        finally:
-            if not any(folder.iterdir()):
-                folder.rmdir()
+    with numbered_folder(parent) as folder:
+        with bar("playing") as report:
+            takes = generate(opened, settings, report=report, **more)
+        if takes[0].settings.get("melody") and takes[0].chart:
+            print("\n".join(["chords:", *chart_lines(takes[0].chart)]))
+        for remark in dict.fromkeys(remark for take in takes for remark in take.remarks):
+            print(remark)
+        for take, paths in save_takes(takes, folder, files.soundfont):
+            print("\n".join(take_lines(take, paths[0])))
     return folder
 
 

@@ -13,7 +13,7 @@ def command(folder: FolderPath, settings: InspectSettings, json_file: JsonFile =
         json_file: write the whole report to this file, which does not exist yet
     """
     refuse_json(json_file)
-    with bar("reading") as progress:
-        report = inspect(folder, settings, progress=lambda done, total: progress(done / max(total, 1)))
-    console().print(render(report))
-    write_json(json_file, report.as_dict())
+    with bar("reading") as report:
+        found = inspect(folder, settings, report=report)
+    console().print(render(found))
+    write_json(json_file, found.as_dict())

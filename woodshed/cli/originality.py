@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..errors import InputError, RunError
+from ..progress import Progress
 from ..symbolic import bases
 from ..symbolic.data.corpus import Corpus, find_corpus, open_corpus
 from ..symbolic.data.originality import originality_index
@@ -24,14 +25,14 @@ def command(where: CorpusPath, files: FilePaths, json_file: JsonFile = None):
     if not paths:
         raise InputError("no MIDI to compare; give files, or folders that hold some, after the corpus")
     found = {}
-    with bar("comparing") as progress:
+    with bar("comparing") as report:
         known = originality_index(corpus_of(where))
         for number, path in enumerate(paths):
             score, start = read_written(path)
-            report = known.report(score, start=start)
-            found[str(path)] = report.facts()
-            print(f"{path}: {report}", flush=True)
-            progress((number + 1) / len(paths))
+            repeats = known.repeats(score, start=start)
+            found[str(path)] = repeats.facts()
+            print(f"{path}: {repeats}", flush=True)
+            report(Progress((number + 1) / len(paths), path.name))
     write_json(json_file, found)
 
 

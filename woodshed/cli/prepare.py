@@ -14,7 +14,7 @@ def command(folder: FolderPath, out: Path, settings: PrepareSettings):
         out: the corpus, a folder that does not exist yet
         settings: how to prepare
     """
-    with bar("preparing") as progress:
-        corpus = prepare(folder, out, settings, progress=lambda done, total: progress(done / max(total, 1)))
+    with bar("preparing") as report:
+        corpus = prepare(folder, out, settings, report=report)
     for line in corpus_lines(corpus):
         print(line)

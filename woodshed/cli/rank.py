@@ -30,9 +30,9 @@ def command(
     """
     refuse_json(json_file)
     opened = open_run(run, checkpoint)
-    with bar("ranking") as progress:
+    with bar("ranking") as report:
         index = originality_index(corpus) if corpus else learned(opened)
-        found = rank(opened, folder, corpus=corpus, index=index, keep=keep, progress=progress)
+        found = rank(opened, folder, corpus=corpus, index=index, keep=keep, report=report)
     critic = critic_of(opened)
     print(critic)
     for number, one in enumerate(found, 1):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import FileError, InputError
 from ..files import new_folder
+from ..progress import Progress
 from ..symbolic.music.midi import midi_files, read_midi
 from ..symbolic.music.render import CEILING, LUFS, render
 from ..symbolic.music.score import Score
@@ -39,7 +40,7 @@ def command(
     several = len(paths) > 1 or files[0].is_dir()
     wavs = _targets(paths, out, suffix=".wav", several=several)
     pictures = _targets(paths, picture, suffix=".png", several=several) if picture else [None] * len(paths)
-    with bar("rendering") as progress:
+    with bar("rendering") as report:
         for path in paths:
             read_midi(path)  # one that cannot be read is told before anything is written
         for number, (path, wav, png) in enumerate(zip(paths, wavs, pictures, strict=True)):
@@ -50,7 +51,7 @@ def command(
             print(f"{wav}: {_told(audio, sample_rate, loudness)}", flush=True)
             if png:
                 _draw(score, png, path.stem)
-            progress((number + 1) / len(paths))
+            report(Progress((number + 1) / len(paths), path.name))
 
 
 def _targets(paths: list[Path], out: Path | None, *, suffix: str, several: bool) -> list[Path]:

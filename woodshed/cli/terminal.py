@@ -2,9 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from tyro.conf import Positional, arg
 
+from .. import progress
 from ..errors import InputError
 from ..files import write_file
 
@@ -31,19 +31,21 @@ def console() -> Console:
 
 
 @contextmanager
-def bar(about: str) -> Iterator[Callable]:
-    """A progress bar on stderr: call it with a share (0 to 1) and a text; `say` prints a line above it."""
+def bar(about: str) -> Iterator[progress.Reporter]:
+    """A progress bar on stderr for what is reported; messages become lines above it."""
     errors = Console(stderr=True, highlight=False)
     columns = [TextColumn(about), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn()]
     columns += [TextColumn("{task.fields[text]}", markup=False)]
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bars:
         task = bars.add_task(about, total=1.0, text="")
 
-        def progress(share: float, text: str = "") -> None:
-            bars.update(task, completed=share, text=text)
+        def report(now: progress.Progress) -> None:
+            if now.message:
+                errors.print(now.message, soft_wrap=True, markup=False)
+            else:
+                bars.update(task, completed=now.share, text=now.text)
 
-        progress.say = partial(errors.print, soft_wrap=True, markup=False)
-        yield progress
+        yield report
 
 
 def refuse_json(path: Path | None) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from tyro.conf import DisallowNone
 
-from ..page import clock
 from ..symbolic.data.corpus import open_corpus
 from ..symbolic.data.prepare import changes_line
 from ..symbolic.learning.settings import TrainSettings
@@ -30,16 +29,5 @@ def train_with_bar(corpus, out: Path, settings=None, **changes):
     """train() with a progress bar that shows loss and time left."""
     from ..symbolic.learning.train import train
 
-    with bar("training") as progress:
-
-        def report(now):
-            if now.message:
-                progress.say(now.message)
-            elif now.validation:
-                told = ", ".join(f"{value:.3f} {name.replace('_', ' ')}" for name, value in now.validation.items())
-                progress.say(f"step {now.step}: validation {told}")
-            else:
-                left = clock(now.seconds_left)
-                progress(now.step / max(now.steps, 1), f"step {now.step}  loss {now.loss:.3f}  {left} left")
-
+    with bar("training") as report:
         return train(corpus, out, settings, report=report, **changes)

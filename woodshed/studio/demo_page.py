@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import get_args, get_type_hints
 import numpy as np
 
 from ..errors import InputError
-from ..files import free_folder, new_folder, write_file
+from ..files import new_folder, numbered_folder, write_file
 from ..page import counted, percent
+from ..progress import Progress, Reporter, part
 from ..symbolic.music.midi import read_midi
 from ..symbolic.music.score import PARTS
 from ..symbolic.music.soundfont import check_soundfont
@@ -185,29 +186,25 @@ def settings_of(cold: float, hot: float, seed: str, what: str = NEW, **asked) ->
 # --- playing ---------------------------------------------------------------------------------------------------
 
 
-def play(run: Run, asked: dict, progress: Callable[..., None]) -> Iterator[str]:
-    """Play what is asked, store and show it: the HTML of the takes each time that there is one more of them.
-
-    `progress` is called with the share that is done and `desc`, what is being done.
-    """
+def play(run: Run, asked: dict, report: Reporter) -> Iterator[str]:
+    """Play what is asked, store and show it: the HTML of the takes each time that there is one more of them."""
     asked = dict(asked)
     soundfont = asked.pop("soundfont", None)
     settings, parent = settings_of(**asked), takes_folder(run)
     if soundfont:
         check_soundfont(soundfont)
-    with new_folder(parent):
-        progress(0, desc="Getting ready")
-        takes = generate(run, settings, progress=lambda share: progress(PLAYING * share, desc="Playing"))
-        progress(PLAYING, desc="Listening to them")
+    with numbered_folder(parent) as folder:
+        report(Progress(0, "getting ready"))
+        takes = generate(run, settings, report=part(report, 0, PLAYING))
+        report(Progress(PLAYING, "listening to them"))
         ranked = in_order(run, _kept(takes, settings.prompt, parent.with_name("prompts")))
-        folder = free_folder(parent)
         done = PLAYING + JUDGING
         cards = []
         saved = save_takes([take for take, _ in ranked], folder, soundfont and Path(soundfont))
         for number, (take, paths) in enumerate(saved, 1):
             cards.append(take_card(number, take, ranked[number - 1][1], paths))
             yield show(cards, folder, ranked=any(reasons for _, reasons in ranked))
-            progress(done + (1 - done) * number / len(takes), desc="Sound and pictures")
+            report(Progress(done + (1 - done) * number / len(takes), "sound and pictures"))
 
 
 def _kept(takes: list[Take], sent: Path | None, folder: Path) -> list[Take]:

@@ -4,15 +4,16 @@ where `woodshed audio gan generate` puts them, RUN/takes/NNN.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from ..audio.gan.generate import Take, generate, name_of, save_take
 from ..audio.gan.run import Run, checkpoints, open_run
 from ..audio.gan.settings import MOST_SECONDS, MOST_TRUNCATION, GenerateSettings
-from ..files import free_folder, new_folder
+from ..files import numbered_folder
 from ..page import clock
+from ..progress import Progress, Reporter
 from .server import Page
 from .takes_page import MOST_TAKES, card, seed_of, show, takes_page
 
@@ -81,22 +82,17 @@ def settings_of(seed: str, style_seed: str, checkpoint: str, **asked) -> Generat
 # --- playing ---------------------------------------------------------------------------------------------------
 
 
-def play(run: Run, asked: dict, progress: Callable[..., None]) -> Iterator[str]:
-    """Play what is asked, store and show it: the HTML of the takes each time that there is one more of them.
-
-    `progress` is called with the share that is done and `desc`, what is being done.
-    """
-    settings, parent = settings_of(**asked), takes_folder(run)
+def play(run: Run, asked: dict, report: Reporter) -> Iterator[str]:
+    """Play what is asked, store and show it: the HTML of the takes each time that there is one more of them."""
+    settings, cards = settings_of(**asked), []
     run = open_run(run.folder, codec=run.codec)  # it may have gone on learning since the page was opened
-    with new_folder(parent):
-        progress(0, desc="Playing")
-        takes, folder, cards = generate(run, settings), None, []
-        for number, take in enumerate(takes, 1):
-            folder = folder or free_folder(parent)
+    with numbered_folder(takes_folder(run)) as folder:
+        report(Progress(0, "playing"))
+        for number, take in enumerate(generate(run, settings), 1):
             paths = save_take(take, folder / name_of(take, number))
             cards.append(_take_card(number, take, paths))
             yield show(cards, folder)
-            progress(number / settings.takes, desc="Playing")
+            report(Progress(number / settings.takes, "playing"))
 
 
 def _take_card(number: int, take: Take, paths: list[Path]) -> str:

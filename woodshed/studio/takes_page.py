@@ -11,14 +11,15 @@ from threading import Event
 
 from ..errors import InputError
 from ..page import counted, tag
+from ..progress import Progress, Reporter
 from .server import Page, import_gradio, link_to, notices
 
 MOST_TAKES = 16
-Play = Callable[[dict, Callable[..., None]], Iterator[str]]
+Play = Callable[[dict, Reporter], Iterator[str]]
 
 
 def takes_page(name: str, takes: Path, intro: str, *, form: Callable[..., dict], play: Play) -> Page:
-    """`form(gradio)` makes the fields, by name; `play(asked, progress)` yields the HTML of the takes, each time that
+    """`form(gradio)` makes the fields, by name; `play(asked, report)` yields the HTML of the takes, each time that
     there is one more, from what was filled in; `takes` is the folder they lie in."""
     return Page(name, (takes,), partial(_build, title=f"# {name}\n{intro}", form=form, play=play))
 
@@ -40,8 +41,8 @@ def _build(gradio, blocks, *, title: str, form: Callable[..., dict], play: Play)
 
     def press(values: dict, request, progress=gradio.Progress()):  # noqa: B008 (so Gradio finds it)
         asked = {name: values[field] for name, field in fields.items()}
-        with notices(), stoppable(wishes[request.session_hash], progress) as told:
-            yield from play(asked, told)
+        with notices(), stoppable(wishes[request.session_hash], progress) as report:
+            yield from play(asked, report)
             return
         yield gradio.skip()
 
@@ -66,16 +67,16 @@ class Stopped(Exception):
 
 
 @contextmanager
-def stoppable(wish: Event, progress: Callable[..., None]) -> Iterator[Callable[..., None]]:
-    """A progress that ends the block when a wish is set, with a notice."""
+def stoppable(wish: Event, progress: Callable[..., None]) -> Iterator[Reporter]:
+    """Reports to a progress bar of Gradio's, until a wish is set: that ends the block with a notice."""
 
-    def told(share: float, desc: str) -> None:
+    def report(now: Progress) -> None:
         if wish.is_set():
             raise Stopped
-        progress(share, desc=desc)
+        progress(now.share, desc=now.text.capitalize())
 
     try:
-        yield told
+        yield report
     except Stopped:
         import_gradio().Info("Stopped. What was finished is kept.")
 

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import Annotated, Literal
 
 from ... import __version__
-from ...config import refuse_not_positive, updated
+from ...config import Allowed, NotNegative, Positive, Seed, check, updated
 from ...errors import InputError
 from ...files import seen_from, write_file
-from ...jobs import check_seed, enough_memory
+from ...jobs import enough_memory
+from ...progress import Progress, Reporter, unheard
 from .pipeline import ENCODERS, chosen_device, fingerprint, open_pipeline, timestep_law
 from .settings import TARGETS, TrainSettings, resolve
 from .tensors import Tensors, open_tensors
@@ -37,19 +37,19 @@ FOCUS = {"balanced": (0.0, 1.0), "texture": (0.0, 0.4), "structure": (0.6, 1.0)}
 class EstimateSettings:
     """How to estimate."""
 
-    rank: int = 64
+    rank: Positive[int] = 64
     """The rank of a module in the middle; ranks lie between a quarter and twice of it."""
     targets: Literal["attention", "attention+mlp"] = "attention+mlp"
     """Among which modules to choose."""
-    keep: float = 0.55
+    keep: Annotated[float, Allowed(above=0, most=1)] = 0.55
     """The part of them that gets an adapter."""
     focus: Literal["balanced", "texture", "structure"] = "balanced"
     """Timesteps that count: texture is heard in the late ones, structure is decided in the early ones."""
-    batches: int = 64
+    batches: Positive[int] = 64
     """Crops to measure at most."""
-    crop_seconds: float = 60.0
+    crop_seconds: NotNegative[float] = 60.0
     """Length of a crop; 0 takes songs whole."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides crops, timesteps and noise."""
     device: str = "auto"
     """Where to compute: cpu, cuda, or auto."""
@@ -83,7 +83,7 @@ def estimate(
     settings: EstimateSettings | None = None,
     *,
     base: str | Path | None = None,
-    report: Callable[[float, str], None] | None = None,
+    report: Reporter = unheard,
     **keywords,
 ) -> Estimate:
     """Measure modules of the base on a folder of tensors and write their ranks to the new JSON file `out`.
@@ -99,7 +99,7 @@ def estimate(
     base = find_base(base, tensors)
     tensors = open_tensors(tensors.folder, fingerprint(base, ENCODERS))
     with enough_memory("with crops this long", "give fewer --crop-seconds, or --device cpu"):
-        found = _measured(tensors, base, settings, report or (lambda share, text: None))
+        found = _measured(tensors, base, settings, report)
     directions, sensitivity, count, settled = found
     found = Estimate(ranked(sensitivity, directions, settings), count, settled)
     kept = {module.name: module.rank for module in found.modules if module.rank}
@@ -136,7 +136,7 @@ def directions_of(weight) -> float:
     return float(gram.trace() ** 2 / gram.square().sum())
 
 
-def _measured(tensors: Tensors, base, settings: EstimateSettings, report):
+def _measured(tensors: Tensors, base, settings: EstimateSettings, report: Reporter):
     """Directions and mean squared gradients of all modules, over how many batches, and whether their order settled."""
     import torch
 
@@ -158,7 +158,7 @@ def _measured(tensors: Tensors, base, settings: EstimateSettings, report):
             velocity_errors(transformer, batch.to(device)).mean().backward()
         orders = [*orders, sorted(squares, key=squares.get, reverse=True)[:TOP]][-STABLE:]
         settled = len(orders) == STABLE and all(order == orders[0] for order in orders)
-        report(count / settings.batches, f"{count} crops")
+        report(Progress(count / settings.batches, f"{count} crops"))
         if settled:
             break
     directions = {name: directions_of(weight) for name, weight in weights.items()}
@@ -190,13 +190,6 @@ def _batches(tensors: Tensors, base, settings: EstimateSettings):
 
 
 def _check(settings: EstimateSettings, out: Path) -> None:
-    if settings.focus not in FOCUS:
-        raise InputError(f"--focus {settings.focus}: choose from {', '.join(FOCUS)}")
-    if settings.targets not in TARGETS:
-        raise InputError(f"--targets {settings.targets}: choose from {', '.join(TARGETS)}")
-    if not 0 < settings.keep <= 1:
-        raise InputError(f"--keep {settings.keep}: give more than 0, at most 1")
-    refuse_not_positive(settings, ("rank", "batches"))
-    check_seed(settings.seed)
+    check(settings)
     if out.exists() or not out.absolute().parent.is_dir():
         raise InputError(f"--out {out}: choose a file that does not exist yet, in a folder that does")

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import tyro
 
-from ... import __version__
-from ...config import updated
+from ... import __version__, config
+from ...config import Allowed, Share, updated
 from ...errors import FileError, InputError
 from ...files import write_file
 from ...jobs import enough_memory
+from ...progress import Progress, Reporter, unheard
 from ..labels.dataset import INSTRUMENTAL, read_bpm, read_key, read_language, read_metre
 from ..wave import Audio, depth_of, read_audio, write_audio
 from .pipeline import playing_defaults, too_long
@@ -34,9 +35,8 @@ if TYPE_CHECKING:
     import torch
     from diffusers import AceStepPipeline
 
-LONGEST = 600.0  # seconds that ACE-Step 1.5 can play
+LONGEST = 600  # seconds that ACE-Step 1.5 can play
 SECONDS = 30.0
-LEAST = {"seconds": 0.5, "takes": 1, "steps": 1, "guidance": 1, "shift": 0.1}
 FADE = 0.02  # seconds of cross-fade at the ends of a repainted stretch
 WORDS = ("prompt", "lyrics", "vocal_language", "audio_duration", "bpm", "keyscale", "timesignature")  # of the pipeline
 LOUDER = 8.0  # how much louder or softer a repainted stretch is made at most to suit what is around it
@@ -50,7 +50,7 @@ class PlaySettings:
     """What it should sound like, in words; with the trigger tag of the adapter, where it has one."""
     lyrics: Path | None = None
     """A text file of what is sung, with [Verse], [Chorus] ...; by default nobody sings."""
-    seconds: float | None = None
+    seconds: Annotated[float, Allowed(0.5, LONGEST)] | None = None
     """How long: 30 by default, or as long as the song that is covered or repainted."""
     bpm: int | None = None
     """Beats a minute; by default the model chooses."""
@@ -60,13 +60,13 @@ class PlaySettings:
     """Beats of a bar, 2, 3, 4 or 6; by default the model chooses."""
     language: str = "unknown"
     """The language of the lyrics: en, de, zh ..."""
-    takes: int = 2
+    takes: Annotated[int, Allowed(1)] = 2
     """How many, with the seeds seed, seed + 1 ..."""
     seed: int = 0
     """Of the first take."""
     cover: Path | None = None
     """A song to play anew, in the style that prompt and adapter say."""
-    cover_strength: float = 1.0
+    cover_strength: Share = 1.0
     """How closely a cover keeps to its song: 1 to the end, 0 not at all."""
     repaint: Path | None = None
     """A song of which a stretch is played anew; the rest of it stays as it is."""
@@ -76,11 +76,11 @@ class PlaySettings:
     """Where the stretch ends, in seconds; by default with the song."""
     reference: Path | None = None
     """A recording whose timbre it should have."""
-    steps: int | None = None
+    steps: Annotated[int, Allowed(1)] | None = None
     """Steps from noise to music: 8 for a turbo model, 50 for another."""
-    guidance: float | None = None
+    guidance: Annotated[float, Allowed(1)] | None = None
     """How strongly the prompt guides it: 7 by default; a turbo model takes none."""
-    shift: float | None = None
+    shift: Annotated[float, Allowed(0.1)] | None = None
     """More of the steps early, where the form of the music is decided: 3 for a turbo model, 1 for another."""
 
 
@@ -111,12 +111,12 @@ def generate(
     pipe: AceStepPipeline,
     settings: PlaySettings | None = None,
     *,
-    progress: Callable[[float, str], None] | None = None,
+    report: Reporter = unheard,
     **keywords,
 ) -> Iterator[Take]:
     """Play takes one after the other, with whatever adapters are loaded.
 
-    `keywords` are fields of PlaySettings; `progress` is called with a share (0 to 1) and a text after every step.
+    `keywords` are fields of PlaySettings; `report` hears the Progress after every step.
     Raises InputError for settings that cannot work, FileError for a file that cannot be read.
     """
     if settings is None:
@@ -126,7 +126,7 @@ def generate(
     remarks += tuple(too_long(pipe, {name: given[name] for name in WORDS}))
     depth = depth_of(settings.repaint) if settings.repaint else None
     for number in range(settings.takes):
-        tell = _teller(progress, number, settings)
+        tell = _teller(report, number, settings)
         audio = _played(pipe, given, settings.seed + number, tell)
         if settings.repaint:
             audio = spliced(source, audio, settings.start, settings.end)
@@ -136,19 +136,13 @@ def generate(
 
 def check(settings: PlaySettings) -> None:
     """An InputError, with its flag, for a value that cannot work on any base."""
-    source, given = settings.cover or settings.repaint, {name: getattr(settings, name) for name in LEAST}
+    config.check(settings)
+    source = settings.cover or settings.repaint
     wrong = {
         "--prompt: say in words what it should sound like": not settings.prompt.strip(),
         "--cover and --repaint: give one of them": bool(settings.cover and settings.repaint),
         "--seconds: a cover or repaint is as long as its song; leave it out": bool(source) and bool(settings.seconds),
-        f"--seconds {settings.seconds}: at most {LONGEST:g}": (settings.seconds or 0) > LONGEST,
-        f"--cover-strength {settings.cover_strength}: give 0 to 1": not 0 <= settings.cover_strength <= 1,
         "--from and --to: they are for --repaint": not settings.repaint and (settings.start, settings.end) != (0, None),
-    }
-    wrong |= {
-        f"--{name} {value:g}: give {least:g} or more": not value >= least
-        for name, least in LEAST.items()
-        if (value := given[name]) is not None
     }
     for reason, is_wrong in wrong.items():
         if is_wrong:
@@ -293,10 +287,9 @@ def _gain(wanted: np.ndarray, have: np.ndarray) -> float:
     return float(np.clip(levels[0] / levels[1], 1 / LOUDER, LOUDER)) if min(levels) > 1e-5 else 1.0
 
 
-def _teller(progress, number: int, settings: PlaySettings) -> Callable[[int], None]:
+def _teller(report: Reporter, number: int, settings: PlaySettings) -> Callable[[int], None]:
     def tell(step: int) -> None:
-        if progress:
-            share = (number + step / settings.steps) / settings.takes
-            progress(share, f"take {number + 1} of {settings.takes}, step {step} of {settings.steps}")
+        share = (number + step / settings.steps) / settings.takes
+        report(Progress(share, f"take {number + 1} of {settings.takes}, step {step} of {settings.steps}"))
 
     return tell

@@ -19,12 +19,13 @@ from accelerate.state import AcceleratorState
 from ...files import read_object, whole, write_file, writing
 from ...jobs import checkpoint_folders, enough_memory
 from ...log import append_log, draw_loss, rewind_log
+from ...page import clock
+from ...progress import Progress
 from ..wave import write_audio
 from .batches import Batch, Batches, evaluation, seed_of
 from .memory import memory
 from .pipeline import chosen_device, open_pipeline, timestep_law
 from .run import LOG, PICTURE, STATE, Job, checkpoints
-from .settings import Progress
 from .takes import play
 from .timesteps import min_snr_weight, mix
 from .tuning import OwnMask, adapter_config, add_adapter, load_adapter, make_optimizer, rate, save_adapter, trained
@@ -91,13 +92,9 @@ class Loop:
         self.optimizer = make_optimizer(trained(self.transformer), self.settings)
         self.mask = OwnMask(self.transformer)
         self.batches = Batches(job.tensors, job.learned, self.settings, timestep_law(job.base))
-        self.state, self.stopped = self._restored(), ""
+        self.state = self._restored()
         self.drawn = time.monotonic()
         self.began = time.monotonic() - self.state.seconds
-
-    def stop(self, signal: str) -> None:
-        """End after the step that is under way."""
-        self.stopped = signal
 
     def run(self) -> None:
         """All steps that are left."""
@@ -107,9 +104,9 @@ class Loop:
             if not state.step:
                 self._tell_size()
                 self._validate()
-            while state.step < steps and not self.stopped:
+            while state.step < steps and not self.job.stopped:
                 self._step()
-                if state.step == steps or self.stopped or self._due():
+                if state.step == steps or self.job.stopped or self._due():
                     self._save()
         draw_loss(self.out / LOG, self.out / PICTURE, measure="loss")
 
@@ -197,7 +194,8 @@ class Loop:
         line = {"step": state.step, "epoch": round(epoch, 3), "loss": loss, "learning_rate": learning_rate}
         append_log(self.out / LOG, line | {"grad_norm": norm, "seconds": round(state.seconds, 2)})
         left = (job.steps - state.step) * state.seconds / state.step
-        job.report(Progress(state.step, job.steps, epoch, loss, learning_rate, 1 / max(seconds, 1e-9), left))
+        text = f"epoch {epoch:.1f}  loss {loss:.3f}  {1 / max(seconds, 1e-9):.2g} steps/s  {clock(left)} left"
+        job.report(Progress(state.step / job.steps, text, step=state.step, loss=loss, seconds_left=left))
 
     # --- between steps -----------------------------------------------------------------------------------------
 
@@ -237,7 +235,8 @@ class Loop:
         if state.step and told["loss"] < state.best_loss:
             state.best_step, state.best_loss = state.step, told["loss"]
         append_log(self.out / LOG, {"step": state.step, "validation": told})
-        job.report(Progress(state.step, job.steps, state.step * job.epochs_per_step, validation=told))
+        epoch, losses = state.step * job.epochs_per_step, f"{told['training_loss']:.4f} learned, {told['loss']:.4f} not"
+        job.report(Progress(message=f"epoch {epoch:.0f}: loss {losses}", step=state.step, validation=told))
 
     def measure(self, songs: list[int]) -> float:
         """Mean squared error over songs of the tensors, unweighted, always at the same timesteps, crops and noise."""

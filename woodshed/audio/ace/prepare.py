@@ -13,19 +13,20 @@ import gc
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from ... import __version__
-from ...config import updated
+from ...config import Allowed, Seed, check, updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError
 from ...files import new_folder, seen_from, visible, write_file
-from ...jobs import check_seed, claimed, enough_memory
+from ...jobs import claimed, enough_memory
+from ...progress import Progress, Reporter, unheard
 from ..labels.dataset import INSTRUMENTAL, Dataset, Sample, is_sung, load_dataset, prompt
 from ..wave import digest_of, read_audio
 from .pipeline import (
@@ -58,24 +59,22 @@ if TYPE_CHECKING:
     import torch
     from diffusers import AceStepPipeline
 
-SHORTEST = 1.0  # seconds
+SHORTEST = 1  # seconds
 HALF = ".half.safetensors"  # a sample after the first pass
 WORDLESS = "not instrumental, but without lyrics; write them into the dataset, or set is_instrumental there"
-
-Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
 class PrepareSettings:
     """How to make tensors of a dataset."""
 
-    max_seconds: float = 240.0
+    max_seconds: Annotated[float, Allowed(SHORTEST)] = 240.0
     """Recordings are cut to this length."""
     loudness: float | None = None
     """Make all recordings as loud as this first, in LUFS: -14 evens out songs of different age."""
     device: str = "auto"
     """Where to compute: cpu, cuda, or auto."""
-    seed: int = 42
+    seed: Seed = 42
     """Decides which samples take their genre as prompt, where the dataset has a genre ratio."""
 
 
@@ -97,27 +96,25 @@ def prepare(
     out: str | Path,
     settings: PrepareSettings | None = None,
     *,
-    report: Report | None = None,
+    report: Reporter = unheard,
     **keywords,
 ) -> Tensors:
     """Make a folder of tensors of a dataset's labelled samples, for the base they will be trained on.
 
-    `keywords` are fields of PrepareSettings; `report(share, text)` tells the progress. Called again it goes on where it
+    `keywords` are fields of PrepareSettings; `report` hears the Progress. Called again it goes on where it
     was interrupted, and makes only what changed. Recordings that cannot be read are left out, with the reason; where a
     caption or lyrics are longer than the base can read, or lyrics are missing, the sample has a remark.
     Raises EmptyCorpus where nothing is left, InputError for a base or settings that cannot work, and FileError.
     """
     settings = updated(PrepareSettings, settings, keywords)
-    if not settings.max_seconds >= SHORTEST:
-        raise InputError(f"--max-seconds {settings.max_seconds}: give {SHORTEST:g} or more")
-    check_seed(settings.seed)
+    check(settings)
     dataset = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     encoders, out = fingerprint(base, ENCODERS), Path(out)
     with new_folder(out), claimed(out):
         _refuse_other(out, encoders)
         tasks, skipped = _tasks(dataset, encoders, settings)
         _refuse_none(tasks, dataset, skipped)
-        samples = _made(tasks, base, encoders, out, settings, skipped, report or (lambda share, text: None))
+        samples = _made(tasks, base, encoders, out, settings, skipped, report)
         _refuse_none(samples, dataset, skipped)
         facts = {"woodshed": __version__, "dataset": dataset.metadata.name, "encoders": encoders}
         facts |= {"base": seen_from(out, base) if Path(base).is_dir() else str(base), "settings": asdict(settings)}
@@ -196,14 +193,14 @@ def _refuse_none(left: list, dataset: Dataset, skipped: list[dict]) -> None:
 
 
 def _made(
-    tasks: list[_Task], base, encoders: str, out: Path, settings: PrepareSettings, skipped: list[dict], report: Report
+    tasks: list[_Task], base, encoders: str, out: Path, settings: PrepareSettings, skipped: list[dict], report: Reporter
 ) -> list[Prepared]:
     """The samples of all tasks: made, or found. Those that cannot be made are added to `skipped`."""
     missing = [task for task in tasks if not _whole(_file(out, task))]
     half = [task for task in missing if not _whole(_file(out, task, HALF))]
     with _parts(base, settings, ("vae", "text_encoder", "tokenizer"), wanted=bool(half)) as pipe:
         for number, task in enumerate(half):
-            report(0.8 * number / len(half), task.name)
+            report(Progress(0.8 * number / len(half), task.name))
             try:
                 _first_pass(pipe, task, out, settings)
             except FileError as trouble:
@@ -216,7 +213,7 @@ def _made(
         if not shared:
             write_tensors(out / SHARED, _base_tensors(pipe), {ENCODERS_OF: encoders})
         for number, task in enumerate(second):
-            report(0.8 + 0.2 * number / len(second), task.name)
+            report(Progress(0.8 + 0.2 * number / len(second), task.name))
             _second_pass(pipe, task, out)
     rate = _frames_per_second(base)
     return [_prepared(task, out, rate) for task in tasks if _file(out, task).exists()]

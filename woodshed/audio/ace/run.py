@@ -8,15 +8,15 @@ checkpoint-000500/                                an adapter as above, and in th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ... import jobs
 from ...errors import RunError
 from ...files import read_object
 from ...jobs import checkpoint_folders
-from ...log import append_log
-from .settings import Progress, TrainSettings
+from ...progress import Reporter
+from .settings import TrainSettings
 from .tensors import Tensors
 
 FACTS, LOG, PICTURE, STATE = "run.json", "log.jsonl", "loss.png", "state.json"
@@ -24,7 +24,7 @@ KNOWN = {"base", "base_fingerprint", "songs", "settings", "finished"}
 
 
 @dataclass
-class Job:
+class Job(jobs.Job):
     """One call of train(), with all that is decided before the first step."""
 
     tensors: Tensors
@@ -32,7 +32,7 @@ class Job:
     """A folder, or a Hugging Face id."""
     out: Path
     settings: TrainSettings
-    report: Callable[[Progress], None]
+    report: Reporter
     learned: list[int]
     """Which samples are learned, and which only measured."""
     measured: list[int]
@@ -48,12 +48,6 @@ class Job:
     @property
     def epochs_per_step(self) -> float:
         return self.settings.batch_size * self.settings.gradient_accumulation / len(self.learned)
-
-    def say(self, message: str, **event) -> None:
-        """Tell a message; with step=... and event=..., log it too."""
-        self.report(Progress(event.get("step", 0), self.steps, message=message))
-        if event:
-            append_log(self.out / LOG, event | {"message": message})
 
 
 def read_facts(out: Path) -> dict:

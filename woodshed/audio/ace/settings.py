@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
-from ...config import continued, flag, given, refuse_not_positive, refuse_unknown
+from ... import config
+from ...config import NotNegative, PartShare, Positive, Seed, continued, flag, given, refuse_unfit, refuse_unknown
 from ...errors import InputError
 from ...files import read_object
-from ...jobs import check_seed
 
 PRESETS = Path(__file__).with_name("presets")
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -29,11 +28,11 @@ class TrainSettings:
     """Fit a GPU of so many GB: rank, targets, optimizer, crop and checkpointing; flags win over it."""
     kind: Literal["lora", "dora", "lokr"] | None = None
     """What is trained: lora, dora (a LoRA that learns the lengths of the weights apart) or the far smaller lokr."""
-    rank: int | None = None
+    rank: Positive[int] | None = None
     """Rank of a LoRA or DoRA: a higher one can learn more, and forget more. LoKr: see --lokr-factor."""
-    alpha: float | None = None
+    alpha: Positive[float] | None = None
     """Scale; twice the rank where nothing says otherwise (LoKr: the rank)."""
-    dropout: float | None = None
+    dropout: PartShare | None = None
     """Dropout within a LoRA or DoRA."""
     lokr_factor: int | None = None
     """LoKr: the factor that splits the weights; -1 splits them as evenly as possible. Its strength is alpha / rank."""
@@ -41,53 +40,53 @@ class TrainSettings:
     """Which weights of the transformer get an adapter."""
     ranks: Path | None = None
     """A file of woodshed audio ace estimate: these modules get an adapter, each of its own rank and alpha."""
-    epochs: int | None = None
+    epochs: Positive[int] | None = None
     """Passes over the songs; 800 for up to 20 songs, 500 for more, where nothing says otherwise."""
-    max_steps: int | None = None
+    max_steps: Positive[int] | None = None
     """Stop after so many steps."""
-    batch_size: int | None = None
+    batch_size: Positive[int] | None = None
     """Crops that go through the model at once."""
-    gradient_accumulation: int | None = None
+    gradient_accumulation: Positive[int] | None = None
     """Batches that make one step together."""
-    learning_rate: float | None = None
+    learning_rate: Positive[float] | None = None
     """The rate after the warm-up; of prodigy, which finds its own, 1."""
     optimizer: Literal["adamw", "adamw8bit", "adafactor", "prodigy"] | None = None
     """adamw8bit and adafactor need less memory; prodigy finds its rate by itself."""
     schedule: Literal["cosine", "linear", "constant"] | None = None
     """How the rate goes on after the warm-up (a tenth of the run, at most 100 steps)."""
-    weight_decay: float | None = None
+    weight_decay: NotNegative[float] | None = None
     """Pulls the adapter towards nothing."""
-    max_grad_norm: float | None = None
+    max_grad_norm: Positive[float] | None = None
     """Longer gradients are cut to this."""
     timesteps: Literal["corrected", "turbo"] | None = None
     """corrected: drawn as the base was trained; turbo: the eight that a turbo model plays with."""
-    uniform_share: float | None = None
+    uniform_share: PartShare | None = None
     """Corrected: the share of timesteps drawn uniformly, since playing begins at pure noise, otherwise rarely drawn."""
-    condition_dropout: float | None = None
+    condition_dropout: PartShare | None = None
     """How often the prompt is left out, for guidance; 0.15, and 0 for a turbo base, which plays without guidance."""
-    min_snr: float | None = None
+    min_snr: NotNegative[float] | None = None
     """Weigh nearly clean timesteps down to this ratio of signal to noise; 0 weighs all alike."""
-    crop_seconds: float | None = None
+    crop_seconds: NotNegative[float] | None = None
     """Of each song a stretch of this length is learned at a time, another each time; 0 takes songs whole."""
     gradient_checkpointing: bool | None = None
     """Half of the memory, a quarter slower."""
-    validation: float | None = None
+    validation: PartShare | None = None
     """The part of the songs that is not learned but measured (0.1 by default); none of fewer than four."""
-    save_epochs: int | None = None
+    save_epochs: Positive[int] | None = None
     """Validate and save every so many epochs; by default ten times in a run."""
-    keep_checkpoints: int | None = None
+    keep_checkpoints: Positive[int] | None = None
     """Checkpoints to keep, the best and the last among them (10 by default)."""
-    takes: int | None = None
+    takes: NotNegative[int] | None = None
     """Sound to render with every save, always from the same seeds (1 by default); 0 for none."""
-    take_seconds: float | None = None
+    take_seconds: Positive[float] | None = None
     """Length of such a take (30 by default)."""
-    seed: int | None = None
+    seed: Seed | None = None
     """Seeds the adapter, the order of the songs, crops, noise and dropout (0 by default)."""
     device: str | None = None
     """Where to train: cpu, cuda, or auto (the default)."""
     precision: Literal["auto", "float32", "bfloat16"] | None = None
     """What to compute in; auto (the default): bfloat16 on a GPU, float32 on a CPU. The adapter itself is float32."""
-    threads: int | None = None
+    threads: Positive[int] | None = None
     """CPU threads; by default as many as there are cores with nothing to do."""
     resume: bool = False
     """Go on with the run in --out, with its settings."""
@@ -102,31 +101,12 @@ FREE = {"epochs", "max_steps", "learning_rate", "save_epochs", "keep_checkpoints
 FREE |= {"threads", "resume", "preset", "memory", "gradient_checkpointing"}
 LIMITS = ("epochs", "max_steps")
 BY_PRESET = ("preset", "memory", "resume")
-POSITIVE = ("rank", "alpha", "epochs", "max_steps", "batch_size", "gradient_accumulation", "learning_rate")
-POSITIVE += ("max_grad_norm", "save_epochs", "keep_checkpoints", "take_seconds", "threads")
 BY_RANKS = ("rank", "alpha", "targets")  # what a file of ranks says itself
-FORMS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "the path of a file"}
-SHARES = ("dropout", "condition_dropout", "uniform_share", "validation")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One step of training, the `validation` at a save, or (`message`) something worth knowing."""
-
-    step: int = 0
-    steps: int = 0
-    epoch: float = 0.0
-    loss: float = math.nan  # mean squared error of the velocity
-    learning_rate: float = math.nan
-    steps_per_second: float = math.nan
-    seconds_left: float = math.nan
-    validation: dict[str, float] = field(default_factory=dict)  # loss, and training_loss measured alike
-    message: str = ""
 
 
 def resolve(settings: TrainSettings, *, songs: int, turbo: bool) -> TrainSettings:
     """Fill in what was not set, from the memory profile, the preset and what is learned; and check it."""
-    _check_choices(settings)
+    config.check(settings)
     asked = given(settings)
     preset = settings.preset or DEFAULTS["preset"]
     chosen = DEFAULTS | read_preset(DEFAULTS["preset"]) | read_preset(preset)
@@ -189,49 +169,12 @@ def read_preset(name: str) -> dict:
         choice = ", ".join(sorted(name for name in shipped if not name.startswith("memory-")))
         raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
     refuse_unknown(preset, TrainSettings, f"--preset {name}: {TrainSettings.__name__}")
-    for key, value in preset.items():
-        by_kind = key == "learning_rate" and isinstance(value, dict)
-        for one in value.values() if by_kind else [value]:
-            if form := _unfit(key, one):
-                raise InputError(f"--preset {name}: {key} is {one!r}; give {form}")
+    refuse_unfit(preset, TrainSettings, f"--preset {name}")
     return preset
-
-
-def _unfit(name: str, value) -> str:
-    """What a JSON file must say for a setting; nothing where the value fits."""
-    if options := choices(name):
-        return "" if value in options else f"one of {', '.join(map(str, options))}"
-    hint = get_type_hints(TrainSettings)[name]
-    kind = (get_args(hint) or (hint,))[0]
-    takes = {float: (int, float), Path: (str,)}.get(kind, (kind,))
-    fits = isinstance(value, takes) and (kind is bool or not isinstance(value, bool))
-    return "" if fits else FORMS[kind]
 
 
 def check(settings: TrainSettings) -> None:
     """An InputError for a value that cannot work, with its flag."""
-    _check_choices(settings)
-    refuse_not_positive(settings, POSITIVE)
-    check_seed(settings.seed)
-    for name in SHARES:
-        if not 0 <= getattr(settings, name) < 1:
-            raise InputError(f"{flag(name)} {getattr(settings, name)}: give 0 or more, less than 1")
-    for name in ("crop_seconds", "min_snr", "weight_decay", "takes"):
-        if not getattr(settings, name) >= 0:
-            raise InputError(f"{flag(name)} {getattr(settings, name)}: give 0 or more")
+    config.check(settings)
     if settings.lokr_factor < 2 and settings.lokr_factor != -1:
         raise InputError(f"--lokr-factor {settings.lokr_factor}: give -1 (as even as can be), or 2 or more")
-
-
-def _check_choices(settings: TrainSettings) -> None:
-    for name in get_type_hints(TrainSettings):
-        choice, value = choices(name), getattr(settings, name)
-        if choice and value is not None and value not in choice:
-            raise InputError(f"{flag(name)} {value}: choose from {', '.join(map(str, choice))}")
-
-
-def choices(name: str) -> tuple:
-    """The values that a setting can have; nothing where they are not counted."""
-    hint = get_type_hints(TrainSettings)[name]
-    inner = (hint, *get_args(hint))
-    return next((get_args(part) for part in inner if get_origin(part) is Literal), ())

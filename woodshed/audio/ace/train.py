@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +21,11 @@ from ...config import updated
 from ...errors import FileError, InputError, RunError
 from ...files import new_folder, seen_from, visible, write_file, writing
 from ...jobs import claimed, enough_memory, free_threads, refuse_occupied, resumable, stop_on_signals, threads
+from ...progress import Reporter, unheard
 from .layouts import CONFIG, PEFT
 from .pipeline import ENCODERS, chosen_device, fingerprint, part_config, quiet
 from .run import FACTS, Job, checkpoints, read_facts
-from .settings import Progress, TrainSettings, as_facts, resolve, resumed
+from .settings import TrainSettings, as_facts, resolve, resumed
 from .tensors import Tensors, open_tensors
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def train(
     settings: TrainSettings | None = None,
     *,
     base: str | Path | None = None,
-    report: Callable[[Progress], None] | None = None,
+    report: Reporter = unheard,
     **keywords,
 ) -> Path:
     """Train an adapter on a folder of tensors into the folder `out`; answers it.
@@ -53,7 +53,7 @@ def train(
     """
     settings, out = updated(TrainSettings, settings, keywords), Path(out)
     with new_folder(out), claimed(out):
-        job = _job(tensors, base, out, settings, report or (lambda now: None))
+        job = _job(tensors, base, out, settings, report)
         # sums over other threads differ in their last bits: a run that goes on keeps its own
         job.facts["threads"] = job.settings.threads or job.facts.get("threads") or free_threads()
         with threads(job.facts["threads"]), quiet():
@@ -150,7 +150,7 @@ def _attempt(job: Job) -> None:
         remedy += ", or go on with --resume --gradient-checkpointing True"
     with enough_memory("with crops this long", remedy):
         loop = Loop(job)
-        with stop_on_signals(loop.stop):
+        with stop_on_signals(job):
             loop.run()
     _finish(job, loop)
 
@@ -181,13 +181,13 @@ def _resumable(job: Job, trouble: FileError) -> FileError:
 def _finish(job: Job, loop: Loop) -> None:
     """Publish the best checkpoint (without validation: the last). A model card that somebody edited stays as it is."""
     if not (found := checkpoints(job.out)):
-        told = f"stopped by {loop.stopped} before its first step, with nothing to lose"
+        told = f"stopped by {job.stopped} before its first step, with nothing to lose"
         raise RunError(job.out, f"{told}; begin again with --resume")
     best = loop.state.best_step if loop.state.best_step in found else max(found)
     for name in (PEFT, CONFIG):
         write_file(job.out / name, (found[best] / name).read_bytes())
     facts = job.facts | {"step": loop.state.step, "best_step": best, "seconds": round(loop.state.seconds, 1)}
-    facts |= {"validation": loop.state.validation.get(str(best), {}), "finished": not loop.stopped}
+    facts |= {"validation": loop.state.validation.get(str(best), {}), "finished": not job.stopped}
     write_file(job.out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
     card = job.out / "README.md"
     if not card.exists() or _untouched(card, job):
@@ -198,8 +198,8 @@ def _finish(job: Job, loop: Loop) -> None:
             "on recordings it has not learned, the adapter is no better than the base; try fewer epochs or a lower rate"
         )
         job.say(told, step=loop.state.step, event="no better")
-    if loop.stopped:
-        told = f"stopped at step {loop.state.step:,} by {loop.stopped}, saved; go on with --resume"
+    if job.stopped:
+        told = f"stopped at step {loop.state.step:,} by {job.stopped}, saved; go on with --resume"
         job.say(told, step=loop.state.step, event="stopped")
 
 

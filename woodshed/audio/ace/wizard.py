@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...config import rules
 from ...errors import FileError, InputError
 from ...files import read_object, write_file, writing
 from ..wave import audio_files
 from .run import FACTS
-from .settings import choices, read_preset
+from .settings import TrainSettings, read_preset
 
 BACK, HELP = "b", "?"
-MEMORY = choices("memory")  # GB that there are profiles for
+MEMORY = rules(TrainSettings)["memory"]  # GB that there are profiles for
 BASE = "Runware/acestep-v15-turbo-diffusers"
 ANSWERS, PRESET = "answers.json", "preset.json"
 TRAIN = ["audio", "ace", "train"]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from ...config import flag, given, refuse_not_positive
+from ... import config
+from ...config import Allowed, NotNegative, Positive, flag, given
 from ...errors import InputError
+
+MOST_SEED = 2**43 - 1  # a step's seed is a million times that, and torch takes 64 bits
 
 
 @dataclass(frozen=True)
@@ -18,39 +22,39 @@ class CodecSettings:
     base: str | None = None
     """Go on from this codec, with its sample rate, channels and size, on other recordings; of oobleck the folder or id
     of the diffusers model."""
-    sample_rate: int = 44100
+    sample_rate: Annotated[int, Allowed(8000, 96000, hint="44100 is usual")] = 44100
     """Samples a second."""
-    channels: int = 2
+    channels: Literal[1, 2] = 2
     """1 mono, 2 stereo."""
-    latent_rate: float = 10.8
+    latent_rate: Positive[float] = 10.8
     """Latent frames a second, about: the nearest that the sample rate allows."""
-    latent_dim: int = 64
+    latent_dim: Positive[int] = 64
     """Numbers in a latent frame."""
     side_dim: int = 8
     """How many of them say where in the stereo image each band stands."""
-    width: int = 256
+    width: Positive[int] = 256
     """Channels of the convolutions: 256 for a CPU, 512 and more for a GPU."""
-    depth: int = 1
+    depth: Positive[int] = 1
     """Residual blocks at each time scale."""
-    max_minutes: float | None = None
+    max_minutes: Positive[float] | None = None
     """Stop after so many minutes of training, over all restarts together; 20 where --max-steps is not given either."""
-    max_steps: int | None = None
+    max_steps: Positive[int] | None = None
     """Stop after so many steps."""
-    batch_size: int = 16
+    batch_size: Positive[int] = 16
     """Crops in a step."""
-    seconds: float = 1.5
+    seconds: Positive[float] = 1.5
     """Length of a crop."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive[float] = 1e-3
     """After the warm-up; flat, and falling to 0 in the last two fifths."""
-    latent_noise: float = 0.1
+    latent_noise: NotNegative[float] = 0.1
     """Noise on the latents in training, in their standard deviations: what comes near a latent should sound like it."""
-    eval_minutes: float = 2.0
+    eval_minutes: Positive[float] = 2.0
     """Validate and save every so many minutes."""
-    eval_steps: int | None = None
+    eval_steps: Positive[int] | None = None
     """Validate and save every so many steps instead."""
-    seed: int = 0
+    seed: Annotated[int, Allowed(0, MOST_SEED)] = 0
     """Seeds the weights and the order of the crops."""
-    threads: int | None = None
+    threads: Positive[int] | None = None
     """CPU threads; by default as many as there are cores with nothing to do."""
     device: str = "auto"
     """cpu, cuda, or auto: cuda where there is one."""
@@ -62,8 +66,6 @@ LIMITS = ("max_minutes", "max_steps")
 # what may change when it goes on
 FREE = {*LIMITS, "learning_rate", "eval_minutes", "eval_steps", "threads", "device", "resume"}
 MINUTES = 20.0
-MOST_SEED = 2**43 - 1  # a step's seed is a million times that, and torch takes 64 bits
-POSITIVE = ("latent_rate", "latent_dim", "width", "depth", "batch_size", "seconds", "learning_rate", "eval_minutes")
 
 
 SIZES = ("sample_rate", "channels", "latent_rate", "latent_dim", "side_dim", "width", "depth")
@@ -80,16 +82,8 @@ def refuse_sizes(settings: CodecSettings, known: dict) -> None:
 
 def check(settings: CodecSettings) -> None:
     """An InputError for a value that cannot work, with its flag."""
-    refuse_not_positive(settings, (*POSITIVE, *LIMITS, "eval_steps", "threads"))
-    if settings.channels not in (1, 2):
-        raise InputError(f"--channels {settings.channels}: choose 1 (mono) or 2 (stereo)")
-    if not 8000 <= settings.sample_rate <= 96000:
-        raise InputError(f"--sample-rate {settings.sample_rate}: choose from 8000 to 96000, such as 44100")
+    config.check(settings)
     if settings.channels == 2 and not 0 < settings.side_dim < settings.latent_dim:
         raise InputError(f"--side-dim {settings.side_dim}: choose from 1 to {settings.latent_dim - 1}")
-    if not 0 <= settings.seed <= MOST_SEED:
-        raise InputError(f"--seed {settings.seed}: choose from 0 to {MOST_SEED}")
-    if settings.latent_noise < 0:
-        raise InputError(f"--latent-noise {settings.latent_noise}: give 0 or more")
     if settings.kind == "oobleck" and not settings.base:
         raise InputError("--kind oobleck needs --base: a diffusers folder with an AutoencoderOobleck, or its id")

@@ -10,7 +10,7 @@ have is as near as music of this kind comes, the codec's is the least a model of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from ...config import updated
 from ...errors import EmptyCorpus, RunError
+from ...progress import Progress, Reporter, part, unheard
 from ...statistics import frechet_distance
 from .. import features
 from ..codecs import Codec, gain
@@ -48,7 +49,7 @@ def evaluate(
     folder: str | Path,
     settings: EvaluateSettings | None = None,
     *,
-    progress: Callable[[float, str], None] = lambda share, text: None,
+    report: Reporter = unheard,
     **changes,
 ) -> Evaluation:
     """Compare a run with recordings in a folder; those it has learned from are left out. `changes` are fields of
@@ -63,12 +64,9 @@ def evaluate(
     held = _held_out(folder, found, manifests.values())
     places = {"held-out": [(Path(folder) / one.file, one) for one in held]}
     places["learned"] = _learned(run, manifest, folder, found)
-    progress(0.0, "encoding")
     known = joined([kept.reopened(place, one, "train", codec) for place, one in manifests.items()])
-    new = kept.encode(
-        held, folder, codec, keep=manifest["latents"], told=lambda share, text: progress(0.3 * share, text)
-    )
-    progress(0.3, "playing")
+    new = kept.encode(held, folder, codec, keep=manifest["latents"], report=part(report, 0, 0.3))
+    report(Progress(0.3, "playing"))
     length = {"seconds": settings.seconds, "truncation": settings.truncation, "seed": settings.seed}
     takes = list(generate(run, takes=settings.clips, checkpoint=settings.checkpoint, **length))
     rng = np.random.default_rng(settings.seed)
@@ -78,7 +76,6 @@ def evaluate(
     shape = (math.ceil(settings.seconds * codec.latent_rate), codec.latent_dim)
     random = [rng.standard_normal(shape).astype(np.float32) for _ in range(settings.clips)]
     clips["random"] = [codec.decode(one) for one in random]
-    progress(0.5, "listening")
     facts = {"run": run.folder.absolute().name, "step": run.step(settings.checkpoint)}
     facts |= {
         "folder": Path(folder).name,
@@ -86,11 +83,11 @@ def evaluate(
         "minutes": round(sum(r.seconds for r in held) / 60, 1),
     }
     facts |= {"clips": settings.clips, "seconds": settings.seconds, "truncation": settings.truncation}
-    facts |= {"seed": settings.seed, "frechet": _distances(clips), "sound": _sounds(clips, progress)}
-    progress(0.9, "looking for copies")
+    facts |= {"seed": settings.seed, "frechet": _distances(clips), "sound": _sounds(clips, part(report, 0.5, 0.9))}
+    report(Progress(0.9, "looking for copies"))
     facts["repetition"] = _repetition(run, network, settings, {"held-out": new.pieces, "learned": known.pieces})
     facts["neighbours"] = neighbours(known, new, [take.latents for take in takes], random, codec.latent_rate)
-    progress(1.0, "")
+    report(Progress(1.0))
     return Evaluation(facts, clips)
 
 
@@ -157,11 +154,11 @@ def turned_chroma(audio: Audio) -> np.ndarray:
     return np.roll(frames, -int(frames.sum(axis=0).argmax()), axis=1)
 
 
-def _sounds(clips: dict[str, list[Audio]], progress) -> dict[str, dict[str, float]]:
+def _sounds(clips: dict[str, list[Audio]], report: Reporter) -> dict[str, dict[str, float]]:
     """Means over the clips of each set."""
     found = {}
     for number, (kind, audios) in enumerate(clips.items()):
-        progress(0.6 + 0.3 * number / len(clips), f"listening to {kind}")
+        report(Progress(number / len(clips), f"listening to {kind}"))
         onset_rate = np.mean([len(features.onsets(audio)) / audio.seconds for audio in audios])
         flatness, centroid = np.mean([health.spectrum(audio) for audio in audios], axis=0)
         loudness = np.mean([max(audio.loudness, -100.0) for audio in audios])  # silence is -inf LUFS

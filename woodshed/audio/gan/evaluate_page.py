@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...files import free_folder, whole, write_file, writing
+from ...files import numbered_folder, whole, write_file, writing
 from ...page import digits, document, embedded, html_table, percent, tag
 from ..codecs import LOUDNESS
 from ..spectrogram import spectrograms
@@ -28,8 +28,7 @@ SEEN = ("held-out", "codec", "takes", "random")
 def save(found: Evaluation, parent: str | Path) -> Path:
     """Write index.html, evaluation.json, spectrograms and clips to the next free number in `parent`; the new folder,
     which is whole or not there at all."""
-    folder = free_folder(Path(parent))
-    with whole(folder):
+    with numbered_folder(Path(parent)) as folder, whole(folder):
         with writing(folder):
             (folder / "clips").mkdir()
         sounds = {}

@@ -12,7 +12,7 @@ import json
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import torch
 from ... import __version__
 from ...config import updated
 from ...files import write_file
+from ...progress import Progress, Reporter, unheard
 from ..codecs import LOUDNESS, Codec
 from ..spectrogram import spectrograms
 from ..wave import Audio, write_audio
@@ -48,17 +49,16 @@ def generate(
     run: Run,
     settings: GenerateSettings | None = None,
     *,
-    progress: Callable[[float], None] | None = None,
+    report: Reporter = unheard,
     **changes,
 ) -> Iterator[Take]:
-    """Play takes, one by one. `changes` are fields of GenerateSettings; `progress` hears the share that is done."""
+    """Play takes, one by one. `changes` are fields of GenerateSettings."""
     settings = updated(GenerateSettings, settings, changes)
     first = secrets.randbelow(2**31) if settings.seed is None else settings.seed
     network = run.generator(settings.checkpoint)
     for number in range(settings.takes):
         yield _take(run, network, settings, first + number)
-        if progress:
-            progress((number + 1) / settings.takes)
+        report(Progress((number + 1) / settings.takes, "playing"))
 
 
 def save_take(take: Take, path: Path) -> list[Path]:

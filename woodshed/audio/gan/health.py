@@ -16,7 +16,7 @@ from .. import features
 from ..wave import Audio
 
 if TYPE_CHECKING:
-    from .step import Report
+    from .step import Losses
 
 FFT, HOP = 2048, 1024
 FLOOR = 1e-6  # of the strongest bin
@@ -41,8 +41,8 @@ class Signs:
 
 
 @dataclass(frozen=True)
-class Sound:
-    """What samples must reach to count as sound, from references (recordings through the codec)."""
+class Limits:
+    """What samples must reach to count as healthy, from references (recordings through the codec)."""
 
     loudness: float
     flatness: float
@@ -58,25 +58,25 @@ def signs(latents: list[np.ndarray], sounds: list[Audio]) -> Signs:
     return Signs(float(loudness), float(flatness), float(centroid), motion(latents), difference(latents), onset_rate)
 
 
-def limits(real: Signs, sounds: list[Audio]) -> Sound:
+def limits(real: Signs, sounds: list[Audio]) -> Limits:
     """What is asked of samples, where `real` and `sounds` are of recordings."""
     purest = min(spectrum(audio)[0] for audio in sounds)
-    return Sound(max(real.loudness, -60.0) - SOFTER, PURER * purest, STILLER * real.motion, ALIKE * real.difference)
+    return Limits(max(real.loudness, -60.0) - SOFTER, PURER * purest, STILLER * real.motion, ALIKE * real.difference)
 
 
-def sickness(found: Signs, sound: Sound) -> str:
-    """What is wrong with samples; nothing where they are sound."""
+def sickness(found: Signs, least: Limits) -> str:
+    """What is wrong with samples; nothing where they are healthy."""
     if not math.isfinite(found.loudness + found.motion + found.difference):
         return "its samples are no numbers"
-    if found.loudness < sound.loudness:
+    if found.loudness < least.loudness:
         return f"its samples are silent ({found.loudness:.0f} LUFS)"
-    if found.flatness < sound.flatness:
+    if found.flatness < least.flatness:
         return (
-            f"its samples are beeps (spectral flatness {found.flatness:.1g}, recordings {sound.flatness / PURER:.1g})"
+            f"its samples are beeps (spectral flatness {found.flatness:.1g}, recordings {least.flatness / PURER:.1g})"
         )
-    if found.motion < sound.motion:
+    if found.motion < least.motion:
         return "its samples stand still: one sound that is held"
-    if found.difference < sound.difference:
+    if found.difference < least.difference:
         return "its samples are all alike"
     return ""
 
@@ -89,12 +89,12 @@ class Pulse:
     spread: float = 1.0
     gap: float = 1.0
 
-    def feel(self, report: Report) -> str:
+    def feel(self, losses: Losses) -> str:
         """Take in one step; what is wrong with the critic, nothing where it is well."""
-        if not all(map(math.isfinite, report)):
+        if not all(map(math.isfinite, losses)):
             return "the losses are no numbers (NaN)"
         for name in ("hinge", "spread", "gap"):
-            setattr(self, name, MEMORY * getattr(self, name) + (1 - MEMORY) * abs(getattr(report, name)))
+            setattr(self, name, MEMORY * getattr(self, name) + (1 - MEMORY) * abs(getattr(losses, name)))
         if self.hinge < WON:
             return f"the critic always wins (hinge loss {self.hinge:.1g}): the generator learns nothing from it"
         if self.spread < DEAD and self.gap < DEAD:

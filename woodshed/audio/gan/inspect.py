@@ -1,6 +1,6 @@
 """The folder before training: is it enough, is it even enough, and what experiments teach about such material.
 
-    report = inspect("recordings")      report.recordings, report.lessons
+    found = inspect("recordings")      found.recordings, found.lessons
 
 The lessons are those of a dozen experiments with Musika on piano recordings, and of our own.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from ...errors import EmptyCorpus, FileError
 from ...page import counted
+from ...progress import Progress, Reporter, unheard
 from .. import features
 from ..crops import ENOUGH
 from ..wave import Audio, audio_files, digest_of, listen, read_audio
@@ -30,7 +31,7 @@ ENVELOPE_RATE, SAME = 20, 0.97  # values a second; correlation of the envelopes 
 
 
 @dataclass(frozen=True)
-class Found:
+class Inspected:
     """One recording, or why it is none."""
 
     file: str
@@ -45,11 +46,11 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Report:
+class Inspection:
     """`recordings` is every file; `figures` and `lessons` are about those that can be used."""
 
     folder: str
-    recordings: tuple[Found, ...]
+    recordings: tuple[Inspected, ...]
     figures: dict
     lessons: tuple[str, ...]
 
@@ -57,14 +58,14 @@ class Report:
         return dataclasses.asdict(self)
 
 
-def inspect(folder: str | Path, *, progress: Callable[[float, str], None] = lambda share, text: None) -> Report:
+def inspect(folder: str | Path, *, report: Reporter = unheard) -> Inspection:
     """Listen to every recording of a folder. Raises InputError for a folder that is none, EmptyCorpus where there is
     nothing but silence and damage."""
     folder = Path(folder)
     paths = audio_files(folder)
     found, digests, envelopes = [], {}, []
     for number, path in enumerate(paths):
-        progress(number / len(paths), path.name)
+        report(Progress(number / len(paths), path.name))
         one, envelope = _heard(path, folder, digests)
         if envelope is not None and (twin := _twin(one, envelope, envelopes)):
             one = dataclasses.replace(one, duplicate_of=twin)
@@ -77,12 +78,12 @@ def inspect(folder: str | Path, *, progress: Callable[[float, str], None] = lamb
         told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "no sound files"
         raise EmptyCorpus(f"{folder}: nothing to learn from ({told}); give recordings of music")
     figures = _figures(found, used)
-    return Report(folder.name, tuple(found), figures, tuple(_lessons(figures, used)))
+    return Inspection(folder.name, tuple(found), figures, tuple(_lessons(figures, used)))
 
 
-def _heard(path: Path, folder: Path, digests: dict[str, str]) -> tuple[Found, np.ndarray | None]:
-    """What one file is, and its envelope where it is sound."""
-    one = Found(path.relative_to(folder).as_posix())
+def _heard(path: Path, folder: Path, digests: dict[str, str]) -> tuple[Inspected, np.ndarray | None]:
+    """What one file is, and its envelope where it can be used."""
+    one = Inspected(path.relative_to(folder).as_posix())
     try:
         facts, digest = listen(path, 2), digest_of(path)  # in stereo, as a codec hears mono too
         start = max(0.0, (facts.seconds - EXCERPT) / 2)
@@ -111,7 +112,7 @@ def _envelope(audio: Audio) -> np.ndarray:
     return change / max(float(np.linalg.norm(change)), 1e-9)
 
 
-def _twin(one: Found, envelope: np.ndarray, before: list[tuple[Found, np.ndarray]]) -> str:
+def _twin(one: Inspected, envelope: np.ndarray, before: list[tuple[Inspected, np.ndarray]]) -> str:
     """The file that is the same sound, as long within half a second."""
     for other, theirs in before:
         if abs(other.seconds - one.seconds) < 0.5:
@@ -121,7 +122,7 @@ def _twin(one: Found, envelope: np.ndarray, before: list[tuple[Found, np.ndarray
     return ""
 
 
-def _figures(found: list[Found], used: list[Found]) -> dict:
+def _figures(found: list[Inspected], used: list[Inspected]) -> dict:
     def quartiles(name: str) -> list[float] | None:
         values = [getattr(one, name) for one in used if getattr(one, name) is not None]
         return [round(float(value), 2) for value in np.percentile(values, [25, 50, 75])] if values else None
@@ -134,7 +135,7 @@ def _figures(found: list[Found], used: list[Found]) -> dict:
     return figures | {"loudness_spread": round(float(np.subtract(*np.percentile(loud, [95, 5]))), 2)}
 
 
-def _lessons(figures: dict, used: list[Found]) -> Iterator[str]:
+def _lessons(figures: dict, used: list[Inspected]) -> Iterator[str]:
     minutes = figures["minutes"]
     if 60 * minutes < ENOUGH:
         yield f"{minutes:.1f} minutes are too little: below 10 a model repeats what it heard; record more"
@@ -164,7 +165,7 @@ def _lessons(figures: dict, used: list[Found]) -> Iterator[str]:
         yield f"{told}: equal files are learned once, the same sound in another format twice; remove one"
 
 
-def render(report: Report):
+def render(found: Inspection):
     """Totals, the table and the lessons for a rich console."""
     from rich.console import Group
     from rich.table import Table
@@ -176,15 +177,15 @@ def render(report: Report):
         table.add_column(name, justify="right", no_wrap=True, min_width=max(6, len(name)))
     table.add_column("key", no_wrap=True, min_width=8)
     table.add_column("")
-    for one in report.recordings:
+    for one in found.recordings:
         numbers = (one.seconds or None, one.loudness, one.onset_rate, one.tempo)
         told = ["-" if value is None else f"{value:.1f}" for value in numbers]
         remark = one.reason or (f"the same as {one.duplicate_of}" if one.duplicate_of else "")
         table.add_row(Text(one.file), *told, one.key or "-", Text(remark))
-    figures = report.figures
+    figures = found.figures
     total = f"{figures['used']} of {counted(figures['files'], 'file')}, {figures['minutes']:.1f} minutes"
     middle = f"onsets a second {_three(figures['onset_rate'])}; bpm {_three(figures['tempo'])}"
-    return Group(Text(total), table, Text(f"quartiles: {middle}"), *(Text(f"- {one}") for one in report.lessons))
+    return Group(Text(total), table, Text(f"quartiles: {middle}"), *(Text(f"- {one}") for one in found.lessons))
 
 
 def _three(values: list[float] | None) -> str:

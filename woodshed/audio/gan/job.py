@@ -1,9 +1,8 @@
-"""What is decided before the first step of training: settings, latents, the base, what sound is."""
+"""What is decided before the first step of training: settings, latents, the base, what is healthy."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,47 +10,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ... import __version__
-from ... import log as logs
+from ... import __version__, jobs
 from ...errors import RunError
 from ...files import found_from, seen_from
 from ...jobs import find_device
+from ...progress import Progress, Reporter
 from ..codecs import Codec
 from . import health, latents, profile, run
 from .latents import Latents, Recording
 from .run import Run
-from .settings import UNLIMITED, Course, GanSettings, Progress, resolve, resumed, to_json
+from .settings import UNLIMITED, Course, GanSettings, resolve, resumed, to_json
 from .step import Shape
 
-REFERENCES = 8  # stretches of recordings that say what sound is
+REFERENCES = 8  # stretches of recordings that say what is healthy
 
 
 @dataclass
-class Job:
+class Job(jobs.Job):
     """One call of train(), with all that is decided before the first step."""
 
     out: Path
     codec: Codec
     settings: GanSettings
-    report: Callable[[Progress], None]
+    report: Reporter
     facts: dict
     rows: Rows
     real: health.Signs  # of recordings,
-    sound: health.Sound  # and what samples must reach
+    least: health.Limits  # and what samples must reach
     profile: np.ndarray
     steps: int
     rate_is_asked: bool  # now, of a run that goes on
-    stopped: str = ""
 
     @property
     def shape(self) -> Shape:
         return Shape(self.codec.latent_dim, self.settings.base_channels, self.settings.window)
-
-    def say(self, message: str, **event) -> None:
-        """Tell a message; with step=... and event=..., log it too."""
-        self.report(Progress(event.get("step", 0), message=message))
-        if event:
-            logs.append_log(self.out / "log.jsonl", event | {"message": message})
 
     def done(self, course: Course) -> float:
         """The part of the run that is over, of its steps or of its minutes, whichever is more."""
@@ -99,10 +91,9 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
     if not (out / run.FACTS).exists():
         run.write_facts(out, facts)  # encoding may take hours: from here on --resume goes on
     run.keep_codec(codec, out)
-    told = lambda share, text: report(Progress(share=share, message=f"encoding {text}"))  # noqa: E731
-    new, old = latents.encode(learned, folder, codec, keep=keep, told=told), None
+    new, old = latents.encode(learned, folder, codec, keep=keep, report=report), None
     if settings.rehearse:
-        old = latents.reopened(base.folder, latents.read_manifest(base.folder), "train", codec, told=told)
+        old = latents.reopened(base.folder, latents.read_manifest(base.folder), "train", codec, report=report)
     rows = Rows(new, old, settings, device)
     if base and "distance" not in facts:
         facts["distance"] = _distance(base, new, codec, settings, report)
@@ -113,8 +104,8 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
         report(Progress(message="listening to what each dimension of the latents does"))
         facts["importance"] = profile.importance(stretches, codec)
     known = _profile(new, codec, settings.window)
-    sound = health.limits(real, sounds)
-    job = Job(out, codec, settings, report, facts, rows, real, sound, known, _steps(settings, new), rate_is_asked)
+    least = health.limits(real, sounds)
+    job = Job(out, codec, settings, report, facts, rows, real, least, known, _steps(settings, new), rate_is_asked)
     if finished:
         _refuse_finished(job)
     run.write_facts(out, facts)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import numpy as np
 
 from ...errors import EmptyCorpus, FileError, RunError
 from ...files import found_from, read_object, seen_from, write_file, writing
+from ...progress import Progress, Reporter, unheard
 from ..codecs import Codec, encode_stream, levelled_stream
 from ..crops import ENOUGH
 from ..listener import Listener
@@ -29,7 +30,6 @@ from ..wave import Audio, audio_files, read_audio
 
 MANIFEST, HEARD = "manifest.json", "heard.json"
 FEWEST_TO_SPLIT = 5  # recordings, below which none is held out
-Told = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,14 @@ def survey(folder: str | Path, codec: Codec, *, run: Path, window: int, hold_out
     return [replace(one, split="held-out") if one.digest in kept_back and not one.reason else one for one in found]
 
 
-def encode(recordings: list[Recording], folder: str | Path, codec: Codec, *, keep: Path, told: Told) -> Latents:
-    """The latents of recordings in a folder, encoded where `keep` does not hold them. `told` hears how far it is."""
+def encode(
+    recordings: list[Recording], folder: str | Path, codec: Codec, *, keep: Path, report: Reporter = unheard
+) -> Latents:
+    """The latents of recordings in a folder, encoded where `keep` does not hold them."""
     pieces = []
     total, done = sum(one.seconds for one in recordings) or 1.0, 0.0
     for one, path in zip(recordings, _kept(recordings, codec, keep), strict=True):
-        told(done / total, one.file)
+        report(Progress(done / total, f"encoding {one.file}"))
         if not path.exists():
             _encode_one(Path(folder) / one.file, one.loudness, codec, path)
         pieces.append(_read(path))
@@ -132,7 +134,7 @@ def encode(recordings: list[Recording], folder: str | Path, codec: Codec, *, kee
     return Latents(sized, np.concatenate(data), np.concatenate(mirrored) if mirrored else None)
 
 
-def reopened(run: Path, manifest: dict, split: str, codec: Codec, *, told: Told = lambda share, text: None) -> Latents:
+def reopened(run: Path, manifest: dict, split: str, codec: Codec, *, report: Reporter = unheard) -> Latents:
     """The latents a run was trained on (or held out), from where it keeps them; encoded again where they are gone.
 
     Raises RunError where neither latents nor recordings are there.
@@ -142,7 +144,7 @@ def reopened(run: Path, manifest: dict, split: str, codec: Codec, *, told: Told 
     for one, kept in zip(recordings, _kept(recordings, codec, keep), strict=True):
         if not kept.exists() and not (folder / one.file).exists():
             raise RunError(run, f"neither its latents ({kept}) nor its recordings ({folder}) are there; put one back")
-    return encode(recordings, folder, codec, keep=keep, told=told)
+    return encode(recordings, folder, codec, keep=keep, report=report)
 
 
 def _kept(recordings: list[Recording], codec: Codec, keep: Path) -> list[Path]:

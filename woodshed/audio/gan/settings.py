@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
-from ...config import continued, flag, given, refuse_not_positive
+from ... import config
+from ...config import Allowed, PartShare, Positive, Share, continued, flag, given
 from ...errors import InputError, RunError
 from .health import Pulse
 
@@ -22,10 +22,11 @@ SECONDS_OF_A_WINDOW = {24: 6.0, 64: 6.0}  # larger models: LONG
 LONG = 24.0
 SMALLEST_WINDOW = 16  # latents
 MOST_SECONDS = 4 * 3600
-MOST_TRUNCATION = 4.0
+MOST_TRUNCATION = 4
 MOST_TAKES = 1000
 MOST_SAMPLES = 64  # at a checkpoint: of so many windows the latents are compared with the recordings'
-MOST_SEED = 2**63 - 1
+TorchSeed = Annotated[int, Allowed(0, 2**63 - 1)]
+Truncation = Annotated[float, Allowed(above=0, most=MOST_TRUNCATION)]
 UNLIMITED = 2**31  # steps, where only the minutes are limited
 
 
@@ -33,32 +34,32 @@ UNLIMITED = 2**31  # steps, where only the minutes are limited
 class GanSettings:
     """How to train a latent GAN."""
 
-    base_channels: BaseChannels | None = None
+    base_channels: Annotated[BaseChannels, Allowed(2, hint=f"such as {SIZES}")] | None = None
     """The size: 24 and 64 can be trained on a CPU, 128 to 256 want a GPU and many hours of audio. By default that of
     --base, or 64."""
     window: int | None = None
     """Latents that the critic hears at once, a power of two; by default about 6 s (24 and 64) or 24 s."""
-    batch_size: int = 16
+    batch_size: Positive[int] = 16
     """Windows in a step."""
-    learning_rate: float | None = None
+    learning_rate: Positive[float] | None = None
     """By default chosen by the size; on a --base half of its last rate."""
-    epochs: float | None = None
+    epochs: Positive[float] | None = None
     """Passes over the recordings."""
-    max_steps: int | None = None
+    max_steps: Positive[int] | None = None
     """Stop after so many steps (100,000 where no limit is given)."""
-    max_minutes: float | None = None
+    max_minutes: Positive[float] | None = None
     """Stop after so many minutes of training, over all restarts together."""
     base: Path | None = None
     """Go on from this run, with all that it knows, on these recordings."""
-    rehearse: float = 0.0
+    rehearse: PartShare = 0.0
     """The share of windows that come from the recordings of the --base, so that they are not forgotten; try 0.2."""
-    hold_out: float = 0.1
+    hold_out: PartShare = 0.1
     """The share of recordings that are kept for woodshed audio gan evaluate."""
-    save_steps: int | None = None
+    save_steps: Positive[int] | None = None
     """Save, listen and check every so many steps; by default every tenth of the run, at least every ten minutes."""
-    samples: int = 4
+    samples: Annotated[int, Allowed(2, MOST_SAMPLES, hint="two at least, to be compared")] = 4
     """Samples at each checkpoint."""
-    keep_checkpoints: int = 3
+    keep_checkpoints: Positive[int] = 3
     """Checkpoints to keep."""
     latents: Path | None = None
     """Where latents are kept, so that other runs find them; by default OUT/latents."""
@@ -66,9 +67,9 @@ class GanSettings:
     """bfloat16 in the networks where it is fast (auto: on a GPU)."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda."""
-    seed: int = 0
+    seed: TorchSeed = 0
     """Seeds the weights, the windows and the coordinates."""
-    threads: int | None = None
+    threads: Positive[int] | None = None
     """CPU threads; by default as many as there are cores with nothing to do."""
     resume: bool = False
     """Go on with the run in --out, with its settings."""
@@ -78,20 +79,20 @@ class GanSettings:
 class GenerateSettings:
     """What to play."""
 
-    seconds: float = 60.0
+    seconds: Annotated[float, Allowed(above=0, most=MOST_SECONDS)] = 60.0
     """How long each take is; a loop comes as near as whole half windows allow, two or more."""
-    takes: int = 4
+    takes: Annotated[int, Allowed(1, MOST_TAKES)] = 4
     """How many to play."""
-    truncation: float = 2.0
+    truncation: Truncation = 2.0
     """How far a take may stray from what is most usual: 0.5 is safe and much alike, 3 is wild."""
-    seed: int | None = None
+    seed: TorchSeed | None = None
     """The first take's seed; the others count on from it. By default a new one; every take stores its own."""
-    style_seed: int | None = None
+    style_seed: TorchSeed | None = None
     """One style for all takes; by default each has its own, from its seed."""
     form: str = "A"
     """Sections by letters: in AABA the first comes back, twice. All have the same length in whole halves of a window,
     two at least, so that a take is about as long as was asked."""
-    vary: float = 0.2
+    vary: Share = 0.2
     """How much of a section is new when it comes back: 0 hardly anything, 1 all of it."""
     loop: bool = False
     """Takes whose end leads back to their beginning, to be repeated without a seam."""
@@ -99,56 +100,33 @@ class GenerateSettings:
     """Play one of the run's checkpoints instead of its end."""
 
     def __post_init__(self):
-        refuse_beyond(self, {"seconds": MOST_SECONDS, "takes": MOST_TAKES, "truncation": MOST_TRUNCATION})
+        config.check(self)
         if not re.fullmatch("[A-Za-z]{1,64}", self.form):
             raise InputError(f"--form {self.form!r}: give a letter for each section, up to 64, such as AABA")
-        if not 0 <= self.vary <= 1:
-            raise InputError(f"--vary {self.vary}: give a share, 0 to 1")
-        refuse_seeds(self, ("seed", "style_seed"))
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
     """On what to judge a run."""
 
-    clips: int = 16
+    clips: Annotated[int, Allowed(2, MOST_TAKES)] = 16
     """Clips of each set; as many takes are played."""
-    seconds: float = 12.0
+    seconds: Annotated[float, Allowed(1, 600)] = 12.0
     """How long each is."""
-    truncation: float = 2.0
+    truncation: Truncation = 2.0
     """That of the takes."""
-    seed: int = 0
+    seed: TorchSeed = 0
     """Seeds the takes, the random latents and which stretches of the recordings are taken."""
     checkpoint: int | None = None
     """Judge one of the run's checkpoints instead of its end."""
 
     def __post_init__(self):
-        if not 2 <= self.clips <= MOST_TAKES:
-            raise InputError(f"--clips {self.clips}: give 2 to {MOST_TAKES}")
-        refuse_beyond(self, {"truncation": MOST_TRUNCATION})
-        if not 1 <= self.seconds <= 600:
-            raise InputError(f"--seconds {self.seconds}: give 1 to 600")
-        refuse_seeds(self, ("seed",))
+        config.check(self)
 
 
 LIMITS = ("epochs", "max_steps", "max_minutes")
 FREE = {*LIMITS, "learning_rate", "save_steps", "samples", "keep_checkpoints", "threads", "device", "latents", "resume"}
-POSITIVE = (*LIMITS, "batch_size", "learning_rate", "save_steps", "keep_checkpoints", "threads")
 DEFAULT_STEPS = 100_000  # where nothing says how long
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One step of training or (`message`) something worth knowing."""
-
-    step: int = 0
-    steps: int = 0  # in all; an estimate where the minutes are limited
-    hinge: float = math.nan  # the critic's loss
-    generator: float = math.nan  # the generator's loss
-    seconds_left: float = math.nan
-    steps_per_second: float = math.nan
-    share: float = math.nan  # of what is under way before the first step
-    message: str = ""
 
 
 @dataclass
@@ -162,7 +140,7 @@ class Course:
     seconds: float = 0.0
     rollbacks: int = 0
     retried: bool = False  # whether a rollback has led here before
-    sounded: bool = False  # whether its samples have been sound once
+    sounded: bool = False  # whether its samples have been healthy once
     age: int = 0  # steps, those of the base included
     switch: float = -1.0
     pulse: Pulse = field(default_factory=Pulse)
@@ -191,35 +169,12 @@ def resolve(settings: GanSettings, *, latent_rate: float, base: dict | None) -> 
 
 def check(settings: GanSettings) -> None:
     """An InputError for a value that cannot work, with its flag."""
-    refuse_not_positive(settings, POSITIVE)
-    refuse_seeds(settings, ("seed",))
-    for name in ("rehearse", "hold_out"):
-        if not 0 <= getattr(settings, name) < 1:
-            raise InputError(f"{flag(name)} {getattr(settings, name)}: give a share, 0 or more and less than 1")
-    if settings.precision not in get_args(Precision):
-        raise InputError(f"--precision {settings.precision}: choose from {', '.join(get_args(Precision))}")
-    if not 2 <= settings.samples <= MOST_SAMPLES:
-        raise InputError(f"--samples {settings.samples}: give 2, so that they can be compared, to {MOST_SAMPLES}")
+    config.check(settings)
     window = settings.window
     if window is not None and (window < SMALLEST_WINDOW or window & (window - 1)):
         raise InputError(f"--window {window}: give a power of two, {SMALLEST_WINDOW} or more")
-    if settings.base_channels is not None and (settings.base_channels < 2 or settings.base_channels % 2):
+    if settings.base_channels is not None and settings.base_channels % 2:
         raise InputError(f"--base-channels {settings.base_channels}: choose from {SIZES}, or give another even number")
-
-
-def refuse_beyond(settings, limits: dict[str, float]) -> None:
-    """An InputError for a field that is not above 0, or above its limit."""
-    for name, most in limits.items():
-        if not 0 < (value := getattr(settings, name)) <= most:
-            raise InputError(f"{flag(name)} {value}: give more than 0, at most {most:g}")
-
-
-def refuse_seeds(settings, names: Collection[str]) -> None:
-    """An InputError for a seed that is given, and that torch or numpy does not take."""
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and not 0 <= value <= MOST_SEED:
-            raise InputError(f"{flag(name)} {value}: choose from 0 to {MOST_SEED}")
 
 
 def resumed(asked: GanSettings, saved: dict, out: Path) -> GanSettings:

@@ -53,7 +53,7 @@ class Players:
         return next(self.critic.parameters()).device
 
 
-class Report(NamedTuple):
+class Losses(NamedTuple):
     """What one step says of itself."""
 
     hinge: float  # the critic's loss: 0 where it is always right by a margin, 1 where it knows nothing
@@ -84,7 +84,7 @@ def new_players(
     return Players(generator, critic, average, adams)
 
 
-def update(players: Players, real: Tensor, *, rate: float, seed: int, half_precision: bool = False) -> Report:
+def update(players: Players, real: Tensor, *, rate: float, seed: int, half_precision: bool = False) -> Losses:
     """One step on real latents (B, latent_dim, window); what is drawn for it depends on the seed alone."""
     draws = torch.Generator(players.device).manual_seed(seed)
     generator, critic = players.generator, players.critic
@@ -110,7 +110,7 @@ def update(players: Players, real: Tensor, *, rate: float, seed: int, half_preci
     norm = torch.maximum(critic_norm, generator_norm)
     told = torch.stack([hinge, penalty, loss, gap, on_real.std(correction=0), norm]).tolist()
     players.switch = switched(players.switch, gap=told[3])
-    return Report(*told)
+    return Losses(*told)
 
 
 def windows(generator: Generator, count: int, draws: torch.Generator) -> Tensor:

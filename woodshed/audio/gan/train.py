@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +20,21 @@ from ...config import updated
 from ...errors import FileError, InputError
 from ...files import found_from, new_folder, write_file, writing
 from ...jobs import checkpoint_folders, claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
+from ...page import clock
+from ...progress import Progress, Reporter, unheard
 from ..codecs import Codec, open_codec
 from ..spectrogram import spectrograms
 from ..wave import write_audio
 from . import health, profile, run
 from .job import Job, prepare
-from .progress import draw_progress
+from .picture import draw_progress
 from .run import Run
-from .settings import MOST_SAMPLES, Course, GanSettings, Progress, check
-from .step import Players, Report, new_players, update, windows
+from .settings import MOST_SAMPLES, Course, GanSettings, check
+from .step import Losses, Players, new_players, update, windows
 
 LOG_EVERY = 20  # steps
 SAVE_SECONDS, SOONEST_SAVE = 600.0, 20.0
-GRACE = 1000  # steps after which samples must be sound, if they have not been before
+GRACE = 1000  # steps after which samples must be healthy, if they have not been before
 MAX_ROLLBACKS = 4
 SAMPLE_SEEDS = 1_000_000  # far from those of takes
 
@@ -52,7 +53,7 @@ def train(
     *,
     codec: Codec | str | Path | None = None,
     settings: GanSettings | None = None,
-    report: Callable[[Progress], None] | None = None,
+    report: Reporter = unheard,
     **keywords,
 ) -> Run:
     """Learn from a folder of recordings into the folder `out`, and open the run.
@@ -75,7 +76,7 @@ def train(
         free = free_threads()  # before encoding keeps them busy
         try:
             with threads(settings.threads or free):
-                job = prepare(Path(folder), out, codec, place, settings, report or (lambda progress: None))
+                job = prepare(Path(folder), out, codec, place, settings, report)
             with threads(job.settings.threads or free):
                 return _trained(job)
         except FileError as trouble:
@@ -94,7 +95,7 @@ def _trained(job: Job) -> Run:
     course = _start(job, players)
     while True:
         try:
-            with stop_on_signals(lambda signal: setattr(job, "stopped", signal)):
+            with stop_on_signals(job):
                 _learn(job, players, course)
             return _finish(job, players, course)
         except Sick as trouble:
@@ -131,7 +132,7 @@ def _start(job: Job, players: Players) -> Course:
 def _learn(job: Job, players: Players, course: Course) -> None:
     """Step by step to the end, or until a signal; raises Sick."""
     half = _half_precision(job)
-    began, first, saved = time.monotonic() - course.seconds, course.step, time.monotonic()
+    began, saved = time.monotonic() - course.seconds, time.monotonic()
     while job.done(course) < 1 and not job.stopped:
         real, seed = job.rows.draw(course.step, course.rollbacks)
         told = update(players, real, rate=course.rate, seed=seed, half_precision=half)
@@ -139,10 +140,10 @@ def _learn(job: Job, players: Players, course: Course) -> None:
         course.seconds = time.monotonic() - began
         if trouble := course.pulse.feel(told):
             raise Sick(course.step, trouble)
-        _tell(job, players, course, told, speed=(course.step - first) / (time.monotonic() - saved + 1e-9))
+        _tell(job, players, course, told)
         if _due(job, course, time.monotonic() - saved):
             _save(job, players, course)
-            saved, first = time.monotonic(), course.step
+            saved = time.monotonic()
     if course.step not in run.checkpoints(job.out):
         _save(job, players, course)
 
@@ -160,21 +161,21 @@ def _due(job: Job, course: Course, since: float) -> bool:
     return since >= min(SAVE_SECONDS, max(SOONEST_SAVE, tenth))
 
 
-def _tell(job: Job, players: Players, course: Course, told: Report, *, speed: float) -> None:
+def _tell(job: Job, players: Players, course: Course, told: Losses) -> None:
     if course.step % LOG_EVERY == 0:
         line = {"step": course.step} | {name: round(value, 5) for name, value in told._asdict().items()}
         line |= {"switch": round(players.switch, 4), "rate": course.rate, "seconds": round(course.seconds, 2)}
         logs.append_log(job.out / "log.jsonl", line)
     done = job.done(course)
     left = course.seconds * (1 - done) / max(done, 1e-9)
-    steps = max(course.step, round(course.step / max(done, 1e-9)))
-    job.report(Progress(course.step, steps, told.hinge, told.generator, left, speed))
+    text = f"step {course.step}  critic {told.hinge:.3f}  {clock(left)} left"
+    job.report(Progress(done, text, step=course.step, loss=told.hinge, seconds_left=left))
 
 
 def _save(job: Job, players: Players, course: Course) -> None:
-    """Listen to the model; a checkpoint where it is sound, else Sick."""
+    """Listen to the model; a checkpoint where it is healthy, else Sick."""
     found, apart = _listen(job, players, course)
-    trouble = health.sickness(found, job.sound)
+    trouble = health.sickness(found, job.least)
     if trouble and (course.sounded or course.step >= GRACE):
         raise Sick(course.step, trouble)
     course.sounded = course.sounded or not trouble
@@ -214,8 +215,8 @@ def _listen(job: Job, players: Players, course: Course) -> tuple[health.Signs, f
 
 
 def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> Course:
-    """Back to the last sound checkpoint, at half the rate and with R1 in full. One that has been gone back to before is
-    left for an older one; after MAX_ROLLBACKS an error with advice.
+    """Back to the last healthy checkpoint, at half the rate and with R1 in full. One that has been gone back to before
+    is left for an older one; after MAX_ROLLBACKS an error with advice.
     """
     rollbacks, rate, broken = course.rollbacks + 1, course.rate / 2, course
     if (times := rollbacks - course.forgiven) > MAX_ROLLBACKS:

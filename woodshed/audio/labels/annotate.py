@@ -19,15 +19,16 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ...config import flag, updated
+from ...config import Seed, check, flag, updated
 from ...errors import FileError, InputError
-from ...jobs import check_seed, stop_on_signals
+from ...jobs import stop_on_signals
+from ...progress import Progress, Reporter, unheard
 from ..features import Features, describe
 from ..wave import probe, read_audio
 from .captions import Captioner, caption
 from .dataset import INSTRUMENTAL, OURS, Dataset, Sample, is_sung, read_language
 from .services import ServiceError, caption_service, lyrics_service
-from .transcribe import Heard, Transcriber
+from .transcribe import Transcriber, Transcript
 
 LISTENED = 300.0  # seconds of a recording that are measured, from its middle
 DOUBTFUL = 0.5  # how sure a measured value must be not to be listed
@@ -60,14 +61,14 @@ class AnnotateSettings:
     """Write anew what an earlier annotation wrote. What a person wrote stays."""
     device: str = "auto"
     """Where models run: auto, cpu, cuda."""
-    seed: int = 0
+    seed: Seed = 0
     """Another seed words the captions otherwise."""
 
     def __post_init__(self):
         for names in (("whisper", "lyrics_service"), ("captioner", "caption_service")):
             if all(getattr(self, name) is not None for name in names):
                 raise InputError(f"give either {flag(names[0])} or {flag(names[1])}, not both")
-        check_seed(self.seed)
+        check(self)
 
 
 @dataclass
@@ -92,7 +93,7 @@ def annotate(
     path: str | Path,
     settings: AnnotateSettings | None = None,
     *,
-    progress: Callable[[float, str], None] | None = None,
+    report: Reporter = unheard,
     **changes,
 ) -> Annotated:
     """Fill in what a dataset lacks, and save it to `path` after each recording. `changes` are fields of the settings.
@@ -106,31 +107,28 @@ def annotate(
     wanting = [sample.id for sample in dataset.samples if any(it.wanted(sample, settings) for it in writers)]
     found = Annotated(total=len(wanting))
     failures: Counter = Counter()
-    stops: list[str] = []
-    with stop_on_signals(stops.append):
+    with stop_on_signals(found):
         for wanted in wanting:  # ids, since saving may see the paths from another folder
-            if stops:
+            if found.stopped:
                 break
             sample = next((sample for sample in dataset.samples if sample.id == wanted), None)
             if sample is None:  # somebody took it out of the file meanwhile
                 continue
-            if progress:
-                progress(found.done / found.total, sample.filename)
-            recording = Recording(dataset.path_of(sample), sample, settings)
+            report(Progress(found.done / found.total, sample.filename))
+            subject = Subject(dataset.path_of(sample), sample, settings)
             try:
                 for writer in writers:
                     if fields := writer.wanted(sample, settings):
-                        _write(writer, recording, fields, found, failures)
+                        _write(writer, subject, fields, found, failures)
             finally:
                 dataset.save(path)
             found.done += 1
-    found.stopped = stops[0] if stops else ""
     return found
 
 
 @dataclass
-class Recording:
-    """A recording as the writers see it; it is measured once, and only if one of them asks."""
+class Subject:
+    """What writers write about; a recording is measured once, and only if one of them asks."""
 
     path: Path
     sample: Sample
@@ -154,7 +152,7 @@ class Writer(NamedTuple):
     """Writes some fields of a sample. It is asked where one of `fields` is free; `besides` it may fill too."""
 
     fields: tuple[str, ...]
-    write: Callable[[Recording], dict[str, Value]]
+    write: Callable[[Subject], dict[str, Value]]
     besides: tuple[str, ...] = ()
 
     def wanted(self, sample: Sample, settings: AnnotateSettings) -> list[str]:
@@ -176,11 +174,11 @@ def _free(sample: Sample, name: str, again: bool) -> bool:
     return again and (blank or sample.is_noted(name))
 
 
-def _write(writer: Writer, recording: Recording, fields: list[str], found: Annotated, failures: Counter) -> None:
+def _write(writer: Writer, subject: Subject, fields: list[str], found: Annotated, failures: Counter) -> None:
     """Let a writer fill in fields; what goes wrong is noted, unless it will go wrong with every other recording too."""
-    sample, key = recording.sample, writer.fields[0]
+    sample, key = subject.sample, writer.fields[0]
     try:
-        values = writer.write(recording)
+        values = writer.write(subject)
     except ServiceError as error:
         failures[key] += 1
         found.failed.append((sample.filename, str(error)))
@@ -219,8 +217,8 @@ def _writers(settings: AnnotateSettings) -> list[Writer]:
 
 
 def _measurer(settings: AnnotateSettings) -> Iterator[Writer]:
-    def write(recording: Recording) -> dict[str, Value]:
-        heard = recording.features
+    def write(subject: Subject) -> dict[str, Value]:
+        heard = subject.features
         bpm = None if heard.tempo is None else round(heard.tempo)
         return {
             "bpm": Value(bpm, OURS, heard.tempo_confidence),
@@ -241,9 +239,9 @@ def _lyricist(settings: AnnotateSettings) -> Iterator[Writer]:
     else:
         hear, by = lyrics_service(settings.lyrics_service, settings.lyrics_model), settings.lyrics_service
 
-    def write(recording: Recording) -> dict[str, Value]:
-        known = read_language(recording.sample.language)
-        heard: Heard = hear(recording.path, language or ("" if known == "unknown" else known))
+    def write(subject: Subject) -> dict[str, Value]:
+        known = read_language(subject.sample.language)
+        heard: Transcript = hear(subject.path, language or ("" if known == "unknown" else known))
         if not is_sung(heard.lyrics):
             return {"lyrics": Value(INSTRUMENTAL, by)}
         sung_in = {"language": Value(heard.language, by)} if heard.language else {}
@@ -262,16 +260,16 @@ def _caption_writer(settings: AnnotateSettings) -> Iterator[Writer]:
     else:
         tell, by = None, OURS
 
-    def write(recording: Recording) -> dict[str, Value]:
-        text = tell(recording.path) if tell else _worded(recording)
+    def write(subject: Subject) -> dict[str, Value]:
+        text = tell(subject.path) if tell else _worded(subject)
         return {"caption": Value(text, by)}
 
     yield Writer(("caption",), write)
 
 
-def _worded(recording: Recording) -> str:
+def _worded(subject: Subject) -> str:
     """A caption from what was measured, and from tempo and key where a person knows better."""
-    sample = recording.sample
-    rng = np.random.default_rng([recording.settings.seed, zlib.crc32(sample.id.encode())])
+    sample = subject.sample
+    rng = np.random.default_rng([subject.settings.seed, zlib.crc32(sample.id.encode())])
     bpm, key = (None if sample.is_noted(name) else getattr(sample, name) for name in ("bpm", "keyscale"))
-    return caption(recording.features, rng, bpm=bpm, key=key or "", sung=sample.has_lyrics)
+    return caption(subject.features, rng, bpm=bpm, key=key or "", sung=sample.has_lyrics)

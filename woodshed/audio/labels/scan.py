@@ -1,6 +1,6 @@
 """A look at a folder of recordings before anything is learned: what is readable, what is labelled, what is missing.
 
-    report = scan("my-songs", out="my-songs/dataset.json", custom_tag="mystyle")
+    found = scan("my-songs", out="my-songs/dataset.json", custom_tag="mystyle")
 
 Every file is in the report, and one that is left out says why.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -20,6 +20,7 @@ from ...config import updated
 from ...errors import EmptyCorpus, FileError, InputError
 from ...files import seen_from
 from ...page import clock, counted
+from ...progress import Progress, Reporter, unheard
 from ..wave import BY_FFMPEG, READ, audio_files, listen
 from .dataset import Dataset, Metadata, Sample, TagPosition, load_dataset
 from .sidecars import collect, shown
@@ -50,7 +51,7 @@ class ScanSettings:
 
 
 @dataclass(frozen=True)
-class Recording:
+class ScannedFile:
     """A file of the folder, and its sample; or the reason why it has none."""
 
     path: str
@@ -64,11 +65,11 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Report:
+class Scan:
     """What scan() found."""
 
     folder: Path
-    recordings: tuple[Recording, ...]
+    recordings: tuple[ScannedFile, ...]
     remarks: tuple[str, ...]
     """Lines on what was left out, contradicts itself, or belongs to no recording."""
     dataset: Dataset
@@ -76,11 +77,11 @@ class Report:
     """Samples that the dataset did not have before."""
 
     @property
-    def usable(self) -> list[Recording]:
+    def usable(self) -> list[ScannedFile]:
         return [recording for recording in self.recordings if not recording.reason]
 
     @property
-    def left_out(self) -> list[Recording]:
+    def left_out(self) -> list[ScannedFile]:
         return [recording for recording in self.recordings if recording.reason]
 
     def as_dict(self) -> dict[str, Any]:
@@ -96,13 +97,13 @@ def scan(
     settings: ScanSettings | None = None,
     *,
     out: str | Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    report: Reporter = unheard,
     **changes,
-) -> Report:
+) -> Scan:
     """Listen to every recording in a folder, gather the labels that lie beside them, and write a dataset to `out`.
 
-    A dataset that is there already gets what is new; what stands in it stays (or see `believe`). `progress` is told
-    how many files are done, of how many. `changes` are fields of ScanSettings.
+    A dataset that is there already gets what is new; what stands in it stays (or see `believe`). `report` hears
+    how far it is. `changes` are fields of ScanSettings.
     Raises InputError without the folder, EmptyCorpus without a usable recording in it, FileError where `out` is
     something else or cannot be written.
     """
@@ -111,11 +112,10 @@ def scan(
     if not paths:
         raise EmptyCorpus(f"{folder}: no recordings ({', '.join(READ + BY_FFMPEG)}) in it or below it")
     dataset = _opened(folder, settings, Path(out) if out else None)
-    heard: dict[Path, Recording] = {}
+    heard: dict[Path, ScannedFile] = {}
     for path in paths:
         heard[path] = _heard(folder, path)
-        if progress:
-            progress(len(heard), len(paths))
+        report(Progress(len(heard) / len(paths), path.name))
     if all(recording.reason for recording in heard.values()):
         raise EmptyCorpus(f"{folder}: none of its recordings can be used: {_reasons(heard.values())}")
     labels = collect(folder, paths)
@@ -135,7 +135,7 @@ def scan(
             sample.audio_path = str(path) if path.exists() else sample.audio_path
     if out:
         dataset.save(out)
-    return Report(folder, tuple(heard.values()), tuple(remarks), dataset, len(dataset.samples) - before)
+    return Scan(folder, tuple(heard.values()), tuple(remarks), dataset, len(dataset.samples) - before)
 
 
 # --- the dataset -----------------------------------------------------------------------------------------------
@@ -196,21 +196,21 @@ def _missing(dataset: Dataset) -> list[str]:
 # --- the recordings --------------------------------------------------------------------------------------------
 
 
-def _heard(folder: Path, path: Path) -> Recording:
+def _heard(folder: Path, path: Path) -> ScannedFile:
     name = shown(path.relative_to(folder).as_posix())
     if shown(str(path)) != str(path):
-        return Recording(name, reason="its name is not UTF-8; rename it")
+        return ScannedFile(name, reason="its name is not UTF-8; rename it")
     try:
         heard = listen(path)
     except FileError as error:
-        return Recording(name, reason=error.reason)
+        return ScannedFile(name, reason=error.reason)
     reason = "" if math.isfinite(heard.loudness) else "silent: record it again, or leave it out"
     short = f"ends after {clock(heard.seconds)} of {clock(heard.promised)}: cut short?"
     remark = short if heard.promised - heard.seconds > CUT_SHORT else ""
-    return Recording(name, heard.seconds, heard.sample_rate, heard.channels, heard.loudness, reason, remark)
+    return ScannedFile(name, heard.seconds, heard.sample_rate, heard.channels, heard.loudness, reason, remark)
 
 
-def _reasons(recordings: Iterable[Recording]) -> str:
+def _reasons(recordings: Iterable[ScannedFile]) -> str:
     told = [f"{recording.path}: {recording.reason}" for recording in recordings]
     return "; ".join(told[:EXAMPLES]) + ("; ..." if len(told) > EXAMPLES else "")
 
@@ -218,7 +218,7 @@ def _reasons(recordings: Iterable[Recording]) -> str:
 # --- on the screen ---------------------------------------------------------------------------------------------
 
 
-def table(report: Report):
+def table(found: Scan):
     """The usable recordings and their labels, for a rich console."""
     from rich.table import Table
     from rich.text import Text
@@ -230,47 +230,47 @@ def table(report: Report):
     for name in ("lyrics", "labelled", "bpm", "key"):
         rows.add_column(name, no_wrap=True)
     rows.add_column("caption")
-    for recording in report.usable:
+    for recording in found.usable:
         rows.add_row(*map(Text, _cells(recording)))
     return rows
 
 
-def told(report: Report, out: Path | None = None) -> list[str]:
+def told(found: Scan, out: Path | None = None) -> list[str]:
     """What stands below the table: what was left out and why, remarks, a line on all of them, what to do next.
 
     `out` is the file that the dataset was written to.
     """
-    lines = troubles(report)
-    return [*([""] if lines else []), *lines, "", _summary(report), _next(report, out)]
+    lines = troubles(found)
+    return [*([""] if lines else []), *lines, "", _summary(found), _next(found, out)]
 
 
-def troubles(report: Report) -> list[str]:
+def troubles(found: Scan) -> list[str]:
     """What was left out and why, and remarks."""
-    lines = [f"left out: {recording.path}: {recording.reason}" for recording in report.left_out]
-    lines += [f"{recording.path}: {recording.remark}" for recording in report.recordings if recording.remark]
-    return [*lines, *report.remarks]
+    lines = [f"left out: {recording.path}: {recording.reason}" for recording in found.left_out]
+    lines += [f"{recording.path}: {recording.remark}" for recording in found.recordings if recording.remark]
+    return [*lines, *found.remarks]
 
 
-def _cells(recording: Recording) -> list[str]:
+def _cells(recording: ScannedFile) -> list[str]:
     sample = recording.sample
     ticks = ["yes" if tick else "-" for tick in (sample.has_lyrics, sample.labeled)]
     facts = [clock(recording.seconds), f"{recording.loudness:.1f}", *ticks, str(sample.bpm or "-")]
     return [recording.path, *facts, sample.keyscale or "-", shorten(sample.caption, SHOWN, placeholder="...") or "-"]
 
 
-def _summary(report: Report) -> str:
-    usable, total = report.usable, len(report.recordings)
+def _summary(found: Scan) -> str:
+    usable, total = found.usable, len(found.recordings)
     levels = [recording.loudness for recording in usable]
     length = clock(sum(recording.seconds for recording in usable))
     spread = f"from {min(levels):.1f} to {max(levels):.1f} LUFS"
     return f"{len(usable)} of {counted(total, 'recording')} can be learned from: {length}, {spread}"
 
 
-def _next(report: Report, out: Path | None) -> str:
+def _next(found: Scan, out: Path | None) -> str:
     """What is still missing, and the command that brings it."""
     if out is None:
-        return f"Next: woodshed audio scan {report.folder} --out dataset.json"
-    samples = report.dataset.samples
+        return f"Next: woodshed audio scan {found.folder} --out dataset.json"
+    samples = found.dataset.samples
     blanks = {"caption": "caption", "bpm": "bpm", "key": "keyscale"}
     lacking = {what: sum(not getattr(sample, name) for sample in samples) for what, name in blanks.items()}
     lacking = [f"{count} without {what}" for what, count in lacking.items() if count]

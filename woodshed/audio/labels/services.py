@@ -27,7 +27,7 @@ from ...errors import FileError, InputError, WoodshedError
 from ..wave import probe, read_audio, write_audio
 from .dataset import read_language
 from .lyrics import clean
-from .transcribe import Heard, Line, as_lyrics
+from .transcribe import Line, Transcript, as_lyrics
 
 SENT_RATE = 24000
 MAX_SECONDS = 1500.0  # at most 9 MB of mp3
@@ -77,7 +77,7 @@ class ServiceError(WoodshedError):
         super().__init__(message)
 
 
-def lyrics_service(name: str, model: str = "", *, wait: float = WAIT) -> Callable[..., Heard]:
+def lyrics_service(name: str, model: str = "", *, wait: float = WAIT) -> Callable[..., Transcript]:
     """A function of a path and a language ("" or "en", "de" ...) that answers what is sung. The key is read at once.
 
     Raises InputError without a key; the function raises ServiceError.
@@ -120,14 +120,14 @@ def _asked(name: str, ask: Callable[[], Answer]) -> Answer:
 # --- the services ----------------------------------------------------------------------------------------------
 
 
-def _openai_lyrics(calls: _Calls, model: str, path: str | Path, language: str) -> Heard:
+def _openai_lyrics(calls: _Calls, model: str, path: str | Path, language: str) -> Transcript:
     segments = model == "whisper-1"  # the newer models answer with text alone
     fields = {"model": model, "response_format": "verbose_json" if segments else "json"}
     fields |= {"language": language} if language else {}
     data = calls.upload("/audio/transcriptions", fields, path)
     lines = [Line(item["start"], item["end"], item["text"]) for item in data.get("segments") or []]
     text = as_lyrics(lines) if lines else clean(data["text"])
-    return Heard(text, read_language(data.get("language") or language))
+    return Transcript(text, read_language(data.get("language") or language))
 
 
 def _openai_caption(calls: _Calls, model: str, path: str | Path) -> str:
@@ -137,18 +137,18 @@ def _openai_caption(calls: _Calls, model: str, path: str | Path) -> str:
     return data["choices"][0]["message"]["content"]
 
 
-def _elevenlabs_lyrics(calls: _Calls, model: str, path: str | Path, language: str) -> Heard:
+def _elevenlabs_lyrics(calls: _Calls, model: str, path: str | Path, language: str) -> Transcript:
     fields = {"model_id": model, "timestamps_granularity": "word", "tag_audio_events": "false"}
     fields |= {"language_code": language} if language else {}
     data = calls.upload("/v1/speech-to-text", fields, path)
     words = [word for word in data.get("words") or [] if word.get("type", "word") == "word"]
     text = as_lyrics(_lines(words)) if words else clean(data["text"])
-    return Heard(text, read_language(data.get("language_code") or language))
+    return Transcript(text, read_language(data.get("language_code") or language))
 
 
-def _gemini_lyrics(calls: _Calls, model: str, path: str | Path, language: str) -> Heard:
+def _gemini_lyrics(calls: _Calls, model: str, path: str | Path, language: str) -> Transcript:
     told = LYRICS_PROMPT + (f" The language is {language}." if language else "")
-    return Heard(clean(_gemini(calls, model, path, told)), language)
+    return Transcript(clean(_gemini(calls, model, path, told)), language)
 
 
 def _gemini_caption(calls: _Calls, model: str, path: str | Path) -> str:

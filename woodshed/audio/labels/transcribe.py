@@ -38,7 +38,7 @@ class Line(NamedTuple):
     text: str
 
 
-class Heard(NamedTuple):
+class Transcript(NamedTuple):
     """Lyrics ("[Instrumental]" where nobody sings) and their language ("en"; "" where unknown)."""
 
     lyrics: str
@@ -71,7 +71,7 @@ class Transcriber:
         if language and language not in known:
             raise InputError(f"--language {language}: Whisper knows {', '.join(sorted(known))}")
 
-    def __call__(self, path: str | Path, language: str = "") -> Heard:
+    def __call__(self, path: str | Path, language: str = "") -> Transcript:
         """Raises FileError for a file that cannot be read."""
         pieces = stream(path, sample_rate=SAMPLE_RATE, channels=1)
         sound = np.concatenate([piece.samples[:, 0] for piece in pieces])
@@ -84,7 +84,7 @@ class Transcriber:
             Line(s.start, s.end, s.text) for s in segments if s.no_speech_prob < SILENT or s.avg_logprob > UNLIKELY
         ]
         lyrics = as_lyrics(lines)
-        return Heard(lyrics, "" if lyrics == INSTRUMENTAL else facts.language)
+        return Transcript(lyrics, "" if lyrics == INSTRUMENTAL else facts.language)
 
 
 def as_lyrics(lines: Iterable[Line]) -> str:

@@ -29,17 +29,17 @@ def command(where: Positional[Path], settings: AnnotateSettings):
         dataset = load_dataset(where)
     else:
         raise InputError(f"{where}: no such file or folder; give a dataset.json or a folder of recordings")
-    with bar("annotating") as progress:
-        found = annotate(dataset, path, settings, progress=progress)
+    with bar("annotating") as report:
+        found = annotate(dataset, path, settings, report=report)
     print("\n".join(told(found, path)))
 
 
 def _scanned(folder: Path, path: Path) -> Dataset:
     """The dataset of a folder, written to `path`; what is wrong in the folder is printed."""
-    with bar("listening") as progress:
-        report = scan(folder, out=path, progress=lambda done, total: progress(done / total))
-    print("".join(f"{line}\n" for line in troubles(report)), end="")
-    return report.dataset
+    with bar("listening") as report:
+        found = scan(folder, out=path, report=report)
+    print("".join(f"{line}\n" for line in troubles(found)), end="")
+    return found.dataset
 
 
 def told(found: Annotated, path: Path) -> list[str]:

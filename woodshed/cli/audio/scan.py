@@ -22,10 +22,10 @@ def command(folder: Positional[Path], settings: ScanSettings, out: Path | None =
         json_file: write the whole report to this file, which does not exist yet
     """
     refuse_json(json_file)
-    with bar("listening") as progress:
-        report = scan(folder, settings, out=out, progress=lambda done, total: progress(done / total))
-    console().print(table(report))
-    print("\n".join(told(report, out)))
+    with bar("listening") as report:
+        found = scan(folder, settings, out=out, report=report)
+    console().print(table(found))
+    print("\n".join(told(found, out)))
     if out:
-        print(f"{out}: {counted(len(report.dataset.samples), 'sample')}, {report.added} of them new")
-    write_json(json_file, report.as_dict())
+        print(f"{out}: {counted(len(found.dataset.samples), 'sample')}, {found.added} of them new")
+    write_json(json_file, found.as_dict())

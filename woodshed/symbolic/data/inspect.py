@@ -1,7 +1,7 @@
 """The data report before training: what is in a folder, what can be learned from, and what a musician should know.
 
     examine(path) -> Finding        one file: its Score ready to be learned, or the reason why not
-    inspect(folder) -> Report       all of them; duplicates, takes of one song, advice
+    inspect(folder) -> Inspection       all of them; duplicates, takes of one song, advice
 
 Nothing is dropped silently: every file is in the report, and one that is left out says why.
 """
@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from ...config import flag, updated
+from ...config import NotNegative, check, updated
 from ...errors import EmptyCorpus, FileError, InputError
+from ...progress import Progress, Reporter, unheard
 from ..music.chords import NAMES, recognise
 from ..music.grid import apply_grid, estimate_grid
 from ..music.keys import estimate_key
@@ -33,9 +34,9 @@ from ..music.parts import assign_parts, only_tracks
 from ..music.score import PARTS, Score, Track
 from . import songs
 from .printing import render
-from .report import REASONS, Facts, Finding, Report
+from .report import REASONS, Facts, Finding, Inspection
 
-__all__ = ["Finding", "InspectSettings", "Report", "examine", "inspect", "mapped", "render"]
+__all__ = ["Finding", "InspectSettings", "Inspection", "examine", "inspect", "mapped", "render"]
 
 POOL_FROM = 200  # files; below it starting processes costs more than they bring
 MOST_WORKERS = 61  # Windows cannot wait for more
@@ -61,21 +62,17 @@ class InspectSettings:
     """The two staves of a piano: joined into one part, or kept as right and left."""
     keep_grid: bool = False
     """Believe the bars and beats of the files instead of checking them."""
-    min_seconds: float = 5.0
+    min_seconds: NotNegative[float] = 5.0
     """Shorter music is left out."""
-    min_notes: int = 16
+    min_notes: NotNegative[int] = 16
     """Music with fewer notes is left out."""
-    max_notes_per_second: float = 60.0
+    max_notes_per_second: NotNegative[float] = 60.0
     """Music with more is left out."""
 
     def __post_init__(self):
-        for name in ("min_seconds", "min_notes", "max_notes_per_second"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{flag(name)} {getattr(self, name)}: give 0 or more")
+        check(self)
         for name in set(self.keep) - set(REASONS):
             raise InputError(f"--keep {name}: choose from {', '.join(Reason.__args__)}")
-        if self.only_part not in (None, *PARTS):
-            raise InputError(f"--only-part {self.only_part}: choose one of {', '.join(PARTS)}")
 
 
 # --- one file --------------------------------------------------------------------------------------------------
@@ -266,51 +263,51 @@ def inspect(
     folder: str | Path,
     settings: InspectSettings | None = None,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    report: Reporter = unheard,
     chords: Chords = "file",
     **changes,
-) -> Report:
+) -> Inspection:
     """Examine every MIDI file in a folder, and find the files that are the same song.
 
     Of two duplicates the first in the order of paths stays. `changes` are fields of InspectSettings; the other
     arguments and errors are as in examine_folder.
     """
     settings = updated(InspectSettings, settings, changes)
-    findings = examine_folder(folder, settings, progress=progress, chords=chords)
-    return Report(Path(folder), settings, compared(findings, settings))
+    findings = examine_folder(folder, settings, report=report, chords=chords)
+    return Inspection(Path(folder), settings, compared(findings, settings))
 
 
 def examine_folder(
     folder: str | Path,
     settings: InspectSettings,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    report: Reporter = unheard,
     chords: Chords = "file",
 ) -> list[Finding]:
     """Examine every MIDI file in a folder, each by itself.
 
-    `progress` is told how many files are done, of how many. Above POOL_FROM files all cores work. Raises FileError
+    `report` hears how far it is. Above POOL_FROM files all cores work. Raises FileError
     without the folder, EmptyCorpus without a MIDI file in it.
     """
     folder = Path(folder)
     paths = midi_files(folder)
     if not paths:
         raise EmptyCorpus(f"{folder}: no MIDI files (.mid, .midi) in it or below it{_other_files(folder)}")
-    found = mapped(partial(examine, settings=settings, chords=chords), paths, progress)
+    found = mapped(partial(examine, settings=settings, chords=chords), paths, report)
     return [dataclasses.replace(one, path=file_name(path, folder)) for one, path in zip(found, paths, strict=True)]
 
 
-def mapped(function: Callable, items: list, progress: Callable[[int, int], None] | None = None) -> list:
+def mapped(function: Callable, items: list, report: Reporter = unheard) -> list:
     """`function` of every item, in order; on all cores where there are many. It must be importable by its name."""
     if len(items) < POOL_FROM or (os.cpu_count() or 1) == 1:
-        return [_told(function(item), number, len(items), progress) for number, item in enumerate(items, start=1)]
+        return list(_counted(map(function, items), len(items), report))
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     with ProcessPoolExecutor(min(os.cpu_count(), MOST_WORKERS), get_context("spawn")) as pool:
         with _script_hidden():
             results = pool.map(function, items, chunksize=8)
-        return [_told(result, number, len(items), progress) for number, result in enumerate(results, start=1)]
+        return list(_counted(results, len(items), report))
 
 
 @contextmanager
@@ -329,10 +326,11 @@ def file_name(path: Path, folder: str | Path) -> str:
     return path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
 
 
-def _told(result: Any, done: int, total: int, progress: Callable[[int, int], None] | None) -> Any:
-    if progress:
-        progress(done, total)
-    return result
+def _counted(results: Iterable, total: int, report: Reporter) -> Iterator:
+    """The results, and after each how many there are."""
+    for number, result in enumerate(results, start=1):
+        report(Progress(number / total, f"{number} of {total}"))
+        yield result
 
 
 def _other_files(folder: Path) -> str:

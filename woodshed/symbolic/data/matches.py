@@ -37,7 +37,7 @@ def _place(bar: int | None, second: float) -> str:
 
 
 @dataclass(frozen=True)
-class Report:
+class Repeats:
     """What a take has in common with the training pieces, beside what is usual for the musician."""
 
     matches: list[Match]  # best first

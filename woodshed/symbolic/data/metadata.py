@@ -24,7 +24,7 @@ SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validatio
 
 
 @dataclass(frozen=True)
-class Performance:
+class TableRow:
     """One row of the table; what it leaves out is empty, or None."""
 
     midi_filename: str
@@ -43,12 +43,12 @@ class Performance:
 
 
 @dataclass(frozen=True)
-class Metadata:
+class Table:
     """The table by file."""
 
-    rows: Mapping[str, Performance]
+    rows: Mapping[str, TableRow]
 
-    def of(self, path: str) -> Performance | None:
+    def of(self, path: str) -> TableRow | None:
         """The row of a file, by its path in the folder, or by its name where that is in the table only once."""
         path = _normal(path)
         return self.rows.get(path) or self.rows.get("/" + path.rpartition("/")[2])
@@ -63,7 +63,7 @@ class Metadata:
         row = self.of(path)
         return 1.0 if row is None or row.weight is None else row.weight
 
-    def performances(self) -> list[Performance]:
+    def performances(self) -> list[TableRow]:
         """Every row once, in the order of the table."""
         return [row for name, row in self.rows.items() if not name.startswith("/")]
 
@@ -89,7 +89,7 @@ def find_metadata(folder: Path) -> Path | None:
     return next(iter(sorted(folder.glob("maestro-v*.csv"))), None)
 
 
-def read_metadata(path: str | Path) -> Metadata:
+def read_metadata(path: str | Path) -> Table:
     """Read a table. Raises FileError where it cannot be read and InputError where it says what it may not."""
     path = Path(path)
     try:
@@ -108,7 +108,7 @@ def read_metadata(path: str | Path) -> Metadata:
     named = {_normal(row.midi_filename): row for row in performances}
     base = Counter(name.rpartition("/")[2] for name in named)
     short = {"/" + name.rpartition("/")[2]: row for name, row in named.items() if base[name.rpartition("/")[2]] == 1}
-    return Metadata(short | named)
+    return Table(short | named)
 
 
 def _json_rows(data) -> list[dict]:
@@ -121,7 +121,7 @@ def _json_rows(data) -> list[dict]:
     raise ValueError("expected a list of rows, or columns by name")
 
 
-def _performance(row: dict, path: Path) -> Performance:
+def _performance(row: dict, path: Path) -> TableRow:
     told = {name: "" if row.get(name) is None else str(row[name]).strip() for name in row if name}
     split = told.get("split", "").lower()
     if split and split not in SPLIT_WORDS:
@@ -131,7 +131,7 @@ def _performance(row: dict, path: Path) -> Performance:
     weight = _number(float, told, "weight", path)
     if weight is not None and not 0 <= weight < math.inf:
         raise InputError(f"--metadata {path}: weight {weight} of {told['midi_filename']}; give 0 (never drawn) or more")
-    return Performance(
+    return TableRow(
         midi_filename=told["midi_filename"],
         composer=told.get("canonical_composer", ""),
         title=told.get("canonical_title", ""),

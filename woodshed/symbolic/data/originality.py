@@ -1,8 +1,8 @@
 """Originality: the longest stretch of a take that also stands in a training piece, in whatever key and tempo.
 
     index = originality_index("corpus")
-    report = index.report(score)          # str(report) is one line: how long it is, and in which file at which bar
-    report.flagged                        # it repeats more than the musician's own held-out pieces do
+    found = index.repeats(score)           # str(found) is one line: how long it is, and in which file at which bar
+    found.flagged                          # it repeats more than the musician's own held-out pieces do
 
 The yardstick is the musician: held-out pieces, too, have stretches in common with the training pieces, and a take is
 flagged only above that level (as in the originality report of Yin, Reuben, Stepney and Collins 2021, "A good algorithm
@@ -37,7 +37,7 @@ from ..music.chords import pitched
 from ..music.score import Score
 from .alignment import BAND, FIGURE, NOTE, SLACK, TOGETHER, Lines, Pairs, align, figures, joined, lines
 from .corpus import Corpus, open_corpus
-from .matches import Match, Report
+from .matches import Match, Repeats
 
 TEMPI = (0.45, 2.2)  # how much slower or faster a copy may be
 RARE = 0.25  # rarity from which a figure is looked up
@@ -128,10 +128,10 @@ class Index:
         (own, own_log), (takes, takes_log) = found
         return 1 - np.where(own, np.log(np.maximum(own, 1)) / own_log, np.log(np.maximum(takes, 1)) / takes_log)
 
-    def report(self, score: Score, *, start: int = 0) -> Report:
+    def repeats(self, score: Score, *, start: int = 0) -> Repeats:
         """What a take has in common with the training pieces. Give it only what was written, without its prompt, and
         the tick at which that begins."""
-        return Report(self.matches(score, start=start), self.usual((score.end - start) / score.ticks_per_quarter))
+        return Repeats(self.matches(score, start=start), self.usual((score.end - start) / score.ticks_per_quarter))
 
     def matches(self, score: Score, most: int = 5, *, start: int = 0) -> list[Match]:
         """Up to so many stretches of a score that stand in a piece, best first; no two overlap by half. Their share is
@@ -243,21 +243,21 @@ class Index:
 
     def weight(self, score: Score) -> float:
         """The weight of the best match of a score; 0 without one."""
-        return Report(self.matches(score), None).weight
+        return Repeats(self.matches(score), None).weight
 
     def summary(self, takes: Sequence[Score]) -> dict:
         """Of takes of one checkpoint: their median and highest weight, and the share of them that is flagged, beside
         the median of held-out music of the same length and its level.
         """
-        reports = [self.report(take) for take in takes]
+        found = [self.repeats(take) for take in takes]
         length = float(np.median([take.end / take.ticks_per_quarter for take in takes])) if takes else 64.0
         held_out = self.held_out_weights(length)
-        weights = [report.weight for report in reports]
+        weights = [one.weight for one in found]
         return {
             "takes": len(takes),
             "median": round(float(np.median(weights)), 2) if takes else None,
             "highest": round(max(weights), 2) if takes else None,
-            "flagged": sum(report.flagged for report in reports) / len(takes) if takes else None,
+            "flagged": sum(one.flagged for one in found) / len(takes) if takes else None,
             "held_out": round(float(np.median(held_out)), 2) if len(held_out) else None,
             "usual": self.usual(length),
         }

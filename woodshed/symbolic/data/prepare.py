@@ -7,16 +7,17 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ...config import refuse_not_positive, updated
+from ...config import Positive, Share, updated
 from ...errors import EmptyCorpus, FileError, InputError
 from ...files import seen_from
 from ...page import percent
+from ...progress import Reporter, part, unheard
 from .. import tokenizers
 from ..music.midi import midi_files
 from ..music.score import PARTS, Score
@@ -24,8 +25,8 @@ from ..tokenizers import Tokenizer
 from .corpus import SPLITS, Corpus, Piece, write_corpus
 from .inspect import Chords, InspectSettings, Reason, compared, examine_folder, file_name, mapped
 from .kept import HELD_OUT, examine_kept, kept_remarks, kept_share, learnable
-from .metadata import Metadata, Performance, find_metadata, read_metadata
-from .report import REASONS, Finding, Report, duration, suits
+from .metadata import Table, TableRow, find_metadata, read_metadata
+from .report import REASONS, Finding, Inspection, duration, suits
 from .splits import divide, group_songs, parse_fractions
 from .usual import usual
 
@@ -51,11 +52,11 @@ class PrepareSettings(InspectSettings):
     """Learn the music in 12 keys and 3 tempi (0.9, 1, 1.1), drawn anew with every batch."""
     chords: Chords = "recognise"
     """Chords of files that state none: heard in the notes. "file" keeps to what is stated, "none" drops it too."""
-    continue_share: float = 0.05
+    continue_share: Share = 0.05
     """Share of the training examples that continue a beginning."""
-    accompany_share: float = 0.1
+    accompany_share: Share = 0.1
     """Share that write one part beside the others, where there are several."""
-    fill_share: float = 0.1
+    fill_share: Share = 0.1
     """Share that fill in some bars; the rest compose from nothing."""
     metadata: Path | None = None
     """A table of the files, CSV or JSON as MAESTRO has it; maestro-v*.csv in the folder is found without this."""
@@ -68,23 +69,15 @@ class PrepareSettings(InspectSettings):
     kept: tuple[Path, ...] = ()
     """Learn from takes too that you kept (woodshed keep): runs, or folders of takes. They are trained on alone; nothing
     is judged by them."""
-    kept_weight: float = 1.0
+    kept_weight: Positive[float] = 1.0
     """How often a kept take is drawn in training, beside a piece of yours of its length."""
 
     def __post_init__(self):
         super().__post_init__()
         parse_fractions(self.fractions)
         parse_years(self.year)
-        refuse_not_positive(self, ["kept_weight"])
-        for name, share in self.tasks().items():
-            if not 0 <= share <= 1:
-                raise InputError(f"--{name}-share {share}: give a number from 0 to 1")
         if sum(self.tasks().values()) > 1:
             raise InputError(f"the shares of the tasks add up to {sum(self.tasks().values()):g}; at most 1")
-        if self.only_split not in (None, *SPLITS):
-            raise InputError(f"--only-split {self.only_split}: choose one of {', '.join(SPLITS)}")
-        if self.chords not in Chords.__args__:
-            raise InputError(f"--chords {self.chords}: choose one of {', '.join(Chords.__args__)}")
 
     def tasks(self) -> dict[str, float]:
         """Shares of the tasks by name."""
@@ -111,7 +104,7 @@ def prepare(
     out: str | Path,
     settings: PrepareSettings | None = None,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    report: Reporter = unheard,
     **changes,
 ) -> Corpus:
     """Make the corpus `out` of the MIDI files in a folder.
@@ -127,9 +120,9 @@ def prepare(
         raise InputError(f"--out {out} exists already; choose another folder, or remove it")
     table = _table(folder, settings)
     takes = examine_kept(settings.kept, out, settings, settings.chords)
-    found = examine_folder(folder, settings, chords=settings.chords, progress=_half(progress, 0))
+    found = examine_folder(folder, settings, chords=settings.chords, report=part(report, 0, 0.5))
     wanted = [_asked_for(finding, table, settings) for finding in found]
-    tokenizer, why = choose_tokenizer(Report(folder, settings, tuple(wanted)), settings)
+    tokenizer, why = choose_tokenizer(Inspection(folder, settings, tuple(wanted)), settings)
     own = [_taken(finding, tokenizer) for finding in wanted]
     findings = compared(own, settings)  # after that, so that no duplicate of what is left out goes as well
     usable = [finding for finding in findings if not finding.reason]
@@ -141,7 +134,7 @@ def prepare(
         takes = learnable([_taken(take, tokenizer) for take in takes], own, learned, settings)
         rows += [_Row(take, "train", take.song, settings.kept_weight) for take in takes if not take.reason]
     scores = [row.finding.score for row in rows]
-    lengths = mapped(partial(_length, tokenizer), scores, _half(progress, 1))
+    lengths = mapped(partial(_length, tokenizer), scores, part(report, 0.5, 1))
     pieces = [_piece(row, ids) for row, ids in zip(rows, lengths, strict=True)]
     keys = ("path", "reason", "detail", "digest", "kept")
     skipped = [{key: getattr(one, key) for key in keys} for one in (*findings, *takes) if one.reason]
@@ -165,18 +158,13 @@ class _Row(NamedTuple):
     weight: float
 
 
-def _divided(usable: Sequence[Finding], table: Metadata | None, settings: PrepareSettings) -> tuple[list[_Row], list]:
+def _divided(usable: Sequence[Finding], table: Table | None, settings: PrepareSettings) -> tuple[list[_Row], list]:
     """The musician's own files with split, song and weight, and remarks."""
     names = group_songs(usable, table)
     known = [table.split(finding.path) if table and not settings.only_split else "" for finding in usable]
     splits, remarks = divide(names, known, parse_fractions(settings.fractions), settings.seed)
     weights = [table.weight(finding.path) if table else 1.0 for finding in usable]
     return [_Row(*row) for row in zip(usable, splits, names, weights, strict=True)], remarks
-
-
-def _half(progress: Callable[[int, int], None] | None, half: int) -> Callable[[int, int], None] | None:
-    """Progress of the first or second half of the work."""
-    return progress and (lambda done, total: progress(half * total + done, 2 * total))
 
 
 def _length(tokenizer: Tokenizer, score: Score) -> int:
@@ -186,22 +174,22 @@ def _length(tokenizer: Tokenizer, score: Score) -> int:
 # --- what goes in ----------------------------------------------------------------------------------------------
 
 
-def _table(folder: Path, settings: PrepareSettings) -> Metadata | None:
+def _table(folder: Path, settings: PrepareSettings) -> Table | None:
     path = settings.metadata or find_metadata(folder)
     if path is None and settings.selects:
         raise InputError("--composer, --year and --only-split need a table of the files: --metadata FILE")
     return read_metadata(path) if path else None
 
 
-def choose_tokenizer(report: Report, settings: PrepareSettings) -> tuple[Tokenizer, str]:
+def choose_tokenizer(found: Inspection, settings: PrepareSettings) -> tuple[Tokenizer, str]:
     """The tokenizer asked for, or the one that suits the music; and why."""
     if settings.tokenizer != "auto":
         return tokenizers.make(settings.tokenizer), "asked for"
-    name, why = suits(report)
+    name, why = suits(found)
     return tokenizers.make(name), why
 
 
-def _asked_for(finding: Finding, table: Metadata | None, settings: PrepareSettings) -> Finding:
+def _asked_for(finding: Finding, table: Table | None, settings: PrepareSettings) -> Finding:
     """The finding, left out where the selection does not take it."""
     if finding.reason or not settings.selects:
         return finding
@@ -216,7 +204,7 @@ def _taken(finding: Finding, tokenizer: Tokenizer) -> Finding:
     return finding
 
 
-def _not_selected(row: Performance | None, settings: PrepareSettings) -> str:
+def _not_selected(row: TableRow | None, settings: PrepareSettings) -> str:
     """Why a row of the table is not asked for; empty where it is."""
     if row is None:
         return "not in the table"
@@ -279,7 +267,7 @@ def _facts(pieces: Sequence[Piece], scores: Sequence[Score]) -> dict:
     }
 
 
-def _per_split(table: Metadata | None, findings: Iterable[Finding]) -> dict | None:
+def _per_split(table: Table | None, findings: Iterable[Finding]) -> dict | None:
     """Performances, hours and notes of the whole table, before any selection."""
     if table is None:
         return None

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ...page import clock, percent
-from .report import REASONS, Facts, Report, advice, count_files, duration
+from .report import REASONS, Facts, Inspection, advice, count_files, duration
 from .tasks import PLAYED_LEVELS
 
 FULL_TABLE = 30  # files up to which each has its line
@@ -24,35 +24,35 @@ LEFT = {"title_justify": "left", "title_style": "bold"}  # of a rich table
 EXAMPLES = 3  # files named for each reason
 
 
-def render(report: Report, *, files: bool | None = None):
+def render(found: Inspection, *, files: bool | None = None):
     """The report for a rich console. `files` says whether each usable file has its line (None: if few)."""
     from rich.console import Group
     from rich.text import Text
 
-    parts = [Text(_headline(report), style="bold"), Text()]
-    if report.usable:
-        parts += [_overview(report), Text()]
-        if files or (files is None and len(report.usable) <= FULL_TABLE):
-            parts += [_file_table(report), Text()]
-    if report.left_out:
-        parts += [_left_out_table(report), Text()]
-    if any(finding.remarks for finding in report.usable):
-        parts += [_remark_table(report), Text()]
-    parts += [_grid([("-", line) for line in advice(report)], "Advice"), Text()]
-    if report.usable:
-        parts.append(Text(plain(f"Next: woodshed prepare {report.folder} --out CORPUS, with the same flags")))
+    parts = [Text(_headline(found), style="bold"), Text()]
+    if found.usable:
+        parts += [_overview(found), Text()]
+        if files or (files is None and len(found.usable) <= FULL_TABLE):
+            parts += [_file_table(found), Text()]
+    if found.left_out:
+        parts += [_left_out_table(found), Text()]
+    if any(finding.remarks for finding in found.usable):
+        parts += [_remark_table(found), Text()]
+    parts += [_grid([("-", line) for line in advice(found)], "Advice"), Text()]
+    if found.usable:
+        parts.append(Text(plain(f"Next: woodshed prepare {found.folder} --out CORPUS, with the same flags")))
     return Group(*parts)
 
 
-def _headline(report: Report) -> str:
-    some = f"{len(report.usable):,} of {count_files(len(report.findings))} can be learned from"
-    notes = sum(finding.facts.notes for finding in report.usable)
-    return f"{some}: {duration(report.seconds)}, {notes:,} notes" if report.usable else some
+def _headline(found: Inspection) -> str:
+    some = f"{len(found.usable):,} of {count_files(len(found.findings))} can be learned from"
+    notes = sum(finding.facts.notes for finding in found.usable)
+    return f"{some}: {duration(found.seconds)}, {notes:,} notes" if found.usable else some
 
 
-def _overview(report: Report):
+def _overview(found: Inspection):
     """Label and value, a line each."""
-    facts = [finding.facts for finding in report.usable]
+    facts = [finding.facts for finding in found.usable]
     rows = [
         ("length", _spread([fact.seconds for fact in facts], clock)),
         ("notes a second", _spread([fact.notes_per_second for fact in facts], "{:.1f}".format)),
@@ -109,7 +109,7 @@ def _grid(rows: Iterable[tuple[str, str]], title: str = ""):
     return table
 
 
-def _file_table(report: Report):
+def _file_table(found: Inspection):
     from rich.table import Table
     from rich.text import Text
 
@@ -117,7 +117,7 @@ def _file_table(report: Report):
     table.add_column("file", no_wrap=True, overflow="ellipsis", ratio=1)
     for name in ("length", "notes", "key", "bpm", "metre"):
         table.add_column(name, justify="left" if name == "key" else "right", no_wrap=True)
-    for finding in report.usable:
+    for finding in found.usable:
         fact = finding.facts
         bpm = f"{fact.bpm:.0f}" if fact.bpm else ""
         told = [finding.path, clock(fact.seconds), f"{fact.notes:,}", fact.key, bpm, fact.metre]
@@ -125,10 +125,10 @@ def _file_table(report: Report):
     return table
 
 
-def _left_out_table(report: Report):
+def _left_out_table(found: Inspection):
     rows = []
-    for reason, count in report.counts().items():
-        some = [finding for finding in report.left_out if finding.reason == reason]
+    for reason, count in found.counts().items():
+        some = [finding for finding in found.left_out if finding.reason == reason]
         rows.append((count_files(count), f"{reason}: {REASONS[reason]}"))
         rows += [
             ("", finding.path + f": {finding.detail}" * (finding.detail != REASONS[reason]))
@@ -138,10 +138,10 @@ def _left_out_table(report: Report):
     return _grid(rows, "Left out")
 
 
-def _remark_table(report: Report):
+def _remark_table(found: Inspection):
     """Remarks that differ only in their numbers count as one."""
     alike: dict[str, list[str]] = {}
-    for finding in report.usable:
+    for finding in found.usable:
         for remark in finding.remarks:
             alike.setdefault(re.sub(r"\d[\d.,/]*", "#", remark), []).append(f"{remark} ({finding.path})")
     most = sorted(alike.values(), key=len, reverse=True)

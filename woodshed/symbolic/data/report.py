@@ -87,7 +87,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class Inspection:
     """A folder's findings, in the order of their paths."""
 
     folder: Path
@@ -132,9 +132,9 @@ class Report:
 # --- advice ----------------------------------------------------------------------------------------------------
 
 
-def suits(report: Report) -> tuple[str, str]:
+def suits(found: Inspection) -> tuple[str, str]:
     """The tokenizer that suits a folder, and why: remi for music on a grid, performance for free time."""
-    share = _minutes_share(report, [finding for finding in report.usable if not finding.facts.free])
+    share = _minutes_share(found, [finding for finding in found.usable if not finding.facts.free])
     if share >= MOSTLY:
         return "remi", f"{_almost(share)} keeps to bars and beats"
     if share <= 1 - MOSTLY:
@@ -143,31 +143,31 @@ def suits(report: Report) -> tuple[str, str]:
     return ("remi" if share > 0.5 else "performance"), mixed
 
 
-def advice(report: Report) -> list[str]:
+def advice(found: Inspection) -> list[str]:
     """What a musician should know before training, most important first; empty lines are none."""
-    if not report.usable:
-        return ["Nothing here can be learned from yet.", *_about_left_out(report)]
+    if not found.usable:
+        return ["Nothing here can be learned from yet.", *_about_left_out(found)]
     tellers = (_about_amount, _about_tokens, _about_bars, _about_left_out, _about_balance, _about_parts)
     tellers += (_about_touch, _about_chords)
-    return [line for teller in tellers for line in teller(report)]
+    return [line for teller in tellers for line in teller(found)]
 
 
-def _about_tokens(report: Report) -> Iterable[str]:
-    name, why = suits(report)
+def _about_tokens(found: Inspection) -> Iterable[str]:
+    name, why = suits(found)
     yield f"Tokenizer: {name}; {why}."
-    free = [finding for finding in report.usable if finding.facts.free]
+    free = [finding for finding in found.usable if finding.facts.free]
     if name == "remi" and free:
         yield (
             f"remi has to leave out the {count_files(len(free))} in free time ({_minutes(free):.0f} min). To learn "
             "them too, take --tokenizer performance, or make a second corpus of them."
         )
-    elif name == "performance" and len(free) < len(report.usable):
-        bound = len(report.usable) - len(free)
+    elif name == "performance" and len(free) < len(found.usable):
+        bound = len(found.usable) - len(free)
         yield f"performance takes the {count_files(bound)} with bars as well, in seconds; remi would take nothing else."
 
 
-def _about_bars(report: Report) -> Iterable[str]:
-    corrected = [finding for finding in report.usable if finding.facts.grid in ("shifted", "re-barred")]
+def _about_bars(found: Inspection) -> Iterable[str]:
+    corrected = [finding for finding in found.usable if finding.facts.grid in ("shifted", "re-barred")]
     if corrected:
         first = corrected[0]
         yield (
@@ -176,19 +176,19 @@ def _about_bars(report: Report) -> Iterable[str]:
         )
 
 
-def _about_amount(report: Report) -> Iterable[str]:
-    files = len(report.usable)
-    if files < LITTLE_FILES or report.seconds / 60 < LITTLE_MINUTES:
+def _about_amount(found: Inspection) -> Iterable[str]:
+    files = len(found.usable)
+    if files < LITTLE_FILES or found.seconds / 60 < LITTLE_MINUTES:
         yield (
-            f"This is little music: {count_files(files)}, {duration(report.seconds)}. From {LITTLE_FILES} files and "
+            f"This is little music: {count_files(files)}, {duration(found.seconds)}. From {LITTLE_FILES} files and "
             f"{LITTLE_MINUTES:.0f} minutes on a style can be learned; with less, adapt a base model and expect it to "
             "quote you."
         )
     else:
-        yield f"This is enough to learn from: {count_files(files)}, {duration(report.seconds)}."
+        yield f"This is enough to learn from: {count_files(files)}, {duration(found.seconds)}."
 
 
-def _about_left_out(report: Report) -> Iterable[str]:
+def _about_left_out(found: Inspection) -> Iterable[str]:
     ways = {
         "unreadable": "Open the unreadable files in your DAW and save them again, if they matter to you.",
         "drums": "Drum files are left out; to learn drums: --only-part drums.",
@@ -202,31 +202,31 @@ def _about_left_out(report: Report) -> Iterable[str]:
         "dense": "Files with very many notes a second are seldom music a hand played; --max-notes-per-second.",
         "range": "Files without a note on a piano's keys are often effects or drum maps.",
     }
-    return [ways[reason] for reason in report.counts() if reason in ways]
+    return [ways[reason] for reason in found.counts() if reason in ways]
 
 
-def _about_balance(report: Report) -> Iterable[str]:
-    longest = max(report.usable, key=lambda finding: finding.facts.seconds)
-    share = longest.facts.seconds / report.seconds
-    if share > HEAVY and len(report.usable) > 1 / HEAVY:
+def _about_balance(found: Inspection) -> Iterable[str]:
+    longest = max(found.usable, key=lambda finding: finding.facts.seconds)
+    share = longest.facts.seconds / found.seconds
+    if share > HEAVY and len(found.usable) > 1 / HEAVY:
         yield f"{longest.path} alone makes {percent(share)} of the minutes: the model will sound most like it."
-    heads = Counter(finding.song for finding in report.usable)
+    heads = Counter(finding.song for finding in found.usable)
     takes = sum(count for count in heads.values() if count > 1)
     if takes:
         songs = sum(count > 1 for count in heads.values())
         yield f"{count_files(takes)} are takes of {counted(songs, 'song')}: all takes of a song go into one split."
-    key, count = Counter(finding.facts.key for finding in report.usable).most_common(1)[0]
-    if key and len(report.usable) >= 10 and count > len(report.usable) / 2:
-        yield f"{percent(count / len(report.usable))} of the files are in {key}; --augment evens the keys out."
+    key, count = Counter(finding.facts.key for finding in found.usable).most_common(1)[0]
+    if key and len(found.usable) >= 10 and count > len(found.usable) / 2:
+        yield f"{percent(count / len(found.usable))} of the files are in {key}; --augment evens the keys out."
 
 
-def _about_parts(report: Report) -> Iterable[str]:
-    several = [finding for finding in report.usable if len(finding.facts.parts) > 1]
+def _about_parts(found: Inspection) -> Iterable[str]:
+    several = [finding for finding in found.usable if len(finding.facts.parts) > 1]
     if several:
         parts = " and ".join(Counter(finding.facts.parts for finding in several).most_common(1)[0][0])
         some = (
             "Every file has"
-            if len(several) == len(report.usable)
+            if len(several) == len(found.usable)
             else f"{count_files(len(several))} {_have(len(several))}"
         )
         yield f"{some} several parts, mostly {parts}: the model learns to play one of them to the others."
@@ -234,19 +234,19 @@ def _about_parts(report: Report) -> Iterable[str]:
         yield "No file has more than one part: the model learns to compose, continue and fill in, not to accompany."
 
 
-def _about_touch(report: Report) -> Iterable[str]:
-    flat = [finding for finding in report.usable if finding.facts.velocities == 1]
-    if len(flat) == len(report.usable):
+def _about_touch(found: Inspection) -> Iterable[str]:
+    flat = [finding for finding in found.usable if finding.facts.velocities == 1]
+    if len(flat) == len(found.usable):
         yield "All notes of a file are equally loud (notated music): what the model plays will have no dynamics."
     elif flat:
         yield f"{count_files(len(flat))} {_have(len(flat))} one velocity for all notes: the model learns that, too."
-    dry = [finding for finding in report.usable if not finding.facts.pedal]
-    if 0 < len(dry) < len(report.usable):
+    dry = [finding for finding in found.usable if not finding.facts.pedal]
+    if 0 < len(dry) < len(found.usable):
         yield f"{count_files(len(dry))} {_have(len(dry))} no pedal, the others do: the model will learn both."
 
 
-def _about_chords(report: Report) -> Iterable[str]:
-    pitched = [finding for finding in report.usable if set(finding.facts.parts) != {"drums"}]
+def _about_chords(found: Inspection) -> Iterable[str]:
+    pitched = [finding for finding in found.usable if set(finding.facts.parts) != {"drums"}]
     stated = sum(finding.facts.chords > 0 for finding in pitched)
     if pitched and stated < len(pitched):
         some = f"Chords are written in {count_files(stated)}" if stated else "No file states its chords"
@@ -277,5 +277,5 @@ def _minutes(findings: Iterable[Finding]) -> float:
     return sum(finding.facts.seconds for finding in findings) / 60
 
 
-def _minutes_share(report: Report, some: Iterable[Finding]) -> float:
-    return 60 * _minutes(some) / report.seconds if report.seconds else 0.0
+def _minutes_share(found: Inspection, some: Iterable[Finding]) -> float:
+    return 60 * _minutes(some) / found.seconds if found.seconds else 0.0

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import InputError
 from .corpus import SPLITS
-from .metadata import Metadata
+from .metadata import Table
 from .report import Finding
 from .songs import content, joined, named_song
 
@@ -29,7 +29,7 @@ def parse_fractions(text: str) -> tuple[float, ...]:
     return (*shares, 0.0)[:3]
 
 
-def group_songs(findings: Sequence[Finding], table: Metadata | None = None) -> list[str]:
+def group_songs(findings: Sequence[Finding], table: Table | None = None) -> list[str]:
     """The song of every file: one by its figures or its notes, its name, or its composer and title, is one song. By its
     first path."""
     ties = defaultdict(list)

@@ -20,14 +20,13 @@ from pathlib import Path
 from ...errors import RunError, WoodshedError
 from ...files import writing
 from ...log import append_log, read_log
-from ..learning.settings import Progress, TrainSettings
+from ...progress import Progress, Reporter
+from ..learning.settings import TrainSettings
 
 EVENT = "process"  # the line of log.jsonl that tells what a training took of the machine
 
 
-def train_alone(
-    corpus: str | Path, out: Path, settings: dict, *, report: Callable[[Progress], None], errors: Path
-) -> None:
+def train_alone(corpus: str | Path, out: Path, settings: dict, *, report: Reporter, errors: Path) -> None:
     """`train(corpus, out, **settings)` in a process of its own, which logs the memory and the
     processor time it took.
 
@@ -59,7 +58,7 @@ def train_alone(
         raise RunError(out, failed or _death(code, errors))
 
 
-def _followed(child: subprocess.Popen, report: Callable[[Progress], None]) -> str:
+def _followed(child: subprocess.Popen, report: Reporter) -> str:
     """Pass on the progress to the end of the other process; the reason if it says that it failed."""
     failed = ""
     for line in child.stdout:

@@ -11,22 +11,21 @@ machine, and how like excerpts of that split their takes are, over the same chor
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from ... import __version__
-from ...config import flag, given, read_fields, updated
+from ...config import Allowed, check, flag, given, read_fields, updated
 from ...errors import InputError, RunError, WoodshedError
 from ...files import new_folder, read_object, write_file, writing
 from ...jobs import find_device, free_threads, threads
+from ...progress import Progress, Reporter, part, unheard
 from .. import models
 from ..data.corpus import Corpus, open_corpus
-from ..learning.settings import ADAPTER, DEFAULTS, Progress, TrainSettings, resolve
+from ..learning.settings import ADAPTER, DEFAULTS, TrainSettings, resolve
 from ..playing.excerpts import refuse_other_tokens, row_length
 from ..playing.takes import Take
 from ..run import FACTS, open_run, read_facts
@@ -61,7 +60,7 @@ class CompareSettings:
     """Any other setting of woodshed train, for all models, as JSON or name=value: learning_rate=3e-4."""
     split: str | None = None
     """The pieces that the models are asked about; by default test, or validation where there is no test."""
-    takes: int = EvaluateSettings.takes
+    takes: Annotated[int, Allowed(1)] = EvaluateSettings.takes
     """How many takes each plays, to be measured."""
     bars: int | None = None
     """How long takes and excerpts are, in bars (32 by default)."""
@@ -92,20 +91,18 @@ def compare(
     out: str | Path,
     settings: CompareSettings | None = None,
     *,
-    progress: Callable[[float, str], None] | None = None,
-    say: Callable[[str], None] | None = None,
+    report: Reporter = unheard,
     **changes,
 ) -> Comparison:
     """Train models alike in the folder `out` and compare them, or compare runs.
 
-    Settings may be given as keywords; `progress` is called with the share that is done and what is being done, `say`
-    with what is worth a line. A model that cannot be trained loses only its own row, which tells the reason. After
-    Ctrl-C the same call goes on. The page is not written: `compare_page.save` does. Raises InputError for settings
-    that cannot work and where no model could be trained, RunError for runs whose tokens are not the corpus's.
+    Settings may be given as keywords; `report` hears the Progress. A model that cannot be trained loses only its own
+    row, which tells the reason. After Ctrl-C the same call goes on. The page is not written: `compare_page.save` does.
+    Raises InputError for settings that cannot work and where no model could be trained, RunError for runs whose tokens
+    are not the corpus's.
     """
     settings = make_settings(settings, changes)
     corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
-    report, say = progress or (lambda share, text: None), say or (lambda text: None)
     playing = {name: getattr(settings, name) for name in ("takes", "bars", "seconds", "seed")}
     asked, failed = questions(corpus, settings.split, **playing), {}
     if settings.runs:
@@ -114,14 +111,15 @@ def compare(
             refuse_other_tokens(open_run(entry.folder), corpus)
     else:
         (entries, plan), begin = planned(corpus, Path(out), settings), TRAINING
-        failed = _trained(corpus, entries, report, say)
+        failed = _trained(corpus, entries, part(report, 0, TRAINING))
     sound = [entry for entry in entries if entry.name not in failed]
-    return _compared(corpus, sound, failed, asked, plan, partial(_within, report, start=begin, size=1 - begin))
+    return _compared(corpus, sound, failed, asked, plan, part(report, begin, 1))
 
 
 def make_settings(settings: CompareSettings | None, changes: dict) -> CompareSettings:
     """Settings with changes, checked."""
     settings = updated(CompareSettings, settings, changes)
+    check(settings)
     if bool(settings.models) == bool(settings.runs):
         found = "both are given" if settings.runs else f"the models are {', '.join(models.names())}"
         raise InputError(f"give either --models to train or --runs that are trained already; {found}")
@@ -131,8 +129,6 @@ def make_settings(settings: CompareSettings | None, changes: dict) -> CompareSet
     if settings.max_minutes is not None and settings.max_steps is not None:
         asked = f"--max-minutes {settings.max_minutes:g} and --max-steps {settings.max_steps}"
         raise InputError(f"{asked}: as long for all or as many ids for all; give one of them")
-    if settings.takes < 1:
-        raise InputError(f"--takes {settings.takes}: choose 1 or more")
     return settings
 
 
@@ -228,7 +224,7 @@ def _plan_there(out: Path, corpus: str) -> dict:
 # --- training --------------------------------------------------------------------------------------------------
 
 
-def _trained(corpus: Corpus, entries: list[Entry], report: Callable, say: Callable) -> dict[str, str]:
+def _trained(corpus: Corpus, entries: list[Entry], report: Reporter) -> dict[str, str]:
     """Train what has not finished, one after another; the reasons of those that failed, by name."""
     failed = {}
     for number, entry in enumerate(entries):
@@ -236,19 +232,19 @@ def _trained(corpus: Corpus, entries: list[Entry], report: Callable, say: Callab
             continue
         with writing(entry.folder):
             entry.folder.parent.mkdir(exist_ok=True)
-        part = partial(_within, report, start=TRAINING * number / len(entries), size=TRAINING / len(entries))
+        own = part(report, number / len(entries), (number + 1) / len(entries), entry.name)
         there = (entry.folder / FACTS).exists()  # with its settings
         asked = ({} if there else entry.training) | {"resume": there}
         errors = entry.folder.with_name(f"{entry.name}.txt")
         try:
-            train_alone(corpus.folder, entry.folder, asked, report=partial(_tell, entry.name, part, say), errors=errors)
+            train_alone(corpus.folder, entry.folder, asked, report=own, errors=errors)
             if not _finished(entry.folder):
                 raise RunError(entry.folder, "it was stopped before its end; the same command goes on")
         except RunError as trouble:
             failed[entry.name] = trouble.reason
-            say(f"{entry.name}: {trouble.reason}")
+            own(Progress(message=trouble.reason))
         except KeyboardInterrupt:
-            say(f"{entry.name}: stopped; the same command goes on from what is saved")
+            own(Progress(message="stopped; the same command goes on from what is saved"))
             raise
     return failed
 
@@ -257,36 +253,21 @@ def _finished(folder: Path) -> bool:
     return (folder / FACTS).exists() and bool(read_facts(folder)["finished"])
 
 
-def _tell(name: str, report: Callable, say: Callable, now: Progress) -> None:
-    if now.message:
-        say(f"{name}: {now.message}")
-    elif now.validation:
-        told = ", ".join(f"{value:.3f} {unit.replace('_', ' ')}" for unit, value in now.validation.items())
-        say(f"{name}: step {now.step:,}, validation {told}")
-    else:
-        report(min(now.step / max(now.steps, 1), 1.0), f"{name}  step {now.step:,}  loss {now.loss:.3f}")
-
-
-def _within(report: Callable, share: float, text: str, *, start: float, size: float) -> None:
-    """Tell the progress of a part of the work as that of all of it."""
-    report(start + size * share, text)
-
-
 # --- comparing -------------------------------------------------------------------------------------------------
 
 
 def _compared(
-    corpus: Corpus, entries: list[Entry], failed: dict[str, str], asked: Questions, plan: dict, report: Callable
+    corpus: Corpus, entries: list[Entry], failed: dict[str, str], asked: Questions, plan: dict, report: Reporter
 ) -> Comparison:
     """Ask every run, and put the best first."""
     runs = {entry.name: open_run(entry.folder) for entry in entries}
     length = min(map(row_length, runs.values()), default=1)
     rows, found, takes = corpus.evaluation_rows(asked.settings.split, length) if runs else [], [], {}
     for number, (name, run) in enumerate(runs.items()):
-        part = partial(_named, name, partial(_within, report, start=number / len(runs), size=1 / len(runs)))
+        own = part(report, number / len(runs), (number + 1) / len(runs), name)
         try:
             with threads(plan["threads"]):
-                row, takes[name] = examined(run, corpus, rows, asked, part)
+                row, takes[name] = examined(run, corpus, rows, asked, own)
         except WoodshedError as trouble:
             failed[name] = str(trouble)
         else:
@@ -300,9 +281,5 @@ def _compared(
     facts |= {"unit": "bars" if corpus.tokenizer.needs_bars else "seconds", "length": asked.length}
     pieces = len({excerpt.piece for excerpt in asked.excerpts})
     facts |= {"excerpts": len(asked.excerpts), "pieces": pieces, "remarks": remarks(found, asked.settings.split)}
-    report(1.0, "")
+    report(Progress(1.0))
     return Comparison(facts | {"rows": found, "failed": failed}, takes)
-
-
-def _named(name: str, report: Callable, share: float, text: str) -> None:
-    report(share, f"{name}  {text}")

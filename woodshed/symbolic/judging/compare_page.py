@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...files import free_folder, strict_json, whole, write_file, writing
+from ...files import numbered_folder, strict_json, whole, write_file, writing
 from ...page import canvas, counted, digits, document, embedded, html_table, percent, png, spaced, tag
 from ..data.printing import LEFT, plain
 from ..music.roll import roll_png
@@ -42,8 +42,7 @@ def save(found: Comparison, parent: str | Path) -> Path:
     names = [row["name"] for row in found.facts["rows"]]
     rolls = {name: roll_png(found.takes[name].score, f"{name}, seed {found.takes[name].seed}") for name in names}
     text = page(found.facts, curves, rolls)
-    folder = free_folder(Path(parent))
-    with whole(folder):
+    with numbered_folder(Path(parent)) as folder, whole(folder):
         if curves:
             write_file(folder / "curves.png", curves)
         with writing(folder):

@@ -5,15 +5,15 @@ diagnose("my-style", "corpus") -> Examination       # .diagnoses, the worst firs
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ...config import flag, given, updated
+from ...config import NotNegative, check, flag, given, updated
 from ...errors import InputError, RunError
 from ...log import read_log
+from ...progress import Reporter, unheard
 from .. import bases
 from ..data.corpus import Corpus, find_corpus, open_corpus
 from ..playing.settings import GenerateSettings, temperatures
@@ -27,18 +27,16 @@ from .evidence import Evidence
 class DoctorSettings:
     """What to judge by."""
 
-    takes: int = 0
+    takes: NotNegative[int] = 0
     """Play so many takes without help to judge by; 0 takes those in RUN/takes, which tell of chords only where they
     were played with --harmony free."""
     temperature: str = GenerateSettings.temperature
     """One temperature for all of them, or a range over them."""
-    seed: int = 0
+    seed: NotNegative[int] = 0
     """The first one's seed."""
 
     def __post_init__(self):
-        for name in ("takes", "seed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--{name} {getattr(self, name)}: choose 0 or more")
+        check(self)
         temperatures(self.temperature, 1)
 
 
@@ -65,13 +63,13 @@ def diagnose(
     corpus: Corpus | str | Path | None = None,
     settings: DoctorSettings | None = None,
     *,
-    progress: Callable[[float], None] | None = None,
+    report: Reporter = unheard,
     **changes,
 ) -> Examination:
     """Examine a run, finished or not, and say what is wrong with it and which flag puts it right.
 
     Without `corpus` the run's own is looked for beside the run and where you are. Settings may be given as keywords;
-    `progress` is called with the share of the takes that is played. Nothing is written. Raises RunError for a folder
+    `report` hears how far the playing of takes is. Nothing is written. Raises RunError for a folder
     that is no run and for a corpus with other tokens.
     """
     settings = updated(DoctorSettings, settings, changes)
@@ -86,7 +84,7 @@ def diagnose(
         told = f"its tokens are {facts['tokenizer']}, those of {corpus.folder} {corpus.tokenizer.fingerprint}"
         raise RunError(folder, f"{told}; give the corpus it was trained on, or one like it")
     if settings.takes:
-        takes = evidence.play_now(open_run(folder), corpus, progress, **vars(settings))
+        takes = evidence.play_now(open_run(folder), corpus, report, **vars(settings))
     else:
         takes = list(evidence.played_before(folder))
     measured = evidence.compare(takes, corpus)

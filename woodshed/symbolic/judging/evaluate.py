@@ -14,22 +14,23 @@ Three questions, each with its own yardstick:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 from ... import __version__
-from ...config import flag, given, updated
+from ...config import Allowed, NotNegative, check, flag, given, updated
 from ...errors import InputError
 from ...jobs import find_device, free_threads, threads
+from ...progress import Progress, Reporter, part, unheard
 from ..data.corpus import SPLITS, Corpus, open_corpus
 from ..data.likeness import Excerpt, compare_hidden, compare_histograms, compare_measures, overall
 from ..data.take_files import takes_in
 from ..music.midi import read_midi
 from ..music.score import Score
 from ..playing.excerpts import cut_excerpts, first, play, refuse_other_tokens, row_length
-from ..playing.settings import MOST_BARS, GenerateSettings, temperatures
+from ..playing.settings import MOST_BARS, MOST_SECONDS, GenerateSettings, TopP, temperatures
 from ..playing.takes import Take
 from ..run import ADAPTER, Run, base_run, open_run
 from ..tokenizers import Tokenizer
@@ -45,19 +46,19 @@ class EvaluateSettings:
 
     split: str = "test"
     """The pieces to compare with: train, validation or test."""
-    takes: int = 20
+    takes: NotNegative[int] = 20
     """How many takes to play, without harmony and guard; 0 measures the likelihood and the real music only."""
     takes_dir: Path | None = None
     """Measure the .mid files of this folder instead of playing."""
-    bars: int | None = None
+    bars: Annotated[int, Allowed(1, MOST_BARS)] | None = None
     """How long takes and excerpts are, in bars (32 by default)."""
-    seconds: int | None = None
+    seconds: Annotated[int, Allowed(1, MOST_SECONDS)] | None = None
     """How long takes and excerpts are where the tokens know no bars (60 by default)."""
     temperature: str = GenerateSettings.temperature
     """One temperature for all takes, or a range over them."""
-    top_p: float = GenerateSettings.top_p
+    top_p: TopP = GenerateSettings.top_p
     """Draw only among the likeliest ids that together have this probability."""
-    seed: int = 0
+    seed: NotNegative[int] = 0
     """The first take's seed."""
     judge: Path | None = None
     """Another run, whose hidden states the Frechet distance compares; by default that of its base where the run is an
@@ -74,14 +75,7 @@ class EvaluateSettings:
 def make_settings(settings: EvaluateSettings | None, changes: dict) -> EvaluateSettings:
     """Settings with changes, every value checked."""
     settings = updated(EvaluateSettings, settings, changes)
-    if settings.takes < 0:
-        raise InputError(f"--takes {settings.takes}: choose 0 (only the likelihood and the real music) or more")
-    if settings.bars is not None and not 1 <= settings.bars <= MOST_BARS:
-        raise InputError(f"--bars {settings.bars}: choose 1 to {MOST_BARS}")
-    if settings.seconds is not None and not 1 <= settings.seconds <= 3600:
-        raise InputError(f"--seconds {settings.seconds}: choose 1 to 3600")
-    if settings.seed < 0:
-        raise InputError(f"--seed {settings.seed}: choose 0 or more")
+    check(settings)
     temperatures(settings.temperature, 1)
     return settings
 
@@ -110,15 +104,15 @@ def evaluate(
     corpus: Corpus | str | Path,
     settings: EvaluateSettings | None = None,
     *,
-    progress: Callable[[float, str], None] | None = None,
+    report: Reporter = unheard,
     **changes,
 ) -> Evaluation:
     """Compare a run with the music of a split of a corpus that has the same tokens.
 
-    Settings may be given as keywords; `progress` is called with the share that is done and what is being done. With
-    chords in the corpus, takes are played over those of real excerpts, so that adherence compares like with like.
-    Nothing is written: `evaluate_page.save` does. Raises InputError for settings that cannot work and a split
-    without pieces, RunError for a run or judge that does not fit the corpus.
+    Settings may be given as keywords; `report` hears the Progress. With chords in the corpus, takes are
+    played over those of real excerpts, so that adherence compares like with like. Nothing is written:
+    `evaluate_page.save` does. Raises InputError for settings that cannot work and a split without pieces, RunError for
+    a run or judge that does not fit the corpus.
     """
     settings = make_settings(settings, changes)
     if settings.takes_dir and (unused := PLAYING & given(settings).keys()):
@@ -127,18 +121,17 @@ def evaluate(
     corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
     judge = open_run(settings.judge) if settings.judge else _own_judge(run)
     _refuse_unfit(run, corpus, judge, settings)
-    report = progress or (lambda share, text: None)
     length = excerpt_length(corpus.tokenizer, settings)
     excerpts, short = cut_excerpts(corpus, settings.split, length)
     files = _read_takes(settings.takes_dir) if settings.takes_dir else {}
     device = find_device()
     model, rows = run.model(merge=True, device=device), corpus.evaluation_rows(settings.split, row_length(run))
     with threads(free_threads()):
-        nats = likelihood(model, rows, corpus.tokenizer, progress=lambda share: report(0.3 * share, "likelihood"))
+        nats = likelihood(model, rows, corpus.tokenizer, report=part(report, 0, 0.3))
     played = []
     if settings.takes and not files:
-        music, told = [excerpt.score for excerpt in excerpts], lambda share: report(0.3 + 0.6 * share, "takes")
-        played = play(run, music, length, progress=told, **settings.playing)
+        music = [excerpt.score for excerpt in excerpts]
+        played = play(run, music, length, report=part(report, 0.3, 0.9), **settings.playing)
     named = files or {f"seed {take.seed}, temperature {take.temperature:g}": take.score for take in played}
     takes = [first(score, corpus.tokenizer, length) for score in named.values()]
     facts = _heading(run, corpus, settings, length) | {"likelihood": nats}
@@ -147,13 +140,13 @@ def evaluate(
     facts["takes"] = _take_counts(takes, length, played) | {"names": list(named)}
     facts["measures"] = compare_measures(takes, excerpts)
     facts |= {"overall": overall(facts["measures"]), "histograms": compare_histograms(takes, excerpts)}
-    report(0.9, "hidden states")
+    report(Progress(0.9, "hidden states"))
     if takes:
         judging = model if judge is run else judge.model(merge=True, device=device)
         pool = partial(hidden_state, judging, judge.tokenizer, row_length(judge))
         with threads(free_threads()):
             facts["frechet"] = {"judge": judge.folder.name} | compare_hidden(takes, excerpts, pool)
-    report(1.0, "")
+    report(Progress(1.0))
     return Evaluation(facts, takes, excerpts, played)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...files import free_folder, strict_json, whole, write_file, writing
+from ...files import numbered_folder, strict_json, whole, write_file, writing
 from ...page import canvas, counted, digits, document, embedded, html_table, percent, png, spaced, tag
 from ...statistics import evenly
 from ..data.printing import LEFT, plain
@@ -28,8 +28,7 @@ def save(found: Evaluation, parent: str | Path) -> Path:
     """
     images = pictures(found)
     text, data = page(found, images), strict_json(found.facts)
-    folder = free_folder(Path(parent))
-    with whole(folder):
+    with numbered_folder(Path(parent)) as folder, whole(folder):
         for name, image in images.items():
             write_file(folder / f"{name}.png", image)
         with writing(folder):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +15,7 @@ from ...config import flag
 from ...errors import FileError, RunError
 from ...files import read_object
 from ...jobs import claimed
+from ...progress import Reporter
 from ...statistics import evenly
 from .. import bases
 from ..data.corpus import SPLITS, Corpus
@@ -160,19 +161,17 @@ def _asked(measures: dict, temperature: float, charted: bool) -> dict:
     return told
 
 
-def play_now(
-    run: Run, corpus: Corpus | None, progress: Callable[[float], None] | None, **asked
-) -> list[tuple[Score, dict]]:
+def play_now(run: Run, corpus: Corpus | None, report: Reporter, **asked) -> list[tuple[Score, dict]]:
     """New takes, over the chords of real excerpts where there is a corpus; each with its measures and temperature.
 
     `asked` are takes, temperature and seed.
     """
     if corpus is not None:
         length = BARS if run.tokenizer.needs_bars else SECONDS
-        takes = play(run, _excerpts(corpus, length), length, progress=progress, **asked)
+        takes = play(run, _excerpts(corpus, length), length, report=report, **asked)
     else:
         chords = CHORDS if run.knows_chords else None
-        takes = generate(run, chords=chords, bars=BARS, progress=progress, **asked, **UNAIDED)
+        takes = generate(run, chords=chords, bars=BARS, report=report, **asked, **UNAIDED)
     return [(take.score, _of(take)) for take in takes]
 
 

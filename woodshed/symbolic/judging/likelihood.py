@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from ...progress import Progress, Reporter, unheard
 from ..data.corpus import IGNORED, EvaluationRows
 from ..data.likeness import ratio
 from ..music.score import Score
@@ -16,7 +17,7 @@ PLACES = 4  # parts of a row
 BATCH = 4  # rows that go through the model at once
 
 
-def likelihood(model, rows: EvaluationRows, tokenizer: Tokenizer, *, progress: Callable[[float], None]) -> dict:
+def likelihood(model, rows: EvaluationRows, tokenizer: Tokenizer, *, report: Reporter = unheard) -> dict:
     """Nats per token, note and second of music over all rows, by kind of token and by place in the row."""
     nats, counts = np.zeros((PLACES, tokenizer.vocab_size)), np.zeros((PLACES, tokenizer.vocab_size))
     length = len(rows[0]["input_ids"])
@@ -25,7 +26,7 @@ def likelihood(model, rows: EvaluationRows, tokenizer: Tokenizer, *, progress: C
         place = (position * PLACES // length, labels)
         np.add.at(nats, place, loss)
         np.add.at(counts, place, 1)
-        progress(min(start + BATCH, len(rows)) / len(rows))
+        report(Progress(min(start + BATCH, len(rows)) / len(rows), "likelihood"))
     units = {"token": counts.sum(), "note": rows.notes, "second": rows.seconds}
     kinds = [kind_of(word) for word in tokenizer.words]
     names = list(dict.fromkeys(kinds))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from ...config import flag
 from ...jobs import find_device
 from ...log import read_log
+from ...progress import Reporter, part
 from ..data import tasks
 from ..data.corpus import Corpus, EvaluationRows
 from ..data.likeness import Excerpt, compare_measures, overall
@@ -47,16 +47,14 @@ def questions(corpus: Corpus, split: str | None, **playing) -> Questions:
     return Questions(settings, length, cut_excerpts(corpus, split, length)[0])
 
 
-def examined(
-    run: Run, corpus: Corpus, rows: EvaluationRows, asked: Questions, report: Callable[[float, str], None]
-) -> tuple[dict, Take]:
+def examined(run: Run, corpus: Corpus, rows: EvaluationRows, asked: Questions, report: Reporter) -> tuple[dict, Take]:
     """All figures of one run, and its first take. `rows` are those of the likelihood, the same for all."""
     model = run.model(merge=True, device=find_device())
-    nats = likelihood(model, rows, corpus.tokenizer, progress=lambda share: report(0.4 * share, "likelihood"))
+    nats = likelihood(model, rows, corpus.tokenizer, report=part(report, 0, 0.4))
     count = sum(weight.numel() for weight in model.parameters())
     speed = playing_speed(run, asked.settings.seed)
-    music, told = [excerpt.score for excerpt in asked.excerpts], lambda share: report(0.4 + 0.6 * share, "takes")
-    played = play(run, music, asked.length, progress=told, **asked.settings.playing)
+    music = [excerpt.score for excerpt in asked.excerpts]
+    played = play(run, music, asked.length, report=part(report, 0.4, 1), **asked.settings.playing)
     takes = [first(take.score, corpus.tokenizer, asked.length) for take in played]
     measures = compare_measures(takes, asked.excerpts)
     row = {"run": str(run.folder), "parameters": count, "likelihood": nats, "playing": speed, "training": trained(run)}
@@ -78,7 +76,7 @@ def playing_speed(run: Run, seed: int) -> dict:
     step, times = make_step(run.model(merge=True)), []
     context = min(step.max_seq_len, row_length(run))
     stream = Stream(prompt, prompt, tokenizer.grammar(plan), Sampling(), seed)
-    decode(step, [stream], context=context, max_length=SPEED_IDS, progress=lambda *_: times.append(time.perf_counter()))
+    decode(step, [stream], context=context, max_length=SPEED_IDS, watch=lambda *_: times.append(time.perf_counter()))
     begin = min(WARM_IDS, len(times) // 2)
     spent = times[-1] - times[begin]
     speed = (len(times) - 1 - begin) / spent if spent else None

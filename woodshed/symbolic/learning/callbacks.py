@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -21,11 +20,13 @@ from transformers.trainer_callback import ExportableState
 
 from ...errors import FileError
 from ...log import append_log, draw_loss, read_log
+from ...page import clock
+from ...progress import Progress
 from ..data.corpus import IGNORED
 from ..run import saving
 from .course import DECAY, LOWEST, Diverged, Plateau, rotate
 from .muon import Muon, parameter_groups
-from .settings import Course, Progress
+from .settings import Course, Job
 from .trackers import tracking
 
 SAVE_SECONDS = 600  # at most this much work is lost
@@ -77,15 +78,12 @@ class Validation:
 class Pace(TrainerCallback, ExportableState):
     """How far the run is, in steps and in time; from it follow the rate, the evaluations, the saves and the end."""
 
-    def __init__(
-        self, course: Course, *, steps: int, minutes: float | None, warmup: float, eval_steps: int | None, keep: int = 3
-    ):
-        self.course, self.steps, self.warmup, self.eval_steps = course, steps, warmup, eval_steps
-        self.limit = math.inf if minutes is None else minutes * 60
+    def __init__(self, job: Job, course: Course):
+        self.job, self.course, self.steps = job, course, job.steps_of(course)
+        self.warmup, self.eval_steps = job.settings.warmup, job.settings.eval_steps
+        self.limit = math.inf if job.settings.max_minutes is None else job.settings.max_minutes * 60
         self.began = self.paused = self.saved = self.evaluated = time.monotonic()
         self.pause = 0.0  # seconds that the last evaluation and save took
-        self.keep = keep  # checkpoints
-        self.heard: list[str] = []  # the signals that asked for the end
 
     @property
     def seconds(self) -> float:
@@ -115,15 +113,6 @@ class Pace(TrainerCallback, ExportableState):
         spent = time.monotonic() - self.began
         return min((self.steps - step) * spent / max(step - first, 1), max(self.limit - self.seconds, 0.0))
 
-    @property
-    def stopped(self) -> str:
-        """The signal that asked for the end; empty where none did."""
-        return "".join(self.heard[-1:])
-
-    def stop(self, signal: str) -> None:
-        """Save and end after the current step; `signal` is what asked for it."""
-        self.heard.append(signal)
-
     def state(self) -> dict:
         return {"args": {}, "attributes": asdict(replace(self.course, seconds=self.seconds))}
 
@@ -143,7 +132,7 @@ class Pace(TrainerCallback, ExportableState):
         self.paused = time.monotonic()
         if self.seconds >= self.limit:
             control.should_training_stop = control.should_evaluate = control.should_save = True
-        elif self.stopped:
+        elif self.job.stopped:
             control.should_training_stop = control.should_save = True
         elif not control.should_training_stop:
             control.should_evaluate = self.due(state.global_step)
@@ -155,7 +144,7 @@ class Pace(TrainerCallback, ExportableState):
         self.evaluated = time.monotonic()
 
     def on_save(self, args, state, control, **kwargs):
-        rotate(Path(args.output_dir), self.keep, state.best_global_step)
+        rotate(Path(args.output_dir), self.job.settings.keep_checkpoints, state.best_global_step)
         self.saved = time.monotonic()
         self.pause = self.saved - self.paused
 
@@ -170,7 +159,7 @@ class Patience(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         best, step = state.best_global_step, state.global_step
-        ending = self.pace.stopped or self.pace.course.last or self.pace.done(step) > 1 - DECAY
+        ending = self.pace.job.stopped or self.pace.course.last or self.pace.done(step) > 1 - DECAY
         if ending or not best or not (Path(args.output_dir) / f"checkpoint-{best}").exists():
             return
         lines, measure = read_log(self.log), args.metric_for_best_model.removeprefix("eval_")
@@ -197,13 +186,8 @@ class Learner(Trainer):
     def train(self, resume_from_checkpoint: str | None = None, **kwargs):
         if resume_from_checkpoint:
             self.start = int(resume_from_checkpoint.rpartition("-")[2])
-        with tracking(self, self._say):
+        with tracking(self, self.pace.job.say):
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-
-    def _say(self, message: str) -> None:
-        for callback in self.callback_handler.callbacks:
-            if isinstance(callback, Journal):
-                callback.report(Progress(self.start, message=message))
 
     def create_optimizer(self, model=None):
         """Muon, unless --training-args names another optimizer, or what is trained is an adapter."""
@@ -293,13 +277,12 @@ class Learner(Trainer):
 class Journal(TrainerCallback):
     """Writes log.jsonl line by line, draws loss.png now and then, and reports the progress."""
 
-    def __init__(self, folder: Path, pace: Pace, report: Callable[[Progress], None], *, ids: int, epoch: float):
-        self.path, self.pace, self.report = folder / "log.jsonl", pace, report
+    def __init__(self, pace: Pace, *, ids: int, epoch: float):
+        self.path, self.pace, self.report = pace.job.out / "log.jsonl", pace, pace.job.report
         self.ids, self.epoch = ids, epoch  # ids in a step, steps in an epoch
         self.first = 0
         self.mark: tuple[int, float] = (0, 0.0)  # step and time from which the speed is taken
         self.drawn = time.monotonic()
-        self.latest = Progress()
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.first = state.global_step
@@ -315,13 +298,13 @@ class Journal(TrainerCallback):
         state.log_history.clear()  # it would be written into every checkpoint; log.jsonl has it
         if "loss" not in logs:
             return
-        step, loss, rate = state.global_step, logs["loss"], logs["learning_rate"]
+        step, loss = state.global_step, logs["loss"]
         speed = self.ids * (step - self.mark[0]) / max(time.monotonic() - self.mark[1], 1e-9)
         line = {"step": step} | {name: logs[name] for name in ("loss", "learning_rate", "grad_norm", "epoch")}
         self._write(line | {"ids_per_second": round(speed, 1)})
-        steps = max(step, round(step / max(self.pace.done(step), 1e-9)))
-        self.latest = Progress(step, steps, loss, self.pace.left(step, self.first), rate, speed)
-        self.report(self.latest)
+        left = self.pace.left(step, self.first)
+        text = f"step {step}  loss {loss:.3f}  {clock(left)} left"
+        self.report(Progress(self.pace.done(step), text, step=step, loss=loss, seconds_left=left))
         self._mark(state)
 
     def _write(self, line: dict) -> None:
@@ -331,7 +314,9 @@ class Journal(TrainerCallback):
         names = [name for name in metrics if name.startswith("eval_nats_per_")]
         validation = {name.removeprefix("eval_"): metrics[name] for name in names}
         self._write({"step": state.global_step, "validation": validation})
-        self.report(replace(self.latest, validation=validation))
+        told = ", ".join(f"{value:.3f} {name.replace('_', ' ')}" for name, value in validation.items())
+        message = f"step {state.global_step:,}, validation {told}"
+        self.report(Progress(message=message, step=state.global_step, validation=validation))
         self._mark(state)
 
     def on_save(self, args, state, control, **kwargs):

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import importlib.util
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from ...config import continued, flag, given, refuse_not_positive, refuse_unknown, refuse_words
+from ... import config, jobs
+from ...config import (
+    Allowed,
+    NotNegative,
+    PartShare,
+    Positive,
+    Seed,
+    continued,
+    flag,
+    given,
+    refuse_unfit,
+    refuse_unknown,
+)
 from ...errors import InputError, MissingExtra
 from ...files import read_object
-from ...log import append_log
+from ...progress import Reporter
 
 PRESETS = Path(__file__).with_name("presets")
+SHORTEST = 16  # ids in a row: fewer may hold no music at all
 Adapter = Literal["lora", "ia3", "none"]
 Tracker = Literal["none", "wandb", "trackio", "tensorboard"]
 
@@ -36,50 +47,50 @@ class TrainSettings:
     """auto (the default), quick, balanced, best (their rate goes by what is trained), the recipe of a model
     (music_gpt2, music_transformer), or a JSON file of your own with any of these settings; flags win over it. With
     --resume only what its file says counts."""
-    epochs: float | None = None
+    epochs: Positive[float] | None = None
     """How often each piece is gone through; what room short ones leave in a row is filled with music drawn at random,
     so that those come more often. Without effect where --max-steps is given."""
-    batch_size: int | None = None
+    batch_size: Positive[int] | None = None
     """Rows that go through the model at once."""
-    learning_rate: float | None = None
+    learning_rate: Positive[float] | None = None
     """The rate after the warm-up; flat until the last fifth of the run, then falling to 0."""
     adapter: Adapter | None = None
     """What is trained on a base, which itself stays as it is: lora, or the far smaller ia3. With none all of its
     weights are trained."""
-    lora_rank: int | None = None
+    lora_rank: Annotated[int, Allowed(1, hint="--adapter none trains all weights")] | None = None
     """Rank of the LoRA adapter: a higher one can learn more, and forget more."""
-    lora_alpha: float | None = None
+    lora_alpha: Positive[float] | None = None
     """Scale of the LoRA adapter; twice the rank where nothing says otherwise."""
-    lora_dropout: float | None = None
+    lora_dropout: PartShare | None = None
     """Dropout within the LoRA adapter."""
     lora_args: tuple[str, ...] = ()
     """Any other field of peft's LoraConfig, as JSON or name=value."""
     load_in_4bit: bool | None = None
     """QLoRA: keep the weights of the base in 4 bits, in a sixth of their memory, while its adapter is trained."""
-    gradient_accumulation: int | None = None
+    gradient_accumulation: Positive[int] | None = None
     """Batches that make one step together (1 by default)."""
-    max_seq_len: int | None = None
+    max_seq_len: Annotated[int, Allowed(SHORTEST)] | None = None
     """Ids in a row (2048 by default, fewer where the base takes no more)."""
-    max_steps: int | None = None
+    max_steps: Positive[int] | None = None
     """Stop after so many steps."""
-    max_minutes: float | None = None
+    max_minutes: Positive[float] | None = None
     """Stop after so many minutes of training, over all restarts together."""
-    warmup: float | None = None
+    warmup: NotNegative[float] | None = None
     """The part of the run in which the rate rises (0.02 by default); 1 or more counts steps."""
-    eval_steps: int | None = None
+    eval_steps: Positive[int] | None = None
     """Validate and save every so many steps; by default often at first, then every tenth of the run, for a tenth of the
     time at most."""
-    eval_rows: int | None = None
+    eval_rows: Positive[int] | None = None
     """Rows of the validation split to evaluate (64 by default), always the same."""
-    patience: int | None = None
+    patience: NotNegative[int] | None = None
     """After so many evaluations since the best (2 by default), go back to that and on at a quarter of the rate; where
     that does not help either, the rate falls to nothing and the run ends. Without effect at 0, or with a
     lr_scheduler_type."""
-    keep_checkpoints: int | None = None
+    keep_checkpoints: Positive[int] | None = None
     """Checkpoints to keep (3 by default), the best and the last among them."""
-    seed: int | None = None
+    seed: Seed | None = None
     """Seeds the weights, the order of the rows and the dropout (0 by default)."""
-    threads: int | None = None
+    threads: Positive[int] | None = None
     """CPU threads; by default as many as there are cores with nothing to do."""
     tracker: Tracker | None = None
     """Also show settings, curves and sample takes in Weights & Biases (offline, unless the environment says
@@ -104,7 +115,6 @@ LIMITS = ("epochs", "max_steps", "max_minutes")
 TRACKING = {"tracker", "project", "run_name"}
 FREE = {*LIMITS, *TRACKING, "preset", "learning_rate", "warmup", "eval_steps", "patience"}
 FREE |= {"keep_checkpoints", "threads", "resume"}
-COUNTS = ("eval_steps", "eval_rows", "keep_checkpoints", "threads")
 LORA = ("lora_rank", "lora_alpha", "lora_dropout")
 NEW = ("model", "size", "model_args")  # what only a new model can have
 ADAPTER = ("adapter", *LORA, "lora_args")
@@ -125,11 +135,11 @@ FLAGS = {
 # What is decided elsewhere than in a new model's configuration.
 MODEL_FLAGS = {"name": "--model", "size": "--size", "max_seq_len": "--max-seq-len"}
 MODEL_FLAGS |= {"vocab_size": "--tokenizer of woodshed prepare"}
-SHORTEST = 16  # ids in a row: fewer may hold no music at all
 
 
 def resolve(settings: TrainSettings) -> TrainSettings:
     """Fill from the preset what was not set, then from DEFAULTS, and check the values."""
+    config.check(settings)
     asked, new = given(settings), settings.base is None
     if _based(settings) and (for_new := asks_for_new(settings)):
         raise InputError(f"{flag(for_new)} is for a new model; --base {settings.base} brings its own")
@@ -212,7 +222,7 @@ def _of_preset(name: str) -> dict:
         choice = ", ".join(sorted(shipped))
         raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
     refuse_unknown(own, TrainSettings, f"--preset {name}: {TrainSettings.__name__}")
-    refuse_words(own, TrainSettings, f"--preset {name}")
+    refuse_unfit(own, TrainSettings, f"--preset {name}")
     return own
 
 
@@ -223,7 +233,6 @@ def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
     if "lora_rank" in own and "lora_alpha" not in own:
         del preset["lora_alpha"]  # that of another rank
     preset["adapter"] = adapter or preset["adapter"]
-    _refuse_unlisted("adapter", preset["adapter"], Adapter)
     if preset["adapter"] != "lora":
         preset = {key: value for key, value in preset.items() if key not in LORA}
     return _with_rate(preset, name, "new" if new else preset["adapter"])
@@ -240,28 +249,13 @@ def _with_rate(preset: dict, name: str, trained: str) -> dict:
 
 def check(settings: TrainSettings) -> None:
     """An InputError for a value that cannot work, with its flag."""
-    numbers = ("batch_size", "learning_rate", "lora_alpha", "gradient_accumulation", "max_seq_len")
-    refuse_not_positive(settings, (*LIMITS, *numbers, *COUNTS))
-    if settings.max_seq_len < SHORTEST:
-        raise InputError(f"--max-seq-len {settings.max_seq_len}: give {SHORTEST} or more")
-    for name in ("warmup", "patience"):
-        if not getattr(settings, name) >= 0:
-            raise InputError(f"{flag(name)} {getattr(settings, name)}: give 0 or more")
-    if not 0 <= settings.seed < 2**32:
-        raise InputError(f"--seed {settings.seed}: choose from 0 to {2**32 - 1}")
+    config.check(settings)
     _check_adapter(settings)
-    _refuse_unlisted("tracker", settings.tracker, Tracker)
     if settings.tracker != "none" and not importlib.util.find_spec(settings.tracker):
         raise MissingExtra(settings.tracker, settings.tracker)
 
 
-def _refuse_unlisted(name: str, value: str, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise InputError(f"{flag(name)} {value}: choose from {', '.join(get_args(choices))}")
-
-
 def _check_adapter(settings: TrainSettings) -> None:
-    _refuse_unlisted("adapter", settings.adapter, Adapter)
     new, lora = settings.base is None, settings.adapter == "lora"
     if new and (unfit := [name for name in ADAPTER if getattr(settings, name) not in (None, "none", ())]):
         raise InputError(f"{flag(unfit[0])}: a new model has nothing to adapt; add --base, or leave it out")
@@ -271,10 +265,6 @@ def _check_adapter(settings: TrainSettings) -> None:
     for name in ADAPTER[1:]:
         if getattr(settings, name) not in (None, ()) and not lora:
             raise InputError(f"{flag(name)} {getattr(settings, name)}: that is for --adapter lora; leave it out")
-    if lora and not settings.lora_rank > 0:
-        raise InputError(f"--lora-rank {settings.lora_rank}: give 1 or more; --adapter none trains all weights")
-    if lora and not 0 <= settings.lora_dropout < 1:
-        raise InputError(f"--lora-dropout {settings.lora_dropout}: give 0 or more, less than 1")
     if settings.load_in_4bit and not importlib.util.find_spec("bitsandbytes"):
         raise MissingExtra("bitsandbytes", "qlora")
 
@@ -282,20 +272,6 @@ def _check_adapter(settings: TrainSettings) -> None:
 # --- one call of train() ------------------------------------------------------------------------------------------
 
 UNLIMITED = 2**31  # steps, where only the minutes are limited
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One step of training, the `validation` after a step, or (`message`) something worth knowing."""
-
-    step: int = 0
-    steps: int = 0  # in all; an estimate where the minutes are limited
-    loss: float = math.nan  # nats per token
-    seconds_left: float = math.nan
-    learning_rate: float = math.nan
-    ids_per_second: float = math.nan
-    validation: dict[str, float] = field(default_factory=dict)  # nats_per_token, nats_per_note, nats_per_second
-    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -312,14 +288,14 @@ class Course:
     last: int = 0  # the step at which it will have fallen to nothing (0: at the planned end)
 
 
-@dataclass(frozen=True)
-class Job:
+@dataclass
+class Job(jobs.Job):
     """One call of train(), with all that is decided before the first step."""
 
     corpus: Any
     out: Path
     settings: TrainSettings
-    report: Callable[[Progress], None]
+    report: Reporter
     facts: dict
     rows: Any
     steps: int
@@ -331,9 +307,3 @@ class Job:
     def steps_of(self, course: Course) -> int:
         """The steps of the run as it has turned out."""
         return min(course.last or self.steps, self.steps)
-
-    def say(self, message: str, **event) -> None:
-        """Tell a message; with step=... and event=..., log it too."""
-        self.report(Progress(event.get("step", 0), self.steps, message=message))
-        if event:
-            append_log(self.out / "log.jsonl", event | {"message": message})

@@ -29,6 +29,7 @@ import numpy as np
 from transformers import TrainerCallback
 
 from ...errors import InputError, first_line
+from ...progress import Progress
 from ..music.roll import draw_roll
 from ..music.sound import synthesise, write_wav
 from ..playing.generate import generate
@@ -72,12 +73,12 @@ def sample(model, folder: Path, *, deadline: float) -> Take:
     run = Live(folder, open_tokenizer(folder), read_facts(folder), folder, model)
     chords = CHORDS if run.knows_chords else None
 
-    def watch(share: float) -> None:
+    def watch(now: Progress) -> None:
         if time.monotonic() > deadline:
             raise TooLate
 
     asked = {"chords": chords, "bars": BARS, "seed": SEED, "temperature": TEMPERATURE, "takes": 1} | UNAIDED
-    return generate(run, progress=watch, **asked)[0]
+    return generate(run, report=watch, **asked)[0]
 
 
 # --- the trackers ------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from ...config import given, read_fields, updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError, WoodshedError
 from ...files import new_folder, seen_from
 from ...jobs import claimed, refuse_occupied, resumable, stop_on_signals, threads
+from ...progress import Reporter, unheard
 from .. import bases
 from .. import run as runs
 from ..data.corpus import IGNORED, open_corpus
@@ -54,7 +55,7 @@ def train(
     out: str | Path,
     settings: TrainSettings | None = None,
     *,
-    report=None,
+    report: Reporter = unheard,
     facts: dict | None = None,
     **keywords,
 ) -> Run:
@@ -68,19 +69,19 @@ def train(
     settings = updated(TrainSettings, settings, keywords)
     if isinstance(corpus, str | os.PathLike):
         corpus = open_corpus(corpus)
-    job = _job(corpus, Path(out), settings, report=report or (lambda progress: None), facts=facts or {})
+    job = _job(corpus, Path(out), settings, report=report, facts=facts or {})
     with _claimed(job.out, resume=settings.resume), _failures_logged(job):
         return _trained(job)
 
 
 def _trained(job: Job) -> Run:
     """Attempts, each from the newest checkpoint on, until one comes to the end."""
-    course, heard = find_course(job), []  # the signal that asked for the end in an attempt that failed
+    course = find_course(job)
     while True:
         began = time.monotonic()
         try:
             with threads(course.threads), runs.quiet():
-                return _attempt(job, course, heard)
+                return _attempt(job, course)
         except Diverged as trouble:
             course = slower(job, course, trouble)
         except Plateau as found:
@@ -225,13 +226,12 @@ def _failures_logged(job: Job) -> Iterator[None]:
 # --- one attempt: from the newest checkpoint to the end ---------------------------------------------------------
 
 
-def _attempt(job: Job, course: Course, heard: list[str]) -> Run:
+def _attempt(job: Job, course: Course) -> Run:
     found, learner = checkpoints(job.out), _learner(job, course)
-    learner.pace.heard = heard
     runs.write_facts(job.out, job.facts)
     job.corpus.tokenizer.save(job.out)
     logs.rewind_log(job.out / "log.jsonl", max(found, default=-1))
-    with stop_on_signals(learner.pace.stop):
+    with stop_on_signals(job):
         learner.train(resume_from_checkpoint=str(found[max(found)]) if found else None)
     return _finish(job, learner)
 
@@ -275,10 +275,8 @@ def _learner(job: Job, course: Course) -> Learner:
         job.say(f"Total parameters {total:,} / Trainable parameters {trained:,} ({trained / total:.2%})")
     asked = read_fields(settings.training_args, None, "--training-args")
     ids, epoch = per_step * settings.max_seq_len, len(job.rows) / per_step
-    limits = {"steps": job.steps_of(course), "minutes": settings.max_minutes}
-    how = dict(warmup=settings.warmup, eval_steps=settings.eval_steps, keep=settings.keep_checkpoints)
-    pace = Pace(course, **limits, **how)
-    journal = Journal(job.out, pace, job.report, ids=ids, epoch=epoch)
+    pace = Pace(job, course)
+    journal = Journal(pace, ids=ids, epoch=epoch)
     callbacks, own_rate = [journal, pace], "lr_scheduler_type" not in asked
     if settings.patience and own_rate:
         callbacks.append(Patience(settings.patience, pace, journal.path))
@@ -313,9 +311,9 @@ def _finish(job: Job, learner: Learner) -> Run:
         job.say(beaten)
     if facts["validation"] and (told := bases.yardstick(facts["tokenizer"])):
         job.say(f"for comparison: {told}")
-    if stopped := learner.pace.stopped:
-        job.say(f"stopped at step {step:,} by {stopped}, saved; go on with --resume", step=step, event="stopped")
-    return runs.publish(job.out, found[best], facts | {"finished": not stopped}, learner.model.config)
+    if job.stopped:
+        job.say(f"stopped at step {step:,} by {job.stopped}, saved; go on with --resume", step=step, event="stopped")
+    return runs.publish(job.out, found[best], facts | {"finished": not job.stopped}, learner.model.config)
 
 
 def _no_better_than_base(log: list[dict], validation: dict[str, float]) -> str:

@@ -87,7 +87,7 @@ class Grid:
         return -self.shift
 
 
-class Pulse(NamedTuple):
+class Subdivision(NamedTuple):
     """How onsets lie around the parts of a beat: times in beats."""
 
     parts: int  # of a beat: 4, 3 or 6
@@ -158,7 +158,7 @@ def _share_on_ticks(beats: np.ndarray, tolerance: float) -> float:
 # --- pulse ----------------------------------------------------------------------------------------------------
 
 
-def _pulse(score: Score) -> Pulse:
+def _pulse(score: Score) -> Subdivision:
     """The best pulse among four, three and six parts of a quarter; the simpler of two that fit alike."""
     beats = score.notes["onset"] / score.ticks_per_quarter
     means = {parts: np.exp(2j * np.pi * parts * beats).mean() for parts in (4, 3, 6)}
@@ -170,7 +170,7 @@ def _pulse(score: Score) -> Pulse:
     phase = np.angle(means[parts]) / (2 * np.pi * parts)
     phase = wrapped(phase + np.median(wrapped(beats - phase)))  # the median is exact where most onsets are
     jitter = 1.48 * np.median(np.abs(wrapped(beats - phase)))
-    return Pulse(parts, float(abs(means[parts])), float(phase), float(jitter))
+    return Subdivision(parts, float(abs(means[parts])), float(phase), float(jitter))
 
 
 # --- bars -----------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ class Reading(NamedTuple):
     odds: float  # log odds of these beats against the file's own
 
 
-def _barred(score: Score, pulse: Pulse, reading: Reading) -> Grid:
+def _barred(score: Score, pulse: Subdivision, reading: Reading) -> Grid:
     """The grid of bar lines that were read."""
     bars, length, offset, confidence, _ = reading
     if confidence < THRESHOLD:
@@ -207,14 +207,14 @@ def _barred(score: Score, pulse: Pulse, reading: Reading) -> Grid:
     return Grid(action, confidence, f"{said}; {length}/4 found", shift, metres, score.end + shift)
 
 
-def _read(score: Score, pulse: Pulse) -> Reading:
+def _read(score: Score, pulse: Subdivision) -> Reading:
     """The best bar lines of a piece on this pulse."""
     evidence, first = _evidence(score, pulse)
     reading = _best_bars(_bar_weights(evidence, pulse.parts))
     return reading._replace(bars=reading.bars + first // pulse.parts)
 
 
-def _evidence(score: Score, pulse: Pulse) -> tuple[np.ndarray, int]:
+def _evidence(score: Score, pulse: Subdivision) -> tuple[np.ndarray, int]:
     """What speaks for a beat at each part of a beat, and the part that comes first, counted from the pulse at tick 0.
 
     Shape [parts in the piece, 6], a whole number of beats.

@@ -46,7 +46,7 @@ KEY = 0.5  # log probability of notes and chords in a key
 PICKUP = 20.0  # log odds that must speak for bar lines other than the file's
 
 
-class Heard(NamedTuple):
+class Cues(NamedTuple):
     """What is known before chords are chosen: N slots from the first bar that wants a chord to the melody's last."""
 
     slots: Slots
@@ -100,7 +100,7 @@ def parameters() -> dict[str, np.ndarray]:
     return {name: value.astype(np.float32) for name, value in load_file(FILE).items()}
 
 
-def hear(score: Score, keep_grid: bool = False) -> Heard:
+def hear(score: Score, keep_grid: bool = False) -> Cues:
     """The melody of a score on its slots, with the odds of all chords and the keys."""
     if score.free:
         raise InputError("the score is in free time, and chords need bars; record the melody to a click")
@@ -120,7 +120,7 @@ def hear(score: Score, keep_grid: bool = False) -> Heard:
     channels, facts = features(line, slots)
     odds = chord_odds(channels[part], facts[part])
     slots = Slots(slots.edges[part.start : part.stop + 1], slots.place[part], slots.bar[part] - slots.bar[part.start])
-    return Heard(slots, odds, hear_keys(channels[part, OWN], np.exp(odds), slots, parameters()), shift)
+    return Cues(slots, odds, hear_keys(channels[part, OWN], np.exp(odds), slots, parameters()), shift)
 
 
 def find_pickup(score: Score, line: np.ndarray) -> int:

@@ -8,12 +8,12 @@ has changed since is refused by name: other notes would come, and nobody would k
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import InputError, RunError
+from ...progress import Reporter, unheard
 from ..data.songs import content
 from ..data.take_files import take_facts, whole_take
 from ..music.midi import read_midi
@@ -37,11 +37,11 @@ def again(
     run: str | Path | None = None,
     prompt: str | Path | None = None,
     anyway: bool = False,
-    progress: Callable[[float], None] | None = None,
+    report: Reporter = unheard,
 ) -> Take:
     """Play a take, its .mid or .json, again; arguments and errors are as in recall."""
     found = recall(take, run=run, prompt=prompt, anyway=anyway)
-    played = generate(found.run, found.settings, progress=progress)[0]
+    played = generate(found.run, found.settings, report=report)[0]
     return replace(played, remarks=(*found.remarks, *played.remarks))
 
 

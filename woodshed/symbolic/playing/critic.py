@@ -22,7 +22,7 @@ by then.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ import numpy as np
 from ...errors import EmptyCorpus, InputError, RunError
 from ...files import write_file
 from ...jobs import find_device, free_threads, threads
+from ...progress import Progress, Reporter, unheard
 from ...statistics import evenly
 from .. import run as runs
 from ..data.corpus import Corpus, open_corpus
@@ -148,7 +149,7 @@ def make_critic(
     length: int | None = None,
     takes: int = TAKES,
     seed: int = 0,
-    progress: Callable[[float], None] | None = None,
+    report: Reporter = unheard,
 ) -> Critic:
     """Make the critic of a run from the corpus it has learned; `Critic.save` keeps it, `keep_critic` in the run.
 
@@ -162,7 +163,6 @@ def make_critic(
     if takes < 1:
         raise InputError(f"takes {takes}: choose 1 or more")
     length = length or (BARS if run.tokenizer.needs_bars else SECONDS)
-    told = progress or (lambda share: None)
     train, pieces = _excerpts(corpus, "train", length)
     held, held_pieces = _excerpts(corpus, "validation", length)
     if not train:
@@ -175,16 +175,16 @@ def make_critic(
     learned = sorted({*charts, *evenly(range(len(train)), LEARNED)})
     heard = _unlearned(learned, len(train), len(held), held_pieces)
     with threads(free_threads()):
-        listener = Listener(run)
-        hidden, excerpts[heard, NAMES.index(NATS)] = listener.hear([[*train, *held][place] for place in heard])
-        told(0.2)
+        ears = Ears(run)
+        hidden, excerpts[heard, NAMES.index(NATS)] = ears.hear([[*train, *held][place] for place in heard])
+        report(Progress(0.2, "making the critic"))
         if pieces < FEWEST:
             return Critic(excerpts, None, facts)
-        ours, fresh = _played(run, [train[place] for place in charts], held, length, takes, seed, told)
+        ours, fresh = _played(run, [train[place] for place in charts], held, length, takes, seed, report)
         if not ours:
             return Critic(excerpts, None, facts)
         asked = ([train[place] for place in learned], ours, fresh)
-        real, ours, fresh = (listener.hear(scores, nats=False)[0] for scores in asked)
+        real, ours, fresh = (ears.hear(scores, nats=False)[0] for scores in asked)
     classifier = fit(real, ours)
     logits = excerpts[heard, NAMES.index(LOGIT)] = classifier.logits(hidden)
     facts["takes"] = len(ours)
@@ -201,7 +201,7 @@ def _measured(music: list[Score]) -> np.ndarray:
 
 
 def _played(
-    run: Run, train: list[Score], held: list[Score], length: int, takes: int, seed: int, told: Callable[[float], None]
+    run: Run, train: list[Score], held: list[Score], length: int, takes: int, seed: int, report: Reporter
 ) -> tuple[list[Score], list[Score]]:
     """Excerpts of takes to learn from, of the base and of the run over those of training pieces; and to try the critic
     on, of the run over those held out, if there are.
@@ -216,7 +216,7 @@ def _played(
     for number, (player, over, count) in enumerate(sessions):
         made = play(player, over, length, takes=count, seed=seed + 10_000 * number) if over else []
         heard.append(windows([take.score for take in made], run.tokenizer, length))
-        told(0.4 + 0.2 * number)
+        report(Progress(0.4 + 0.2 * number, "making the critic"))
     return heard[0] + heard[1], heard[2]
 
 
@@ -251,7 +251,7 @@ def _unlearned(learned: list[int], train: int, held: int, held_pieces: int) -> l
 # --- what a model makes of excerpts ----------------------------------------------------------------------------
 
 
-class Listener:
+class Ears:
     """The models that listen to excerpts for a run: its base (hidden states), and itself (likelihood)."""
 
     def __init__(self, run: Run):

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import numpy as np
 
+from ...config import Allowed, PartShare, check
 from ...errors import InputError
 from ..tokenizers import Grammar
 from .guard import Guard
 from .harmony import Harmony
+from .settings import TopK, TopP
 
 HOTTEST = 10  # temperature
 COOLEST = 0.6  # what a take that has to get out of something is drawn at, at least
@@ -25,20 +28,15 @@ COOLEST = 0.6  # what a take that has to get out of something is drawn at, at le
 class Sampling:
     """How an id is drawn from the logits: the filters hold together, in the order temperature, top_k, min_p, top_p."""
 
-    temperature: float = 1.0  # below 1 safer, above 1 wilder; 0 (below 0.001) always takes the likeliest
-    top_k: int = 0  # only the k likeliest; 0 for all
-    top_p: float = 1.0  # only the likeliest that together have this probability
-    min_p: float = 0.0  # only ids at least this share as likely as the likeliest
+    temperature: Annotated[float, Allowed(0, HOTTEST, hint="0.8 is safe, 1.2 is wild")] = (
+        1.0  # below 1 safer, above 1 wilder; 0 (below 0.001) always takes the likeliest
+    )
+    top_k: TopK = 0  # only the k likeliest; 0 for all
+    top_p: TopP = 1.0  # only the likeliest that together have this probability
+    min_p: PartShare = 0.0  # only ids at least this share as likely as the likeliest
 
     def __post_init__(self):
-        if not 0 <= self.temperature <= HOTTEST:
-            raise InputError(f"--temperature {self.temperature}: choose 0 to {HOTTEST} (0.8 is safe, 1.2 is wild)")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"--top-p {self.top_p}: choose above 0, at most 1")
-        if not 0 <= self.min_p < 1:
-            raise InputError(f"--min-p {self.min_p}: choose 0 to below 1")
-        if self.top_k < 0:
-            raise InputError(f"--top-k {self.top_k}: choose 0 (all) or more")
+        check(self)
 
 
 @dataclass
@@ -166,7 +164,7 @@ def decode(
     *,
     context: int,
     max_length: int | None = None,
-    progress: Callable[[int, Sequence[Stream]], None] | None = None,
+    watch: Callable[[int, Sequence[Stream]], None] | None = None,
 ) -> None:
     """Write all streams to their end, as one batch.
 
@@ -188,8 +186,8 @@ def decode(
             rows[place] = [*live[place].prompt, *live[place].ids]
         for stream in live:
             _stop_at(stream, max_length)
-        if progress:
-            progress(written, streams)
+        if watch:
+            watch(written, streams)
         stay = [place for place, stream in enumerate(live) if not (stream.grammar.done or stream.cut is not None)]
         if not stay:
             return

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from ...errors import InputError, RunError
+from ...progress import Reporter, part, unheard
 from ..data.corpus import Corpus
 from ..data.likeness import Excerpt
 from ..music.chords import spell
@@ -85,7 +85,7 @@ def play(
     seed: int,
     temperature: str = GenerateSettings.temperature,
     top_p: float = GenerateSettings.top_p,
-    progress: Callable[[float], None] | None = None,
+    report: Reporter = unheard,
 ) -> list[Take]:
     """Takes of a run from nothing: over the chords, tempo and metre of real excerpts, or where it knows no chords free.
 
@@ -96,20 +96,15 @@ def play(
     common |= {"temperature": temperature, "top_p": top_p} | UNAIDED
     charted = [excerpt for excerpt in excerpts if run.knows_chords and len(excerpt.chords)]
     if not charted:
-        return perform(run, takes=takes, seed=seed, progress=progress, **common)
+        return perform(run, takes=takes, seed=seed, report=report, **common)
     played, groups, heat = [], -(-takes // TOGETHER), temperatures(temperature, takes)
     for group, chosen in enumerate(np.linspace(0, len(charted) - 1, groups).round().astype(int)):
         count = min(TOGETHER, takes - len(played))
-        report = partial(_part, progress, group / groups, 1 / groups) if progress else None
         first, last = heat[len(played)], heat[len(played) + count - 1]
         asked = common | stage_of(charted[chosen]) | {"temperature": f"{first}:{last}"}
         asked |= {"takes": count, "seed": seed + len(played)}
-        played += perform(run, **asked, progress=report)
+        played += perform(run, **asked, report=part(report, group / groups, (group + 1) / groups))
     return played
-
-
-def _part(progress: Callable[[float], None], start: float, size: float, share: float) -> None:
-    progress(start + size * share)
 
 
 def stage_of(score: Score) -> dict:

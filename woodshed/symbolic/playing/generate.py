@@ -9,11 +9,11 @@ generate(run, prompt="tune.mid", melody="auto")            an accompaniment to a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+from ...progress import Reporter, part, unheard
 from ..run import Run, open_run
 from .perform import perform
 from .settings import ComposeSettings, make_settings
@@ -26,14 +26,14 @@ def generate(
     run: Run | str | Path,
     settings: ComposeSettings | None = None,
     *,
-    progress: Callable[[float], None] | None = None,
+    report: Reporter = unheard,
     **changes,
 ) -> list[Take]:
     """Play takes and return them; `Take.save` writes one.
 
     `run` is a Run or its folder; settings may be given as keywords: `generate("my-style", chords="Dm7 G7 Cmaj7",
     bars=8, takes=3, seed=1)`. With `keep` only so many are returned, best first, and `Take.ranked` tells why; the run's
-    style critic is made, and kept, where it has none yet. `progress` is called with the share that is done, 0 to 1.
+    style critic is made, and kept, where it has none yet. `report` hears the Progress.
 
     Inside a prompt all events outside the region stay as they are, in the prompt's own ticks, and so do notes that
     sound into it; tempo map, metre, tracks and programs are the prompt's.
@@ -44,16 +44,11 @@ def generate(
     settings = make_settings(settings, changes)
     run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
     if settings.keep is None:
-        return perform(run, settings, progress=progress)
+        return perform(run, settings, report=report)
     from .rank import critic_of, rank
 
-    first, second, third = _stages(progress or (lambda share: None))
-    critic = critic_of(run, progress=first)  # what cannot be had is told before the playing, not after
-    takes = perform(run, settings, progress=second)
-    found = rank(run, takes, critic=critic, keep=settings.keep, progress=third)
+    first, second, third = (part(report, *stage) for stage in pairwise(STAGES))
+    critic = critic_of(run, report=first)  # what cannot be had is told before the playing, not after
+    takes = perform(run, settings, report=second)
+    found = rank(run, takes, critic=critic, keep=settings.keep, report=third)
     return [replace(one.take, ranked=str(one)) for one in found]
-
-
-def _stages(told: Callable[[float], None]) -> list[Callable[[float], None]]:
-    """For each of the stages a function that tells how much of all is done."""
-    return [lambda share, a=a, b=b: told(a + (b - a) * share) for a, b in pairwise(STAGES)]

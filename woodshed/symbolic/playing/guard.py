@@ -52,7 +52,7 @@ def notice(notes: np.ndarray, times: np.ndarray, seconds: np.ndarray) -> Fault |
     """
     order = np.lexsort((notes[:, 2], notes[:, 0]))[-REACH:]
     onset, end, pitch = notes[order].T.astype(np.int64)
-    heard = _Heard(onset, np.where(end < 0, times[-1], end), pitch, times, seconds)
+    heard = _SoFar(onset, np.where(end < 0, times[-1], end), pitch, times, seconds)
     for look in (_silent, _dense, _stuck, _looped):
         since = look(heard)
         if since is not None:
@@ -60,7 +60,7 @@ def notice(notes: np.ndarray, times: np.ndarray, seconds: np.ndarray) -> Fault |
     return None
 
 
-class _Heard(NamedTuple):
+class _SoFar(NamedTuple):
     """Notes in order of onset, and the bar lines up to now."""
 
     onset: np.ndarray
@@ -80,20 +80,20 @@ class _Heard(NamedTuple):
         return last - first, ended - begun
 
 
-def _silent(heard: _Heard) -> int | None:
+def _silent(heard: _SoFar) -> int | None:
     since = heard.onset[-1] if len(heard.onset) else heard.times[0]
     bars, seconds = heard.lasting(since, heard.times[-1])
     return since if bars >= SILENT_BARS and seconds >= SILENT_SECONDS else None
 
 
-def _dense(heard: _Heard) -> int | None:
+def _dense(heard: _SoFar) -> int | None:
     first = max(int(np.searchsorted(heard.seconds, heard.seconds[-1] - DENSE_SECONDS, side="right")) - 1, 0)
     count = len(heard.onset) - int(np.searchsorted(heard.onset, heard.times[first]))
     lasting = max(heard.seconds[-1] - heard.seconds[first], DENSE_SECONDS)
     return heard.times[first] if count > DENSEST * lasting else None
 
 
-def _stuck(heard: _Heard) -> int | None:
+def _stuck(heard: _SoFar) -> int | None:
     bar = np.diff(heard.times[-2:]).max(initial=1)
     for pitch in np.unique(heard.pitch[heard.end >= heard.times[-1] - bar / 16]):
         mine = heard.pitch == pitch
@@ -106,7 +106,7 @@ def _stuck(heard: _Heard) -> int | None:
     return None
 
 
-def _looped(heard: _Heard) -> int | None:
+def _looped(heard: _SoFar) -> int | None:
     bars, seconds = heard.measured(heard.onset)
     pitch, count = heard.pitch, len(heard.pitch)
     lags = np.arange(1, count // LOOP_TIMES + 1)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import EmptyCorpus
+from ...progress import Progress, Reporter, part, unheard
 from ...statistics import mean_known
 from ..data import tasks
 from ..data.corpus import find_corpus
@@ -49,7 +50,7 @@ def perform(
     run: Run | str | Path,
     settings: ComposeSettings | None = None,
     *,
-    progress: Callable[[float], None] | None = None,
+    report: Reporter = unheard,
     **changes,
 ) -> list[Take]:
     """As many takes as the settings ask for, in the order of their seeds; arguments and errors are as in generate."""
@@ -62,12 +63,12 @@ def perform(
     closes = _closes(run, settings, stage)
     first = but_the_last_bar(stage) if closes else stage
     share = (first.region.end - first.region.start) / (stage.region.end - stage.region.start)
-    streams = _play(step, run, settings, [first] * settings.takes, _reporter(progress, 0, share))
+    streams = _play(step, run, settings, [first] * settings.takes, _watch(part(report, 0, share)))
     played, music = [[stream] for stream in streams], [_music(run, first, stream) for stream in streams]
     if closes:
         music = [without_slips(first, before) for before in music]
         last = [closing(stage, before, settings.key) for before in music]
-        ends = _play(step, run, settings, last, _reporter(progress, share, 1), after=streams)
+        ends = _play(step, run, settings, last, _watch(part(report, share, 1)), after=streams)
         played = [[*before, end] for before, end in zip(played, ends, strict=True)]
         music = [joined(a, _music(run, b, end)) for a, b, end in zip(music, last, ends, strict=True)]
     known = learned(run) if settings.originality else None
@@ -89,14 +90,14 @@ def _closes(run: Run, settings: GenerateSettings, stage: Stage) -> bool:
     return settings.ending and free and len(stage.lines) > 2
 
 
-def _play(step, run: Run, settings: GenerateSettings, stages: list[Stage], report, after=()) -> list[Stream]:
+def _play(step, run: Run, settings: GenerateSettings, stages: list[Stage], watch, after=()) -> list[Stream]:
     """One stream a take, written to its end; `after` are those that the takes go on from.
 
     A take without a single note is drawn again, a few times: its seed still tells all of it.
     """
     context = min(step.max_seq_len, run.facts.get("settings", {}).get("max_seq_len") or step.max_seq_len)
     streams = _streams(run, settings, stages, context, after)
-    decode(step, streams, context=context, max_length=settings.max_length, progress=report)
+    decode(step, streams, context=context, max_length=settings.max_length, watch=watch)
     for attempt in range(1, TRIES):
         silent = [n for n, stream in enumerate(streams) if not len(_music(run, stages[n], stream).notes)]
         if not silent:
@@ -191,7 +192,7 @@ def _take(
         guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),
         region=_in_file(stage),
         extras=_beside(stage),
-        originality=known.report(music, start=stage.region.start) if known else None,
+        originality=known.repeats(music, start=stage.region.start) if known else None,
         chart=stage.chart,
         end=int(stage.prompt.to_file(stage.region.end)) if stage.extends else None,
         remarks=_remarks(settings, stage, music, score),
@@ -267,15 +268,15 @@ def _again(settings: GenerateSettings, stage: Stage, seed: int, temperature: flo
     return {name: value for name, value in asked.items() if value is not None and not isinstance(value, Score)}
 
 
-def _reporter(progress: Callable[[float], None] | None, start: float, end: float):
-    """A callback for decode that tells the slowest take's share, from `start` to `end`, now and then."""
+def _watch(report: Reporter) -> Callable[[int, Sequence[Stream]], None]:
+    """A callback for decode that tells the slowest take's share now and then."""
 
     done = 0.0  # the guard may step back; a progress bar does not
 
-    def report(count: int, streams: Sequence[Stream]) -> None:
+    def watch(count: int, streams: Sequence[Stream]) -> None:
         nonlocal done
         if count % 16 == 0:
             done = max(done, min(stream.grammar.share for stream in streams))
-            progress(start + (end - start) * done)
+            report(Progress(done, "playing"))
 
-    return report if progress else None
+    return watch

@@ -19,7 +19,7 @@ of maximal marginal relevance (Carbonell and Goldstein 1998, "The use of MMR, di
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ import numpy as np
 
 from ...errors import FileError, InputError, RunError
 from ...jobs import free_threads, threads
+from ...progress import Progress, Reporter, part, unheard
 from ...statistics import mean_known
 from ..data.corpus import Corpus, find_corpus, open_corpus
 from ..data.originality import Index
@@ -35,7 +36,7 @@ from ..music.chords import pitched
 from ..music.measure import measure
 from ..music.score import Score
 from ..run import Run, open_run
-from .critic import FILE, LOGIT, NATS, Critic, Listener, keep_critic, open_critic, sigmoid
+from .critic import FILE, LOGIT, NATS, Critic, Ears, keep_critic, open_critic, sigmoid
 from .excerpts import windows
 from .takes import Take
 
@@ -99,7 +100,7 @@ def rank(
     critic: Critic | None = None,
     index: Index | None = None,
     keep: int | None = None,
-    progress: Callable[[float], None] | None = None,
+    report: Reporter = unheard,
 ) -> list[Ranked]:
     """Takes, scores or MIDI files (or all of a folder), best first; the best `keep` of them.
 
@@ -120,13 +121,12 @@ def rank(
     scores = [_score(take) for take in takes]
     if run.tokenizer.needs_bars:
         _refuse_free(takes, scores)
-    told = progress or (lambda share: None)
-    critic = critic or critic_of(run, corpus, progress=lambda share: told(share / 2))
+    critic = critic or critic_of(run, corpus, report=part(report, 0, 0.5))
     with threads(free_threads()):
-        listener, found = Listener(run), []
+        ears, found = Ears(run), []
         for number, score in enumerate(scores):
-            found.append(_measured(listener, critic, score))
-            told((1 + (number + 1) / len(scores)) / 2)
+            found.append(_measured(ears, critic, score))
+            report(Progress((1 + (number + 1) / len(scores)) / 2, "judging"))
     ranked = [
         _judged(take, critic, measures, _flagged(take, score, index))
         for take, score, measures in zip(takes, scores, found, strict=True)
@@ -168,12 +168,12 @@ def _refuse_free(takes: Sequence, scores: list[Score]) -> None:
 # --- how far off a take is -------------------------------------------------------------------------------------
 
 
-def _measured(listener: Listener, critic: Critic, score: Score) -> dict[str, float]:
+def _measured(ears: Ears, critic: Critic, score: Score) -> dict[str, float]:
     """Every measure of a score, the mean over its excerpts; nothing for silence."""
-    parts = windows([score], listener.tokenizer, critic.length)
+    parts = windows([score], ears.tokenizer, critic.length)
     if not parts:
         return {}
-    hidden, nats = listener.hear(parts)
+    hidden, nats = ears.hear(parts)
     rows = [measure(part) for part in parts]
     found = {name: mean_known([row[name] for row in rows]) for name in rows[0]}
     found[NATS] = mean_known(nats)
@@ -204,7 +204,7 @@ def _flagged(take: Take | Score | Path, score: Score, index: Index | None) -> bo
     if index is None:
         return take.originality.flagged if isinstance(take, Take) and take.originality else None
     score, start = read_written(Path(take)) if isinstance(take, str | Path) else (score, 0)
-    return index.report(score, start=start).flagged if len(pitched(score)) else None
+    return index.repeats(score, start=start).flagged if len(pitched(score)) else None
 
 
 def _judged(take, critic: Critic, measures: dict[str, float], flagged: bool | None) -> Ranked:

@@ -6,17 +6,19 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
-from ...config import updated
+from ...config import Allowed, NotNegative, PartShare, check, updated
 from ...errors import InputError
 from ..music.keys import parse_key
 from ..music.score import Score
 
 MOST_BARS = 2000
 MOST_SECONDS = 3600
+TopP = Annotated[float, Allowed(above=0, most=1)]
+TopK = Annotated[int, Allowed(0, hint="0 draws among all")]
 UNAIDED = {"harmony": "free", "guard": False, "originality": False}  # a model by itself, where it is to be judged
 
 
@@ -24,15 +26,15 @@ UNAIDED = {"harmony": "free", "guard": False, "originality": False}  # a model b
 class TakeSettings:
     """How many takes, and how they are drawn: what every verb that plays has in common."""
 
-    takes: int = 5
+    takes: Annotated[int, Allowed(1)] = 5
     """How many to play."""
     temperature: str = "0.8:1.2"
     """One temperature for all takes, or a range over them: 0.8 is safe, 1.2 is wild."""
-    top_p: float = 0.95
+    top_p: TopP = 0.95
     """Draw only among the likeliest ids that together have this probability."""
-    top_k: int = 0
+    top_k: TopK = 0
     """Draw only among the k likeliest ids; 0 for all."""
-    min_p: float = 0.0
+    min_p: PartShare = 0.0
     """Draw only among ids at least this share as likely as the likeliest."""
     harmony: Literal["free", "guided", "strict"] = "guided"
     """How chords are kept on strong beats and in the bass: as the model likes, with a soft bias, or strictly."""
@@ -41,9 +43,9 @@ class TakeSettings:
     the corpus's range, notes struck at once, and parts that go together."""
     originality: bool = True
     """Look what each take repeats of the pieces that the run has learned."""
-    keep: int | None = None
+    keep: Annotated[int, Allowed(1)] | None = None
     """Hand over only so many of the takes, the best first, as woodshed rank tells them."""
-    seed: int | None = None
+    seed: NotNegative[int] | None = None
     """The first take's seed; the others count on from it. By default a new one; every take stores its own."""
     checkpoint: int | None = None
     """Play one of the run's checkpoints instead of the best."""
@@ -60,9 +62,9 @@ class LengthSettings:
     """How many bars to write (16 by default, or once through longer chords)."""
     seconds: float | None = None
     """How many seconds to write, up to the next bar line."""
-    max_length: int | None = None
+    max_length: Annotated[int, Allowed(1)] | None = None
     """Stop after at most so many ids, at a bar line."""
-    bpm: float | None = None
+    bpm: Annotated[float, Allowed(10, 500)] | None = None
     """Tempo in quarters a minute; by default the prompt's, or that of the music the run has learned."""
     metre: str | None = None
     """Time signature such as 4/4, 3/4 or 6/8; by default the prompt's, or that of the music the run has learned."""
@@ -82,9 +84,9 @@ class ComposeSettings(TakeSettings, LengthSettings):
 class GenerateSettings(ComposeSettings):
     """All that can be asked: without a prompt music of its own, after it, or inside it."""
 
-    bars: int | str | None = None
+    bars: Annotated[int, Allowed(1, MOST_BARS)] | str | None = None
     """How many bars to write, after a prompt if there is one; or which of the prompt's: "9-12"."""
-    seconds: float | str | None = None
+    seconds: Annotated[float, Allowed(above=0, most=MOST_SECONDS)] | str | None = None
     """How many seconds to write; or which of the prompt's: "20-26"."""
     prompt: Score | Path | str | None = None
     """Music to go on from, or inside which to write: a MIDI file or a Score."""
@@ -115,7 +117,8 @@ def make_settings(settings: ComposeSettings | None, changes: dict) -> GenerateSe
         settings = dataclasses.replace(settings, seed=int(np.random.SeedSequence().entropy % 2**31))
     if settings.key is not None:
         parse_key(settings.key)
-    _refuse_odd_numbers(settings)
+    check(settings)
+    _refuse_contradictions(settings)
     _refuse_odd_regions(settings)
     return settings
 
@@ -127,26 +130,14 @@ def _number(value, kind: type):
         return value
 
 
-def _refuse_odd_numbers(settings: GenerateSettings) -> None:
+def _refuse_contradictions(settings: GenerateSettings) -> None:
     bars, seconds = settings.bars, settings.seconds
-    if settings.takes < 1:
-        raise InputError(f"--takes {settings.takes}: choose 1 or more")
-    if settings.keep is not None and not 1 <= settings.keep <= settings.takes:
-        raise InputError(f"--keep {settings.keep}: choose 1 to {settings.takes}, as many as --takes says")
-    if isinstance(bars, int) and not 1 <= bars <= MOST_BARS:
-        raise InputError(f"--bars {bars}: choose 1 to {MOST_BARS}")
-    if isinstance(seconds, int | float) and not 0 < seconds <= MOST_SECONDS:
-        raise InputError(f"--seconds {seconds:g}: choose more than 0, at most {MOST_SECONDS}")
+    if settings.keep is not None and settings.keep > settings.takes:
+        raise InputError(f"--keep {settings.keep}: give 1 to {settings.takes}, as many as --takes says")
     if bars is not None and seconds is not None:
         raise InputError(f"--bars {bars} and --seconds {seconds} both say how long; give one of them")
-    if settings.max_length is not None and settings.max_length < 1:
-        raise InputError(f"--max-length {settings.max_length}: choose 1 or more")
     if settings.max_length is not None and settings.ending:
         raise InputError(f"--max-length {settings.max_length} with --ending: where it ends is not known; give --bars")
-    if settings.seed is not None and settings.seed < 0:
-        raise InputError(f"--seed {settings.seed}: choose 0 or more")
-    if settings.bpm is not None and not 10 <= settings.bpm <= 500:
-        raise InputError(f"--bpm {settings.bpm:g}: choose 10 to 500")
 
 
 def _refuse_odd_regions(settings: GenerateSettings) -> None:

@@ -13,7 +13,7 @@ from ... import __version__
 from ...errors import FileError, InputError
 from ...files import write_file
 from .. import bases
-from ..data.matches import Report
+from ..data.matches import Repeats
 from ..data.take_files import fact_texts, file_digest
 from ..music.extras import Extra
 from ..music.midi import write_midi
@@ -42,7 +42,7 @@ class Take:
     guarded: tuple[dict, ...] = ()  # what the guard noticed on the way, and where it stepped back to
     region: tuple[int, int] | None = None  # in ticks of its score: where it was written, if not all of it was
     chart: str = ""  # the chords that held in what was written, as `chords` takes them
-    originality: Report | None = None  # what it repeats of the pieces that the run has learned, where these are found
+    originality: Repeats | None = None  # what it repeats of the pieces that the run has learned, where these are found
     ranked: str = ""  # its score, 0 to 1, and why, where takes were ranked
     remarks: tuple[str, ...] = ()  # what a musician should know of how it was made
     extras: tuple[Extra, ...] = field(default=(), repr=False)  # what the prompt's file says besides

@@ -19,8 +19,8 @@ def command(tensors: Positional[Path], out: Path, settings: EstimateSettings, ba
         settings: how to estimate
         base: the ACE-Step model; by default the one the tensors were made with
     """
-    with bar("estimating") as progress:
-        found = estimate(tensors, out, settings, base=base, report=progress)
+    with bar("estimating") as report:
+        found = estimate(tensors, out, settings, base=base, report=report)
     for module in found.modules[:SHOWN]:
         print(f"{module.rank:4d}  {module.sensitivity:.2e}  {module.name}")
     kept = sum(bool(module.rank) for module in found.modules)

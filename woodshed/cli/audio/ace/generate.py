@@ -17,7 +17,7 @@ from ....audio.ace.layouts import Adapter, read_adapter
 from ....audio.ace.pipeline import chosen_device, fingerprint, open_pipeline
 from ....audio.ace.run import FACTS
 from ....errors import InputError
-from ....files import free_folder, new_folder
+from ....files import numbered_folder
 from ...terminal import bar, console
 
 Adapters = Annotated[
@@ -26,7 +26,7 @@ Adapters = Annotated[
 
 
 @dataclass(frozen=True)
-class Stage:
+class Setup:
     """The base with its adapters, ready to play."""
 
     base: str
@@ -71,16 +71,10 @@ def command(
     where, dtype = chosen_device(device)
     print_remarks(wanted)
     pipe = open_pipeline(base, device=where, dtype=dtype)
-    stage = Stage(base, fingerprint(base), wanted, pipe)
-    load_adapters(pipe, wanted, base="" if any_base else stage.base_fingerprint)
-    parent = out or _home(wanted)
-    with new_folder(parent):
-        folder = free_folder(parent)
-        try:
-            (_compare if compare_base else _play)(stage, settings, folder)
-        finally:
-            if not any(folder.iterdir()):
-                folder.rmdir()
+    setup = Setup(base, fingerprint(base), wanted, pipe)
+    load_adapters(pipe, wanted, base="" if any_base else setup.base_fingerprint)
+    with numbered_folder(out or _home(wanted)) as folder:
+        (_compare if compare_base else _play)(setup, settings, folder)
 
 
 def parse_adapter(text: str) -> tuple[str, float]:
@@ -105,36 +99,36 @@ def _home(adapters: list[tuple[Adapter, float]]) -> Path:
     return next((place for place in places if (place / FACTS).exists()), Path()) / "takes"
 
 
-def _play(stage: Stage, settings: PlaySettings, folder: Path) -> None:
-    for number, take in enumerate(_takes(stage, settings, "playing"), 1):
-        print(f"{take.save(folder / f'take-{number}', stage.facts())}: {take.audio.seconds:.1f} s, seed {take.seed}")
+def _play(setup: Setup, settings: PlaySettings, folder: Path) -> None:
+    for number, take in enumerate(_takes(setup, settings, "playing"), 1):
+        print(f"{take.save(folder / f'take-{number}', setup.facts())}: {take.audio.seconds:.1f} s, seed {take.seed}")
         if number == 1:
             print(*take.remarks, sep="\n", end="\n" * bool(take.remarks))
 
 
-def _takes(stage: Stage, settings: PlaySettings, about: str, *, alone: bool = False) -> Iterator[Take]:
+def _takes(setup: Setup, settings: PlaySettings, about: str, *, alone: bool = False) -> Iterator[Take]:
     """The takes, with a bar; `alone` is without the adapters."""
-    with without_adapters(stage.pipe) if alone else nullcontext(), bar(about) as progress:
-        yield from generate(stage.pipe, settings, progress=progress)
+    with without_adapters(setup.pipe) if alone else nullcontext(), bar(about) as report:
+        yield from generate(setup.pipe, settings, report=report)
 
 
-def _compare(stage: Stage, settings: PlaySettings, folder: Path) -> None:
-    bare = list(_takes(stage, settings, "playing the base", alone=True))
-    adapted = list(_takes(stage, settings, "playing the adapter"))
+def _compare(setup: Setup, settings: PlaySettings, folder: Path) -> None:
+    bare = list(_takes(setup, settings, "playing the base", alone=True))
+    adapted = list(_takes(setup, settings, "playing the adapter"))
     found = []
     for number, (base, take) in enumerate(zip(bare, adapted, strict=True), 1):
         found.append(difference(base.audio, take.audio))
         told = {"spectral_distance_to_base": round(found[-1].spectral, 3), "audible": bool(found[-1].audible)}
-        base.save(folder / f"take-{number}-base", stage.facts() | {"adapters": []})
-        path = take.save(folder / f"take-{number}", stage.facts() | told)
+        base.save(folder / f"take-{number}-base", setup.facts() | {"adapters": []})
+        path = take.save(folder / f"take-{number}", setup.facts() | told)
         print(f"{path}: seed {take.seed}, {found[-1].spectral:.2f} dB from {path.stem}-base{path.suffix}")
     _print_table(found)
     if (apart := between_seeds([take.audio for take in bare])) is not None:
         print(f"For comparison: takes of the base with different seeds are {apart:.1f} dB apart.")
-    changes = [change_of_weights(adapter, stage.pipe.transformer) for adapter, _ in stage.adapters]
-    for (adapter, scale), change in zip(stage.adapters, changes, strict=True):
+    changes = [change_of_weights(adapter, setup.pipe.transformer) for adapter, _ in setup.adapters]
+    for (adapter, scale), change in zip(setup.adapters, changes, strict=True):
         print(f"{adapter.path} changes the weights it lies over by {abs(scale) * change:.2%} (median).")
-    print("\n".join(verdict(found, stage.adapters, changes, prompt=settings.prompt, base=stage.base_fingerprint)))
+    print("\n".join(verdict(found, setup.adapters, changes, prompt=settings.prompt, base=setup.base_fingerprint)))
 
 
 def _print_table(found: list[Difference]) -> None:

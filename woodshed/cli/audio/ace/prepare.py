@@ -17,8 +17,8 @@ def command(dataset: Positional[Path], base: str, out: Path, settings: PrepareSe
         out: the folder of the tensors
         settings: how to make them
     """
-    with bar("preparing") as progress:
-        tensors = prepare(dataset, base, out, settings, report=progress)
+    with bar("preparing") as report:
+        tensors = prepare(dataset, base, out, settings, report=report)
     for entry in tensors.facts["skipped"]:
         print(f"{entry['name']}: left out: {entry['reason']}")
     for sample in tensors.samples:

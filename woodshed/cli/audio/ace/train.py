@@ -4,8 +4,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ....audio.ace.settings import Progress, TrainSettings
-from ....page import clock
+from ....audio.ace.settings import TrainSettings
 from ...terminal import bar
 
 
@@ -20,17 +19,6 @@ def command(tensors: Positional[Path], out: Path, settings: TrainSettings, base:
     """
     from ....audio.ace.train import train
 
-    with bar("training") as progress:
-
-        def report(now: Progress) -> None:
-            if now.message:
-                progress.say(now.message)
-            elif now.validation:
-                told = now.validation
-                progress.say(f"epoch {now.epoch:.0f}: loss {told['training_loss']:.4f} learned, {told['loss']:.4f} not")
-            else:
-                speed = f"{now.steps_per_second:.2g} steps/s  {clock(now.seconds_left)} left"
-                progress(now.step / now.steps, f"epoch {now.epoch:.1f}  loss {now.loss:.3f}  {speed}")
-
+    with bar("training") as report:
         train(tensors, out, settings, base=base, report=report)
     print(f"{out}: play it with woodshed audio ace generate BASE --adapter {out}")

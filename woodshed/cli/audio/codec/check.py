@@ -21,8 +21,8 @@ def command(codec: Positional[str], folder: Positional[Path], out: Path, setting
         out: a new folder for report.html, report.json, pictures and sounds
         settings: what to listen to
     """
-    with bar("listening") as progress:
-        facts = check_codec(codec, folder, out, settings, notes_of=_notes_beside, progress=progress)
+    with bar("listening") as report:
+        facts = check_codec(codec, folder, out, settings, notes_of=_notes_beside, report=report)
     print("\n".join(lines(facts)))
     print(out / "report.html")
 

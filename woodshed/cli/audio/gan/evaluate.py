@@ -33,8 +33,8 @@ def command(
 
     refuse_json(json_file)
     opened = open_run(run, codec=codec)
-    with bar("evaluating") as progress:
-        found = evaluate(opened, folder, settings, progress=progress)
+    with bar("evaluating") as report:
+        found = evaluate(opened, folder, settings, report=report)
     console().print(render(found))
     write_json(json_file, found.facts)
     print(save(found, out or run / "evaluations") / "index.html")

@@ -6,7 +6,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ....audio.gan.settings import GenerateSettings
-from ....files import free_folder, new_folder
+from ....files import numbered_folder
 from ...terminal import bar
 
 
@@ -23,18 +23,12 @@ def command(run: Positional[Path], settings: GenerateSettings, out: Path | None 
     from ....audio.gan.run import open_run
 
     opened = open_run(run, codec=codec)
-    parent = out or run / "takes"
-    with new_folder(parent), bar("playing") as progress:
-        folder = free_folder(parent)
-        try:
-            numbers = count(1)  # enumerate() would hold on to a take while the next one is played
-            for take in generate(opened, settings, progress=progress):
-                path, *_ = save_take(take, folder / name_of(take, next(numbers)))
-                spent = take.facts["seconds_spent"]
-                times = take.audio.seconds / sum(spent.values())
-                told = f"{take.audio.seconds:.1f} s, seed {take.facts['seed']}, {times:.0f} times as fast as it sounds"
-                print(f"{path}: {told} (network {spent['network']:.2f} s, codec {spent['codec']:.2f} s)")
-                del take
-        finally:
-            if not any(folder.iterdir()):
-                folder.rmdir()
+    with numbered_folder(out or run / "takes") as folder, bar("playing") as report:
+        numbers = count(1)  # enumerate() would hold on to a take while the next one is played
+        for take in generate(opened, settings, report=report):
+            path, *_ = save_take(take, folder / name_of(take, next(numbers)))
+            spent = take.facts["seconds_spent"]
+            times = take.audio.seconds / sum(spent.values())
+            told = f"{take.audio.seconds:.1f} s, seed {take.facts['seed']}, {times:.0f} times as fast as it sounds"
+            print(f"{path}: {told} (network {spent['network']:.2f} s, codec {spent['codec']:.2f} s)")
+            del take

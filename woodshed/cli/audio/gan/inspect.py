@@ -16,7 +16,7 @@ def command(folder: Positional[Path], json_file: JsonFile = None):
         json_file: write the whole report to this file, which does not exist yet
     """
     refuse_json(json_file)
-    with bar("listening") as progress:
-        report = inspect(folder, progress=progress)
-    console().print(render(report))
-    write_json(json_file, report.as_dict())
+    with bar("listening") as report:
+        found = inspect(folder, report=report)
+    console().print(render(found))
+    write_json(json_file, found.as_dict())

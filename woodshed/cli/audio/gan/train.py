@@ -1,12 +1,10 @@
 """woodshed audio gan train"""
 
-import math
 from pathlib import Path
 
 from tyro.conf import Positional
 
 from ....audio.gan.settings import GanSettings
-from ....page import clock
 from ...terminal import bar
 
 
@@ -22,16 +20,6 @@ def command(folder: Positional[Path], out: Path, settings: GanSettings, codec: s
     """
     from ....audio.gan.train import train
 
-    with bar("training") as progress:
-
-        def report(now):
-            if not math.isnan(now.share):
-                progress(now.share, now.message)
-            elif now.message:
-                progress.say(now.message)
-            else:
-                left = clock(now.seconds_left)
-                progress(now.step / max(now.steps, 1), f"step {now.step}  critic {now.hinge:.3f}  {left} left")
-
+    with bar("training") as report:
         train(folder, out, codec=codec, settings=settings, report=report)
     print(f"{out}: play it with woodshed audio gan generate {out}")
