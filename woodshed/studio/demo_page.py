@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import free_folder, new_folder, write_file
+from ..jobs import find_device
 from ..page import counted, percent
 from ..symbolic.music.midi import read_midi
 from ..symbolic.music.score import PARTS
@@ -45,11 +46,13 @@ ALWAYS = ("chords", "harmony", "takes")
 AUTO = "auto"  # the melody is the track that sounds like it
 
 
-def open_page(run: Run | str | Path) -> Page:
-    """The page of a run or a base. Raises RunError for what is neither."""
+def open_page(run: Run | str | Path, *, device: str = "auto") -> Page:
+    """The page of a run or a base, which plays on a device. Raises RunError for what is neither, InputError for a
+    device that is not here."""
     run = run if isinstance(run, Run) else open_run(run)
-    form = partial(_form, run=run)
-    return takes_page(run.folder.absolute().name, takes_folder(run), INTRO, form=form, play=partial(play, run))
+    find_device(device, apple=True)
+    form, playing = partial(_form, run=run), partial(play, run, device=device)
+    return takes_page(run.folder.absolute().name, takes_folder(run), INTRO, form=form, play=playing)
 
 
 def takes_folder(run: Run) -> Path:
@@ -185,21 +188,21 @@ def settings_of(cold: float, hot: float, seed: str, what: str = NEW, **asked) ->
 # --- playing ---------------------------------------------------------------------------------------------------
 
 
-def play(run: Run, asked: dict, progress: Callable[..., None]) -> Iterator[str]:
+def play(run: Run, asked: dict, progress: Callable[..., None], *, device: str = "auto") -> Iterator[str]:
     """Play what is asked, store and show it: the HTML of the takes each time that there is one more of them.
 
     `progress` is called with the share that is done and `desc`, what is being done.
     """
     asked = dict(asked)
     soundfont = asked.pop("soundfont", None)
-    settings, parent = settings_of(**asked), takes_folder(run)
+    settings, parent = dataclasses.replace(settings_of(**asked), device=device), takes_folder(run)
     if soundfont:
         check_soundfont(soundfont)
     with new_folder(parent):
         progress(0, desc="Getting ready")
         takes = generate(run, settings, progress=lambda share: progress(PLAYING * share, desc="Playing"))
         progress(PLAYING, desc="Listening to them")
-        ranked = in_order(run, _kept(takes, settings.prompt, parent.with_name("prompts")))
+        ranked = in_order(run, _kept(takes, settings.prompt, parent.with_name("prompts")), device)
         folder = free_folder(parent)
         done = PLAYING + JUDGING
         cards = []
@@ -222,11 +225,11 @@ def _kept(takes: list[Take], sent: Path | None, folder: Path) -> list[Take]:
     return [dataclasses.replace(take, settings=take.settings | {"prompt": str(copy)}) for take in takes]
 
 
-def in_order(run: Run, takes: Sequence[Take]) -> list[tuple[Take, str]]:
+def in_order(run: Run, takes: Sequence[Take], device: str = "auto") -> list[tuple[Take, str]]:
     """Takes with a line of reasons each, best first; as they were drawn, with none, where the run has no critic."""
     if open_critic(run) is None:
         return [(take, "") for take in takes]
-    return [(ranked.take, ranked.reasons) for ranked in rank(run, takes)]
+    return [(ranked.take, ranked.reasons) for ranked in rank(run, takes, device=device)]
 
 
 def take_card(number: int, take: Take, reasons: str, paths: Sequence[Path]) -> str:

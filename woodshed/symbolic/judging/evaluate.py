@@ -81,7 +81,7 @@ def evaluate(
     length = excerpt_length(corpus.tokenizer, settings)
     excerpts, short = cut_excerpts(corpus, settings.split, length)
     files = _read_takes(settings.takes_dir) if settings.takes_dir else {}
-    device = find_device()
+    device = find_device(settings.device, apple=True)
     model, rows = run.model(merge=True, device=device), corpus.evaluation_rows(settings.split, row_length(run))
     with threads(free_threads()):
         nats = likelihood(model, rows, corpus.tokenizer, progress=lambda share: report(0.3 * share, "likelihood"))

@@ -162,6 +162,7 @@ def make_critic(
     length: int | None = None,
     takes: int = TAKES,
     seed: int = 0,
+    device: str = "auto",
     progress: Callable[[float], None] | None = None,
 ) -> Critic:
     """Make the critic of a run from the corpus it has learned; `Critic.save` keeps it, `keep_critic` in the run.
@@ -187,7 +188,7 @@ def make_critic(
     facts |= {"length": length, "excerpts": len(rows), "pieces": pieces, "held_out_pieces": held_pieces, "seed": seed}
     critic = Critic(excerpts, None, facts | {"takes": 0, "accuracy": None, "auc": None})
     with threads(free_threads()):
-        listener = Listener(run)
+        listener = Listener(run, device)
         charts = _evenly(train, 2 * -(-takes // TOGETHER))
         learned = sorted({*charts, *_evenly(train, LEARNED)})
         heard = _unlearned(learned, len(train), len(held), held_pieces)
@@ -198,7 +199,7 @@ def make_critic(
             return critic
         ours, fresh = [], []
         for number, session in enumerate(_sessions(run, [train[place] for place in charts], held, takes, seed)):
-            (fresh if session.held_out else ours).extend(session.played(length))
+            (fresh if session.held_out else ours).extend(session.played(length, device))
             told(0.4 + 0.2 * number)
         if not ours:
             return critic
@@ -224,8 +225,8 @@ class _Session:
     seed: int
     held_out: bool = False  # to try the critic on, not to make it of
 
-    def played(self, length: int) -> list[Score]:
-        settings = EvaluateSettings(takes=self.takes, seed=self.seed)
+    def played(self, length: int, device: str) -> list[Score]:
+        settings = EvaluateSettings(takes=self.takes, seed=self.seed, device=device)
         charts = [Excerpt(number, score) for number, score in enumerate(self.over)]
         made = play(self.run, charts, settings, length, progress=lambda share: None)
         return windows([take.score for take in made], self.run.tokenizer, length)
@@ -292,13 +293,14 @@ def windows(scores: Sequence[Score], tokenizer: Tokenizer, length: int) -> list[
 class Listener:
     """The models that listen to excerpts for a run: its base (hidden states), and itself (likelihood)."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, device: str = "auto"):
         self.run, self.tokenizer, self.context = run, run.tokenizer, row_length(run)
-        self.model = run.model(merge=True, device=find_device())
+        device = find_device(device, apple=True)
+        self.model = run.model(merge=True, device=device)
         self.base = self.model
         if run.facts["base"]:
             folder = runs.own_base(run.folder, run.facts)
-            self.base = runs.load_base(folder, run.tokenizer, device=find_device())
+            self.base = runs.load_base(folder, run.tokenizer, device=device)
 
     def hear(self, scores: Sequence[Score], *, nats: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """What the base makes of scores, (N, 2 * width): mean and spread of its last hidden states. And nats per note
@@ -331,8 +333,8 @@ def _listen(model, ids: np.ndarray) -> tuple[np.ndarray, float]:
     with torch.inference_mode():
         heard = model(input_ids=row, output_hidden_states=True)
         nats = torch.nn.functional.cross_entropy(heard.logits[0, :-1].float(), row[0, 1:], reduction="sum")
-    states = heard.hidden_states[-1][0, 1:].double()
-    return torch.cat([states.mean(dim=0), states.std(dim=0, correction=0)]).cpu().numpy(), float(nats)
+    states = heard.hidden_states[-1][0, 1:].cpu().double()  # Apple's GPUs have no float64
+    return torch.cat([states.mean(dim=0), states.std(dim=0, correction=0)]).numpy(), float(nats)
 
 
 # --- the classifier --------------------------------------------------------------------------------------------

@@ -50,6 +50,8 @@ class EvaluateSettings:
     adapter, else its own."""
     checkpoint: int | None = None
     """Evaluate one of the run's checkpoints instead of the best."""
+    device: str = "auto"
+    """Where models compute: cpu, cuda, cuda:1 or mps; auto is the GPU where there is one."""
 
 
 def make_settings(settings: EvaluateSettings | None, changes: dict) -> EvaluateSettings:
@@ -134,7 +136,7 @@ def play(
     that are evenly spread over the pieces.
     """
     common = {"bars": length} if run.tokenizer.needs_bars else {"seconds": length}
-    common |= {"temperature": settings.temperature, "top_p": settings.top_p} | UNAIDED
+    common |= {"temperature": settings.temperature, "top_p": settings.top_p, "device": settings.device} | UNAIDED
     charted = [excerpt.score for excerpt in excerpts if run.knows_chords and len(excerpt.score.chords)]
     if not charted:
         return perform(run, takes=settings.takes, seed=settings.seed, progress=progress, **common)

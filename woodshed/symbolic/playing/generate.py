@@ -48,9 +48,11 @@ def generate(
     from .rank import critic_of, rank
 
     first, second, third = _stages(progress or (lambda share: None))
-    critic = critic_of(run, progress=first)  # what cannot be had is told before the playing, not after
+    critic = critic_of(
+        run, progress=first, device=settings.device
+    )  # what cannot be had is told before the playing, not after
     takes = perform(run, settings, progress=second)
-    found = rank(run, takes, critic=critic, keep=settings.keep, progress=third)
+    found = rank(run, takes, critic=critic, keep=settings.keep, device=settings.device, progress=third)
     return [replace(one.take, ranked=str(one)) for one in found]
 
 

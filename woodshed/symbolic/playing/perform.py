@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import EmptyCorpus
+from ...jobs import enough_memory, find_device
 from ..data import tasks
 from ..data.corpus import find_corpus
 from ..data.originality import Index, originality_index
@@ -45,6 +46,7 @@ PROMPT_SHARE = 0.5  # the most of a context that a prompt takes
 ANOTHER_KEY = 6  # semitones that music may lie beyond the range of the corpus
 
 
+@enough_memory("for these takes", "play fewer at once (--takes), or on the CPU (--device cpu)")
 def perform(
     run: Run | str | Path,
     settings: ComposeSettings | None = None,
@@ -58,7 +60,7 @@ def perform(
     settings = make_settings(settings, changes)
     run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
     stage = set_stage(run, settings)
-    step = make_step(run.model(merge=True))
+    step = make_step(run.model(merge=True, device=find_device(settings.device, apple=True)))
     closes = _closes(run, settings, stage)
     first = but_the_last_bar(stage) if closes else stage
     share = (first.region.end - first.region.start) / (stage.region.end - stage.region.start)
@@ -70,7 +72,7 @@ def perform(
         played = [[*before, end] for before, end in zip(played, ends, strict=True)]
         music = [joined(a, _music(run, b, end)) for a, b, end in zip(music, last, ends, strict=True)]
     known = learned(run) if settings.originality else None
-    told = {"engine": type(step).__name__, "digests": digests_of(run, settings.prompt), "known": known}
+    told = {"engine": step.engine, "digests": digests_of(run, settings.prompt), "known": known}
     return [_take(run, settings, stage, *take, **told) for take in zip(played, music, strict=True)]
 
 
