@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ...page import clock, percent
-from .report import REASONS, Facts, Report, advice, count_files, duration
+from .report import REASONS, Facts, Report, advice, count_files, duration, told_sums
 from .tasks import PLAYED_LEVELS
 
 FULL_TABLE = 30  # files up to which each has its line
@@ -34,6 +34,8 @@ def render(report: Report, *, files: bool | None = None):
         parts += [_overview(report), Text()]
         if files or (files is None and len(report.usable) <= FULL_TABLE):
             parts += [_file_table(report), Text()]
+    if report.table:
+        parts += [_grid([(name, told_sums(sums)) for name, sums in report.table.items()], "In the table"), Text()]
     if report.left_out:
         parts += [_left_out_table(report), Text()]
     if any(finding.remarks for finding in report.usable):
