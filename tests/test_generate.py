@@ -359,6 +359,15 @@ def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_p
         generate(run, keep=4, **asked)
 
 
+def test_takes_of_an_adapted_run_say_that_the_pieces_of_its_base_were_not_examined(run):
+    assert not any("examined" in remark for remark in generate(run, bars=1, takes=1, seed=1)[0].remarks)
+    opened = open_run(run)
+    opened.facts["base"] = "../mine"
+    take = generate(opened, bars=1, takes=1, seed=1)[0]
+    assert take.remarks == (take.originality.unexamined,) and "that the base mine has learned" in take.remarks[0]
+    assert take.facts()["originality"]["unexamined_base"] == "mine"
+
+
 def test_what_is_filled_in_is_judged_by_the_chords_that_it_was_written_over(run, songs):
     """Bars written anew have chords of their own: adherence bar by bar is to the same chords as in all."""
     if not open_run(run).tokenizer.needs_bars:

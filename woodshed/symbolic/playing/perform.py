@@ -80,7 +80,7 @@ def learned(run: Run) -> Index | None:
     """The pieces that a run has learned, where they can be found and have pitches."""
     corpus = find_corpus(run.folder, run.facts)
     with suppress(EmptyCorpus):
-        return originality_index(corpus) if corpus and corpus.split("train") else None
+        return originality_index(corpus, base=run.facts["base"]) if corpus and corpus.split("train") else None
     return None
 
 
@@ -171,6 +171,8 @@ def _take(
 ) -> Take:
     """One take from its streams, one after another, and the music that they have written."""
     stage = stage if streams[-1].cut is None else reached(stage, music)
+    originality = known.report(music, start=stage.region.start) if known else None
+    unexamined = [originality.unexamined] if originality and originality.unexamined else []
     score, own = finish(stage, music, pedalled=run.tokenizer.settings.get("pedal") == "events")
     sampled = max(sum(stream.sampled for stream in streams), 1)
     measures = _measures(stage, music) | {
@@ -192,10 +194,10 @@ def _take(
         guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),
         region=_in_file(stage),
         extras=_beside(stage),
-        originality=known.report(music, start=stage.region.start) if known else None,
+        originality=originality,
         chart=stage.chart,
         end=int(stage.prompt.to_file(stage.region.end)) if stage.extends else None,
-        remarks=_remarks(settings, stage, music, score),
+        remarks=(*_remarks(settings, stage, music, score), *unexamined),
         alone={"-".join(stage.region.parts): own} if stage.adds else {},
     )
 
