@@ -86,11 +86,19 @@ def template(song: Song) -> np.ndarray:
     return merged(np.rec.fromarrays([bars[:-1], roots[best], qualities[best], roots[best]], CHORD))
 
 
+def freely(song: Song) -> np.ndarray:
+    """Without bars and beats, as in free time."""
+    chords = harmonise(song.melody.freed())
+    chords["tick"] = song.score.ticks(chords["tick"] / 1000)
+    return chords
+
+
 SYSTEMS: dict[str, Callable[[Song], np.ndarray]] = {
     "written": lambda song: song.score.chords,
     "harmonise": lambda song: harmonise(song.melody, keep_grid=True),
     "harmonise, one chord a bar": lambda song: harmonise(song.melody, keep_grid=True, rhythm=1),
     "harmonise, temperature 1": lambda song: harmonise(song.melody, keep_grid=True, temperature=1, seed=1),
+    "harmonise, in free time": freely,
     "template": template,
     "recognise": lambda song: recognise(song.melody),
     "tonic": tonic,

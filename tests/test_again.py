@@ -88,6 +88,15 @@ def test_a_take_from_before_digests_is_played_and_says_so(copy):
     assert take.score == read_midi(path) and "does not say with which weights" in take.remarks[0]
 
 
+def test_a_device_that_is_not_here_is_named_and_another_can_be_given(copy):
+    _, path = copy
+    facts = path.with_suffix(".json")
+    facts.write_text(facts.read_text().replace('"device": "auto"', '"device": "cuda:7"'))
+    with pytest.raises(InputError, match="--device cuda:7: choose from auto"):
+        again(path)
+    assert again(path, device="cpu").score == read_midi(path)
+
+
 def test_an_adapter_depends_on_its_base_too(copy, song, tmp_path):
     home, _ = copy
     whole = open_run(home)

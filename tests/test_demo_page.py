@@ -245,6 +245,7 @@ def test_what_keeps_the_page_from_opening_is_one_line(run, capsys):
             (["--host", "0.0.0.0"], "--auth user:password"),
             (["--port", "70000"], "--port 70000"),
             (["--auth", "anna"], "--auth"),
+            (["--device", "meta"], "--device meta: choose from auto"),
         ):
             with pytest.raises(SystemExit) as stop:
                 main(["demo-page", str(run), *arguments])

@@ -329,6 +329,7 @@ def test_what_cannot_be_evaluated_is_refused_by_name(run, corpus, songs, tmp_pat
         (dict(temperature="hot"), "--temperature 'hot'"),
         (dict(takes_dir=tmp_path), "--takes-dir"),
         (dict(takes_dir=tmp_path, temperature="0.8"), "--temperature is for takes that are played now"),
+        (dict(takes=1, device="meta"), "--device meta: choose from auto"),
         (dict(take=3), "did you mean 'takes'"),
     ]
     for changes, message in wrong:

@@ -21,9 +21,11 @@ from woodshed.symbolic.music.extras import Extra
 from woodshed.symbolic.music.keys import estimate_key
 from woodshed.symbolic.music.midi import read_extras, read_midi, read_texts, write_midi
 from woodshed.symbolic.music.score import Score, Track
+from woodshed.symbolic.playing import engines, perform
 from woodshed.symbolic.playing.chart import parse_metre
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.settings import temperatures
+from woodshed.symbolic.playing.step import HubStep
 from woodshed.symbolic.playing.takes import save_takes
 from woodshed.symbolic.run import open_run
 
@@ -45,6 +47,17 @@ def test_the_same_seed_plays_the_same_alone_or_among_others(run):
     again = generate(run, chords=CHORDS, bars=2, takes=1, seed=7, temperature="1.0")
     assert three[2].score == again[0].score
     assert three[0].score != three[1].score
+
+
+def test_a_take_is_a_function_of_its_seed_whatever_computes_the_logits(run, monkeypatch):
+    asked, chosen = dict(chords=CHORDS, bars=2, takes=2, seed=5), []
+    own = generate(run, device="cpu", **asked)
+    monkeypatch.setattr(perform, "find_device", lambda name, *, apple: chosen.append((name, apple)) or "cpu")
+    monkeypatch.setattr(engines, "make_step", HubStep)  # which a model on a GPU has
+    other = generate(run, device="cuda", **asked)
+    assert chosen == [("cuda", True)] and {take.engine for take in other} == {"HubStep"}
+    assert [take.score for take in other] == [take.score for take in own]
+    assert [take.settings["device"] for take in own + other] == ["cpu"] * 2 + ["cuda"] * 2
 
 
 def test_what_is_extended_begins_with_the_very_file(run, tmp_path):
@@ -257,6 +270,7 @@ def test_progress_goes_from_nothing_to_all(run):
         (dict(metre=""), "--metre ''"),
         (dict(chords=""), "progression is empty"),
         (dict(chords="C " * 2001), "2,001 bars; give at most 2,000"),
+        (dict(device="meta"), "--device meta: choose from auto"),
         (dict(tempo=3), "no setting 'tempo'"),
         (dict(seconds=-1), "--seconds"),
         (dict(prompt="nowhere.mid"), "nowhere.mid"),
@@ -346,6 +360,15 @@ def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_p
     assert len(again) == 1 and again[0].score == kept[0].score
     with pytest.raises(InputError, match=r"--keep 4: give 1 to 3"):
         generate(run, keep=4, **asked)
+
+
+def test_takes_of_an_adapted_run_say_that_the_pieces_of_its_base_were_not_examined(run):
+    assert not any("examined" in remark for remark in generate(run, bars=1, takes=1, seed=1)[0].remarks)
+    opened = open_run(run)
+    opened.facts["base"] = "../mine"
+    take = generate(opened, bars=1, takes=1, seed=1)[0]
+    assert take.remarks == (take.originality.unexamined,) and "that the base mine has learned" in take.remarks[0]
+    assert take.facts()["originality"]["unexamined_base"] == "mine"
 
 
 def test_what_is_filled_in_is_judged_by_the_chords_that_it_was_written_over(run, songs):

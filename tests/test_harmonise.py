@@ -278,9 +278,14 @@ def test_one_bar_and_five_hundred():
     assert len(chords) > 100
 
 
+def test_free_time_is_heard_in_bars_of_two_seconds():
+    song = wandering(8)  # whose bars last as long
+    chords, free = harmonise(song, keep_grid=True), harmonise(song.freed())
+    assert free["tick"].tolist() == (chords["tick"] * 500 // 480).tolist() and len(free) > 3
+    assert names(free) == names(chords)
+
+
 def test_what_cannot_be_harmonised_is_refused_in_one_line():
-    with pytest.raises(InputError, match="free time"):
-        harmonise(tune("Silent night").freed())
     with pytest.raises(InputError, match="no melody"):
         harmonise(Score())
     with pytest.raises(InputError, match=r"rhythm is 3; choose chords a bar from: 0\.5, 1, 2, 4"):

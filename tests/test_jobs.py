@@ -32,6 +32,14 @@ def test_without_a_gpu_there_is_the_cpu(monkeypatch):
         find_device("cuda")
 
 
+def test_apples_gpus_are_for_what_runs_on_them(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert (find_device(apple=True), find_device("mps", apple=True), find_device()) == ("mps", "mps", "cpu")
+    with pytest.raises(InputError, match="--device cuda: choose from auto, cpu, mps"):
+        find_device("cuda", apple=True)
+
+
 def test_memory_that_ends_is_one_line():
     with (
         pytest.raises(InputError, match=r"out of GPU memory for a take; give less$"),

@@ -208,10 +208,10 @@ def test_takes_are_no_music_that_the_doctor_counts_for_yours(tmp_path):
 def test_a_take_that_repeats_a_kept_one_is_named_so(tmp_path):
     style = takes_of(tmp_path, tune(50, tracks=HANDS))
     corpus = prepare(songs_folder(tmp_path, 12), tmp_path / "corpus", kept=[style])
-    report = originality_index(corpus).report(disguised(bars(tune(50, tracks=HANDS), 3, 8), 0))
+    report = originality_index(corpus).repeats(disguised(bars(tune(50, tracks=HANDS), 3, 8), 0))
     assert report.flagged and report.matches[0].kept and report.facts()["matches"][0]["kept"]
     assert "as in the kept take ../my-style/kept/take.mid bar 3" in str(report)
-    own = originality_index(corpus).report(disguised(bars(corpus.score(corpus.split("train")[0]), 3, 8), 0))
+    own = originality_index(corpus).repeats(disguised(bars(corpus.score(corpus.split("train")[0]), 3, 8), 0))
     assert own.flagged and not own.matches[0].kept and "kept take" not in str(own)
 
 

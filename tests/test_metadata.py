@@ -1,12 +1,17 @@
 """Tables of the files, as MAESTRO has them: read in all their forms, and used to divide and to choose."""
 
 import csv
+import io
 import json
+import re
 
 import pytest
 from folders import folder, songs_folder, tune
+from rich.console import Console
 
+from woodshed.cli import main
 from woodshed.errors import FileError, InputError
+from woodshed.symbolic.data.inspect import inspect, render
 from woodshed.symbolic.data.metadata import read_metadata
 from woodshed.symbolic.data.prepare import PrepareSettings, corpus_lines, prepare
 from woodshed.symbolic.music.midi import read_midi, write_midi
@@ -153,3 +158,35 @@ def test_tables_that_cannot_be_read(tmp_path):
         (tmp_path / "table.json").write_bytes(data)
         with pytest.raises(FileError, match="not a table"):
             read_metadata(tmp_path / "table.json")
+
+
+@pytest.mark.parametrize("kind", ["csv", "rows"])
+def test_inspect_sums_up_maestros_table_by_split(tmp_path, kind):
+    source, path = table(tmp_path, kind)
+    path.rename(source / f"maestro-v3.0.0{path.suffix}")
+    found = inspect(source)
+    assert found.table["train"] == {"performances": 3, "hours": 3.0, "notes": 480, "missing": 1}
+    assert found.as_dict()["table"] == found.table and not found.left_out
+    text = printed(found)
+    assert re.search(r"train +3 performances, 3.0 hours, 480 notes, 1 of them not in the folder *\n", text)
+    assert re.search(r"test +1 performance, 1.0 hours, 240 notes *\n", text)
+
+
+def test_inspect_looks_only_at_what_is_asked_for(tmp_path, capsys):
+    source, path = table(tmp_path)
+    found = inspect(source, metadata=path, composer="chopin", year="2005-2011")
+    assert [finding.path for finding in found.usable] == ["2004/piece 1.midi"]
+    assert found.counts() == {"selection": 3 + 1} and found.table.keys() == {"train"}
+    assert found.table["train"]["performances"] == 1 and found.table["train"]["hours"] == 1.0
+    assert "selection: not asked for" in printed(found)
+    main(["inspect", str(source), "--metadata", str(path), "--only-split", "test"])
+    assert "1 of 5 files can be learned from" in capsys.readouterr().out
+    assert "table" not in printed(inspect(source)).lower()
+    with pytest.raises(InputError, match="--metadata FILE"):
+        inspect(source, composer="chopin")
+
+
+def printed(report) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(render(report))
+    return console.file.getvalue()

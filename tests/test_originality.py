@@ -325,7 +325,14 @@ def test_the_command_finds_the_corpus_of_a_run(corpus, tmp_path, capsys):
         assert "give the corpus" in capsys.readouterr().err
     (run / "run.json").write_text(json.dumps(facts | {"corpus_folder": "../corpus"}))
     main(["originality", str(run), str(take)])
-    assert capsys.readouterr().out.startswith(str(take))
+    out = capsys.readouterr().out
+    assert out.startswith(str(take)) and "examined" not in out
+    facts |= {"corpus_folder": "../corpus", "base": "../bases/piano-2"}
+    (run / "run.json").write_text(json.dumps(facts))
+    main(["originality", str(run), str(take), "--json", str(tmp_path / "found.json")])
+    told = "originality is beside your pieces alone: those that the base piano-2 has learned were not examined"
+    assert capsys.readouterr().out.splitlines()[1:] == [told]
+    assert json.loads((tmp_path / "found.json").read_text())[str(take)]["unexamined_base"] == "piano-2"
 
 
 def test_the_command_says_what_is_missing(corpus, tmp_path, capsys):

@@ -11,6 +11,7 @@ from woodshed.errors import EmptyCorpus, InputError
 from woodshed.symbolic.data import corpus as writing
 from woodshed.symbolic.data.corpus import SPLITS, Corpus, draw_region
 from woodshed.symbolic.data.inspect import inspect
+from woodshed.symbolic.data.metadata import parse_years
 from woodshed.symbolic.data.prepare import (
     PrepareSettings,
     changed_sources,
@@ -18,7 +19,6 @@ from woodshed.symbolic.data.prepare import (
     corpus_lines,
     divide,
     parse_fractions,
-    parse_years,
     prepare,
 )
 from woodshed.symbolic.data.tasks import Region

@@ -231,6 +231,8 @@ def test_what_cannot_be_ranked_is_told_in_one_line(mine, tmp_path):
         rank(run, tmp_path / "nowhere")
     with pytest.raises(InputError, match="--keep 0"):
         rank(run, takes, keep=0)
+    with pytest.raises(InputError, match="--device meta: choose from auto"):
+        rank(run, takes, device="meta")
     (takes / "broken.mid").write_bytes(b"MThd")
     with pytest.raises(FileError, match="broken"):
         rank(run, takes)

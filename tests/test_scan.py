@@ -1,15 +1,17 @@
 """A folder of recordings becomes a dataset: labels found, faults told, and nothing a person wrote is lost."""
 
+import io
 import json
 import re
 import unicodedata
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from sounds import Folder, hostile, silence, songs_folder, tone
 
 from woodshed.audio.labels.dataset import INSTRUMENTAL, load_dataset
-from woodshed.audio.labels.scan import scan
+from woodshed.audio.labels.scan import scan, table, told
 from woodshed.cli import main
 from woodshed.errors import EmptyCorpus, InputError
 
@@ -88,6 +90,24 @@ def test_tables_are_merged_and_may_hold_captions(folder):
     a, b, c = (found[name] for name in ("a.wav", "Ü b.wav", "c.wav"))
     assert (a.caption, a.bpm, a.labeled) == ('slow, and "warm"', 100, True)
     assert (b.bpm, b.caption, c.bpm, c.caption) == (80, "", 70, "deep")
+
+
+def test_tables_may_hold_genres_which_are_shown_where_there_are_some(folder):
+    folder.add("a.wav", "b.wav").write("t.csv", "File,BPM,Genre,Caption\na.wav,90,delta blues,slow\nb.wav,80,,plain\n")
+    report = scan(folder)
+    assert [(s.genre, s.caption) for s in report.dataset.samples] == [("delta blues", "slow"), ("", "plain")]
+    text = printed(table(report))
+    assert "genre" in text.splitlines()[0] and "delta blues" in text and not report.remarks
+    assert not any("without a genre" in line for line in told(report))
+    ratio = told(scan(folder, genre_ratio=20))
+    assert only(ratio, "--genre-ratio 20: 1 recording without a genre, learned by the caption alone")
+    assert "genre" not in printed(table(scan(folder.write("t.csv", "File,BPM\na.wav,90\n"))))
+
+
+def printed(rows) -> str:
+    console = Console(width=120, file=io.StringIO())
+    console.print(rows)
+    return console.file.getvalue()
 
 
 def test_a_caption_without_quotes_is_taken_whole_where_it_stands_last(folder):

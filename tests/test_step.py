@@ -72,6 +72,17 @@ def test_every_model_has_an_engine_of_its_own():
     assert engines == {"decoder": LlamaStep, "lstm": LSTMStep} | relative
 
 
+def test_logits_of_another_precision_come_in_float32():
+    model = make("decoder").bfloat16()
+    logits = HubStep(model).start([random_ids(20).tolist()])
+    assert logits.dtype == np.float32 and logits.shape == (1, VOCAB)
+
+
+def test_a_model_on_another_device_goes_to_the_hub_step_which_says_where():
+    assert make_step(make("decoder")).engine == "LlamaStep" and HubStep(make("decoder")).engine == "HubStep"
+    assert make_step(make("decoder").to("meta")).engine == "HubStep on meta"
+
+
 def test_an_activation_without_an_engine_goes_to_the_hub_step():
     model, ids = make("music_gpt2", hidden_act="silu"), random_ids(20).tolist()
     assert "silu" not in ACTIVATIONS and isinstance(make_step(model), HubStep)

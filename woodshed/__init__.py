@@ -29,15 +29,24 @@ _HOMES = {
     "write_wav": "symbolic.music.sound",
     "render": "symbolic.music.render",
     "draw_roll": "symbolic.music.roll",
+    "estimate_grid": "symbolic.music.grid",
+    "apply_grid": "symbolic.music.grid",
+    "assign_parts": "symbolic.music.parts",
     "recognise": "symbolic.music.chords",
     "harmonise": "symbolic.music.harmonise",
     "parse_progression": "symbolic.music.chords",
     "measure": "symbolic.music.measure",
+    "Tokenizer": "symbolic.tokenizers",
+    "make_tokenizer": "symbolic.tokenizers:make",
+    "open_tokenizer": "symbolic.tokenizers",
+    "tokenise": "symbolic.data.token_files",
+    "read_tokens": "symbolic.data.token_files",
     "inspect": "symbolic.data.inspect",
     "prepare": "symbolic.data.prepare",
     "Corpus": "symbolic.data.corpus",
     "train": "symbolic.learning.train",
     "merge": "symbolic.learning.merge",
+    "Run": "symbolic.run",
     "open_run": "symbolic.run",
     "generate": "symbolic.playing.generate",
     "again": "symbolic.playing.again",
@@ -56,7 +65,8 @@ __all__ = [*_HOMES]  # noqa: PLE0604 (they are strings)
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'woodshed' has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home, _, inside = _HOMES[name].partition(":")
+    return getattr(import_module(f"{__name__}.{home}"), inside or name)
 
 
 def __dir__() -> list[str]:

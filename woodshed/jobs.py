@@ -133,17 +133,19 @@ def enough_memory(what: str, remedy: str) -> Iterator[None]:
         raise InputError(f"out of GPU memory {what}; {remedy}") from None
 
 
-def find_device(name: str = "auto") -> str:
+def find_device(name: str = "auto", *, apple: bool = False) -> str:
     """A device of torch by its name: cpu, cuda or cuda:1; auto is the GPU where there is one, else the CPU.
 
-    Raises InputError where this machine has none of that name.
+    `apple` says that what is to be computed runs on Apple's GPUs too, which are called mps. Raises InputError where
+    this machine has none of that name.
     """
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    known = ["cuda"] * bool(count) + ["mps"] * (apple and torch.backends.mps.is_available()) + ["cpu"]
     if name == "auto":
-        return "cuda" if count else "cpu"
-    known = ["cpu"] + ["cuda"] * bool(count) + [f"cuda:{number}" for number in range(count)]
+        return known[0]
+    known = sorted([*known, *(f"cuda:{number}" for number in range(count))])
     if name not in known:
         choice = ", ".join(["auto", *known]) + " (torch finds no CUDA GPU here)" * (not count)
         raise InputError(f"--device {name}: choose from {choice}")

@@ -29,6 +29,7 @@ VERBS = {
     "doctor": "what is wrong with a run, and which flag puts it right",
     "originality": "which training piece each file repeats, where, and how much that counts",
     "render": "MIDI files as sound, by a soundfont or our own piano, and as pictures",
+    "tokens": "a MIDI file as the ids and words that models read, and ids as a MIDI file",
     "audio": "the same with recordings: adapters for ACE-Step, and models made from scratch",
     "demo-page": "play from a page in the browser, or look through a dataset and edit it",
     "demo": "the whole pipeline on Bach chorales, in a few minutes",

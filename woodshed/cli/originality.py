@@ -26,22 +26,27 @@ def command(where: CorpusPath, files: FilePaths, json_file: JsonFile = None):
         raise InputError("no MIDI to compare; give files, or folders that hold some, after the corpus")
     found = {}
     with bar("comparing") as report:
-        known = originality_index(corpus_of(where))
+        corpus, base = learned_by(where)
+        known = originality_index(corpus, base=base)
         for number, path in enumerate(paths):
             score, start = read_written(path)
             repeats = known.repeats(score, start=start)
             found[str(path)] = repeats.facts()
             print(f"{path}: {repeats}", flush=True)
             report(Progress((number + 1) / len(paths), path.name))
+    if repeats.unexamined:
+        print(repeats.unexamined)
     write_json(json_file, found)
 
 
-def corpus_of(where: Path) -> Corpus:
-    """The corpus in a folder, or the one that the run there has learned. RunError where that is not found."""
+def learned_by(where: Path) -> tuple[Corpus, str | None]:
+    """The corpus in a folder, or the one that the run there has learned and its base. RunError where that is not
+    found."""
     run = where if (where / FACTS).exists() else bases.find(str(where))
     if run is None:
-        return open_corpus(where)
-    corpus = find_corpus(run, read_facts(run))
+        return open_corpus(where), None
+    facts = read_facts(run)
+    corpus = find_corpus(run, facts)
     if corpus is None:
         raise RunError(where, "the corpus it has learned is not where it was, nor beside it; give the corpus instead")
-    return corpus
+    return corpus, facts["base"]

@@ -15,6 +15,7 @@ def command(
     corpus: Path | None = None,
     keep: int | None = None,
     checkpoint: int | None = None,
+    device: str = "auto",
     json_file: JsonFile = None,
 ):
     """The takes of a folder, best first, with reasons: how much each is like your own pieces, and unlike the others.
@@ -26,13 +27,14 @@ def command(
             on it and kept
         keep: tell only so many
         checkpoint: listen with one of the run's checkpoints instead of the best
+        device: where the models compute: cpu, cuda, cuda:1 or mps; auto is the GPU where there is one
         json_file: write all that was found to this file too, which does not exist yet
     """
     refuse_json(json_file)
     opened = open_run(run, checkpoint)
     with bar("ranking") as report:
         index = originality_index(corpus) if corpus else learned(opened)
-        found = rank(opened, folder, corpus=corpus, index=index, keep=keep, report=report)
+        found = rank(opened, folder, corpus=corpus, index=index, keep=keep, device=device, report=report)
     critic = critic_of(opened)
     print(critic)
     for number, one in enumerate(found, 1):

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import new_folder, numbered_folder, write_file
+from ..jobs import find_device
 from ..page import counted, percent
 from ..progress import Progress, Reporter, part
 from ..symbolic.music.midi import read_midi
@@ -46,11 +47,13 @@ ALWAYS = ("chords", "harmony", "takes")
 AUTO = "auto"  # the melody is the track that sounds like it
 
 
-def open_page(run: Run | str | Path) -> Page:
-    """The page of a run or a base. Raises RunError for what is neither."""
+def open_page(run: Run | str | Path, *, device: str = "auto") -> Page:
+    """The page of a run or a base, which plays on a device. Raises RunError for what is neither, InputError for a
+    device that is not here."""
     run = run if isinstance(run, Run) else open_run(run)
-    form = partial(_form, run=run)
-    return takes_page(run.folder.absolute().name, takes_folder(run), INTRO, form=form, play=partial(play, run))
+    find_device(device, apple=True)
+    form, playing = partial(_form, run=run), partial(play, run, device=device)
+    return takes_page(run.folder.absolute().name, takes_folder(run), INTRO, form=form, play=playing)
 
 
 def takes_folder(run: Run) -> Path:
@@ -186,18 +189,18 @@ def settings_of(cold: float, hot: float, seed: str, what: str = NEW, **asked) ->
 # --- playing ---------------------------------------------------------------------------------------------------
 
 
-def play(run: Run, asked: dict, report: Reporter) -> Iterator[str]:
+def play(run: Run, asked: dict, report: Reporter, *, device: str = "auto") -> Iterator[str]:
     """Play what is asked, store and show it: the HTML of the takes each time that there is one more of them."""
     asked = dict(asked)
     soundfont = asked.pop("soundfont", None)
-    settings, parent = settings_of(**asked), takes_folder(run)
+    settings, parent = dataclasses.replace(settings_of(**asked), device=device), takes_folder(run)
     if soundfont:
         check_soundfont(soundfont)
     with numbered_folder(parent) as folder:
         report(Progress(0, "getting ready"))
         takes = generate(run, settings, report=part(report, 0, PLAYING))
         report(Progress(PLAYING, "listening to them"))
-        ranked = in_order(run, _kept(takes, settings.prompt, parent.with_name("prompts")))
+        ranked = in_order(run, _kept(takes, settings.prompt, parent.with_name("prompts")), device)
         done = PLAYING + JUDGING
         cards = []
         saved = save_takes([take for take, _ in ranked], folder, soundfont and Path(soundfont))
@@ -219,11 +222,11 @@ def _kept(takes: list[Take], sent: Path | None, folder: Path) -> list[Take]:
     return [dataclasses.replace(take, settings=take.settings | {"prompt": str(copy)}) for take in takes]
 
 
-def in_order(run: Run, takes: Sequence[Take]) -> list[tuple[Take, str]]:
+def in_order(run: Run, takes: Sequence[Take], device: str = "auto") -> list[tuple[Take, str]]:
     """Takes with a line of reasons each, best first; as they were drawn, with none, where the run has no critic."""
     if open_critic(run) is None:
         return [(take, "") for take in takes]
-    return [(ranked.take, ranked.reasons) for ranked in rank(run, takes)]
+    return [(ranked.take, ranked.reasons) for ranked in rank(run, takes, device=device)]
 
 
 def take_card(number: int, take: Take, reasons: str, paths: Sequence[Path]) -> str:

@@ -219,9 +219,11 @@ def _reasons(recordings: Iterable[ScannedFile]) -> str:
 
 
 def table(found: Scan):
-    """The usable recordings and their labels, for a rich console."""
+    """The usable recordings and their labels, for a rich console; genres where there are some."""
     from rich.table import Table
     from rich.text import Text
+
+    genres = any(recording.sample.genre for recording in found.usable)
 
     rows = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     rows.add_column("file", overflow="fold")
@@ -229,9 +231,10 @@ def table(found: Scan):
         rows.add_column(name, justify="right", no_wrap=True)
     for name in ("lyrics", "labelled", "bpm", "key"):
         rows.add_column(name, no_wrap=True)
-    rows.add_column("caption")
+    for name in [*["genre"] * genres, "caption"]:
+        rows.add_column(name)
     for recording in found.usable:
-        rows.add_row(*map(Text, _cells(recording)))
+        rows.add_row(*map(Text, _cells(recording, genres=genres)))
     return rows
 
 
@@ -248,14 +251,24 @@ def troubles(found: Scan) -> list[str]:
     """What was left out and why, and remarks."""
     lines = [f"left out: {recording.path}: {recording.reason}" for recording in found.left_out]
     lines += [f"{recording.path}: {recording.remark}" for recording in found.recordings if recording.remark]
-    return [*lines, *found.remarks]
+    return [*lines, *found.remarks, *_without_genre(found)]
 
 
-def _cells(recording: ScannedFile) -> list[str]:
+def _without_genre(found: Scan) -> list[str]:
+    """That recordings which are to be learned by their genre now and then have none."""
+    ratio = found.dataset.metadata.genre_ratio
+    count = sum(not sample.genre for sample in found.dataset.samples)
+    told = f"--genre-ratio {ratio}: {counted(count, 'recording')} without a genre, learned by the caption alone"
+    return [told] if ratio and count else []
+
+
+def _cells(recording: ScannedFile, *, genres: bool) -> list[str]:
     sample = recording.sample
     ticks = ["yes" if tick else "-" for tick in (sample.has_lyrics, sample.labeled)]
     facts = [clock(recording.seconds), f"{recording.loudness:.1f}", *ticks, str(sample.bpm or "-")]
-    return [recording.path, *facts, sample.keyscale or "-", shorten(sample.caption, SHOWN, placeholder="...") or "-"]
+    texts = [*[sample.genre] * genres, sample.caption]
+    told = [shorten(text, SHOWN, placeholder="...") or "-" for text in texts]
+    return [recording.path, *facts, sample.keyscale or "-", *told]
 
 
 def _summary(found: Scan) -> str:

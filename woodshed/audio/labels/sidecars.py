@@ -3,8 +3,8 @@
     song.caption.txt   song.lyrics.txt, else song.txt   song.json   and .csv tables with a row for each file
 
 A JSON holds caption, genre, bpm, keyscale, timesignature and language, or some of them; a table is an export of
-Key-BPM-Finder (File,Artist,Title,BPM,Key,Camelot), with a Caption column where somebody added one. Where they disagree
-what lies beside the recording counts more than a table, and its JSON more than its text.
+Key-BPM-Finder (File,Artist,Title,BPM,Key,Camelot), with a column Caption or Genre where somebody added one. Where they
+disagree what lies beside the recording counts more than a table, and its JSON more than its text.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LABELS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "timesignature": ("timesignature", read_metre),
     "language": ("language", lambda value: read_language(_text("language", value))),
 }
-COLUMNS = ("caption", "bpm", "key")
+COLUMNS = ("caption", "genre", "bpm", "key")
 SHOWN = 40  # letters of a caption in a remark
 
 

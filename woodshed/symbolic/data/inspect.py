@@ -33,6 +33,7 @@ from ..music.midi import midi_files, read_midi
 from ..music.parts import assign_parts, only_tracks
 from ..music.score import PARTS, Score, Track
 from . import songs
+from .metadata import asked_for, parse_years, sums_of, table_of
 from .printing import render
 from .report import REASONS, Facts, Finding, Inspection
 
@@ -68,11 +69,25 @@ class InspectSettings:
     """Music with fewer notes is left out."""
     max_notes_per_second: NotNegative[float] = 60.0
     """Music with more is left out."""
+    metadata: Path | None = None
+    """A table of the files, CSV or JSON as MAESTRO has it; one in the folder, maestro-v*, is found without this."""
+    composer: str | None = None
+    """Only music of composers whose name holds this."""
+    year: str | None = None
+    """Only performances of this year (2009) or of these years (2004-2011)."""
+    only_split: Literal["train", "validation", "test"] | None = None
+    """Only what the table calls train, validation or test (which prepare then divides anew)."""
 
     def __post_init__(self):
         check(self)
         for name in set(self.keep) - set(REASONS):
             raise InputError(f"--keep {name}: choose from {', '.join(Reason.__args__)}")
+        parse_years(self.year)
+
+    @property
+    def selects(self) -> bool:
+        """Whether only some of the files are asked for, by the table."""
+        return any((self.composer, self.year, self.only_split))
 
 
 # --- one file --------------------------------------------------------------------------------------------------
@@ -269,12 +284,15 @@ def inspect(
 ) -> Inspection:
     """Examine every MIDI file in a folder, and find the files that are the same song.
 
-    Of two duplicates the first in the order of paths stays. `changes` are fields of InspectSettings; the other
+    Of two duplicates the first in the order of paths stays. By a table of the files, one like MAESTRO's, some can be
+    chosen, and what it has of these is summed up by split. `changes` are fields of InspectSettings; the other
     arguments and errors are as in examine_folder.
     """
     settings = updated(InspectSettings, settings, changes)
+    table = table_of(Path(folder), settings)
     findings = examine_folder(folder, settings, report=report, chords=chords)
-    return Inspection(Path(folder), settings, compared(findings, settings))
+    found = compared([asked_for(finding, table, settings) for finding in findings], settings)
+    return Inspection(Path(folder), settings, found, table and sums_of(table.chosen(settings), found))
 
 
 def examine_folder(

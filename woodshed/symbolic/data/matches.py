@@ -42,6 +42,7 @@ class Repeats:
 
     matches: list[Match]  # best first
     usual: float | None  # None without held-out pieces
+    base: str = ""  # what the run was adapted from, whose pieces nobody has here
 
     @property
     def weight(self) -> float:
@@ -53,9 +54,16 @@ class Repeats:
         """Whether it repeats more than the musician does."""
         return self.usual is not None and self.weight > self.usual
 
+    @property
+    def unexamined(self) -> str:
+        """That only the corpus was looked through, where the run has learned more than that."""
+        told = f"originality is beside your pieces alone: those that the base {self.base} has learned were not examined"
+        return told if self.base else ""
+
     def facts(self) -> dict:
         """For JSON."""
         told = {"weight": round(self.weight, 2), "usual": self.usual, "flagged": self.flagged}
+        told |= {"unexamined_base": self.base or None}
         rows = [asdict(match) for match in self.matches]
         return told | {"matches": [{k: round(v, 3) if isinstance(v, float) else v for k, v in r.items()} for r in rows]}
 

@@ -14,13 +14,27 @@ import json
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ...errors import FileError, InputError
+from .report import Finding
 
 SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+
+
+class Selection(Protocol):
+    """Which rows of a table are asked for, as settings tell."""
+
+    metadata: Path | None
+    composer: str | None
+    year: str | None
+    only_split: str | None
+
+    @property
+    def selects(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,10 @@ class Table:
         """Every row once, in the order of the table."""
         return [row for name, row in self.rows.items() if not name.startswith("/")]
 
+    def chosen(self, asked: Selection) -> Table:
+        """Only the rows that are asked for."""
+        return Table({name: row for name, row in self.rows.items() if not _not_selected(row, asked)})
+
     def per_split(self, notes: Mapping[str, int], seconds: Mapping[str, float]) -> dict[str, dict]:
         """Performances, hours and notes of each split of the table.
 
@@ -85,8 +103,61 @@ class Table:
 
 
 def find_metadata(folder: Path) -> Path | None:
-    """MAESTRO's own table, where it lies in the folder."""
-    return next(iter(sorted(folder.glob("maestro-v*.csv"))), None)
+    """MAESTRO's own table, where it lies in the folder, in either form."""
+    found = [path for kind in ("csv", "json") for path in sorted(folder.glob(f"maestro-v*.{kind}"))]
+    return found[0] if found else None
+
+
+def table_of(folder: Path, asked: Selection) -> Table | None:
+    """The table of the files in a folder: the one that is named, or MAESTRO's own. An InputError where there is none
+    and some rows are asked for."""
+    path = asked.metadata or find_metadata(folder)
+    if path is None and asked.selects:
+        raise InputError("--composer, --year and --only-split need a table of the files: --metadata FILE")
+    return read_metadata(path) if path else None
+
+
+def asked_for(finding: Finding, table: Table | None, asked: Selection) -> Finding:
+    """The finding, left out where the selection does not take it."""
+    if finding.reason or not asked.selects:
+        return finding
+    wrong = _not_selected(table.of(finding.path), asked)
+    return finding.without("selection", wrong) if wrong else finding
+
+
+def _not_selected(row: TableRow | None, asked: Selection) -> str:
+    """Why a row of the table is not asked for; empty where it is."""
+    if row is None:
+        return "not in the table"
+    if asked.composer and _folded(asked.composer) not in _folded(row.composer):
+        return f"composer {row.composer or 'unknown'}"
+    if asked.year and row.year not in parse_years(asked.year):
+        return f"year {row.year or 'unknown'}"
+    return f"split {row.split or 'unknown'}" if asked.only_split not in (None, row.split) else ""
+
+
+def _folded(text: str) -> str:
+    """Without case and accents, so that Dvorak finds Dvořák."""
+    letters = unicodedata.normalize("NFKD", text)
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
+
+
+def parse_years(text: str | None) -> range | None:
+    """ "2009" or "2004-2011" as a range."""
+    if text is None:
+        return None
+    first, _, last = text.partition("-")
+    if not (first.strip().isdigit() and (last or first).strip().isdigit()) or int(last or first) < int(first):
+        raise InputError(f"--year {text}: give a year (2009) or a range (2004-2011)")
+    return range(int(first), int(last or first) + 1)
+
+
+def sums_of(table: Table, findings: Iterable[Finding]) -> dict[str, dict]:
+    """Performances, hours and notes of each split of a table, whatever was left out of its files."""
+    known = {finding.path: finding.facts for finding in findings if finding.facts}
+    return table.per_split(
+        {path: facts.notes for path, facts in known.items()}, {path: facts.seconds for path, facts in known.items()}
+    )
 
 
 def read_metadata(path: str | Path) -> Table:

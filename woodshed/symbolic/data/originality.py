@@ -82,7 +82,8 @@ class Index:
 
     `songs` says which pieces are takes of one song (by default each is its own), `kept` which paths are takes that the
     musician kept; how rare a figure is, the musician's own pieces tell that have it. `held_out` are those that were not
-    trained on. `stored` is the file in which the levels of `key` are kept.
+    trained on. `stored` is the file in which the levels of `key` are kept. `base` names what a run was adapted from,
+    whose pieces are not among these.
     """
 
     def __init__(
@@ -95,9 +96,10 @@ class Index:
         held_out: Sequence[Score] = (),
         stored: Path | None = None,
         key: str = "",
+        base: str = "",
     ):
         self.scores, self.paths, self.held_out = list(scores), list(paths), list(held_out)
-        self.kept = frozenset(kept)
+        self.kept, self.base = frozenset(kept), base
         self.stored, self.key = stored, f"{key}-{METHOD}"
         self.lines = joined([lines(score) for score in scores])
         self.owners = self.lines.owners()
@@ -131,7 +133,8 @@ class Index:
     def repeats(self, score: Score, *, start: int = 0) -> Repeats:
         """What a take has in common with the training pieces. Give it only what was written, without its prompt, and
         the tick at which that begins."""
-        return Repeats(self.matches(score, start=start), self.usual((score.end - start) / score.ticks_per_quarter))
+        usual = self.usual((score.end - start) / score.ticks_per_quarter)
+        return Repeats(self.matches(score, start=start), usual, self.base)
 
     def matches(self, score: Score, most: int = 5, *, start: int = 0) -> list[Match]:
         """Up to so many stretches of a score that stand in a piece, best first; no two overlap by half. Their share is
@@ -278,8 +281,9 @@ class Index:
                 self.stored = None
 
 
-def originality_index(corpus: Corpus | str | Path) -> Index:
+def originality_index(corpus: Corpus | str | Path, *, base: str | None = None) -> Index:
     """The index of a corpus's training pieces; the levels of its validation and test pieces are kept in its folder.
+    `base` is what run.json says of the base of the run that is judged: reports tell that its pieces were not examined.
 
     Raises RunError for a folder that is no corpus, EmptyCorpus where no piece to train on has pitches.
     """
@@ -293,6 +297,7 @@ def originality_index(corpus: Corpus | str | Path) -> Index:
         held_out=corpus.scores("validation") + corpus.scores("test"),
         stored=corpus.folder / STORED,
         key=corpus.fingerprint,
+        base=Path(base).name if base else "",
     )
     if not len(made.lines.pitch):
         raise EmptyCorpus(f"{corpus.folder}: no pitched music to train on; lines of drums cannot be compared")

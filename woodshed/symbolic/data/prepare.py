@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from ...config import Positive, Share, updated
 from ...errors import EmptyCorpus, FileError, InputError
@@ -25,13 +24,13 @@ from ..tokenizers import Tokenizer
 from .corpus import SPLITS, Corpus, Piece, write_corpus
 from .inspect import Chords, InspectSettings, Reason, compared, examine_folder, file_name, mapped
 from .kept import HELD_OUT, examine_kept, kept_remarks, kept_share, learnable
-from .metadata import Table, TableRow, find_metadata, read_metadata
-from .report import REASONS, Finding, Inspection, duration, suits
+from .metadata import Table, asked_for, sums_of, table_of
+from .report import REASONS, Finding, Inspection, duration, suits, told_sums
 from .splits import divide, group_songs, parse_fractions
 from .usual import usual
 
+SELECTION = ("metadata", "composer", "year", "only_split")
 LEFT_OUT = REASONS | {
-    "selection": "not asked for",
     "free time": "no bars and beats to trust, which this tokenizer needs",
     HELD_OUT: "takes of songs that are held out",
 }
@@ -58,14 +57,6 @@ class PrepareSettings(InspectSettings):
     """Share that write one part beside the others, where there are several."""
     fill_share: Share = 0.1
     """Share that fill in some bars; the rest compose from nothing."""
-    metadata: Path | None = None
-    """A table of the files, CSV or JSON as MAESTRO has it; maestro-v*.csv in the folder is found without this."""
-    composer: str | None = None
-    """Only music of composers whose name holds this."""
-    year: str | None = None
-    """Only performances of this year (2009) or of these years (2004-2011)."""
-    only_split: Literal["train", "validation", "test"] | None = None
-    """Only what the table calls train, validation or test; it is then divided anew."""
     kept: tuple[Path, ...] = ()
     """Learn from takes too that you kept (woodshed keep): runs, or folders of takes. They are trained on alone; nothing
     is judged by them."""
@@ -75,28 +66,12 @@ class PrepareSettings(InspectSettings):
     def __post_init__(self):
         super().__post_init__()
         parse_fractions(self.fractions)
-        parse_years(self.year)
         if sum(self.tasks().values()) > 1:
             raise InputError(f"the shares of the tasks add up to {sum(self.tasks().values()):g}; at most 1")
 
     def tasks(self) -> dict[str, float]:
         """Shares of the tasks by name."""
         return {"continue": self.continue_share, "accompany": self.accompany_share, "fill": self.fill_share}
-
-    @property
-    def selects(self) -> bool:
-        """Whether only some of the files are asked for, by the table."""
-        return any((self.composer, self.year, self.only_split))
-
-
-def parse_years(text: str | None) -> range | None:
-    """ "2009" or "2004-2011" as a range."""
-    if text is None:
-        return None
-    first, _, last = text.partition("-")
-    if not (first.strip().isdigit() and (last or first).strip().isdigit()) or int(last or first) < int(first):
-        raise InputError(f"--year {text}: give a year (2009) or a range (2004-2011)")
-    return range(int(first), int(last or first) + 1)
 
 
 def prepare(
@@ -118,10 +93,10 @@ def prepare(
     settings, folder, out = updated(PrepareSettings, settings, changes), Path(folder), Path(out)
     if os.path.exists(out):  # False where nobody may look: then writing it tells why
         raise InputError(f"--out {out} exists already; choose another folder, or remove it")
-    table = _table(folder, settings)
+    table = table_of(folder, settings)
     takes = examine_kept(settings.kept, out, settings, settings.chords)
     found = examine_folder(folder, settings, chords=settings.chords, report=part(report, 0, 0.5))
-    wanted = [_asked_for(finding, table, settings) for finding in found]
+    wanted = [asked_for(finding, table, settings) for finding in found]
     tokenizer, why = choose_tokenizer(Inspection(folder, settings, tuple(wanted)), settings)
     own = [_taken(finding, tokenizer) for finding in wanted]
     findings = compared(own, settings)  # after that, so that no duplicate of what is left out goes as well
@@ -139,7 +114,7 @@ def prepare(
     keys = ("path", "reason", "detail", "digest", "kept")
     skipped = [{key: getattr(one, key) for key in keys} for one in (*findings, *takes) if one.reason]
     facts = _facts(pieces, scores) | {"tokenizer": why, "remarks": [*remarks, *kept_remarks(pieces)]}
-    facts |= {"metadata": _per_split(table, findings), "source": seen_from(out, folder)}
+    facts |= {"metadata": table and sums_of(table, findings), "source": seen_from(out, folder)}
     music = usual(usable, tokenizer) | {
         "chords": facts["chords"] > 0 and tokenizer.knows_chords,
         "prepared": {name: getattr(settings, name) for name in ("hands", "only_part", "keep_grid")}
@@ -174,13 +149,6 @@ def _length(tokenizer: Tokenizer, score: Score) -> int:
 # --- what goes in ----------------------------------------------------------------------------------------------
 
 
-def _table(folder: Path, settings: PrepareSettings) -> Table | None:
-    path = settings.metadata or find_metadata(folder)
-    if path is None and settings.selects:
-        raise InputError("--composer, --year and --only-split need a table of the files: --metadata FILE")
-    return read_metadata(path) if path else None
-
-
 def choose_tokenizer(found: Inspection, settings: PrepareSettings) -> tuple[Tokenizer, str]:
     """The tokenizer asked for, or the one that suits the music; and why."""
     if settings.tokenizer != "auto":
@@ -189,36 +157,11 @@ def choose_tokenizer(found: Inspection, settings: PrepareSettings) -> tuple[Toke
     return tokenizers.make(name), why
 
 
-def _asked_for(finding: Finding, table: Table | None, settings: PrepareSettings) -> Finding:
-    """The finding, left out where the selection does not take it."""
-    if finding.reason or not settings.selects:
-        return finding
-    wrong = _not_selected(table.of(finding.path), settings)
-    return finding.without("selection", wrong) if wrong else finding
-
-
 def _taken(finding: Finding, tokenizer: Tokenizer) -> Finding:
     """The finding, left out where the tokenizer does not take it."""
     if not finding.reason and tokenizer.needs_bars and finding.score.free:
         return finding.without("free time", finding.facts.grid_reason or "played freely")
     return finding
-
-
-def _not_selected(row: TableRow | None, settings: PrepareSettings) -> str:
-    """Why a row of the table is not asked for; empty where it is."""
-    if row is None:
-        return "not in the table"
-    if settings.composer and _folded(settings.composer) not in _folded(row.composer):
-        return f"composer {row.composer or 'unknown'}"
-    if settings.year and row.year not in parse_years(settings.year):
-        return f"year {row.year or 'unknown'}"
-    return f"split {row.split or 'unknown'}" if settings.only_split not in (None, row.split) else ""
-
-
-def _folded(text: str) -> str:
-    """Without case and accents, so that Dvorak finds Dvořák."""
-    letters = unicodedata.normalize("NFKD", text)
-    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
 
 
 def _nothing_left(findings: Sequence[Finding]) -> str:
@@ -267,16 +210,6 @@ def _facts(pieces: Sequence[Piece], scores: Sequence[Score]) -> dict:
     }
 
 
-def _per_split(table: Table | None, findings: Iterable[Finding]) -> dict | None:
-    """Performances, hours and notes of the whole table, before any selection."""
-    if table is None:
-        return None
-    known = {finding.path: finding.facts for finding in findings if finding.facts}
-    return table.per_split(
-        {path: facts.notes for path, facts in known.items()}, {path: facts.seconds for path, facts in known.items()}
-    )
-
-
 def _saved(settings: PrepareSettings) -> dict:
     """The settings as JSON, the shares of the tasks together, and nothing of this machine."""
     told = dataclasses.asdict(settings)
@@ -284,6 +217,7 @@ def _saved(settings: PrepareSettings) -> dict:
         del told[f"{name}_share"]
     for name in ("kept", "kept_weight"):  # the pieces tell both
         del told[name]
+    told |= {name: told.pop(name) for name in SELECTION}  # the fingerprint is over them in this order
     return told | {
         "tasks": settings.tasks(),
         "keep": list(settings.keep),
@@ -297,10 +231,7 @@ def corpus_lines(corpus: Corpus) -> Iterator[str]:
     music = f"{duration(60 * facts['minutes'])}, {facts['notes']:,} notes"
     yield f"{corpus.folder}: {len(corpus)} pieces, {music}, {facts['ids']:,} {corpus.tokenizer.name} ids"
     yield f"  {corpus.tokenizer.name}: {facts['tokenizer']}"
-    for name, sums in (facts["metadata"] or {}).items():
-        missing = f", {sums['missing']} of them not in the folder" if sums["missing"] else ""
-        told = f"{sums['performances']} performances, {sums['hours']:.1f} hours, {sums['notes']:,} notes{missing}"
-        yield f"  in the table, {name}: {told}"
+    yield from (f"  in the table, {name}: {told_sums(sums)}" for name, sums in (facts["metadata"] or {}).items())
     for split in SPLITS:
         pieces = [corpus.pieces[index] for index in corpus.split(split)]
         seconds, notes = sum(piece.seconds for piece in pieces), sum(piece.notes for piece in pieces)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ...page import clock, percent
-from .report import REASONS, Facts, Inspection, advice, count_files, duration
+from .report import REASONS, Facts, Inspection, advice, count_files, duration, told_sums
 from .tasks import PLAYED_LEVELS
 
 FULL_TABLE = 30  # files up to which each has its line
@@ -34,6 +34,8 @@ def render(found: Inspection, *, files: bool | None = None):
         parts += [_overview(found), Text()]
         if files or (files is None and len(found.usable) <= FULL_TABLE):
             parts += [_file_table(found), Text()]
+    if found.table:
+        parts += [_grid([(name, told_sums(sums)) for name, sums in found.table.items()], "In the table"), Text()]
     if found.left_out:
         parts += [_left_out_table(found), Text()]
     if any(finding.remarks for finding in found.usable):

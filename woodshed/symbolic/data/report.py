@@ -17,6 +17,7 @@ MOSTLY = 0.9  # of the minutes are alike: the rest is not worth a word of its ow
 HEAVY = 0.25  # of the minutes in one file are a lot
 
 REASONS = {
+    "selection": "not asked for",
     "unreadable": "cannot be read",
     "empty": "no notes",
     "drums": "drums only",
@@ -93,6 +94,7 @@ class Inspection:
     folder: Path
     settings: Any
     findings: tuple[Finding, ...] = field(repr=False)
+    table: dict[str, dict] | None = None  # what of a table of the files was asked for, by split: metadata.sums_of
 
     @property
     def usable(self) -> list[Finding]:
@@ -124,6 +126,7 @@ class Inspection:
             "minutes": round(self.seconds / 60, 3),
             "notes": sum(finding.facts.notes for finding in self.usable),
             "left_out": self.counts(),
+            "table": self.table,
             "advice": advice(self),
             "findings": [finding.as_dict() for finding in self.findings],
         }
@@ -251,6 +254,14 @@ def _about_chords(found: Inspection) -> Iterable[str]:
     if pitched and stated < len(pitched):
         some = f"Chords are written in {count_files(stated)}" if stated else "No file states its chords"
         yield f"{some}; woodshed prepare hears them in the {'others' if stated else 'notes'}."
+
+
+def told_sums(sums: dict) -> str:
+    """What a table of the files says of one split."""
+    missing = f", {sums['missing']} of them not in the folder" if sums["missing"] else ""
+    return (
+        f"{counted(sums['performances'], 'performance')}, {sums['hours']:.1f} hours, {sums['notes']:,} notes{missing}"
+    )
 
 
 def count_files(count: int) -> str:

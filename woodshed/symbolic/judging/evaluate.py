@@ -65,11 +65,13 @@ class EvaluateSettings:
     adapter, else its own."""
     checkpoint: int | None = None
     """Evaluate one of the run's checkpoints instead of the best."""
+    device: str = "auto"
+    """Where models compute: cpu, cuda, cuda:1 or mps; auto is the GPU where there is one."""
 
     @property
     def playing(self) -> dict:
         """How takes are played, as keywords of `excerpts.play`."""
-        return {name: getattr(self, name) for name in PLAYING}
+        return {name: getattr(self, name) for name in (*PLAYING, "device")}
 
 
 def make_settings(settings: EvaluateSettings | None, changes: dict) -> EvaluateSettings:
@@ -124,7 +126,7 @@ def evaluate(
     length = excerpt_length(corpus.tokenizer, settings)
     excerpts, short = cut_excerpts(corpus, settings.split, length)
     files = _read_takes(settings.takes_dir) if settings.takes_dir else {}
-    device = find_device()
+    device = find_device(settings.device, apple=True)
     model, rows = run.model(merge=True, device=device), corpus.evaluation_rows(settings.split, row_length(run))
     with threads(free_threads()):
         nats = likelihood(model, rows, corpus.tokenizer, report=part(report, 0, 0.3))

@@ -101,7 +101,7 @@ def hidden_state(model, tokenizer: Tokenizer, length: int, score: Score) -> np.n
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
         with torch.inference_mode():
-            hidden = _forward(model, batch, output_hidden_states=True).hidden_states[-1].double().cpu().numpy()
+            hidden = _forward(model, batch, output_hidden_states=True).hidden_states[-1].cpu().double().numpy()
         told = np.stack([row["labels"][: hidden.shape[1]] for row in batch]) != IGNORED
         total, count = total + hidden[told].sum(axis=0), count + int(told.sum())
     return total / count

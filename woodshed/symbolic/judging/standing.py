@@ -73,7 +73,7 @@ def playing_speed(run: Run, seed: int) -> dict:
     region = Region(0, SPEED_BARS * 4 * 480)
     prompt = tasks.prompt(tokenizer, score, region).tolist()
     plan = tasks.plan(score, region, ring=False)
-    step, times = make_step(run.model(merge=True)), []
+    step, times = make_step(run.model(merge=True, device=find_device(apple=True))), []
     context = min(step.max_seq_len, row_length(run))
     stream = Stream(prompt, prompt, tokenizer.grammar(plan), Sampling(), seed)
     decode(step, [stream], context=context, max_length=SPEED_IDS, watch=lambda *_: times.append(time.perf_counter()))

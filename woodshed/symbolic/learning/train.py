@@ -263,6 +263,7 @@ def _learner(job: Job, course: Course) -> Learner:
 
     from .arguments import arguments, refusing
     from .callbacks import Drawn, Journal, Learner, Pace, Patience, Validation
+    from .memory import advice, free_memory, memory
 
     settings, per_step = job.settings, course.batch_size * course.accumulation
     args = arguments(job, course)
@@ -294,6 +295,9 @@ def _learner(job: Job, course: Course) -> Learner:
         )
         learner.try_out()
     learner.remove_callback(PrinterCallback)
+    if not (course.rollbacks or args.gradient_checkpointing):  # which keeps far less
+        needed = memory(learner, course.batch_size, settings.max_seq_len)
+        job.say(f"{needed}{advice(needed, settings, course, free_memory(args.device))}")
     return learner
 
 

@@ -64,7 +64,8 @@ def harmonise(
     at. Before the bar in which the melody begins, and under a pickup, there is no chord; the last chord stays.
     `rhythm` allows at most so many chords a bar (one of RHYTHMS), by default as the music asks. `temperature` 0 gives
     the best progression, 1 draws from what the model finds likely: another `seed`, another harmonisation. The grid
-    is checked, as in `prepare`, unless `keep_grid`. Raises InputError without a melody or in free time.
+    is checked, as in `prepare`, unless `keep_grid`; music in free time is heard in bars of two seconds. Raises
+    InputError without a melody or with bars that are not clear.
     """
     if rhythm is not None and rhythm not in RHYTHMS:
         raise InputError(f"rhythm is {rhythm}; choose chords a bar from: {', '.join(map(str, RHYTHMS))}")
@@ -102,13 +103,14 @@ def parameters() -> dict[str, np.ndarray]:
 
 def hear(score: Score, keep_grid: bool = False) -> Cues:
     """The melody of a score on its slots, with the odds of all chords and the keys."""
-    if score.free:
-        raise InputError("the score is in free time, and chords need bars; record the melody to a click")
     shift = 0
-    if not keep_grid:
+    if score.free:
+        score = score.replace(free=False, tempos=[(0, 500_000)], metres=[(0, 4, 4)])
+    elif not keep_grid:
         grid = estimate_grid(score)
         if grid.action == "free":
-            raise InputError(f"the melody has no clear bars ({grid.reason}); keep_grid takes those of the file")
+            way = "keep_grid takes those of the file, freed() does without"
+            raise InputError(f"the melody has no clear bars ({grid.reason}); {way}")
         score, shift = apply_grid(score, grid), grid.shift
     line = melody_line(score)
     if not len(line):

@@ -36,25 +36,33 @@ def again(
     *,
     run: str | Path | None = None,
     prompt: str | Path | None = None,
+    device: str | None = None,
     anyway: bool = False,
     report: Reporter = unheard,
 ) -> Take:
     """Play a take, its .mid or .json, again; arguments and errors are as in recall."""
-    found = recall(take, run=run, prompt=prompt, anyway=anyway)
+    found = recall(take, run=run, prompt=prompt, device=device, anyway=anyway)
     played = generate(found.run, found.settings, report=report)[0]
     return replace(played, remarks=(*found.remarks, *played.remarks))
 
 
 def recall(
-    take: str | Path, *, run: str | Path | None = None, prompt: str | Path | None = None, anyway: bool = False
+    take: str | Path,
+    *,
+    run: str | Path | None = None,
+    prompt: str | Path | None = None,
+    device: str | None = None,
+    anyway: bool = False,
 ) -> Recalled:
-    """What a take's file says of how it was played. `run` and `prompt` stand for those it names, which may have moved.
+    """What a take's file says of how it was played. `run` and `prompt` stand for those it names, which may have moved,
+    `device` for one that this machine has not.
 
     Raises FileError for what is no take, InputError where its run or the file it was played in is not found, and, but
     for `anyway`, RunError and InputError where one of them has changed since.
     """
     facts = take_facts(whole_take(Path(take)))
-    asked = facts["settings"] | ({"prompt": prompt} if prompt else {})
+    instead = {"prompt": prompt, "device": device}
+    asked = facts["settings"] | {name: value for name, value in instead.items() if value}
     asked = {name: tuple(value) if isinstance(value, list) else value for name, value in asked.items()}
     settings = make_settings(None, asked)
     _refuse_lost_prompt(take, facts, settings.prompt)

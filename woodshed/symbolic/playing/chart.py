@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from ...errors import InputError
-from ..music.chords import NO_CHORD, Bar, Chord, merged, recognise, spell
+from ..music.chords import NO_CHORD, Bar, Chord, merged, spell
 from ..music.harmonise import harmonise
 from ..music.keys import key_of_chords
 from ..music.score import Score
@@ -83,9 +83,9 @@ def spliced(chords: np.ndarray, inner: np.ndarray, start: int, end: int, *, resu
 
 
 def harmonised(melody: Score) -> np.ndarray:
-    """The chords that fit to a melody: CHORD rows. Bars of rest before it are an introduction over its first chord."""
-    # in free time there are no bars to harmonise
-    chords = recognise(melody) if melody.free else harmonise(melody, keep_grid=True)
+    """The chords that fit to a melody: CHORD rows, in free time on bars of two seconds. Bars of rest before it are an
+    introduction over its first chord."""
+    chords = harmonise(melody, keep_grid=True)
     if len(chords) > 1 and chords["root"][0] < 0 and chords["tick"][1] >= bar_lines(melody, 0, melody.end)[1]:
         chords = chords[1:].copy()
         chords["tick"][0] = 0

@@ -149,6 +149,7 @@ def make_critic(
     length: int | None = None,
     takes: int = TAKES,
     seed: int = 0,
+    device: str = "auto",
     report: Reporter = unheard,
 ) -> Critic:
     """Make the critic of a run from the corpus it has learned; `Critic.save` keeps it, `keep_critic` in the run.
@@ -175,12 +176,13 @@ def make_critic(
     learned = sorted({*charts, *evenly(range(len(train)), LEARNED)})
     heard = _unlearned(learned, len(train), len(held), held_pieces)
     with threads(free_threads()):
-        ears = Ears(run)
+        ears = Ears(run, device)
         hidden, excerpts[heard, NAMES.index(NATS)] = ears.hear([[*train, *held][place] for place in heard])
         report(Progress(0.2, "making the critic"))
         if pieces < FEWEST:
             return Critic(excerpts, None, facts)
-        ours, fresh = _played(run, [train[place] for place in charts], held, length, takes, seed, report)
+        over = [train[place] for place in charts]
+        ours, fresh = _played(run, over, held, length, takes=takes, seed=seed, device=device, report=report)
         if not ours:
             return Critic(excerpts, None, facts)
         asked = ([train[place] for place in learned], ours, fresh)
@@ -201,7 +203,15 @@ def _measured(music: list[Score]) -> np.ndarray:
 
 
 def _played(
-    run: Run, train: list[Score], held: list[Score], length: int, takes: int, seed: int, report: Reporter
+    run: Run,
+    train: list[Score],
+    held: list[Score],
+    length: int,
+    *,
+    takes: int,
+    seed: int,
+    device: str,
+    report: Reporter,
 ) -> tuple[list[Score], list[Score]]:
     """Excerpts of takes to learn from, of the base and of the run over those of training pieces; and to try the critic
     on, of the run over those held out, if there are.
@@ -214,7 +224,8 @@ def _played(
     )
     heard = []
     for number, (player, over, count) in enumerate(sessions):
-        made = play(player, over, length, takes=count, seed=seed + 10_000 * number) if over else []
+        asked = {"takes": count, "seed": seed + 10_000 * number, "device": device}
+        made = play(player, over, length, **asked) if over else []
         heard.append(windows([take.score for take in made], run.tokenizer, length))
         report(Progress(0.4 + 0.2 * number, "making the critic"))
     return heard[0] + heard[1], heard[2]
@@ -254,13 +265,14 @@ def _unlearned(learned: list[int], train: int, held: int, held_pieces: int) -> l
 class Ears:
     """The models that listen to excerpts for a run: its base (hidden states), and itself (likelihood)."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, device: str = "auto"):
         self.run, self.tokenizer, self.context = run, run.tokenizer, row_length(run)
-        self.model = run.model(merge=True, device=find_device())
+        device = find_device(device, apple=True)
+        self.model = run.model(merge=True, device=device)
         self.base = self.model
         if run.facts["base"]:
             folder = runs.own_base(run.folder, run.facts)
-            self.base = runs.load_base(folder, run.tokenizer, device=find_device())
+            self.base = runs.load_base(folder, run.tokenizer, device=device)
 
     def hear(self, scores: Sequence[Score], *, nats: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """What the base makes of scores, (N, 2 * width): mean and spread of its last hidden states. And nats per note
@@ -293,8 +305,8 @@ def _listen(model, ids: np.ndarray) -> tuple[np.ndarray, float]:
     with torch.inference_mode():
         heard = model(input_ids=row, output_hidden_states=True)
         nats = torch.nn.functional.cross_entropy(heard.logits[0, :-1].float(), row[0, 1:], reduction="sum")
-    states = heard.hidden_states[-1][0, 1:].double()
-    return torch.cat([states.mean(dim=0), states.std(dim=0, correction=0)]).cpu().numpy(), float(nats)
+    states = heard.hidden_states[-1][0, 1:].cpu().double()  # Apple's GPUs have no float64
+    return torch.cat([states.mean(dim=0), states.std(dim=0, correction=0)]).numpy(), float(nats)
 
 
 # --- the classifier --------------------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ def play(
     seed: int,
     temperature: str = GenerateSettings.temperature,
     top_p: float = GenerateSettings.top_p,
+    device: str = "auto",
     report: Reporter = unheard,
 ) -> list[Take]:
     """Takes of a run from nothing: over the chords, tempo and metre of real excerpts, or where it knows no chords free.
@@ -93,7 +94,7 @@ def play(
     that are evenly spread over the pieces.
     """
     common = {"bars": length} if run.tokenizer.needs_bars else {"seconds": length}
-    common |= {"temperature": temperature, "top_p": top_p} | UNAIDED
+    common |= {"temperature": temperature, "top_p": top_p, "device": device} | UNAIDED
     charted = [excerpt for excerpt in excerpts if run.knows_chords and len(excerpt.chords)]
     if not charted:
         return perform(run, takes=takes, seed=seed, report=report, **common)

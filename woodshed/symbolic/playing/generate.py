@@ -48,7 +48,8 @@ def generate(
     from .rank import critic_of, rank
 
     first, second, third = (part(report, *stage) for stage in pairwise(STAGES))
-    critic = critic_of(run, report=first)  # what cannot be had is told before the playing, not after
+    # what cannot be had is told before the playing, not after
+    critic = critic_of(run, device=settings.device, report=first)
     takes = perform(run, settings, report=second)
-    found = rank(run, takes, critic=critic, keep=settings.keep, report=third)
+    found = rank(run, takes, critic=critic, keep=settings.keep, device=settings.device, report=third)
     return [replace(one.take, ranked=str(one)) for one in found]

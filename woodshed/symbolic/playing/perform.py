@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import EmptyCorpus
+from ...jobs import enough_memory, find_device
 from ...progress import Progress, Reporter, part, unheard
 from ...statistics import mean_known
 from ..data import tasks
@@ -46,6 +47,7 @@ PROMPT_SHARE = 0.5  # the most of a context that a prompt takes
 ANOTHER_KEY = 6  # semitones that music may lie beyond the range of the corpus
 
 
+@enough_memory("for these takes", "play fewer at once (--takes), or on the CPU (--device cpu)")
 def perform(
     run: Run | str | Path,
     settings: ComposeSettings | None = None,
@@ -59,7 +61,7 @@ def perform(
     settings = make_settings(settings, changes)
     run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
     stage = set_stage(run, settings)
-    step = make_step(run.model(merge=True))
+    step = make_step(run.model(merge=True, device=find_device(settings.device, apple=True)))
     closes = _closes(run, settings, stage)
     first = but_the_last_bar(stage) if closes else stage
     share = (first.region.end - first.region.start) / (stage.region.end - stage.region.start)
@@ -72,7 +74,7 @@ def perform(
         played = [[*before, end] for before, end in zip(played, ends, strict=True)]
         music = [joined(a, _music(run, b, end)) for a, b, end in zip(music, last, ends, strict=True)]
     known = learned(run) if settings.originality else None
-    told = {"engine": type(step).__name__, "digests": digests_of(run, settings.prompt), "known": known}
+    told = {"engine": step.engine, "digests": digests_of(run, settings.prompt), "known": known}
     return [_take(run, settings, stage, *take, **told) for take in zip(played, music, strict=True)]
 
 
@@ -80,7 +82,7 @@ def learned(run: Run) -> Index | None:
     """The pieces that a run has learned, where they can be found and have pitches."""
     corpus = find_corpus(run.folder, run.facts)
     with suppress(EmptyCorpus):
-        return originality_index(corpus) if corpus and corpus.split("train") else None
+        return originality_index(corpus, base=run.facts["base"]) if corpus and corpus.split("train") else None
     return None
 
 
@@ -171,6 +173,8 @@ def _take(
 ) -> Take:
     """One take from its streams, one after another, and the music that they have written."""
     stage = stage if streams[-1].cut is None else reached(stage, music)
+    originality = known.repeats(music, start=stage.region.start) if known else None
+    unexamined = [originality.unexamined] if originality and originality.unexamined else []
     score, own = finish(stage, music, pedalled=run.tokenizer.settings.get("pedal") == "events")
     sampled = max(sum(stream.sampled for stream in streams), 1)
     measures = _measures(stage, music) | {
@@ -192,10 +196,10 @@ def _take(
         guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),
         region=_in_file(stage),
         extras=_beside(stage),
-        originality=known.repeats(music, start=stage.region.start) if known else None,
+        originality=originality,
         chart=stage.chart,
         end=int(stage.prompt.to_file(stage.region.end)) if stage.extends else None,
-        remarks=_remarks(settings, stage, music, score),
+        remarks=(*_remarks(settings, stage, music, score), *unexamined),
         alone={"-".join(stage.region.parts): own} if stage.adds else {},
     )
 

@@ -100,6 +100,7 @@ def rank(
     critic: Critic | None = None,
     index: Index | None = None,
     keep: int | None = None,
+    device: str = "auto",
     report: Reporter = unheard,
 ) -> list[Ranked]:
     """Takes, scores or MIDI files (or all of a folder), best first; the best `keep` of them.
@@ -107,7 +108,7 @@ def rank(
     Bars of files are those that the files state; of takes with a prompt only what was written is judged. The run's
     critic is made, and kept in its folder, where it has none or `corpus` is another than it was made from; or give a
     `critic`. A Take that is flagged for repeating more of its corpus than the musician does goes down; so does any
-    other, by an originality `index` of the corpus.
+    other, by an originality `index` of the corpus. `device` is where the models compute.
 
     Raises InputError where there is nothing to rank, RunError for a run without a critic and no corpus to make it from
     or a corpus of other tokens, FileError for what cannot be read.
@@ -121,9 +122,9 @@ def rank(
     scores = [_score(take) for take in takes]
     if run.tokenizer.needs_bars:
         _refuse_free(takes, scores)
-    critic = critic or critic_of(run, corpus, report=part(report, 0, 0.5))
+    critic = critic or critic_of(run, corpus, device=device, report=part(report, 0, 0.5))
     with threads(free_threads()):
-        ears, found = Ears(run), []
+        ears, found = Ears(run, device), []
         for number, score in enumerate(scores):
             found.append(_measured(ears, critic, score))
             report(Progress((1 + (number + 1) / len(scores)) / 2, "judging"))

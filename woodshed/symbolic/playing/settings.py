@@ -49,6 +49,8 @@ class TakeSettings:
     """The first take's seed; the others count on from it. By default a new one; every take stores its own."""
     checkpoint: int | None = None
     """Play one of the run's checkpoints instead of the best."""
+    device: str = "auto"
+    """Where the model computes: cpu, cuda, cuda:1 or mps; auto is the GPU where there is one. Chance is the CPU's."""
 
 
 @dataclass(frozen=True)

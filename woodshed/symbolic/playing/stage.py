@@ -101,8 +101,8 @@ def _around(run: Run, settings: GenerateSettings, learned: dict, knows: bool) ->
     )
     name = "the Score" if isinstance(settings.prompt, Score) else settings.prompt
     if prompt.score.free and run.tokenizer.needs_bars:
-        reason = "it is played freely and this run needs bars; believe its bars with --keep-grid, or use another run"
-        raise InputError(f"{name}: {reason}")
+        way = "believe its bars with --keep-grid, or take a run of played music"
+        raise InputError(f"{name}: it is played freely and this run needs bars; {way}")
     if not knows:
         prompt = replace(prompt, score=prompt.score.replace(chords=()))
     if settings.span is None and not settings.parts and not settings.melody:

@@ -26,6 +26,11 @@ class Step(ABC):
     max_seq_len: int  # ids that a row may have
     length = 0  # ids of the longest row
 
+    @property
+    def engine(self) -> str:
+        """What takes tell of who played them."""
+        return type(self).__name__
+
     @abstractmethod
     def start(self, rows: list[list[int]]) -> np.ndarray:
         """Forget all and read B prompts, of one id or more each: the logits (B, V) float32 that follow."""
@@ -65,6 +70,11 @@ class HubStep(Step):
         self.max_seq_len = getattr(model.config, "max_position_embeddings", None) or 1 << 30
         base = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft hides the signature
         self.accepts = inspect.signature(base.forward).parameters
+
+    @property
+    def engine(self) -> str:
+        where = self.model.device.type
+        return super().engine + f" on {where}" * (where != "cpu")
 
     def start(self, rows: list[list[int]]) -> np.ndarray:
         ids, padding = left_padded(rows)

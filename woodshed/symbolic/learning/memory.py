@@ -1,0 +1,129 @@
+"""How much memory a training takes, told before its first step.
+
+What the model keeps of a row for the way back is counted in forward passes over three short ones (autograd's saved
+tensors), and a parabola through them tells it of a row of any length: attention may keep its weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from .muon import Muon
+from .settings import Course, TrainSettings
+
+if TYPE_CHECKING:
+    from .callbacks import Learner
+
+GB = 1024**3
+SHORT = 128  # ids in the first of the short rows, at most: as many as queries in a block of our attention
+LOGIT_BYTES = 16  # of each logit: itself, its logarithm and the gradients of both, in float32
+GAPS = 0.35  # of what is kept: gaps between blocks, and what comes and goes (benchmarks/memory.py, on the CPU)
+STATE_BYTES = 8  # of each trained weight: AdamW's two averages
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a training, besides what Python, torch and CUDA take for themselves."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    logits: float
+
+    @property
+    def total(self) -> float:
+        kept = self.gradients + self.optimizer + self.activations + self.logits
+        return self.weights + kept * (1 + GAPS)
+
+    def __str__(self) -> str:
+        told = " + ".join(f"{name} {value / GB:.2f}" for name, value in vars(self).items())
+        return f"about {self.total / GB:.2f} GB of memory: {told}, and gaps"
+
+
+def memory(learner: Learner, rows: int, length: int) -> Memory:
+    """What a step of so many rows of `length` ids at once takes, with the learner's model and optimizer, where they
+    are. No random number of the training is drawn."""
+    model = learner.model
+    weights = {id(weight): weight for weight in model.parameters()}.values()
+    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
+    once, of_row = _kept(model, length, half=learner.args.bf16)
+    return Memory(
+        sum(weight.numel() * weight.element_size() for weight in weights),
+        4 * trained,
+        _optimizer_bytes(learner.optimizer),
+        once + rows * of_row,
+        rows * length * model.config.vocab_size * LOGIT_BYTES,
+    )
+
+
+def _kept(model, length: int, *, half: bool) -> tuple[float, float]:
+    """Bytes kept for the way back: once, and of each row of `length` ids."""
+    short = min(SHORT, length // 3)
+    lengths = [short, 2 * short, 3 * short]
+    device, was = model.device, model.training
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        torch.autocast(device.type, torch.bfloat16, enabled=half),
+    ):
+        model.train()
+        curve = np.polyfit(lengths, [_saved(model, count) for count in lengths], 2)
+        model.train(was)
+    once = max(float(curve[2]), 0.0)
+    return once, float(np.polyval(curve, length)) - once
+
+
+def _saved(model, length: int) -> int:
+    """Bytes that one row of so many ids leaves for the way back, without the weights."""
+    own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    found: dict[int, int] = {}
+
+    def seen(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    ids = torch.ones((1, length), dtype=torch.long, device=model.device)
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
+        out = model(input_ids=ids)  # held until all is counted: no two have the same place
+    del out
+    return sum(found.values())
+
+
+def _optimizer_bytes(optimizer: torch.optim.Optimizer) -> float:
+    """What an optimizer will remember: Muon one number of each weight of a matrix, AdamW two of every weight, one in 8
+    bits two bytes."""
+    each = 2 if "8bit" in type(optimizer).__name__ else STATE_BYTES
+    return sum(
+        weight.numel() * (4 if isinstance(optimizer, Muon) and group["matrices"] else each)
+        for group in optimizer.param_groups
+        for weight in group["params"]
+    )
+
+
+def advice(found: Memory, settings: TrainSettings, course: Course, at_hand: float | None) -> str:
+    """Where a GPU has less memory `at_hand` than was found, what to lower; else nothing."""
+    if at_hand is None or found.total <= at_hand:
+        return ""
+    ways = [f"a shorter --max-seq-len than {settings.max_seq_len}"]
+    if course.batch_size > 1:
+        alike = f"--batch-size 1 --gradient-accumulation {course.batch_size * course.accumulation}"
+        ways.insert(0, f"a smaller --batch-size than {course.batch_size} ({alike} learns the same)")
+    if settings.adapter != "none" and not settings.load_in_4bit:
+        ways.append("--load-in-4bit")
+    if settings.base is None:
+        ways.append("a smaller --size")
+    *first, last = ways
+    return f"; the GPU has {at_hand / GB:.2f} GB free: give {', '.join([*first, 'or ' * bool(first) + last])}"
+
+
+def free_memory(device: torch.device) -> float | None:
+    """Bytes of a CUDA device that a training can take, what it has already with them; None of any other."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
