@@ -7,7 +7,6 @@ import socket
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from threading import Event
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
@@ -22,6 +21,7 @@ from woodshed.studio import demo_page, server
 from woodshed.studio.demo_page import ACCOMPANY, EXTEND, FILL, in_order, play, settings_of
 from woodshed.studio.server import LARGEST, Page, import_gradio, make_server, notices, parse_auth
 from woodshed.studio.takes_page import stoppable
+from woodshed.studio.turns import Turns
 from woodshed.symbolic.music.midi import read_midi, write_midi
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.rank import rank
@@ -119,9 +119,10 @@ def test_with_a_critic_the_best_comes_first(run, opened):
 
 @pytest.mark.parametrize(("when", "finished"), [("Playing", 0), ("Sound and pictures", 2)])
 def test_a_stop_ends_the_playing_and_keeps_the_takes_that_are_there(opened, monkeypatch, when, finished):
-    wish, pages, notes = Event(), [], []
+    turns, pages, notes = Turns(), [], []
     monkeypatch.setattr(import_gradio(), "Info", notes.append)
-    with stoppable(wish, lambda share, desc: desc == when and wish.set()) as progress:
+    turns.begin("anna")
+    with stoppable(), turns.turn("anna", lambda share, desc: desc == when and turns.stop("anna")) as progress:
         for page in play(opened, ASKED | {"takes": 3}, progress):
             pages.append(page)
     assert notes == ["Stopped. What was finished is kept."]

@@ -66,11 +66,13 @@ CSS = """
 
 @dataclass(frozen=True)
 class Page:
-    """`build(gradio, blocks)` fills Gradio's Blocks; only `files`, or what lies in a folder of them, can be fetched."""
+    """`build(gradio, blocks)` fills Gradio's Blocks; only `files`, or what lies in a folder of them, can be fetched.
+    `close` ends what is still being done for visitors."""
 
     name: str
     files: tuple[Path, ...]
     build: Callable[..., None]
+    close: Callable[[], None] = lambda: None
 
 
 # --- the door --------------------------------------------------------------------------------------------------
@@ -92,7 +94,10 @@ def serve(open_page: Callable[[], Page], *, port: int = 7860, host: str = "127.0
         place = f"[{host}]" if ":" in host else host
         address = f"http://{place}:{listening.getsockname()[1]}"
         print(f"{page.name} is at {address} (Ctrl-C ends it)", flush=True)
-        server.run(sockets=[listening])
+        try:
+            server.run(sockets=[listening])
+        finally:
+            page.close()
 
 
 def parse_auth(text: str | None) -> tuple[str, str] | None:

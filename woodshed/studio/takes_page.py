@@ -7,75 +7,82 @@ from contextlib import contextmanager
 from functools import partial
 from html import escape
 from pathlib import Path
-from threading import Event
 
 from ..errors import InputError
 from ..page import counted, tag
 from .server import Page, import_gradio, link_to, notices
+from .turns import Stopped, Turns
 
 MOST_TAKES = 16
+MOST_VISITORS = 20  # who wait at once: each of them has a thread, of which Gradio has 40
+HELD = "() => { window.held = Boolean(document.activeElement?.closest('#play, #stop')) }"
+FOLLOW = """() => {
+    const look = (frames) => {
+        const next = document.getElementById("%s")
+        if (next) next.focus({preventScroll: true})
+        else if (frames) requestAnimationFrame(() => look(frames - 1))
+    }
+    if (window.held && document.activeElement === document.body) look(60)
+}"""  # the focus goes to the button that takes the place of the one that had it
 Play = Callable[[dict, Callable[..., None]], Iterator[str]]
 
 
 def takes_page(name: str, takes: Path, intro: str, *, form: Callable[..., dict], play: Play) -> Page:
     """`form(gradio)` makes the fields, by name; `play(asked, progress)` yields the HTML of the takes, each time that
     there is one more, from what was filled in; `takes` is the folder they lie in."""
-    return Page(name, (takes,), partial(_build, title=f"# {name}\n{intro}", form=form, play=play))
+    turns = Turns()
+    build = partial(_build, title=f"# {name}\n{intro}", form=form, play=play, turns=turns)
+    return Page(name, (takes,), build, close=turns.close)
 
 
-def _build(gradio, blocks, *, title: str, form: Callable[..., dict], play: Play) -> None:
+def _build(gradio, blocks, *, title: str, form: Callable[..., dict], play: Play, turns: Turns) -> None:
     gradio.Markdown(title)
     with gradio.Row():
         with gradio.Column(scale=2, min_width=300):
             fields = form(gradio)
-            button = gradio.Button("Play", variant="primary", size="lg")
-            halt = gradio.Button("Stop", size="lg", visible=False)
+            button = gradio.Button("Play", variant="primary", size="lg", elem_id="play")
+            halt = gradio.Button("Stop", size="lg", visible=False, elem_id="stop")
         with gradio.Column(scale=5, min_width=300):
             takes = gradio.HTML('<p class="empty">Your takes will be here.</p>', elem_id="takes", padding=False)
-    wishes: dict[str, Event] = {}  # of the pages that wait or play; what is set is to stop
 
     def begin(request):
-        wishes[request.session_hash] = Event()
-        return gradio.update(visible=False), gradio.update(visible=True)
+        turns.begin(request.session_hash)
+        return gradio.update(visible=False), gradio.update(value="Stop", visible=True)
 
     def press(values: dict, request, progress=gradio.Progress()):  # noqa: B008 (so Gradio finds it)
         asked = {name: values[field] for name, field in fields.items()}
-        with notices(), stoppable(wishes[request.session_hash], progress) as told:
+        with notices(), stoppable(), turns.turn(request.session_hash, progress) as told:
             yield from play(asked, told)
             return
         yield gradio.skip()
 
-    def stop(request) -> None:
-        wishes.get(request.session_hash, Event()).set()
+    def stop(request):
+        turns.stop(request.session_hash)
+        return "Stopping..."
 
-    def end(request):
-        wishes.pop(request.session_hash, None)
+    def leave(request) -> None:
+        turns.stop(request.session_hash)
+
+    def end():
         return gradio.update(visible=True), gradio.update(visible=False)
 
-    for handler in (begin, press, stop, end):
+    for handler in (begin, press, stop, leave):
         handler.__annotations__["request"] = gradio.Request  # by which Gradio finds it
     quick = dict(queue=False, show_progress="hidden", api_visibility="private")
-    begun = button.click(begin, None, [button, halt], **quick)
-    played = begun.then(press, set(fields.values()), takes, concurrency_limit=1, api_visibility="private")
-    played.then(end, None, [button, halt], **quick)
-    halt.click(stop, None, None, **quick)
-
-
-class Stopped(Exception):
-    """A visitor wants no more takes."""
+    begun = button.click(begin, None, [button, halt], js=HELD, **quick)
+    played = begun.then(press, set(fields.values()), takes, concurrency_limit=MOST_VISITORS, api_visibility="private")
+    ended = played.then(end, None, [button, halt], js=HELD, **quick)
+    begun.then(None, None, None, js=FOLLOW % "stop")
+    ended.then(None, None, None, js=FOLLOW % "play")
+    halt.click(stop, None, halt, **quick)
+    blocks.unload(leave)
 
 
 @contextmanager
-def stoppable(wish: Event, progress: Callable[..., None]) -> Iterator[Callable[..., None]]:
-    """A progress that ends the block when a wish is set, with a notice."""
-
-    def told(share: float, desc: str) -> None:
-        if wish.is_set():
-            raise Stopped
-        progress(share, desc=desc)
-
+def stoppable() -> Iterator[None]:
+    """Who has stopped sees a notice."""
     try:
-        yield told
+        yield
     except Stopped:
         import_gradio().Info("Stopped. What was finished is kept.")
 
