@@ -113,11 +113,15 @@ class Browser:
         return list(waiting.values())
 
     def fill(self, label, text):
+        """Type into the field of a label, once the page waits for no answer."""
+        self.settle()
+        self.type(label, text)
+
+    def type(self, label, text):
         """Type into the field of a label, as a hand does: what was there is selected first."""
         named = f"l => l.innerText.trim().startsWith({json.dumps(label)})"
         fields = "[...document.querySelectorAll('textarea, input:not([type=range])')]"
         field = f"{fields}.find(i => [...i.labels].some({named}) || i.ariaLabel?.endsWith({json.dumps(label)}))"
-        self.settle()
         self.wait(f"!!{field}")
         self.run(f"(i => {{ i.focus(); i.select() }})({field})")
         self.ask("Input.insertText", text=text)
@@ -148,9 +152,10 @@ class Browser:
         self.wait(f"!!{found}")
         self.run(f"{found}.click()")
 
-    def click(self, row, column, times=1):
+    def click(self, row, column, times=1, *, at_once=False):
         """Click on a cell of a table, both counted from 0, once it stands still."""
-        self.settle()
+        if not at_once:
+            self.settle()
         self.wait(f"!!{_cell(row, column)}")
         self.run(f"{_cell(row, column)}.scrollIntoView({{block: 'center', inline: 'center'}})")
         x, y = self.wait(STILL % _cell(row, column))
