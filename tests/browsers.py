@@ -134,7 +134,8 @@ class Browser:
 
     def hit(self, text):
         """Press Enter on the button that says this."""
-        found = f"[...document.querySelectorAll('button')].find(e => e.innerText.trim() == {json.dumps(text)})"
+        said = "e.innerText.trim().replace(/\\s+/g, ' ')"
+        found = f"[...document.querySelectorAll('button')].find(e => {said} == {json.dumps(text)})"
         self.settle()
         self.wait(f"!!{found}")
         self.run(f"{found}.focus()")
@@ -144,6 +145,17 @@ class Browser:
     def choose(self, text):
         """Click on the radio button, the box or the tab of this name."""
         self._click("label", text)
+
+    def pick(self, label, text):
+        """Choose one of the names of a dropdown."""
+        self.settle()
+        field = f"[...document.querySelectorAll('input')].find(i => i.ariaLabel == {json.dumps(label)})"
+        self.run(f"{field}.focus()")
+        option = f"[...document.querySelectorAll('[role=option]')].find(o => o.ariaLabel == {json.dumps(text)})"
+        x, y = self.wait(STILL % option)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        self.wait(f"{field}.value == {json.dumps(text)}")
 
     def _click(self, kind, text, *, at_once=False):
         found = f"[...document.querySelectorAll('{kind}')].find(e => e.innerText.trim() == {json.dumps(text)})"

@@ -23,6 +23,6 @@ def play(asked, progress):
 
 if __name__ == "__main__":
     try:
-        serve(lambda: takes_page("slow", Path(sys.argv[1]), "Slow.", form=form, play=play), port=0)
+        serve(lambda: takes_page("slow", [Path(sys.argv[1])], "Slow.", form=form, play=play), port=0)
     except KeyboardInterrupt:
         sys.exit(130)

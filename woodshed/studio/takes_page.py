@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..page import counted, tag
+from .keep_button import IN_THE_BROWSER, TELL, Keeper, keep_button
 from .server import Page, import_gradio, link_to, notices
 from .turns import Stopped, Turns
 
@@ -27,15 +28,25 @@ FOLLOW = """() => {
 Play = Callable[[dict, Callable[..., None]], Iterator[str]]
 
 
-def takes_page(name: str, takes: Path, intro: str, *, form: Callable[..., dict], play: Play) -> Page:
+def takes_page(
+    name: str,
+    takes: Sequence[Path],
+    intro: str,
+    *,
+    form: Callable[..., dict],
+    play: Play,
+    keeper: Keeper | None = None,
+) -> Page:
     """`form(gradio)` makes the fields, by name; `play(asked, progress)` yields the HTML of the takes, each time that
-    there is one more, from what was filled in; `takes` is the folder they lie in."""
+    there is one more, from what was filled in; `takes` are the folders they lie in, `keeper` keeps them."""
     turns = Turns()
-    build = partial(_build, title=f"# {name}\n{intro}", form=form, play=play, turns=turns)
-    return Page(name, (takes,), build, close=turns.close)
+    build = partial(_build, title=f"# {name}\n{intro}", form=form, play=play, keeper=keeper, turns=turns)
+    return Page(name, tuple(takes), build, close=turns.close)
 
 
-def _build(gradio, blocks, *, title: str, form: Callable[..., dict], play: Play, turns: Turns) -> None:
+def _build(
+    gradio, blocks, *, title: str, form: Callable[..., dict], play: Play, keeper: Keeper | None, turns: Turns
+) -> None:
     gradio.Markdown(title)
     with gradio.Row():
         with gradio.Column(scale=2, min_width=300):
@@ -43,7 +54,10 @@ def _build(gradio, blocks, *, title: str, form: Callable[..., dict], play: Play,
             button = gradio.Button("Play", variant="primary", size="lg", elem_id="play")
             halt = gradio.Button("Stop", size="lg", visible=False, elem_id="stop")
         with gradio.Column(scale=5, min_width=300):
-            takes = gradio.HTML('<p class="empty">Your takes will be here.</p>', elem_id="takes", padding=False)
+            how = dict(elem_id="takes", padding=False, js_on_load=IN_THE_BROWSER)
+            takes = gradio.HTML('<p class="empty">Your takes will be here.</p>', **how)
+            if keeper:
+                _keeping(gradio, blocks, takes, keeper)
 
     def begin(request):
         turns.begin(request.session_hash)
@@ -51,7 +65,7 @@ def _build(gradio, blocks, *, title: str, form: Callable[..., dict], play: Play,
 
     def press(values: dict, request, progress=gradio.Progress()):  # noqa: B008 (so Gradio finds it)
         asked = {name: values[field] for name, field in fields.items()}
-        with notices(), stoppable(), turns.turn(request.session_hash, progress) as told:
+        with notices(fields), stoppable(), turns.turn(request.session_hash, progress) as told:
             yield from play(asked, told)
             return
         yield gradio.skip()
@@ -78,6 +92,28 @@ def _build(gradio, blocks, *, title: str, form: Callable[..., dict], play: Play,
     blocks.unload(leave)
 
 
+def _keeping(gradio, blocks, takes, keeper: Keeper) -> None:
+    """What is told of kept takes, below the takes, and what their buttons do."""
+    told, last = gradio.HTML(elem_id="kept", padding=False), gradio.Textbox(visible=False)
+
+    def press(event) -> tuple:
+        take = str(event._data.get("take", ""))
+        with notices():
+            return keeper.keep(take), take
+        return gradio.skip(), ""
+
+    def load() -> str:
+        with notices():
+            return keeper.told()
+        return ""
+
+    press.__annotations__["event"] = gradio.EventData  # by which Gradio finds it
+    quiet = dict(show_progress="hidden", api_visibility="private")
+    pressed = takes.click(press, None, [told, last], trigger_mode="multiple", **quiet)
+    pressed.then(None, last, None, js=TELL, **quiet)
+    blocks.load(load, None, told, **quiet)
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Who has stopped sees a notice."""
@@ -101,18 +137,21 @@ def show(cards: Sequence[str], folder: Path, *, ranked: bool = False) -> str:
     return "\n".join([f'<p class="where" role="status">{escape(where)}</p>', *cards])
 
 
-def card(number: int, about: str, lines: Sequence[str], paths: Sequence[Path], *, picture: str) -> str:
+def card(
+    number: int, about: str, lines: Sequence[str], paths: Sequence[Path], *, picture: str, can_be_kept: bool = False
+) -> str:
     """A take as HTML: its player, its picture, what is said of it and its files, the first of which is the one to take
-    away."""
+    away, and to keep."""
     link = {path.suffix: link_to(path) for path in paths}
     picture = f"{picture} of take {number}"
     parts = [
-        f'<article aria-label="Take {number}"><h2>Take {number}<small>{escape(about)}</small></h2>',
+        f'<article aria-label="Take {number}"><h2>Take {number} <small>{escape(about)}</small></h2>',
         *(tag("p", line) for line in lines if line),
         _player(number, link[".wav"]) if ".wav" in link else "",
         f'<div class="roll" tabindex="0" role="group" aria-label="{picture}">',
         f'<img src="{link[".png"]}" alt="{picture}: {escape("; ".join(lines))}"></div>',
-        f'<div class="files">{"".join(_downloads(number, paths))}</div></article>',
+        f'<div class="files">{"".join(_downloads(number, paths))}{keep_button(number, paths[0]) * can_be_kept}</div>',
+        "</article>",
     ]
     return "\n".join(parts)
 
