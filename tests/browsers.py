@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,19 @@ class Browser:
         self.count = 0
         self.events, self.session, self.rest = [], None, b""
         target = next(t for t in self.ask("Target.getTargets")["targetInfos"] if t["type"] == "page")["targetId"]
-        self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._attach(target)
+
+    def _attach(self, target):
+        self.tab, self.session = target, self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime"):
             self.ask(f"{domain}.enable")
+
+    def new_tab(self, url):
+        """A further tab, which all that follows is about; a function that closes the one before."""
+        before, self.events, self.session = self.tab, [], None
+        self._attach(self.ask("Target.createTarget", url="about:blank")["targetId"])
+        self.ask("Page.navigate", url=url)
+        return partial(self.ask, "Target.closeTarget", targetId=before)
 
     def ask(self, method, **params):
         """Send a command and wait for its answer; events that come first are kept."""
@@ -61,7 +72,8 @@ class Browser:
             if answer.get("id") == self.count:
                 assert "error" not in answer, answer
                 return answer["result"]
-            self.events.append(answer)
+            if answer.get("sessionId") == self.session:
+                self.events.append(answer)
 
     def run(self, script):
         """The value of a JavaScript expression, of a promise what comes of it."""
@@ -101,11 +113,15 @@ class Browser:
         return list(waiting.values())
 
     def fill(self, label, text):
+        """Type into the field of a label, once the page waits for no answer."""
+        self.settle()
+        self.type(label, text)
+
+    def type(self, label, text):
         """Type into the field of a label, as a hand does: what was there is selected first."""
         named = f"l => l.innerText.trim().startsWith({json.dumps(label)})"
         fields = "[...document.querySelectorAll('textarea, input:not([type=range])')]"
         field = f"{fields}.find(i => [...i.labels].some({named}) || i.ariaLabel?.endsWith({json.dumps(label)}))"
-        self.settle()
         self.wait(f"!!{field}")
         self.run(f"(i => {{ i.focus(); i.select() }})({field})")
         self.ask("Input.insertText", text=text)
@@ -116,9 +132,30 @@ class Browser:
         """Click on the button that says this; at once also while the page waits for an answer."""
         self._click("button", text, at_once=at_once)
 
+    def hit(self, text):
+        """Press Enter on the button that says this."""
+        said = "e.innerText.trim().replace(/\\s+/g, ' ')"
+        found = f"[...document.querySelectorAll('button')].find(e => {said} == {json.dumps(text)})"
+        self.settle()
+        self.wait(f"!!{found}")
+        self.run(f"{found}.focus()")
+        for kind in ("keyDown", "keyUp"):
+            self.ask("Input.dispatchKeyEvent", type=kind, key="Enter", text="\r", windowsVirtualKeyCode=13)
+
     def choose(self, text):
         """Click on the radio button, the box or the tab of this name."""
         self._click("label", text)
+
+    def pick(self, label, text):
+        """Choose one of the names of a dropdown."""
+        self.settle()
+        field = f"[...document.querySelectorAll('input')].find(i => i.ariaLabel == {json.dumps(label)})"
+        self.run(f"{field}.focus()")
+        option = f"[...document.querySelectorAll('[role=option]')].find(o => o.ariaLabel == {json.dumps(text)})"
+        x, y = self.wait(STILL % option)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        self.wait(f"{field}.value == {json.dumps(text)}")
 
     def _click(self, kind, text, *, at_once=False):
         found = f"[...document.querySelectorAll('{kind}')].find(e => e.innerText.trim() == {json.dumps(text)})"
@@ -127,9 +164,10 @@ class Browser:
         self.wait(f"!!{found}")
         self.run(f"{found}.click()")
 
-    def click(self, row, column, times=1):
+    def click(self, row, column, times=1, *, at_once=False):
         """Click on a cell of a table, both counted from 0, once it stands still."""
-        self.settle()
+        if not at_once:
+            self.settle()
         self.wait(f"!!{_cell(row, column)}")
         self.run(f"{_cell(row, column)}.scrollIntoView({{block: 'center', inline: 'center'}})")
         x, y = self.wait(STILL % _cell(row, column))
@@ -191,9 +229,17 @@ def browser(tmp_path):
 @contextmanager
 def served(run, *more):
     """The address of the page of a run, until the block ends: Ctrl-C, and no traceback."""
+    with serving("-m", "woodshed", "demo-page", str(run), "--port", "0", *more) as address:
+        yield address
+
+
+@contextmanager
+def serving(*python):
+    """The address of the page that a program serves, until the block ends."""
     pytest.importorskip("gradio")
-    command = [sys.executable, "-m", "woodshed", "demo-page", str(run), "--port", "0", *more]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        [sys.executable, *python], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
         try:
             yield re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())[0]
         finally:

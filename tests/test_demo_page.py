@@ -1,5 +1,7 @@
 """The page: what it asks for, plays and refuses; and, in a real browser, what a musician sees and gets."""
 
+import dataclasses
+import html
 import json
 import re
 import shutil
@@ -7,7 +9,8 @@ import socket
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from threading import Event
+from types import SimpleNamespace
+from unittest.mock import ANY
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
@@ -16,13 +19,16 @@ import pytest
 from browsers import browser, served  # noqa: F401
 
 from woodshed.cli import main
-from woodshed.errors import FileError, InputError, MissingExtra, WoodshedError
+from woodshed.cli.demo_page import _page as command_page
+from woodshed.errors import FileError, InputError, MissingExtra, RunError, WoodshedError
 from woodshed.files import read_object
 from woodshed.progress import unheard
 from woodshed.studio import demo_page, server
 from woodshed.studio.demo_page import ACCOMPANY, EXTEND, FILL, in_order, play, settings_of
+from woodshed.studio.keep_button import Keeper
 from woodshed.studio.server import LARGEST, Page, import_gradio, make_server, notices, parse_auth
 from woodshed.studio.takes_page import stoppable
+from woodshed.studio.turns import Turns
 from woodshed.symbolic.music.midi import read_midi, write_midi
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.rank import rank
@@ -98,8 +104,20 @@ def test_a_card_says_what_is_in_it_and_takes_no_tags_from_outside(opened):
     paths = [Path(f"/tmp/a b#?&<i>/take-1{kind}") for kind in (".mid", ".json", ".wav", ".png")]
     found = Found(demo_page.take_card(1, take, "<b>best</b>", paths))
     assert "<b>best</b>" in found.text and f"{take.notes} note" in found.text and "seed 3" in found.text
-    assert {tag for tag, _ in found.tags} <= {"article", "h2", "small", "p", "audio", "div", "img", "a", "span"}
+    assert {tag for tag, _ in found.tags} <= {
+        "article",
+        "h2",
+        "small",
+        "p",
+        "audio",
+        "div",
+        "img",
+        "a",
+        "span",
+        "button",
+    }
     assert paths[0] in found.files()
+    assert [attrs["data-take"] for tag, attrs in found.tags if tag == "button"] == [str(paths[0])]
 
 
 def test_without_a_critic_takes_stay_as_they_were_drawn(opened):
@@ -118,12 +136,13 @@ def test_with_a_critic_the_best_comes_first(run, opened):
     assert "typical" in ranked[0].reasons or "chords" in ranked[0].reasons
 
 
-@pytest.mark.parametrize(("when", "finished"), [("Playing", 0), ("Sound and pictures", 2)])
+@pytest.mark.parametrize(("when", "finished"), [("playing", 0), ("sound and pictures", 2)])
 def test_a_stop_ends_the_playing_and_keeps_the_takes_that_are_there(opened, monkeypatch, when, finished):
-    wish, pages, notes = Event(), [], []
+    turns, pages, notes = Turns(), [], []
     monkeypatch.setattr(import_gradio(), "Info", notes.append)
-    with stoppable(wish, lambda share, desc: desc == when and wish.set()) as progress:
-        for page in play(opened, ASKED | {"takes": 3}, progress):
+    turns.begin("anna")
+    with stoppable(), turns.turn("anna", lambda now: now.text == when and turns.stop("anna")) as report:
+        for page in play(opened, ASKED | {"takes": 3}, report):
             pages.append(page)
     assert notes == ["Stopped. What was finished is kept."]
     assert len(list(opened.folder.glob("takes/001/*.wav"))) == len(pages) == finished
@@ -227,6 +246,95 @@ def test_a_notice_does_not_name_the_folder_of_what_was_sent(monkeypatch):
     assert told == ["x &lt;y&gt;.mid: no prompt: it has no notes"]
 
 
+# --- what is told ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """All notices of the page."""
+    told = []
+    monkeypatch.setattr(import_gradio(), "Warning", lambda text, duration: told.append(text))
+    return told
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (InputError("--bpm 5: choose 10 to 500"), "Tempo 5: choose 10 to 500"),
+        (
+            InputError("--bars 900: the file has 8 bars; give --keep-grid"),
+            "Bars 900: the file has 8 bars; give Keep grid",
+        ),
+        (InputError("--barsmith x; woodshed prepare --kept RUN"), "barsmith x; woodshed prepare --kept RUN"),
+        (PermissionError(13, "Permission denied", "/a/b"), "/a/b: Permission denied"),
+        (KeyError("melody"), "A mistake in Woodshed, not of yours: 'melody' (more of it is in the terminal)"),
+    ],
+)
+def test_whatever_goes_wrong_is_one_line_in_the_words_of_the_page(error, words, told, capsys):
+    labels = {"bpm": "Tempo", "bars": "Bars", "keep_grid": "Keep grid"}
+    with notices({name: SimpleNamespace(label=label) for name, label in labels.items()}):
+        raise error
+    assert [html.unescape(one) for one in told] == [words]
+    assert ("Traceback" in capsys.readouterr().err) == isinstance(error, KeyError)
+
+
+# --- keeping ---------------------------------------------------------------------------------------------------
+
+
+def test_keep_does_what_woodshed_keep_does_and_says_what_comes_of_it(opened, sent):
+    keeper = Keeper({demo_page.takes_folder(opened): opened})
+    assert "Keep the takes that you like" in keeper.told()
+    list(play(opened, ASKED, unheard))
+    takes = sorted(opened.folder.glob("takes/001/*.mid"))
+    for take in (takes[0], *takes):
+        page = keeper.keep(str(take))
+    assert [path.read_bytes() for path in sorted(opened.folder.glob("kept/*.mid"))] == [t.read_bytes() for t in takes]
+    assert Found(page).text.startswith(f"2 takes kept in {opened.folder / 'kept'}.")
+    assert f"--kept {opened.folder}" in Found(page).text
+    for wrong in (sent, opened.folder / "takes/../kept" / takes[0].name, takes[0].with_suffix(".json")):
+        with pytest.raises(InputError, match="not a take of this page"):
+            keeper.keep(str(wrong))
+
+
+def test_a_take_of_a_base_is_kept_where_you_are(tmp_path, monkeypatch, opened):
+    monkeypatch.chdir(tmp_path)
+    base = open_run("piano-2")
+    list(play(opened, ASKED | {"takes": 1}, unheard))
+    folder = Path(shutil.copytree(opened.folder / "takes" / "001", tmp_path / "piano-2" / "takes" / "001"))
+    for path in folder.glob("*.json"):
+        path.write_text(json.dumps(read_object(path) | {"run": "piano-2"}))
+    keeper = Keeper({demo_page.takes_folder(base): base})
+    assert "1 take kept in piano-2/kept" in keeper.keep(str(next(folder.glob("*.mid"))))
+    assert len(list((tmp_path / "piano-2" / "kept").glob("*.mid"))) == 1
+
+
+# --- several models --------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_runs_is_a_choice_beside_the_bases(own, capsys, monkeypatch):
+    for name, facts in (("sound", {"codec": {}}), ("broken", {})):
+        (own.parent / name).mkdir()
+        (own.parent / name / "run.json").write_text(json.dumps(facts))
+    monkeypatch.chdir(own.parent)
+    page = command_page(own.parent)
+    error = capsys.readouterr().err
+    assert f"left out: {own.parent / 'broken'}: not a run" in error and "it plays sound; woodshed demo-page" in error
+    assert page.name == own.parent.name and page.files[0] == own / "takes" and len(page.files) == 3
+    assert command_page(None) == dataclasses.replace(page, build=ANY, close=ANY)
+    assert len(command_page(own).files) == 1
+    with pytest.raises(RunError, match="not a run"):
+        command_page(own / "takes")
+
+
+def test_a_model_is_asked_for_what_it_knows(opened):
+    deaf = dataclasses.replace(opened, facts=opened.facts | {"music": opened.music | {"chords": False}})
+    assert demo_page.chords_for(opened, demo_page.NEW, "") == CHORDS
+    assert demo_page.chords_for(opened, EXTEND, CHORDS) == demo_page.chords_for(deaf, demo_page.NEW, "C") == ""
+    assert demo_page.chords_for(opened, EXTEND, "C F") == "C F"
+    assert {"chords", "harmony"} & demo_page.shown_fields(deaf, FILL) == set()
+    assert ("seconds" in demo_page.shown_fields(opened, FILL)) != opened.tokenizer.needs_bars
+
+
 # --- the door --------------------------------------------------------------------------------------------------
 
 
@@ -324,6 +432,11 @@ def test_a_musician_opens_the_page_and_leaves_with_takes(page, own, browser, tmp
     assert browser.wait("document.querySelector('#takes audio').duration") > 2
     assert re.search(r"\d+ notes? in \d+ seconds", browser.run("document.querySelector('#takes').innerText"))
 
+    assert "Keep the takes that you like" in browser.run("document.querySelector('#kept').innerText")
+    browser.hit("Keep take 1")
+    browser.wait("document.querySelector('#kept').innerText.includes('1 take kept in ')")
+    browser.wait("document.querySelector('#takes [aria-pressed]')?.innerText.includes('Kept')")
+    assert len(list((own / "kept").glob("*.mid"))) == 1
     weights = f"{page}/gradio_api/file={own.resolve()}/model.safetensors"
     assert status(link) == status(f"{page}/config") == status(weights) == 401
     assert browser.run(f"fetch('{weights}').then(r => r.status)") == 403
@@ -347,6 +460,20 @@ def test_a_musician_opens_the_page_and_leaves_with_takes(page, own, browser, tmp
     browser.wait("document.querySelector('.toast-wrap').innerText.includes('no.mid: not a MIDI file')")
     browser.ask("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
     assert browser.run("document.documentElement.scrollWidth") == 390
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("run", ["remi"], indirect=True)
+def test_another_model_is_chosen_on_the_page(own, browser):  # noqa: F811
+    shutil.copytree(own, own.parent / "an other")
+    with served(own.parent) as address:
+        browser.ask("Page.navigate", url=address)
+        for label, text in (("Bars", "2"), ("Takes", "1")):
+            browser.fill(label, text)
+        browser.pick("Model", "run")
+        browser.press("Play")
+        browser.wait("document.querySelectorAll('#takes article').length == 1")
+    assert [path.parts[-4] for path in own.parent.glob("*/takes/*/*.mid")] == ["run"]
 
 
 @pytest.mark.browser

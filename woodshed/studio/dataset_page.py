@@ -42,6 +42,16 @@ EDITED = {  # fields that can be written in the table, their headings, and how w
 }
 TICKS = ("labeled", "is_instrumental")
 SHOWN = 60  # letters of a value in a notice
+PICK = """(seen, table, chosen, text) => {
+    const row = document.querySelector("[role=grid] [aria-selected=true]")?.dataset.row
+    const place = Number(table.data[row]?.[0] || 0) - 1
+    const same = {__type__: "update"}
+    if (place === chosen || !seen.samples[place]) return [same, same, same]
+    const lyrics = chosen === null ? seen.lyrics : {...seen.lyrics, [chosen]: text}
+    const {filename, lyrics: before} = seen.samples[place]
+    const shown = {label: `Lyrics of ${filename}`, value: lyrics[place] ?? before, visible: true}
+    return [{...seen, lyrics}, place, {...same, ...shown}]
+}"""  # in the browser, so that nothing can be written between two rows
 
 
 def open_page(path: str | Path) -> Page:
@@ -153,7 +163,8 @@ def _write(sample: Sample, values: dict[str, Any], was: dict[str, Any]) -> None:
 
 def _build(gradio, blocks, *, path: Path) -> None:
     gradio.Markdown(f"# {path.name}\n{INTRO}")
-    seen, chosen = gradio.JSON(visible=False), gradio.Number(visible=False, precision=0)
+    seen = gradio.JSON(visible=False)
+    chosen, playing = (gradio.Number(visible=False, precision=0) for _ in range(2))  # rows, from 0
     table = _table(gradio)
     with gradio.Row():
         button = gradio.Button("Save", variant="primary", scale=0, min_width=160)
@@ -163,35 +174,32 @@ def _build(gradio, blocks, *, path: Path) -> None:
 
     def opened(dataset: Dataset, told: str = "") -> list:
         blocks.allowed_paths = [str(file) for file in recordings(dataset)]  # some may have come since
-        closed = [None, NOBODY, gradio.update(value="", visible=False)]
+        closed = [None, None, NOBODY, gradio.update(value="", visible=False)]
         return [shown(dataset), rows(dataset), *closed, f'<p role="status">{escape(told)}</p>']
 
     def load() -> list:
         with notices():
             return opened(load_dataset(path))
-        return [gradio.skip()] * 6
+        return [gradio.skip()] * 7
 
-    def pick(event, seen: dict, before: int | None, text: str) -> list:
-        place = int(event.row_value[0] or 0) - 1
-        if place in (before, -1):
-            return [gradio.skip()] * 4
-        _keep(seen, before, text)
-        words = seen["lyrics"].get(str(place), seen["samples"][place]["lyrics"])
+    def hear(seen: dict, place: int | None, before: int | None) -> list:
+        if place in (None, before):
+            return [gradio.skip()] * 2
         with notices():
-            return [seen, place, heard(path, seen["samples"][place]["id"]), gradio.update(value=words, visible=True)]
-        return [seen, *[gradio.skip()] * 3]
+            return [place, heard(path, seen["samples"][place]["id"])]
+        return [gradio.skip()] * 2
 
     def press(seen: dict, values: list[list], place: int | None, text: str) -> list:
         _keep(seen, place, text)
         with notices():
             return opened(*save(path, seen, values))
-        return [seen, *[gradio.skip()] * 5]
+        return [seen, *[gradio.skip()] * 6]
 
-    pick.__annotations__["event"] = gradio.SelectData  # by which Gradio finds it
-    everything = [seen, table, chosen, player, lyrics, status]
+    everything = [seen, table, chosen, playing, player, lyrics, status]
     quiet = dict(show_progress="hidden", api_visibility="private")
     blocks.load(load, None, everything, **quiet)
-    table.select(pick, [seen, chosen, lyrics], [seen, chosen, player, lyrics], **quiet)
+    picked = table.select(None, [seen, table, chosen, lyrics], [seen, chosen, lyrics], js=PICK, **quiet)
+    picked.then(hear, [seen, chosen, playing], [playing, player], trigger_mode="always_last", **quiet)
     hands_off = button.click(None, None, [table, lyrics], js=_in_the_browser(interactive=False), **quiet)
     saved = hands_off.then(press, [seen, table, chosen, lyrics], everything, concurrency_limit=1, **quiet)
     saved.then(None, None, [table, lyrics], js=_in_the_browser(interactive=True), **quiet)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -29,6 +29,7 @@ from ..symbolic.playing.settings import MOST_BARS, GenerateSettings, read_span
 from ..symbolic.playing.stage import DEFAULT_BARS
 from ..symbolic.playing.takes import Take, save_takes
 from ..symbolic.run import Run, open_run
+from .keep_button import Keeper
 from .server import Page, notices
 from .takes_page import MOST_TAKES, card, seed_of, show, takes_page
 
@@ -47,13 +48,18 @@ ALWAYS = ("chords", "harmony", "takes")
 AUTO = "auto"  # the melody is the track that sounds like it
 
 
-def open_page(run: Run | str | Path, *, device: str = "auto") -> Page:
-    """The page of a run or a base, which plays on a device. Raises RunError for what is neither, InputError for a
-    device that is not here."""
-    run = run if isinstance(run, Run) else open_run(run)
+def open_page(*runs: Run | str | Path, name: str = "", device: str = "auto") -> Page:
+    """The page of a run or a base, or of several to choose from, which play on a device. Raises RunError for what is
+    neither, InputError for a device that is not here."""
+    models = {model.folder.absolute().name: model for model in (_opened(run) for run in runs)}
     find_device(device, apple=True)
-    form, playing = partial(_form, run=run), partial(play, run, device=device)
-    return takes_page(run.folder.absolute().name, takes_folder(run), INTRO, form=form, play=playing)
+    name, folders = name or next(iter(models)), {takes_folder(run): run for run in models.values()}
+    form, playing = partial(_form, models=models), partial(_play_chosen, models, device=device)
+    return takes_page(name, list(folders), INTRO, form=form, play=playing, keeper=Keeper(folders))
+
+
+def _opened(run: Run | str | Path) -> Run:
+    return run if isinstance(run, Run) else open_run(run)
 
 
 def takes_folder(run: Run) -> Path:
@@ -63,18 +69,18 @@ def takes_folder(run: Run) -> Path:
 # --- the form --------------------------------------------------------------------------------------------------
 
 
-def _form(gradio, *, run: Run) -> dict:
-    """What can be asked, by the names that settings_of takes."""
-    music = run.facts.get("music", {})
-    knows = music.get("chords", run.tokenizer.knows_chords)
-    form = {"what": gradio.Radio(list(FIELDS), value=NEW, label="What to play")}
+def _form(gradio, *, models: Mapping[str, Run]) -> dict:
+    """What can be asked, by the names that settings_of takes, and of which model."""
+    name, run = next(iter(models.items()))
+    form = {"model": gradio.Dropdown(list(models), value=name, label="Model", visible=len(models) > 1)}
+    form |= {"what": gradio.Radio(list(FIELDS), value=NEW, label="What to play")}
     form |= _prompt_fields(gradio)
     form["chords"] = gradio.Textbox(
-        CHORDS if knows else "",
+        CHORDS * run.knows_chords,
         label="Chords",
         lines=2,
-        info="A | ends a bar; without any, one chord a bar. Repeated to the length. Empty: the file's, or free.",
-        visible=knows,
+        info="A | ends a bar; without any, each chord is a bar. Repeated to the end. Left empty: the file's, or free.",
+        visible=run.knows_chords,
     )
     with gradio.Row():
         usual = f"{DEFAULT_BARS}, or all the chords"
@@ -82,23 +88,47 @@ def _form(gradio, *, run: Run) -> dict:
             None, label="Bars", placeholder=usual, precision=0, minimum=1, maximum=MOST_BARS, min_width=120
         )
         form["key"] = gradio.Textbox(label="Key", placeholder="any, or Dm", max_lines=1, min_width=120)
-        form["bpm"] = gradio.Number(music.get("bpm", 120), label="Tempo (bpm)", minimum=10, maximum=500, min_width=120)
+        form["bpm"] = gradio.Number(_usual_bpm(run), label="Tempo (bpm)", minimum=10, maximum=500, min_width=120)
     form["ending"] = gradio.Checkbox(False, label="Ending", info="Come to a close in the last bar.")
-    form |= _drawing_fields(gradio, knows=knows)
-    hidden = () if not run.tokenizer.needs_bars else ("seconds",)
-    sometimes = [name for name in form if name in {*sum(FIELDS.values(), ())} - {*hidden}]
-
-    def chosen(what: str, chords: str) -> list:
-        """Show what belongs to a wish; the example's chords are none for a file."""
-        others = {NEW: chords or CHORDS * knows}.get(what, "" if chords == CHORDS else chords)
-        return [
-            gradio.skip() if others == chords else others,
-            *(gradio.update(visible=name in FIELDS[what]) for name in sometimes),
-        ]
-
-    shown = [form["chords"], *(form[name] for name in sometimes)]
-    form["what"].change(chosen, [form["what"], form["chords"]], shown, api_visibility="private")
+    form |= _drawing_fields(gradio, knows=run.knows_chords)
+    _let_choose(gradio, form, models)
     return form
+
+
+def _let_choose(gradio, form: dict, models: Mapping[str, Run]) -> None:
+    """Show what belongs to a wish and a model."""
+    sometimes = [name for name in form if name in {"harmony", *sum(FIELDS.values(), ())}]
+
+    def chosen(model: str, what: str, chords: str) -> list:
+        run = models[model]
+        there = [gradio.update(visible=name in shown_fields(run, what)) for name in sometimes]
+        others = chords_for(run, what, chords)
+        return [gradio.update(visible=run.knows_chords, **({} if others == chords else {"value": others})), *there]
+
+    asked = [form["model"], form["what"], form["chords"]]
+    shown = [form["chords"], *(form[name] for name in sometimes)]
+    quiet = dict(show_progress="hidden", api_visibility="private")
+    form["what"].change(chosen, asked, shown, **quiet)
+    if len(models) > 1:
+        model = form["model"].change(chosen, asked, shown, **quiet)
+        model.then(lambda model: _usual_bpm(models[model]), form["model"], form["bpm"], **quiet)
+
+
+def shown_fields(run: Run, what: str) -> set[str]:
+    """The fields of a wish that make sense for a model."""
+    never = {"seconds"} if run.tokenizer.needs_bars else set()
+    return {*ALWAYS, *FIELDS[what]} - never - ({"chords", "harmony"} if not run.knows_chords else set())
+
+
+def chords_for(run: Run, what: str, chords: str) -> str:
+    """What stands in the field of chords: none for a model that knows of none; the example's are none for a file."""
+    if not run.knows_chords or (what != NEW and chords == CHORDS):
+        return ""
+    return chords or CHORDS * (what == NEW)
+
+
+def _usual_bpm(run: Run) -> float:
+    return run.music.get("bpm", 120)
 
 
 def _prompt_fields(gradio) -> dict:
@@ -108,13 +138,15 @@ def _prompt_fields(gradio) -> dict:
     form["region"] = gradio.Textbox(
         label="Bars to write anew",
         placeholder="9-12",
-        info="Counted from 1. Empty: all of them, in some parts.",
+        info="Counted from 1. Left empty: all of them, in the parts chosen below.",
         **hidden,
     )
     form["seconds"] = gradio.Textbox(
-        label="or seconds", placeholder="20-26", info="Where the file has no bars.", **hidden
+        label="Seconds to write anew", placeholder="20-26", info="Instead of bars, where the file has none.", **hidden
     )
-    form["parts"] = gradio.Dropdown(list(PARTS), multiselect=True, label="Parts", info="Empty: all of them.", **hidden)
+    form["parts"] = gradio.Dropdown(
+        list(PARTS), multiselect=True, label="Parts", info="Left empty: all of them.", **hidden
+    )
     form["melody"] = gradio.Dropdown(
         [AUTO],
         value=AUTO,
@@ -189,6 +221,12 @@ def settings_of(cold: float, hot: float, seed: str, what: str = NEW, **asked) ->
 # --- playing ---------------------------------------------------------------------------------------------------
 
 
+def _play_chosen(models: Mapping[str, Run], asked: dict, report: Reporter, *, device: str) -> Iterator[str]:
+    """Play with the model that was chosen."""
+    asked = dict(asked)
+    yield from play(models[asked.pop("model")], asked, report, device=device)
+
+
 def play(run: Run, asked: dict, report: Reporter, *, device: str = "auto") -> Iterator[str]:
     """Play what is asked, store and show it: the HTML of the takes each time that there is one more of them."""
     asked = dict(asked)
@@ -234,7 +272,7 @@ def take_card(number: int, take: Take, reasons: str, paths: Sequence[Path]) -> s
     about = f"seed {take.seed}, temperature {take.temperature:g}"
     chords = [f"chords: {take.chart}"] if take.settings.get("melody") and take.chart else []
     lines = [reasons, "; ".join(figures(take)), *chords, *take.remarks]
-    return card(number, about, lines, paths, picture="Piano roll")
+    return card(number, about, lines, paths, picture="Piano roll", can_be_kept=True)
 
 
 def figures(take: Take) -> list[str]:

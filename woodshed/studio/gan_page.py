@@ -24,8 +24,8 @@ END = "the end"
 def open_page(run: Run | str | Path) -> Page:
     """The page of a run. Raises RunError where it, or its codec, is not what it should be."""
     run = run if isinstance(run, Run) else open_run(run)
-    folder = takes_folder(run)
-    return takes_page(run.folder.absolute().name, folder, INTRO, form=partial(_form, run=run), play=partial(play, run))
+    folders = [takes_folder(run)]
+    return takes_page(run.folder.absolute().name, folders, INTRO, form=partial(_form, run=run), play=partial(play, run))
 
 
 def takes_folder(run: Run) -> Path:

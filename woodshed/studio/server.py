@@ -9,17 +9,20 @@ analytics. Only what the page names can be fetched from it, and what visitors se
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from ..errors import InputError, MissingExtra, WoodshedError
+from ..errors import InputError, MissingExtra, WoodshedError, first_line
 
 NOTICE = 30  # seconds that it stays
 SWEEP, KEPT = 3600, 86400  # seconds between looks for what visitors sent, and that it is kept
@@ -53,11 +56,15 @@ CSS = """
 .dark #takes audio { color-scheme: dark; }
 #takes .roll { overflow-x: auto; background: white; border-radius: var(--radius-md); margin: .5rem 0; }
 #takes .roll img { display: block; width: 100%; min-width: 40rem; margin: 0; }
-#takes .files a { display: inline-block; padding: .5rem .9rem; margin: .25rem .4rem 0 0; text-decoration: none;
-  border-radius: var(--radius-md); color: var(--button-secondary-text-color);
+#takes .files a, #takes .keep { display: inline-block; padding: .5rem .9rem; margin: .25rem .4rem 0 0;
+  text-decoration: none; border-radius: var(--radius-md); color: var(--button-secondary-text-color);
   background: var(--button-secondary-background-fill); }
 #takes .files a:first-child { color: var(--button-primary-text-color);
   background: var(--button-primary-background-fill); }
+#takes .keep { cursor: pointer; font: inherit; }
+#takes .keep[aria-pressed] { cursor: default; outline: 2px solid var(--color-accent); }
+#kept pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: .5rem .75rem; border-radius: var(--radius-md);
+  background: var(--background-fill-secondary); }
 #recording audio { width: 100%; height: 2.75rem; margin: .25rem 0; color-scheme: light; }
 .dark #recording audio { color-scheme: dark; }
 #takes :focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
@@ -66,11 +73,13 @@ CSS = """
 
 @dataclass(frozen=True)
 class Page:
-    """`build(gradio, blocks)` fills Gradio's Blocks; only `files`, or what lies in a folder of them, can be fetched."""
+    """`build(gradio, blocks)` fills Gradio's Blocks; only `files`, or what lies in a folder of them, can be fetched.
+    `close` ends what is still being done for visitors."""
 
     name: str
     files: tuple[Path, ...]
     build: Callable[..., None]
+    close: Callable[[], None] = lambda: None
 
 
 # --- the door --------------------------------------------------------------------------------------------------
@@ -92,7 +101,10 @@ def serve(open_page: Callable[[], Page], *, port: int = 7860, host: str = "127.0
         place = f"[{host}]" if ":" in host else host
         address = f"http://{place}:{listening.getsockname()[1]}"
         print(f"{page.name} is at {address} (Ctrl-C ends it)", flush=True)
-        server.run(sockets=[listening])
+        try:
+            server.run(sockets=[listening])
+        finally:
+            page.close()
 
 
 def parse_auth(text: str | None) -> tuple[str, str] | None:
@@ -136,7 +148,15 @@ def make_server(page: Page, account: tuple[str, str] | None = None):
         theme=gradio.themes.Default(primary_hue="teal").set(**READABLE),
         css=CSS,
     )
-    return uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+    return server
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of uvicorn's tells more than that a page was still open somewhere at Ctrl-C."""
+    cut_off = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut_off and "graceful shutdown exceeded" not in record.getMessage()
 
 
 def import_gradio():
@@ -162,14 +182,32 @@ def make_blocks(page: Page):
 
 
 @contextmanager
-def notices() -> Iterator[None]:
-    """What the visitor can put right is a notice on the page, of one line."""
-    gradio = import_gradio()
+def notices(fields: Mapping[str, object] | None = None) -> Iterator[None]:
+    """Whatever goes wrong is a notice on the page, of one line, in which the flags that are `fields` have their labels.
+    What is no error of the visitor's has its traceback in the terminal."""
     try:
         yield
     except WoodshedError as error:
-        uploads = rf"{re.escape(gradio.utils.get_upload_folder())}[/\\]\w+[/\\]"  # nobody knows a file by this folder
-        gradio.Warning(escape(re.sub(uploads, "", str(error)).removeprefix("--")), duration=NOTICE)
+        _warn(labelled(str(error), fields or {}))
+    except OSError as error:  # a path that the system refuses: no permission, a disk that is full
+        _warn(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except Exception as error:
+        traceback.print_exc()
+        _warn(f"A mistake in Woodshed, not of yours: {first_line(error)} (more of it is in the terminal)")
+
+
+def _warn(text: str) -> None:
+    gradio = import_gradio()
+    uploads = rf"{re.escape(gradio.utils.get_upload_folder())}[/\\]\w+[/\\]"  # nobody knows a file by this folder
+    gradio.Warning(escape(re.sub(uploads, "", text)), duration=NOTICE)
+
+
+def labelled(text: str, fields: Mapping[str, object]) -> str:
+    """A message for the command line as it is for a page: `--bpm` is the label of the field bpm."""
+    for name, field in fields.items():
+        flag = re.escape(name.replace("_", "-"))
+        text = re.sub(rf"--{flag}(?![\w-])", lambda _, label=field.label: label, text)
+    return text.removeprefix("--")
 
 
 def link_to(path: Path) -> str:

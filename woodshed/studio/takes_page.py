@@ -7,76 +7,128 @@ from contextlib import contextmanager
 from functools import partial
 from html import escape
 from pathlib import Path
-from threading import Event
 
 from ..errors import InputError
 from ..page import counted, tag
 from ..progress import Progress, Reporter
+from .keep_button import IN_THE_BROWSER, TELL, Keeper, keep_button
 from .server import Page, import_gradio, link_to, notices
+from .turns import Stopped, Turns
 
 MOST_TAKES = 16
+MOST_VISITORS = 20  # who wait at once: each of them has a thread, of which Gradio has 40
+HELD = "() => { window.held = Boolean(document.activeElement?.closest('#play, #stop')) }"
+FOLLOW = """() => {
+    const look = (frames) => {
+        const next = document.getElementById("%s")
+        if (next) next.focus({preventScroll: true})
+        else if (frames) requestAnimationFrame(() => look(frames - 1))
+    }
+    if (window.held && document.activeElement === document.body) look(60)
+}"""  # the focus goes to the button that takes the place of the one that had it
 Play = Callable[[dict, Reporter], Iterator[str]]
 
 
-def takes_page(name: str, takes: Path, intro: str, *, form: Callable[..., dict], play: Play) -> Page:
+def takes_page(
+    name: str,
+    takes: Sequence[Path],
+    intro: str,
+    *,
+    form: Callable[..., dict],
+    play: Play,
+    keeper: Keeper | None = None,
+) -> Page:
     """`form(gradio)` makes the fields, by name; `play(asked, report)` yields the HTML of the takes, each time that
-    there is one more, from what was filled in; `takes` is the folder they lie in."""
-    return Page(name, (takes,), partial(_build, title=f"# {name}\n{intro}", form=form, play=play))
+    there is one more, from what was filled in; `takes` are the folders they lie in, `keeper` keeps them."""
+    turns = Turns()
+    build = partial(_build, title=f"# {name}\n{intro}", form=form, play=play, keeper=keeper, turns=turns)
+    return Page(name, tuple(takes), build, close=turns.close)
 
 
-def _build(gradio, blocks, *, title: str, form: Callable[..., dict], play: Play) -> None:
+def _build(
+    gradio, blocks, *, title: str, form: Callable[..., dict], play: Play, keeper: Keeper | None, turns: Turns
+) -> None:
     gradio.Markdown(title)
     with gradio.Row():
         with gradio.Column(scale=2, min_width=300):
             fields = form(gradio)
-            button = gradio.Button("Play", variant="primary", size="lg")
-            halt = gradio.Button("Stop", size="lg", visible=False)
+            button = gradio.Button("Play", variant="primary", size="lg", elem_id="play")
+            halt = gradio.Button("Stop", size="lg", visible=False, elem_id="stop")
         with gradio.Column(scale=5, min_width=300):
-            takes = gradio.HTML('<p class="empty">Your takes will be here.</p>', elem_id="takes", padding=False)
-    wishes: dict[str, Event] = {}  # of the pages that wait or play; what is set is to stop
+            how = dict(elem_id="takes", padding=False, js_on_load=IN_THE_BROWSER)
+            takes = gradio.HTML('<p class="empty">Your takes will be here.</p>', **how)
+            if keeper:
+                _keeping(gradio, blocks, takes, keeper)
 
     def begin(request):
-        wishes[request.session_hash] = Event()
-        return gradio.update(visible=False), gradio.update(visible=True)
+        turns.begin(request.session_hash)
+        return gradio.update(visible=False), gradio.update(value="Stop", visible=True)
 
     def press(values: dict, request, progress=gradio.Progress()):  # noqa: B008 (so Gradio finds it)
         asked = {name: values[field] for name, field in fields.items()}
-        with notices(), stoppable(wishes[request.session_hash], progress) as report:
+        with notices(fields), stoppable(), turns.turn(request.session_hash, _shown(progress)) as report:
             yield from play(asked, report)
             return
         yield gradio.skip()
 
-    def stop(request) -> None:
-        wishes.get(request.session_hash, Event()).set()
+    def stop(request):
+        turns.stop(request.session_hash)
+        return "Stopping..."
 
-    def end(request):
-        wishes.pop(request.session_hash, None)
+    def leave(request) -> None:
+        turns.stop(request.session_hash)
+
+    def end():
         return gradio.update(visible=True), gradio.update(visible=False)
 
-    for handler in (begin, press, stop, end):
+    for handler in (begin, press, stop, leave):
         handler.__annotations__["request"] = gradio.Request  # by which Gradio finds it
     quick = dict(queue=False, show_progress="hidden", api_visibility="private")
-    begun = button.click(begin, None, [button, halt], **quick)
-    played = begun.then(press, set(fields.values()), takes, concurrency_limit=1, api_visibility="private")
-    played.then(end, None, [button, halt], **quick)
-    halt.click(stop, None, None, **quick)
+    begun = button.click(begin, None, [button, halt], js=HELD, **quick)
+    played = begun.then(press, set(fields.values()), takes, concurrency_limit=MOST_VISITORS, api_visibility="private")
+    ended = played.then(end, None, [button, halt], js=HELD, **quick)
+    begun.then(None, None, None, js=FOLLOW % "stop")
+    ended.then(None, None, None, js=FOLLOW % "play")
+    halt.click(stop, None, halt, **quick)
+    blocks.unload(leave)
 
 
-class Stopped(Exception):
-    """A visitor wants no more takes."""
+def _shown(progress: Callable[..., None]) -> Reporter:
+    """Reports to a progress bar of Gradio's."""
+
+    def report(now: Progress) -> None:
+        progress(now.share, desc=now.text.capitalize())
+
+    return report
+
+
+def _keeping(gradio, blocks, takes, keeper: Keeper) -> None:
+    """What is told of kept takes, below the takes, and what their buttons do."""
+    told, last = gradio.HTML(elem_id="kept", padding=False), gradio.Textbox(visible=False)
+
+    def press(event) -> tuple:
+        take = str(event._data.get("take", ""))
+        with notices():
+            return keeper.keep(take), take
+        return gradio.skip(), ""
+
+    def load() -> str:
+        with notices():
+            return keeper.told()
+        return ""
+
+    press.__annotations__["event"] = gradio.EventData  # by which Gradio finds it
+    quiet = dict(show_progress="hidden", api_visibility="private")
+    pressed = takes.click(press, None, [told, last], trigger_mode="multiple", **quiet)
+    pressed.then(None, last, None, js=TELL, **quiet)
+    blocks.load(load, None, told, **quiet)
 
 
 @contextmanager
-def stoppable(wish: Event, progress: Callable[..., None]) -> Iterator[Reporter]:
-    """Reports to a progress bar of Gradio's, until a wish is set: that ends the block with a notice."""
-
-    def report(now: Progress) -> None:
-        if wish.is_set():
-            raise Stopped
-        progress(now.share, desc=now.text.capitalize())
-
+def stoppable() -> Iterator[None]:
+    """Who has stopped sees a notice."""
     try:
-        yield report
+        yield
     except Stopped:
         import_gradio().Info("Stopped. What was finished is kept.")
 
@@ -95,18 +147,21 @@ def show(cards: Sequence[str], folder: Path, *, ranked: bool = False) -> str:
     return "\n".join([f'<p class="where" role="status">{escape(where)}</p>', *cards])
 
 
-def card(number: int, about: str, lines: Sequence[str], paths: Sequence[Path], *, picture: str) -> str:
+def card(
+    number: int, about: str, lines: Sequence[str], paths: Sequence[Path], *, picture: str, can_be_kept: bool = False
+) -> str:
     """A take as HTML: its player, its picture, what is said of it and its files, the first of which is the one to take
-    away."""
+    away, and to keep."""
     link = {path.suffix: link_to(path) for path in paths}
     picture = f"{picture} of take {number}"
     parts = [
-        f'<article aria-label="Take {number}"><h2>Take {number}<small>{escape(about)}</small></h2>',
+        f'<article aria-label="Take {number}"><h2>Take {number} <small>{escape(about)}</small></h2>',
         *(tag("p", line) for line in lines if line),
         _player(number, link[".wav"]) if ".wav" in link else "",
         f'<div class="roll" tabindex="0" role="group" aria-label="{picture}">',
         f'<img src="{link[".png"]}" alt="{picture}: {escape("; ".join(lines))}"></div>',
-        f'<div class="files">{"".join(_downloads(number, paths))}</div></article>',
+        f'<div class="files">{"".join(_downloads(number, paths))}{keep_button(number, paths[0]) * can_be_kept}</div>',
+        "</article>",
     ]
     return "\n".join(parts)
 
