@@ -1,7 +1,7 @@
 """The data report before training: what is in a folder, what can be learned from, and what a musician should know.
 
-    examine(path) -> Finding        one file: its Score ready to be learned, or the reason why not
-    inspect(folder) -> Inspection       all of them; duplicates, takes of one song, advice
+    examine(path) -> Finding          one file: its Score ready to be learned, or the reason why not
+    inspect(folder) -> Inspection     all of them; duplicates, takes of one song, advice
 
 Nothing is dropped silently: every file is in the report, and one that is left out says why.
 """
