@@ -60,6 +60,14 @@ def test_a_take_is_a_function_of_its_seed_whatever_computes_the_logits(run, monk
     assert [take.settings["device"] for take in own + other] == ["cpu"] * 2 + ["cuda"] * 2
 
 
+def test_by_itself_only_a_large_model_plays_on_a_gpu(run, monkeypatch):
+    monkeypatch.setattr(perform, "find_device", lambda name, *, apple: "meta")
+    model = open_run(run).model(merge=True)
+    assert perform._placed(model, "auto").device.type == "cpu"
+    monkeypatch.setattr(perform, "LARGE", model.num_parameters())
+    assert perform._placed(model, "auto").device.type == "meta"
+
+
 def test_what_is_extended_begins_with_the_very_file(run, tmp_path):
     prompt = tune(1, notes=64, tracks=HANDS).replace(pedals=[(100, 127, 0), (900, 0, 0)])
     write_midi(prompt, tmp_path / "prompt.mid")

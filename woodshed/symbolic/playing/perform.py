@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -42,8 +43,12 @@ from .settings import ComposeSettings, GenerateSettings, make_settings, temperat
 from .stage import Stage, but_the_last_bar, closing, fitted, set_stage
 from .takes import Take, digests_of
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 TRIES = 8  # to write a take that has a note
 PROMPT_SHARE = 0.5  # the most of a context that a prompt takes
+LARGE = 50e6  # parameters: of less, a step in numpy is done in the time it takes to ask a GPU for one
 ANOTHER_KEY = 6  # semitones that music may lie beyond the range of the corpus
 
 
@@ -61,7 +66,7 @@ def perform(
     settings = make_settings(settings, changes)
     run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
     stage = set_stage(run, settings)
-    step = make_step(run.model(merge=True, device=find_device(settings.device, apple=True)))
+    step = make_step(_placed(run.model(merge=True), settings.device))
     closes = _closes(run, settings, stage)
     first = but_the_last_bar(stage) if closes else stage
     share = (first.region.end - first.region.start) / (stage.region.end - stage.region.start)
@@ -84,6 +89,12 @@ def learned(run: Run) -> Index | None:
     with suppress(EmptyCorpus):
         return originality_index(corpus, base=run.facts["base"]) if corpus and corpus.split("train") else None
     return None
+
+
+def _placed(model: PreTrainedModel, name: str) -> PreTrainedModel:
+    """A model where it is to compute: `auto` is the GPU for large ones only."""
+    device = find_device(name, apple=True)
+    return model.to("cpu" if name == "auto" and model.num_parameters() < LARGE else device)
 
 
 def _closes(run: Run, settings: GenerateSettings, stage: Stage) -> bool:

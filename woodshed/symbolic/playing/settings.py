@@ -50,7 +50,8 @@ class TakeSettings:
     checkpoint: int | None = None
     """Play one of the run's checkpoints instead of the best."""
     device: str = "auto"
-    """Where the model computes: cpu, cuda, cuda:1 or mps; auto is the GPU where there is one. Chance is the CPU's."""
+    """Where the model computes: cpu, cuda, cuda:1 or mps; auto is the CPU for models of less than 50 million
+    parameters, which are asked for one note at a time, else the GPU where there is one. Chance is the CPU's."""
 
 
 @dataclass(frozen=True)
