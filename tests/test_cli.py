@@ -7,11 +7,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from toys import TINY
 
+import woodshed
 from woodshed.cli import VERBS, commands, main
+from woodshed.jobs import own_process
 from woodshed.symbolic.music.midi import read_midi
 
 
@@ -157,3 +160,27 @@ def test_a_reader_that_goes_away_is_no_error_to_tell_of():
 def test_python_m_woodshed_is_the_same_command():
     out = subprocess.run([sys.executable, "-m", "woodshed", "--version"], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", out.stdout)
+
+
+WITH_A_POOL = """
+from woodshed.cli import main
+from woodshed.symbolic.data import inspect
+inspect.POOL_FROM = 1
+main()
+"""
+
+
+def test_python_files_where_the_user_is_are_not_run(songs, tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "woodshed").write_text(WITH_A_POOL)
+    music = shutil.copytree(songs, tmp_path / "music")
+    for name in ("socket", "random", "numpy"):
+        (music / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    for command in ([sys.executable, tmp_path / "bin" / "woodshed", "inspect", "."], own_process("woodshed", "--help")):
+        subprocess.run(command, cwd=music, capture_output=True, check=True)
+        assert not (tmp_path / "executed").exists()
+
+
+def test_processes_of_python_are_started_in_one_place():
+    sources = Path(woodshed.__file__).parent.rglob("*.py")
+    assert [path.name for path in sources if "sys.executable" in path.read_text(encoding="utf-8")] == ["jobs.py"]

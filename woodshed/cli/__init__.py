@@ -37,7 +37,9 @@ VERBS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command. What the user can put right is one line on stderr and exit status 1."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        arguments = sys.argv[1:]
+        os.environ["PYTHONSAFEPATH"] = "1"  # processes that we start import no Python file that lies where the user is
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # the name of a file may hold what no screen can show
             stream.reconfigure(encoding="utf-8" if sys.platform == "win32" else None, errors="backslashreplace")

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FileError, MissingExtra, WoodshedError
+from ...jobs import own_process
 from .channels import CHANNELS, DRUM_CHANNEL
 from .midi import encode, read_midi
 from .score import Score
@@ -111,7 +112,7 @@ def _run(player: str, score: Score, soundfont: Path, *, folder: Path, sample_rat
         flags = f"-ni -q -o synth.default-soundfont= -r {sample_rate} -T raw -O float -F".split()
         command = [player, *flags, raw, soundfont, midi]
     else:
-        command = [sys.executable, "-m", __name__, soundfont, midi, raw, str(sample_rate)]
+        command = own_process(__name__, soundfont, midi, raw, str(sample_rate))
     done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     whole = float(score.seconds(score.pedals["tick"][-1])) * sample_rate  # samples
     if done.returncode or not raw.exists() or raw.stat().st_size < 0.9 * whole * 8:
