@@ -424,6 +424,26 @@ def test_a_service_that_hangs_or_is_not_there(server, recording, monkeypatch):
         lyrics_service("openai", wait=0.001)(recording)
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_key_is_not_sent_on_to_another_host(server, recording, status):
+    server.answers = [(status, {"Location": f"http://localhost:{server.server_port}/caught"}, b"")]
+    with pytest.raises(
+        ServiceError, match=rf"openai: {status} and sends on to http://localhost.*; is http://127.* right"
+    ):
+        lyrics_service("openai", wait=0.001)(recording)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "base", ["http://example.org/v1", "ftp://localhost", "localhost:80", "https://", "https://[", "file:///x"]
+)
+def test_a_key_goes_out_encrypted_or_not_at_all(server, recording, monkeypatch, base):
+    monkeypatch.setenv("OPENAI_BASE_URL", base)
+    with pytest.raises(InputError, match=r"OPENAI_BASE_URL=.*: give an address with https://"):
+        lyrics_service("openai")
+    assert not server.asked
+
+
 def test_what_is_too_long_is_not_sent(server, recording, monkeypatch):
     monkeypatch.setattr(services, "MAX_SECONDS", 0.4)
     for ask in (lyrics_service("elevenlabs"), caption_service("openai")):
