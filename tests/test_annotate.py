@@ -387,7 +387,7 @@ def test_openai_writes_captions(server, recording):
 
 
 def test_a_busy_service_is_asked_again(server, recording):
-    busy = [(429, {"Retry-After": "0"}, {"error": {"message": "slow down"}}), (503, {}, b"<html>gone</html>")]
+    busy = [(429, {"Retry-After": "\xb2"}, {"error": {"message": "slow down"}}), (503, {}, b"<html>gone</html>")]
     server.answers = [*busy, (200, {}, {"text": "hi"})]
     assert lyrics_service("openai", "gpt-transcribe", wait=0.001)(recording).lyrics == "hi"
     server.answers = [busy[0]] * 5
@@ -404,6 +404,8 @@ def test_a_busy_service_is_asked_again(server, recording):
         ((200, {}, b"<html>"), "not JSON", False),
         ((200, {}, {"nothing": 1}), "another form", False),
         ((200, {}, []), "another form", False),
+        ((200, {}, b"[" * 10**5), "not JSON .* too deep", False),
+        ((400, {}, b"[" * 10**5), r"400 \[\[", False),
     ],
 )
 def test_an_answer_that_is_none_is_one_line(server, recording, answer, told, lasting):

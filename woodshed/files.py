@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import FileError
 
@@ -22,9 +23,17 @@ def write_file(path: str | Path, data: bytes | str) -> None:
         temporary.write_bytes(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
 
 
+def parsed(text: str | bytes) -> Any:
+    """What JSON says. Raises ValueError for any other text, and for brackets within too many brackets."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("brackets in brackets, too deep to be read") from None
+
+
 def read_object(path: str | Path) -> dict:
     """The JSON object in a file. Raises OSError for a file that cannot be read, ValueError for any other content."""
-    found = json.loads(Path(path).read_text(encoding="utf-8"))
+    found = parsed(Path(path).read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError(f"a {type(found).__name__}, not a JSON object")
     return found
@@ -75,7 +84,7 @@ def visible(folder: Path) -> list[Path]:
 
 def free_folder(parent: Path) -> Path:
     """The next free number in a folder, made: 001, 002, ..."""
-    number = 1 + max((int(path.name) for path in parent.glob("*") if path.name.isdigit()), default=0)
+    number = 1 + max((int(path.name) for path in parent.glob("*") if path.name.isdecimal()), default=0)
     while True:
         folder = parent / f"{number:03d}"
         try:

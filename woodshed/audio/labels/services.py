@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from ...errors import FileError, InputError, WoodshedError
+from ...files import parsed
 from ..wave import probe, read_audio, write_audio
 from .dataset import read_language
 from .lyrics import clean
@@ -255,7 +256,7 @@ class _Calls:
         request = urllib.request.Request(base + place, body, {"Content-Type": kind} | self._headers())
         try:
             with urllib.request.build_opener(_Here).open(request, timeout=TIMEOUT) as answer:
-                return json.loads(answer.read())
+                return parsed(answer.read())
         except urllib.error.HTTPError as error:
             with error:
                 told = f"{error.code} {_reason(error.read())}".strip()
@@ -293,14 +294,14 @@ class _Busy(Exception):
     """It may answer later, after so many seconds."""
 
     def __init__(self, told: str, after: str | None = None):
-        self.after = float(after) if after and after.isdigit() else 0.0
+        self.after = float(after) if after and after.isdecimal() else 0.0
         super().__init__(told)
 
 
 def _reason(body: bytes) -> str:
     """What a service says about an error, in one line."""
     try:
-        data = json.loads(body)
+        data = parsed(body)
     except ValueError:
         return " ".join(body.decode("utf-8", "replace").split())[:200]
     for name in ("error", "detail", "message"):

@@ -13,7 +13,6 @@ import codecs
 import csv
 import difflib
 import io
-import json
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +23,7 @@ from textwrap import shorten
 from typing import Any
 
 from ...errors import InputError
+from ...files import parsed
 from ..wave import visible_files
 from .dataset import read_bpm, read_key, read_language, read_metre
 from .lyrics import clean
@@ -156,8 +156,8 @@ def _beside(labels: Labels, path: Path, files: dict[str, Path]) -> list[Path]:
 def _take_json(labels: Labels, path: Path, sidecar: Path, text: str) -> None:
     source = labels.name(sidecar)
     try:
-        data = json.loads(text) if text else {}
-    except (ValueError, RecursionError) as error:
+        data = parsed(text) if text else {}
+    except ValueError as error:
         labels.remarks.append(f"{source}: not JSON ({error}); left out")
         return
     if not isinstance(data, dict):

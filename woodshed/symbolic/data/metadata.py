@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import unicodedata
 from collections import Counter
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import FileError, InputError
+from ...files import parsed
 
 SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 
@@ -94,9 +94,7 @@ def read_metadata(path: str | Path) -> Metadata:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = (
-            _json_rows(json.loads(text)) if path.suffix.lower() == ".json" else list(csv.DictReader(io.StringIO(text)))
-        )
+        rows = _json_rows(parsed(text)) if path.suffix.lower() == ".json" else list(csv.DictReader(io.StringIO(text)))
     except OSError as error:
         raise FileError(path, error.strerror or str(error)) from None
     except (ValueError, csv.Error) as error:
