@@ -47,6 +47,7 @@ LABELS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 COLUMNS = ("caption", "bpm", "key")
 SHOWN = 40  # letters of a caption in a remark
+MOST_TEXT, MOST_TABLE = 2**20, 2**24  # bytes: the lyrics of an opera have fewer, and the table of 100,000 songs
 
 
 @dataclass
@@ -115,10 +116,13 @@ def _key(path: Path | str) -> str:
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 
-def _read(labels: Labels, path: Path) -> str:
-    """The text of a file, or nothing and a remark. UTF-8, or UTF-16 where the file says so."""
+def _read(labels: Labels, path: Path, most: int = MOST_TEXT) -> str:
+    """The text of a file of at most so many bytes, or nothing and a remark. UTF-8, or UTF-16 where the file says so."""
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise OSError(f"more than {most // 2**20} MiB; keep its labels alone in it")
         wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return data.decode("utf-16" if wide else "utf-8-sig")
     except OSError as error:
@@ -181,7 +185,7 @@ def _take_table(labels: Labels, table: Path) -> None:
             names[_key(path.name)].append(path)
             names[_key(path.stem)].append(path)
     try:
-        text = _read(labels, table)
+        text = _read(labels, table, MOST_TABLE)
         for number, row in _rows(text) if text else ():
             source, file = f"{labels.name(table)} row {number}", PureWindowsPath(row["file"]).name
             if None in row:
