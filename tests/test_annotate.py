@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import model_with_code
 from sounds import song, songs_folder, tone
 
 from woodshed.audio.features import Features, describe
@@ -248,6 +249,21 @@ def test_a_captioner_that_is_cut_short_or_too_large_is_one_line(tmp_path, monkey
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(RunError, match="not an audio language model"):
+        Captioner(folder, device="cpu")
+
+
+def test_a_captioner_brings_no_code_and_no_pickle(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr("builtins.input", lambda prompt: "y")
+    folder = model_with_code(tmp_path / "strange")
+    with pytest.raises(RunError, match=r"not an audio language model that can be read: .*custom code"):
+        Captioner(folder, device="cpu")
+    assert not (folder / "ran").exists()
+    folder = tiny_captioner(tmp_path / "captioner")
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(RunError, match=r"not an audio language model that can be read: .*model\.safetensors"):
         Captioner(folder, device="cpu")
 
 

@@ -4,13 +4,14 @@ import json
 import shutil
 
 import pytest
+from folders import model_with_code
 from safetensors.numpy import load_file, save_file
 from toys import TINY, ToyCorpus
 
 from woodshed.errors import InputError, RunError
 from woodshed.symbolic import models
 from woodshed.symbolic.learning.train import train
-from woodshed.symbolic.run import find_base, open_run
+from woodshed.symbolic.run import find_base, load_model, open_run
 from woodshed.symbolic.tokenizers import make
 
 ADAPTER = {name: TINY[name] for name in ("max_seq_len", "batch_size", "learning_rate", "threads")}
@@ -227,6 +228,14 @@ def test_a_foreign_base_with_a_small_vocabulary_grows(tmp_path, tied):
     losses = [json.loads(line).get("loss") for line in (run.folder / "log.jsonl").read_text().splitlines()]
     losses = [loss for loss in losses if loss]
     assert losses[-1] < losses[0] - 1
+
+
+def test_code_in_a_model_is_never_run_nor_asked_about(tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda prompt: "y")
+    folder = model_with_code(tmp_path / "model")
+    with pytest.raises(RunError, match=r"its model cannot be loaded \(.*custom code"):
+        load_model(folder)
+    assert not (folder / "ran").exists()
 
 
 # --- the menu ----------------------------------------------------------------------------------------------------

@@ -196,6 +196,7 @@ def load_model(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
         kind = _model_class(folder)
         with quiet():
             asked = {"use_safetensors": True, "local_files_only": True, "dtype": torch.float32}
+            asked |= {"trust_remote_code": False}  # else transformers asks the user whether to run it
             # transformers would fill up what is not there at random, with a mere warning
             asked |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
             model, told = kind.from_pretrained(folder, **asked)
