@@ -10,7 +10,8 @@ from toys import TINY, ToyCorpus
 
 from woodshed.errors import InputError, RunError
 from woodshed.symbolic import models
-from woodshed.symbolic.learning.train import train
+from woodshed.symbolic.learning.settings import TrainSettings
+from woodshed.symbolic.learning.train import _fitted, train
 from woodshed.symbolic.run import find_base, load_model, open_run
 from woodshed.symbolic.tokenizers import make
 
@@ -184,7 +185,7 @@ def test_a_base_that_nobody_has(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for name in ("nobody/nothing", "pianoforte", "not a name/at all/"):
         with pytest.raises(RunError, match="no base model") as error:
-            find_base(name, tmp_path)
+            find_base(name, tmp_path, fetch=True)
         assert "\n" not in str(error.value)
         assert "go online once to fetch it, or give a local folder" in str(error.value)
     with pytest.raises(RunError, match="its base is not at"):
@@ -199,7 +200,30 @@ def test_a_proxy_that_refuses_is_told_in_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refused)
     with pytest.raises(RunError, match=r"Hugging Face does not give it \(403 Forbidden\)"):
-        find_base("nobody/nothing", tmp_path)
+        find_base("nobody/nothing", tmp_path, fetch=True)
+
+
+def test_a_base_that_only_a_run_names_is_not_downloaded(copy, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    here = {}
+
+    def snapshot(name, *, local_files_only=False, **options):
+        if not local_files_only:
+            here[name] = str(copy / "piano")
+        if name not in here:
+            raise huggingface_hub.errors.LocalEntryNotFoundError("not in the cache")
+        return here[name]
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    facts = json.loads((copy / "jazz" / "run.json").read_text())
+    (copy / "jazz" / "run.json").write_text(json.dumps(facts | {"base": "stranger/piano"}))
+    run = open_run(copy / "jazz")
+    told = r"jazz: its base stranger/piano is not on this machine; if you trust it: hf download stranger/piano"
+    with pytest.raises(RunError, match=told):
+        run.model()
+    _fitted(TrainSettings(base="stranger/piano", max_seq_len=64), tmp_path, asked=True)  # now the user names it
+    assert logits(run.model()).isfinite().all()
 
 
 # --- foreign bases -----------------------------------------------------------------------------------------------
