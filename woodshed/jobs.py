@@ -81,9 +81,13 @@ def alone(name: str) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    with open(Path(tempfile.gettempdir()) / f"woodshed-{os.getuid()}-{name}.lock", "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    path = Path(tempfile.gettempdir()) / f"woodshed-{os.getuid()}-{name}.lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)  # all may put a link there
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
 
 
 def own_process(module: str, *arguments: str | Path) -> list[str | Path]:
