@@ -15,6 +15,8 @@ from toys import TINY
 import woodshed
 from woodshed.cli import VERBS, commands, main
 from woodshed.jobs import own_process
+from woodshed.symbolic.data.corpus import open_corpus
+from woodshed.symbolic.data.prepare import changed_sources
 from woodshed.symbolic.music.midi import read_midi
 
 
@@ -118,6 +120,18 @@ def test_names_that_no_screen_can_show_are_escaped(capsys, run, tmp_path):
     assert code == 0 and "caf\\udce9" in out and not err
     code, _, err = run_main(capsys, "extend", run, folder / "song.mid")
     assert code == 1 and err.endswith("caf\\udce9/song.mid: no such file\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="such names are forbidden there")
+def test_names_move_no_cursor(capsys, songs, tmp_path):
+    strange = "\x1b[2J\x1b]0;owned\x07\n\x9b1A.mid"
+    code, _, err = run_main(capsys, "extend", "piano", strange)
+    assert code == 1 and err == "woodshed: \\x1b[2J\\x1b]0;owned\\x07\\x0a\\x9b1A.mid: no such file\n"
+    shutil.copy(songs / "song 1.mid", tmp_path / strange)
+    code, out, err = run_main(capsys, "inspect", tmp_path, "--json", tmp_path / "report.json")
+    assert code == 0 and "owned" in out and not {"\x1b", "\x07", "\x9b"} & {*out, *err}
+    code, _, _ = run_main(capsys, "prepare", tmp_path, "--out", tmp_path / "corpus")
+    assert code == 0 and not any(changed_sources(open_corpus(tmp_path / "corpus"), tmp_path).values())
 
 
 def test_training_on_files_that_have_changed_says_so_and_goes_on(capsys, songs, tmp_path):

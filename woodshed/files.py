@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -75,6 +76,13 @@ def new_folder(path: Path) -> Iterator[None]:
         for folder in made:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+def shown(name: str) -> str:
+    """A name, or a line that holds one, in characters that every file and screen can hold and none that move a cursor:
+    bytes that are no text and control characters are escaped."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def visible(folder: Path) -> list[Path]:

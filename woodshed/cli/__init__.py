@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..errors import InputError, WoodshedError
+from ..files import shown
 
 VERBS = {
     "inspect": "look at a folder of MIDI before training: what is usable, what is wrong, is it enough",
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
         _dispatch(arguments)
         sys.stdout.flush()
     except WoodshedError as error:
-        print(f"woodshed: {error}", file=sys.stderr)
+        print(f"woodshed: {shown(str(error))}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:  # woodshed ... | head: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:  # a path that the system refuses: no permission, too long a name
         if error.filename is None:
             raise
-        print(f"woodshed: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"woodshed: {shown(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("woodshed: stopped", file=sys.stderr)

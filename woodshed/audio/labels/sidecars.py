@@ -23,7 +23,7 @@ from textwrap import shorten
 from typing import Any
 
 from ...errors import InputError
-from ...files import parsed
+from ...files import parsed, shown
 from ..wave import visible_files
 from .dataset import read_bpm, read_key, read_language, read_metre
 from .lyrics import clean
@@ -104,11 +104,6 @@ def collect(folder: str | Path, recordings: Iterable[Path]) -> Labels:
         names = ", ".join(labels.name(path) for path in sharing)
         labels.remarks.append(f"{names}: one set of labels for all; if it is one song, keep one file, else rename them")
     return labels
-
-
-def shown(name: str) -> str:
-    """A name in characters that every screen and file can hold."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _key(path: Path | str) -> str:
