@@ -117,6 +117,13 @@ def test_a_full_disk_says_how_to_go_on(recordings, tmp_path, monkeypatch):
     assert train_codec(recordings, tmp_path / "own", resume=True).about["step"] == 1
 
 
+def test_a_checkpoint_that_was_cut_short_is_named(recordings, trained, tmp_path):
+    out = shutil.copytree(trained, tmp_path / "own")
+    (out / "checkpoint-4" / "network.safetensors").write_bytes(b"\0" * 20)
+    with pytest.raises(RunError, match=r"checkpoint-4: cannot be read: .*; delete it to go on before it"):
+        train_codec(recordings, out, resume=True, max_steps=5)
+
+
 def test_a_file_whose_name_is_no_text_is_learned_from(recordings, tmp_path):
     folder = shutil.copytree(recordings, tmp_path / "music")
     try:

@@ -376,6 +376,12 @@ def test_runs_without_a_log_have_dashes_and_no_curve(compared):
     assert "<td>-</td><td>-</td><td>-</td><td>-</td>" in page and "While they learned" not in page
 
 
+def test_curves_are_drawn_whatever_a_run_is_called():
+    curve = [{"minutes": at, "ids": 1000 * at, "nats_per_note": 1 / at} for at in range(1, 6)]
+    for name in (r"$\no$", "Ke$ha $2"):
+        assert draw_curves([{"name": name, "training": {"curve": curve}}]).startswith(b"\x89PNG")
+
+
 def test_counts_have_three_digits():
     told = [thousands(value) for value in (None, 7.4, 512, 6_196_480, 12_420_000, 150_000, 2_500_000_000)]
     assert told == ["-", "7", "512", "6.20M", "12.4M", "150k", "2.50G"]

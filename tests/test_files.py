@@ -25,7 +25,7 @@ def test_bytes_of_a_name_that_are_no_text_survive_as_json(tmp_path):
     assert read_object(tmp_path / "a.json") == told
 
 
-@pytest.mark.parametrize("data", [b"", b"[1]", b"7", b'"text"', b"{", b"\xff\xfe"])
+@pytest.mark.parametrize("data", [b"", b"[1]", b"7", b'"text"', b"{", b"\xff\xfe", b'{"a":' * 10**5, b"[" * 10**5])
 def test_what_is_no_json_object_is_a_value_error(tmp_path, data):
     (tmp_path / "a.json").write_bytes(data)
     with pytest.raises(ValueError, match=r"."):
@@ -46,6 +46,7 @@ def test_a_new_folder_stays_only_with_something_in_it(tmp_path):
 def test_the_next_free_number_is_above_all_there_are(tmp_path):
     (tmp_path / "007").mkdir()
     (tmp_path / "notes").touch()
+    (tmp_path / "²").mkdir()
     with numbered_folder(tmp_path) as one, numbered_folder(tmp_path) as two:
         (two / "take").touch()
     assert (one.name, two.name) == ("008", "009")

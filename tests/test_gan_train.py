@@ -368,7 +368,7 @@ def test_the_commands(recordings, tmp_path, monkeypatch, capsys):
     from woodshed.cli import main
 
     for module in (training, runs):
-        monkeypatch.setattr(module, "open_codec", lambda place: TOY)
+        monkeypatch.setattr(module, "open_codec", lambda place, **_: TOY)
     monkeypatch.setattr("woodshed.audio.gan.settings.LEARNING_RATES", {24: 1e-3})
     out = str(tmp_path / "run")
     more = [

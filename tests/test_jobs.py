@@ -1,12 +1,14 @@
 """What every long job asks before it begins: a device that is there, memory, a folder of its own."""
 
+import os
 import signal
+import sys
 
 import pytest
 import torch
 
 from woodshed.errors import InputError
-from woodshed.jobs import Job, enough_memory, find_device, refuse_occupied, stop_on_signals
+from woodshed.jobs import Job, alone, enough_memory, find_device, refuse_occupied, stop_on_signals
 from woodshed.log import read_log
 from woodshed.progress import Progress, part
 
@@ -46,6 +48,21 @@ def test_memory_that_ends_is_one_line():
         enough_memory("for a take", "give less"),
     ):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such lock there")
+def test_a_lock_follows_no_link_and_empties_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    lock, diary = tmp_path / f"woodshed-{os.getuid()}-test.lock", tmp_path / "diary"
+    diary.write_text("mine")
+    lock.symlink_to(diary)
+    with pytest.raises(OSError, match="symbolic links"), alone("test"):
+        pass
+    assert diary.read_text() == "mine"
+    lock.unlink()
+    lock.write_text("held")
+    with alone("test"):
+        assert lock.read_text() == "held"
 
 
 def test_a_folder_is_occupied_by_what_one_sees(tmp_path):

@@ -126,6 +126,12 @@ def test_a_damaged_soundfont_is_one_line(tmp_path, font, player, cut):
     assert "\n" not in str(caught.value)
 
 
+def test_a_player_that_finds_no_end_is_ended(font, player, monkeypatch):
+    monkeypatch.setattr(soundfonts, "PATIENCE", -soundfonts.RING * soundfonts.PACE)
+    with pytest.raises(FileError, match=rf"a font\.sf2: {player} has played for 0 s and has no end"):
+        render(Score([(0, 1, 69, 100, 0)], **MS), font, sample_rate=RATE)
+
+
 def test_a_soundfont_that_takes_its_player_down_is_one_line(tmp_path, font, player):
     data = bytearray(font.read_bytes())
     place = data.index(b"pbag") + 8

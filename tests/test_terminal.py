@@ -16,5 +16,5 @@ def test_a_line_above_the_bar_is_printed_as_it_is(capsys, text):
 
 
 def test_seconds_as_minutes():
-    told = [clock(seconds) for seconds in (0, 59.9, 61, 3661, float("nan"))]
-    assert told == ["0:00", "0:59", "1:01", "1:01:01", "--:--"]
+    told = [clock(seconds) for seconds in (0, 59.9, 61, 3661, float("nan"), float("inf"))]
+    assert told == ["0:00", "0:59", "1:01", "1:01:01", "--:--", "--:--"]

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 import tracemalloc
 from itertools import pairwise
 
@@ -11,6 +12,8 @@ import pytest
 import soundfile
 from sounds import hostile, silence, song, tone
 
+from woodshed.audio import wave
+from woodshed.audio.spectrogram import spectrograms
 from woodshed.audio.wave import Audio, audio_files, listen, loudness_of, probe, read_audio, stream, write_audio
 from woodshed.errors import FileError, InputError, WoodshedError
 
@@ -96,6 +99,27 @@ def test_what_ffmpeg_cannot_read_says_so(tmp_path):
         probe(tmp_path / "text.m4a")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no shell script is a program there")
+def test_ffmpeg_has_its_time_and_its_room(tmp_path, monkeypatch):
+    (tmp_path / "ffmpeg").write_text("#!/bin/sh\nexec sleep 20\n")
+    (tmp_path / "ffmpeg").chmod(0o755)
+    (tmp_path / "song.m4a").write_bytes(b"1")
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    with monkeypatch.context() as patch, pytest.raises(FileError, match="ffmpeg has read it for 0 s and goes on"):
+        patch.setenv("PATH", str(tmp_path), prepend=":")
+        patch.setattr(wave, "PATIENCE", 0.2)
+        read_audio(tmp_path / "song.m4a")
+
+    def without_end(command, **_):
+        soundfile.write(command[-1], np.zeros(int(command[command.index("-fs") + 1])), 44100)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(wave, "DECODED", 2000)
+    monkeypatch.setattr("subprocess.run", without_end)
+    with pytest.raises(FileError, match="decoded it has more than 0 GiB; cut it into pieces"):
+        probe(tmp_path / "song.m4a")
+
+
 def test_without_ffmpeg_its_formats_name_it(tmp_path, monkeypatch):
     (tmp_path / "song.m4a").write_bytes(b"1")
     monkeypatch.setenv("PATH", "")
@@ -138,18 +162,18 @@ def test_loudness_of_a_file_is_that_of_its_sound(at):
     assert loudness_of(path) == pytest.approx(pyloudnorm.Meter(44100).integrated_loudness(music.samples), abs=0.1)
 
 
-def test_three_hours_do_not_fill_memory(tmp_path):
-    path, hour = tmp_path / "long.flac", 3600 * 1000
-    with soundfile.SoundFile(path, "w", 1000, 1) as file:
-        file.write(tone(10, 100, sample_rate=1000).samples[:, 0])
-        file.write(np.zeros(3 * hour - 10000, np.int16))
+def test_an_hour_does_not_fill_memory(tmp_path):
+    path, hour = tmp_path / "long.flac", 3600 * 4000
+    with soundfile.SoundFile(path, "w", 4000, 1) as file:
+        file.write(tone(10, 100, sample_rate=4000).samples[:, 0])
+        file.write(np.zeros(hour - 40000, np.int16))
     tracemalloc.start()
     heard = listen(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert heard.seconds == heard.promised == 3 * 3600
-    assert heard.loudness == pytest.approx(tone(10, 100, sample_rate=1000).loudness, abs=0.2)
-    assert peak < 3 * hour * 4 / 10
+    assert heard.seconds == heard.promised == 3600
+    assert heard.loudness == pytest.approx(tone(10, 100, sample_rate=4000).loudness, abs=0.2)
+    assert peak < hour * 4 / 10
 
 
 def test_a_stretch_is_that_of_the_whole(at):
@@ -275,6 +299,36 @@ def test_damaged_files_give_sound_or_a_reason(at, suffix, damage):
             assert 0 < reader(path).seconds < 4.1
         except WoodshedError as error:
             assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("rate", [1, 9, 3999, 768_001, 655_000_000])
+def test_what_no_sound_has_as_sample_rate_is_refused(tmp_path, rate):
+    soundfile.write(tmp_path / "song.wav", np.ones(1000), rate)
+    for reader in (probe, read_audio, listen, lambda path: list(stream(path))):
+        with pytest.raises(FileError, match=rf"its sample rate is {rate:,} Hz; 4,000 to 768,000 are read"):
+            reader(tmp_path / "song.wav")
+
+
+def test_a_header_that_promises_more_than_any_memory_holds(at):
+    path = at("song.flac")
+    data = bytearray(path.read_bytes())
+    data[21], data[22:26] = data[21] | 15, b"\xff" * 4  # 2**36 - 1 samples, which FLAC has in 36 bits
+    path.write_bytes(data)
+    assert probe(path).seconds > 1e6
+    with pytest.raises(FileError, match="it is damaged"):
+        read_audio(path)
+
+
+def test_what_is_read_in_blocks_is_the_whole(at, monkeypatch):
+    path = at("song.wav")
+    whole = read_audio(path).samples
+    monkeypatch.setattr(wave, "READ_VALUES", 1000)
+    assert np.array_equal(read_audio(path).samples, whole)
+    assert np.array_equal(read_audio(path, start=1, seconds=0.5).samples, whole[44100 : 44100 + 22050])
+
+
+def test_any_name_can_stand_over_a_spectrogram():
+    assert spectrograms({r"Ke$ha $2 $\no$": tone(0.1)}).startswith(b"\x89PNG")
 
 
 def test_an_mp3_that_was_cut_is_shorter_than_it_promises(at):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import FileError
 
@@ -22,9 +24,17 @@ def write_file(path: str | Path, data: bytes | str) -> None:
         temporary.write_bytes(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
 
 
+def parsed(text: str | bytes) -> Any:
+    """What JSON says. Raises ValueError for any other text, and for brackets within too many brackets."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("brackets in brackets, too deep to be read") from None
+
+
 def read_object(path: str | Path) -> dict:
     """The JSON object in a file. Raises OSError for a file that cannot be read, ValueError for any other content."""
-    found = json.loads(Path(path).read_text(encoding="utf-8"))
+    found = parsed(Path(path).read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError(f"a {type(found).__name__}, not a JSON object")
     return found
@@ -77,7 +87,7 @@ def numbered_folder(parent: Path) -> Iterator[Path]:
 
 
 def _next_number(parent: Path) -> Path:
-    number = 1 + max((int(path.name) for path in parent.glob("*") if path.name.isdigit()), default=0)
+    number = 1 + max((int(path.name) for path in parent.glob("*") if path.name.isdecimal()), default=0)
     with writing(parent):
         while True:
             try:
@@ -96,6 +106,13 @@ def _unless_empty(folders: list[Path]) -> Iterator[None]:
         for folder in folders:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+def shown(name: str) -> str:
+    """A name, or a line that holds one, in characters that every file and screen can hold and none that move a cursor:
+    bytes that are no text and control characters are escaped."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def visible(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -97,9 +98,19 @@ def alone(name: str) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    with open(Path(tempfile.gettempdir()) / f"woodshed-{os.getuid()}-{name}.lock", "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    path = Path(tempfile.gettempdir()) / f"woodshed-{os.getuid()}-{name}.lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)  # all may put a link there
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
+
+
+def own_process(module: str, *arguments: str | Path) -> list[str | Path]:
+    """The command that runs a module of ours in a process of its own. Without -P, Python would import any numpy.py or
+    random.py that lies in the folder where the user is."""
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def free_threads() -> int:

@@ -19,12 +19,13 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .. import menu
 from ..config import continued, given, updated
-from ..errors import FileError, InputError, RunError
+from ..errors import FileError, InputError, RunError, first_line
 from ..files import new_folder, read_object, write_file
 from ..jobs import Job, checkpoint_folders, claimed, find_device, free_threads, resumable, stop_on_signals, threads
 from ..log import append_log, draw_loss, rewind_log
@@ -311,8 +312,8 @@ def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
         state = read_object(folder / "state.json")
         job.codec.network.load_state_dict(load_file(folder / "network.safetensors"))
         tensors = load_file(folder / "optimizer.safetensors")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise RunError(folder, f"cannot be read: {str(error).splitlines()[0]}; delete it to go on before it") from None
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise RunError(folder, f"cannot be read: {first_line(error)}; delete it to go on before it") from None
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, name = key.split(".", 1)

@@ -79,7 +79,7 @@ def open_run(folder: str | Path, *, codec: Codec | str | Path | None = None) -> 
     folder = Path(folder)
     facts = read_facts(folder)
     if codec is None:
-        codec = place_of_codec(folder, facts)
+        codec = open_codec(place_of_codec(folder, facts), fetch=False)
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec
     refuse_other_codec(folder, facts, codec)
     return Run(folder, facts, codec)

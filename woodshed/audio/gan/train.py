@@ -67,9 +67,10 @@ def train(
     settings = updated(GanSettings, settings, keywords)
     check(settings)
     out = Path(out)
-    codec = _place_of_codec(out, settings) if codec is None else codec
+    asked = codec is not None
+    codec = codec if asked else _place_of_codec(out, settings)
     place = codec if isinstance(codec, str | Path) else ""
-    codec = open_codec(codec) if isinstance(codec, str | Path) else codec
+    codec = open_codec(codec, fetch=asked) if isinstance(codec, str | Path) else codec
     if not settings.resume:
         refuse_occupied(out, run.FACTS)
     with new_folder(out), claimed(out):
