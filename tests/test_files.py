@@ -19,6 +19,30 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has other modes, and links only for some")
+def test_a_save_keeps_links_and_modes(tmp_path):
+    (tmp_path / "real").mkdir()
+    real, link, dangling = tmp_path / "real" / "labels.json", tmp_path / "link.json", tmp_path / "dangling.json"
+    write_file(real, "old")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    dangling.symlink_to("real/new.json")
+    for path in (link, dangling):
+        write_file(path, "new")
+        assert path.is_symlink() and path.read_text() == "new"
+    assert real.read_text() == "new" and real.stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in real.parent.iterdir()} == {"labels.json", "new.json"}
+
+
+def test_what_is_renamed_is_on_the_disk(tmp_path, monkeypatch):
+    """A power cut between the two would leave an empty file."""
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("replace"), replace(*paths)))
+    write_file(tmp_path / "a", "text")
+    assert calls == ["fsync", "replace"]
+
+
 def test_bytes_of_a_name_that_are_no_text_survive_as_json(tmp_path):
     told = {"path": os.fsdecode(b"caf\xe9 \xff"), "title": "夜"}
     write_file(tmp_path / "a.json", json.dumps(told, ensure_ascii=False))

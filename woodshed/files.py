@@ -32,15 +32,30 @@ def read_object(path: str | Path) -> dict:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to. It takes the place of `path`, or is gone where something fails."""
-    path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
+    """A temporary path beside `path` to write to. It takes the place of `path`, or is gone where something fails.
+
+    A file that is replaced keeps its mode; where `path` is a link, what it leads to is replaced, and the link stays.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{secrets.token_hex(6)}.tmp")
     with writing(path):
         try:
             yield temporary
-            os.replace(temporary, path)
+            _on_disk(temporary)
+            if target.exists():
+                shutil.copymode(target, temporary)
+            os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _on_disk(path: Path) -> None:
+    """Wait until a file is on the disk: one that is renamed before could be empty after a power cut."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager
