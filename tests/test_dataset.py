@@ -35,6 +35,7 @@ FOREIGN = {
         {"audio_path": "C:\\music\\a.wav", "id": "1", "bpm": 90, "timesignature": 4, "duration": 3.5, "mood": "odd"},
         {"audio_path": "/abs/b.wav", "id": "2", "bpm": None, "caption": None, "labeled": True},
     ],
+    "version": {"of": "another tool"},
 }
 
 
@@ -48,7 +49,7 @@ def test_a_file_of_another_tool_opens_and_keeps_what_it_holds(folder):
     for item, given in zip(saved["samples"], FOREIGN["samples"], strict=True):
         said = {name: value for name, value in given.items() if value is not None and name != "timesignature"}
         assert item.items() >= said.items()
-    assert saved["metadata"]["use_only"] is False
+    assert saved["metadata"]["use_only"] is False and saved["version"] == FOREIGN["version"]
     assert load_dataset(path) == dataset
 
 
@@ -95,6 +96,7 @@ def test_what_a_person_changes_meanwhile_is_kept(folder):
     theirs["metadata"]["custom_tag"] = "tag"
     del theirs["samples"][2]
     theirs["samples"].append({"audio_path": "./d.wav"})
+    theirs["version"] = 2
     folder.write("d.json", theirs)
     first = ours.samples[0]
     for sample in ours.samples:
@@ -106,6 +108,7 @@ def test_what_a_person_changes_meanwhile_is_kept(folder):
     assert [sample.caption for sample in after.samples] == ["theirs", "ours", "", ""]
     assert [sample.bpm for sample in after.samples] == [100, 100, None, None]
     assert after.samples[1].extra == {"mood": "new key"} and after.metadata.custom_tag == "tag"
+    assert after.extra == {"version": 2}
     assert after == ours and ours.samples[0] is first
     ours.samples[0].caption = "ours again"
     ours.save(path)
