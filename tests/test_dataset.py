@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from woodshed.audio.labels.dataset import (
 )
 from woodshed.audio.labels.scan import scan
 from woodshed.errors import FileError, InputError
+from woodshed.files import write_file
 
 
 @pytest.fixture
@@ -116,6 +118,28 @@ def test_what_a_person_changes_meanwhile_is_kept(folder):
     del ours.samples[0]
     ours.save(path)
     assert [sample.filename for sample in load_dataset(path).samples] == ["b.wav", "d.wav", "e.wav"]
+
+
+def test_two_who_save_at_once_both_keep_what_they_wrote(folder, monkeypatch):
+    """A studio and an annotation: the second comes when the first has read the file and not yet written it."""
+    path, writes = folder / "d.json", []
+    scan(folder.add("a.wav", "b.wav"), out=path)
+    ours, theirs = load_dataset(path), load_dataset(path)
+    ours.samples[0].caption, theirs.samples[1].caption = "ours", "theirs"
+    second = Thread(target=theirs.save, args=(path,))
+
+    def slow(*args):
+        writes.append(args)
+        if len(writes) == 1:
+            second.start()
+            second.join(0.2)
+        write_file(*args)
+
+    monkeypatch.setattr("woodshed.audio.labels.dataset.write_file", slow)
+    ours.save(path)
+    second.join()
+    assert [sample.caption for sample in load_dataset(path).samples] == ["ours", "theirs"] and len(writes) == 2
+    assert {item.name for item in folder.iterdir()} == {"a.wav", "b.wav", "d.json"}
 
 
 def test_paths_lead_to_the_recordings_wherever_the_file_is_saved(folder):

@@ -8,8 +8,9 @@ import re
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import FileError, InputError, RunError
@@ -83,6 +84,33 @@ def alone(name: str) -> Iterator[None]:
     with open(Path(tempfile.gettempdir()) / f"woodshed-{os.getuid()}-{name}.lock", "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def one_writer(path: Path) -> Iterator[None]:
+    """Only one of all processes and threads at a time runs a block for a file; others wait. What is locked meanwhile is
+    a hidden file beside it. (Some network disks lock nothing.)"""
+    real = Path(os.path.realpath(path))
+    lock = real.with_name(f".{real.name}.lock")
+    with writing(path):
+        while (handle := _taken(lock)) is None:
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no file that is open
+            lock.unlink()
+        os.close(handle)
+
+
+def _taken(lock: Path) -> int | None:
+    """A lock file, open and locked; None where another has it, or has just removed it."""
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    with suppress(FileNotFoundError):
+        if _locked(handle) and os.path.samestat(os.fstat(handle), os.stat(lock)):
+            return handle
+    os.close(handle)
+    return None
 
 
 def free_threads() -> int:

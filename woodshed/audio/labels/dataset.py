@@ -27,6 +27,7 @@ import numpy as np
 
 from ...errors import FileError, InputError
 from ...files import seen_from, write_file
+from ...jobs import one_writer
 
 INSTRUMENTAL = "[Instrumental]"
 OURS = "woodshed"  # the key of what annotation notes in a sample, and who wrote what was measured
@@ -163,11 +164,12 @@ class Dataset:
         """
         path = Path(path)
         self._move(path.absolute().parent)
-        if path.exists():
-            self._take_over(load_dataset(path))
-        self.metadata.created_at = self.metadata.created_at or datetime.now().isoformat(timespec="seconds")
-        data = self.as_dict()
-        write_file(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        with one_writer(path):
+            if path.exists():
+                self._take_over(load_dataset(path))
+            self.metadata.created_at = self.metadata.created_at or datetime.now().isoformat(timespec="seconds")
+            data = self.as_dict()
+            write_file(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
         self.read = data
 
     def _move(self, folder: Path) -> None:
