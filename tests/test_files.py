@@ -34,6 +34,15 @@ def test_a_save_keeps_links_and_modes(tmp_path):
     assert {path.name for path in real.parent.iterdir()} == {"labels.json", "new.json"}
 
 
+def test_what_is_new_replaces_nothing_and_is_not_lost(tmp_path):
+    write_file(tmp_path / "a.json", "first", new=True)
+    with pytest.raises(FileError, match=r"a\.json: something has taken this name meanwhile, .* is in a-\w+\.json"):
+        write_file(tmp_path / "a.json", "second", new=True)
+    other = next(tmp_path.glob("a-*.json"))
+    assert (tmp_path / "a.json").read_text() == "first" and other.read_text() == "second"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_what_is_renamed_is_on_the_disk(tmp_path, monkeypatch):
     """A power cut between the two would leave an empty file."""
     calls, fsync, replace = [], os.fsync, os.replace

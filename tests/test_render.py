@@ -257,6 +257,26 @@ def test_the_command_renders_files_and_folders(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("option", "maker", "made"),
+    [
+        ("--out", "woodshed.cli.render.render", np.zeros((100, 2))),
+        ("--picture", "woodshed.symbolic.music.roll.roll_png", b"png"),
+    ],
+)
+def test_sound_and_picture_leave_what_has_come_in_the_meantime(capsys, tmp_path, monkeypatch, option, maker, made):
+    write_midi(Score([(0, 480, 60, 90, 0)]), tmp_path / "a.mid")
+    mine = tmp_path / {"--out": "mine.wav", "--picture": "mine.png"}[option]
+
+    def late(*args, **keywords):
+        mine.write_text("mine")
+        return made
+
+    monkeypatch.setattr(maker, late)
+    code, _, err = run_main(capsys, "render", tmp_path / "a.mid", option, mine)
+    assert code == 1 and f"{mine}: something has taken" in err and mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["a.mid", "--out", "a.mp3"], "give the name of a .wav"),
@@ -264,6 +284,7 @@ def test_the_command_renders_files_and_folders(capsys, tmp_path):
         (["."], "no MIDI"),
         (["absent.mid"], "absent.mid"),
         (["x/a.mid", "y/a.mid", "--out", "o"], "one by one"),
+        (["x/A.mid", "y/a.mid", "--out", "o"], "one by one"),
         (["a.mid", "--loudness", "9"], "loudness 9"),
         (["a.mid", "--soundfont", "absent.sf2"], "absent.sf2" if HERE else "pip install"),
     ],

@@ -13,12 +13,12 @@ from pathlib import Path
 from .errors import FileError
 
 
-def write_file(path: str | Path, data: bytes | str) -> None:
-    """Write bytes, or text as UTF-8: under a temporary name first, then renamed. Raises FileError.
+def write_file(path: str | Path, data: bytes | str, *, new: bool = False) -> None:
+    """Write bytes, or text as UTF-8: under a temporary name first, then renamed; see replacing(). Raises FileError.
 
     What UTF-8 cannot hold (bytes of a file's name that are no text) is escaped as JSON does it: \\udcff.
     """
-    with replacing(path) as temporary:
+    with replacing(path, new=new) as temporary:
         temporary.write_bytes(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
 
 
@@ -31,22 +31,38 @@ def read_object(path: str | Path) -> dict:
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, *, new: bool = False) -> Iterator[Path]:
     """A temporary path beside `path` to write to. It takes the place of `path`, or is gone where something fails.
 
     A file that is replaced keeps its mode; where `path` is a link, what it leads to is replaced, and the link stays.
+    With `new` nothing is replaced: where something has the name by then, a FileError says where this lies instead.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(path if new else os.path.realpath(path))
     temporary = target.with_name(f".{secrets.token_hex(6)}.tmp")
     with writing(path):
         try:
             yield temporary
             _on_disk(temporary)
-            if target.exists():
+            if new:
+                _take_name(temporary, target)
+            elif target.exists():
                 shutil.copymode(target, temporary)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    """Take a name with an empty file, which only one can; a hard link would do it at once, but memory cards have none.
+    Where something has it already, what is at `temporary` gets another name, and a FileError says which."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        beside = path.with_name(f"{path.stem}-{secrets.token_hex(3)}{path.suffix}")
+        os.replace(temporary, beside)
+        raise FileError(
+            path, f"something has taken this name meanwhile, and stays; what was made is in {beside.name}"
+        ) from None
 
 
 def _on_disk(path: Path) -> None:

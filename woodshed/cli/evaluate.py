@@ -36,5 +36,5 @@ def command(
         console().print(render(found))
         folder = save(found, parent)
     if json_file:
-        write_file(json_file, to_json(found))
+        write_file(json_file, to_json(found), new=True)
     print(folder / "index.html")
