@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -62,6 +63,20 @@ def checkpoint_folders(out: Path) -> dict[int, Path]:
     is the user's own."""
     found = {path: re.fullmatch(r"checkpoint-(\d+)", path.name) for path in out.glob("checkpoint-*") if path.is_dir()}
     return {int(match[1]): path for path, match in sorted(found.items()) if match}
+
+
+def remove_checkpoints(paths: Iterable[Path], final: str, say: Callable[[str], None]) -> None:
+    """Remove checkpoints, first the file `final` that makes one whole, so that none is ever taken for whole without its
+    weights. Of a link only the link goes. What cannot be removed stays, and is told: no training ends for it."""
+    for path in paths:
+        try:
+            if path.is_symlink():
+                path.unlink()
+            else:
+                (path / final).unlink(missing_ok=True)
+                shutil.rmtree(path)
+        except OSError as error:
+            say(f"{path} cannot be removed: {error.strerror or error}; remove it yourself")
 
 
 def refuse_occupied(out: Path, facts: str) -> None:

@@ -78,13 +78,21 @@ class Pace(TrainerCallback, ExportableState):
     """How far the run is, in steps and in time; from it follow the rate, the evaluations, the saves and the end."""
 
     def __init__(
-        self, course: Course, *, steps: int, minutes: float | None, warmup: float, eval_steps: int | None, keep: int = 3
+        self,
+        course: Course,
+        *,
+        steps: int,
+        minutes: float | None,
+        warmup: float,
+        eval_steps: int | None,
+        keep: int = 3,
+        say: Callable[[str], None] = lambda message: None,
     ):
         self.course, self.steps, self.warmup, self.eval_steps = course, steps, warmup, eval_steps
         self.limit = math.inf if minutes is None else minutes * 60
         self.began = self.paused = self.saved = self.evaluated = time.monotonic()
         self.pause = 0.0  # seconds that the last evaluation and save took
-        self.keep = keep  # checkpoints
+        self.keep, self.say = keep, say  # so many checkpoints; what is worth a line
         self.heard: list[str] = []  # the signals that asked for the end
 
     @property
@@ -155,7 +163,7 @@ class Pace(TrainerCallback, ExportableState):
         self.evaluated = time.monotonic()
 
     def on_save(self, args, state, control, **kwargs):
-        rotate(Path(args.output_dir), self.keep, state.best_global_step)
+        rotate(Path(args.output_dir), self.keep, state.best_global_step, self.say)
         self.saved = time.monotonic()
         self.pause = self.saved - self.paused
 

@@ -276,7 +276,8 @@ def _learner(job: Job, course: Course) -> Learner:
     asked = read_fields(settings.training_args, None, "--training-args")
     ids, epoch = per_step * settings.max_seq_len, len(job.rows) / per_step
     limits = {"steps": job.steps_of(course), "minutes": settings.max_minutes}
-    how = dict(warmup=settings.warmup, eval_steps=settings.eval_steps, keep=settings.keep_checkpoints)
+    how = dict(warmup=settings.warmup, eval_steps=settings.eval_steps)
+    how |= dict(keep=settings.keep_checkpoints, say=job.say)
     pace = Pace(course, **limits, **how)
     journal = Journal(job.out, pace, job.report, ids=ids, epoch=epoch)
     callbacks, own_rate = [journal, pace], "lr_scheduler_type" not in asked
@@ -331,5 +332,5 @@ def _resumable(job: Job, trouble: FileError) -> FileError:
     """What could not be written, and from where --resume goes on."""
     if not (job.out / runs.FACTS).exists():
         return trouble
-    step = max(whole_checkpoints(job.out), default=0)
+    step = max(whole_checkpoints(job), default=0)
     return resumable(trouble, step)
