@@ -7,7 +7,7 @@ import os
 import pytest
 
 from woodshed.errors import FileError, RunError
-from woodshed.files import free_folder, new_folder, read_object, replacing, write_file
+from woodshed.files import built, free_folder, new_folder, read_object, replacing, write_file
 from woodshed.jobs import claimed
 
 
@@ -74,6 +74,22 @@ def test_a_new_folder_stays_only_with_something_in_it(tmp_path):
     assert (tmp_path / "a" / "b" / "mine").exists()
     with pytest.raises(FileError, match="mine: a file, not a folder"), new_folder(tmp_path / "a" / "b" / "mine"):
         pass
+
+
+def test_a_folder_is_built_beside_its_place_and_touches_nothing_there(tmp_path):
+    theirs = [tmp_path / name for name in (f".a.{os.getpid()}", ".a.0123456789ab.tmp", ".b.0123456789ab.tmp")]
+    for folder in (*theirs, left := tmp_path / ".a.ba9876543210.tmp"):
+        folder.mkdir()
+        (folder / "mine").touch()
+    os.utime(left, (0, 0))  # of a kill, long ago
+    with pytest.raises(OSError, match="full"), built(tmp_path / "a") as folder:
+        (folder / "half").touch()
+        raise OSError("full")
+    assert set(tmp_path.iterdir()) == {*theirs}
+    with built(tmp_path / "a") as folder:
+        (folder / "whole").touch()
+    assert (tmp_path / "a" / "whole").exists() and set(tmp_path.iterdir()) == {*theirs, tmp_path / "a"}
+    assert all((folder / "mine").exists() for folder in theirs)
 
 
 def test_the_next_free_number_is_above_all_there_are(tmp_path):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import FileError
+
+DAY = 86_400.0  # seconds
 
 
 def write_file(path: str | Path, data: bytes | str, *, new: bool = False) -> None:
@@ -128,6 +132,20 @@ def whole(folder: Path) -> Iterator[None]:
     finally:
         if not done:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def built(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder` to build it in: it takes its place, or is gone where something fails. What a kill
+    left of ours a day ago or earlier goes too. Raises OSError."""
+    for old in folder.parent.glob(f".{glob.escape(folder.name)}.{'[0-9a-f]' * 12}.tmp"):
+        if time.time() - old.lstat().st_mtime > DAY:
+            shutil.rmtree(old, ignore_errors=True)  # which removes no link
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.tmp")
+    temporary.mkdir(parents=True)
+    with whole(temporary):
+        yield temporary
+        os.replace(temporary, folder)
 
 
 def seen_from(folder: str | Path, path: str | Path) -> str:
