@@ -1,5 +1,6 @@
 """Rendering: by our own synthesiser and by soundfonts, and as loud as asked; a soundfont is made here, of sines."""
 
+import os
 import shutil
 import struct
 import wave
@@ -134,6 +135,17 @@ def test_a_soundfont_that_takes_its_player_down_is_one_line(tmp_path, font, play
     with pytest.raises(FileError, match=r"bad\.sf2: ") as caught:
         render(Score([(0, 480, 60, 90, 0)]), tmp_path / "bad.sf2")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell script")
+def test_a_player_that_never_ends_is_killed(tmp_path, font, monkeypatch):
+    (tmp_path / "fluidsynth").write_text("#!/bin/sh\nexec sleep 100\n")
+    (tmp_path / "fluidsynth").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(soundfonts, "PATIENCE", 0.1)
+    monkeypatch.setattr(soundfonts, "SLOWEST", 0.01)
+    with pytest.raises(FileError, match=r"a font\.sf2: fluidsynth had not come to its end after 0 minutes"):
+        render(Score([(0, 480, 60, 90, 0)]), font)
 
 
 def test_what_cannot_be_rendered_is_refused(tmp_path, font, monkeypatch):

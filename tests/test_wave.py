@@ -1,5 +1,6 @@
 """Sound in and out: every format, piece by piece as the whole, and files that are no sound."""
 
+import os
 import shutil
 import subprocess
 import tracemalloc
@@ -11,6 +12,7 @@ import pytest
 import soundfile
 from sounds import hostile, silence, song, tone
 
+from woodshed.audio import wave
 from woodshed.audio.wave import Audio, audio_files, listen, loudness_of, probe, read_audio, stream, write_audio
 from woodshed.errors import FileError, InputError, WoodshedError
 
@@ -94,6 +96,25 @@ def test_what_ffmpeg_cannot_read_says_so(tmp_path):
     (tmp_path / "text.m4a").write_text("hello")
     with pytest.raises(FileError, match=r"text\.m4a: ffmpeg cannot read it: "):
         probe(tmp_path / "text.m4a")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell script")
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("exec sleep 100", r"song\.m4a: ffmpeg had not come to its end after 0 minutes"),
+        ('for made; do true; done; head -c 2000 /dev/zero > "$made"', r"song\.m4a: more than .* as wav; cut it"),
+    ],
+)
+def test_what_keeps_ffmpeg_for_ever_or_fills_the_disk_is_told(tmp_path, monkeypatch, script, told):
+    (tmp_path / "song.m4a").write_bytes(b"1")
+    (tmp_path / "ffmpeg").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(wave, "PATIENCE", 0.5)
+    monkeypatch.setattr(wave, "MOST_BYTES", 2000)
+    with pytest.raises(FileError, match=told):
+        probe(tmp_path / "song.m4a")
 
 
 def test_without_ffmpeg_its_formats_name_it(tmp_path, monkeypatch):

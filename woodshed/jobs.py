@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -126,6 +127,23 @@ def _taken(lock: Path) -> int | None:
             return handle
     os.close(handle)
     return None
+
+
+def run_program(name: str, command: list, path: Path, *, seconds: float) -> subprocess.CompletedProcess:
+    """Let a program do something with a file. One that takes longer than so many seconds is killed: a FileError."""
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        told = f"{name} had not come to its end after {seconds / 60:.0f} minutes"
+        raise FileError(path, f"{told}; it is damaged, or the machine too busy") from None
 
 
 def free_threads() -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ import numpy as np
 
 from ..errors import FileError, InputError, MissingExtra
 from ..files import read_object, replacing
+from ..jobs import run_program
 from ..loudness import levelled, loudness
 
 try:
@@ -40,6 +40,8 @@ DEPTHS = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", *FLOATING)
 WRITE_FRAMES = 1 << 16
 BLOCK = 30.0  # seconds of a long file that are in memory at once
 RUN_UP, SPARE = 1.0, 0.1  # seconds around a stretch that ffmpeg reads: decoders begin blurred, lengths are rounded
+PATIENCE, SLOWEST = 120.0, 1e5  # seconds that ffmpeg may take to begin, and the bytes that it reads in one at least
+MOST_BYTES = 16 << 30  # of what it makes of a file: twelve hours in stereo
 DIGEST = 16  # hexadecimal digits
 NO_SOUND = "it holds no sound (0 seconds); record it again, or leave it out"
 
@@ -296,11 +298,13 @@ def _readable(path: Path, start: float, seconds: float | None) -> Iterator[Path]
         seek, skip = (["-ss", f"{at:.6f}"] if at else [] for at in (early, start - early))
         length = [] if seconds is None else ["-t", f"{seconds + SPARE:.6f}"]
         command = ["ffmpeg", "-nostdin", "-v", "error", *seek, "-i", f"file:{path}", *skip, *length]
-        command += ["-vn", "-c:a", "pcm_f32le", "-rf64", "auto", str(made)]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        command += ["-vn", "-c:a", "pcm_f32le", "-rf64", "auto", "-fs", str(MOST_BYTES), str(made)]
+        done = run_program("ffmpeg", command, path, seconds=PATIENCE + path.stat().st_size / SLOWEST)
         if done.returncode:
             reason = done.stderr.strip().splitlines() or ["it gives no reason"]
             raise FileError(path, f"ffmpeg cannot read it: {reason[-1]}")
+        if made.stat().st_size >= MOST_BYTES:
+            raise FileError(path, f"more than {MOST_BYTES >> 30} GiB as wav; cut it into several files")
         yield made
 
 
