@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,6 +63,14 @@ def test_of_few_recordings_the_ends_are_held_out_and_the_unusable_are_named(tmp_
 
 
 # --- training --------------------------------------------------------------------------------------------------
+
+
+def test_a_broken_checkpoint_goes_without_what_is_behind_a_link(tmp_path):
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "mine").touch()
+    (tmp_path / "checkpoint-9").symlink_to(elsewhere)
+    codec_train._restore(SimpleNamespace(out=tmp_path, say=pytest.fail, settings=SimpleNamespace(base="other")), None)
+    assert not (tmp_path / "checkpoint-9").is_symlink() and (elsewhere / "mine").exists()
 
 
 def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(recordings, trained, tmp_path):

@@ -17,6 +17,7 @@ from toys import TINY
 
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError, WoodshedError
+from woodshed.jobs import claimed
 from woodshed.log import read_log
 from woodshed.symbolic import models
 from woodshed.symbolic.data.corpus import open_corpus
@@ -210,6 +211,26 @@ def test_how_it_died_is_told(script, reason, tmp_path, monkeypatch):
     with pytest.raises(RunError, match=reason):
         train_alone(tmp_path, tmp_path / "run", {}, report=print, errors=tmp_path / "run.txt")
     assert (tmp_path / "run.txt").exists() == ("Oops" in script)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell script")
+def test_how_it_died_is_told_where_somebody_removed_what_it_said(tmp_path, monkeypatch):
+    shell, errors = tmp_path / "python", tmp_path / "run.txt"
+    shell.write_text(f"#!/bin/sh\nrm '{errors}'; exit 3\n")
+    shell.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(shell))
+    with pytest.raises(RunError, match="it ended with status 3 and said nothing"):
+        train_alone(tmp_path, tmp_path / "run", {}, report=print, errors=errors)
+
+
+def test_two_comparisons_do_not_train_into_one_folder(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "train_alone", lambda *args, **keywords: pytest.fail("it trains"))
+    with claimed(tmp_path), pytest.raises(RunError, match="another training is writing into it"):
+        compare.compare(corpus, tmp_path, **ASKED)
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(InputError, match="--models"):
+        compare.compare(corpus, tmp_path / "new", **ASKED | {"models": "nothing,lstm"})
+    assert not any(tmp_path.iterdir())
 
 
 def test_peak_memory_is_what_was_touched_and_stays():

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ import numpy as np
 
 from ..errors import FileError, InputError, MissingExtra
 from ..files import read_object, replacing
+from ..jobs import run_program
 from ..loudness import levelled, loudness
 
 try:
@@ -304,23 +304,13 @@ def _readable(path: Path, start: float, seconds: float | None) -> Iterator[Path]
         length = [] if seconds is None else ["-t", f"{seconds + SPARE:.6f}"]
         command = ["ffmpeg", "-nostdin", "-v", "error", *seek, "-i", f"file:{path}", *skip, *length]
         command += ["-vn", "-c:a", "pcm_f32le", "-rf64", "auto", "-fs", str(DECODED), str(made)]
-        _decode(command, path)
+        done = run_program("ffmpeg", command, path, seconds=PATIENCE + path.stat().st_size / PACE)
+        if done.returncode:
+            reason = done.stderr.strip().splitlines() or ["it gives no reason"]
+            raise FileError(path, f"ffmpeg cannot read it: {reason[-1]}")
         if made.exists() and made.stat().st_size >= DECODED:
             raise FileError(path, f"decoded it has more than {DECODED // 2**30} GiB; cut it into pieces")
         yield made
-
-
-def _decode(command: list[str], path: Path) -> None:
-    """Let ffmpeg read a file, as long as that may take. Raises FileError."""
-    limit = PATIENCE + path.stat().st_size / PACE
-    as_text = {"capture_output": True, "text": True, "errors": "replace"}
-    try:
-        done = subprocess.run(command, timeout=limit, check=False, **as_text)
-    except subprocess.TimeoutExpired:
-        raise FileError(path, f"ffmpeg has read it for {limit:.0f} s and goes on; convert it to wav") from None
-    if done.returncode:
-        reason = done.stderr.strip().splitlines() or ["it gives no reason"]
-        raise FileError(path, f"ffmpeg cannot read it: {reason[-1]}")
 
 
 def _pieces(file: soundfile.SoundFile, path: Path, rate: int, channels: int, seconds: float) -> Iterator[Audio]:

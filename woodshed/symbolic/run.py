@@ -39,6 +39,7 @@ KNOWN = {"tokenizer", "corpus", "base", "settings", "finished"}  # what it says 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
 PATTERNS = ["*.json", "*.safetensors"]  # what is fetched of a base
+STATE = "trainer_state.json"  # of a checkpoint
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,17 @@ def read_facts(folder: Path) -> dict:
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
-    """The complete checkpoints of a run by step: those with trainer_state.json, which the Trainer writes last."""
-    found = {}
-    for path in checkpoint_folders(folder).values():
-        try:
-            found[read_object(path / "trainer_state.json")["global_step"]] = path
-        except (OSError, ValueError, KeyError):
-            continue
-    return dict(sorted(found.items()))
+    """The complete checkpoints of a run by step: those whose state, which the Trainer writes last, is of the step that
+    they are named by. (One that is named otherwise is a copy of the user's.)"""
+    return {step: path for step, path in sorted(checkpoint_folders(folder).items()) if saved_step(path) == step}
+
+
+def saved_step(checkpoint: Path) -> int | None:
+    """The step whose state a checkpoint holds; None for one that is not complete."""
+    try:
+        return read_object(checkpoint / STATE)["global_step"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _steps(folder: Path) -> str:

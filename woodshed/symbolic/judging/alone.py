@@ -53,7 +53,7 @@ def train_alone(corpus: str | Path, out: Path, settings: dict, *, report: Report
         child.kill()
         child.wait()
         child.stdout.close()
-        if child.returncode == 0 or not errors.stat().st_size:
+        if errors.exists() and (child.returncode == 0 or not errors.stat().st_size):
             errors.unlink()
     if failed or code:
         raise RunError(out, failed or _death(code, errors))

@@ -333,5 +333,5 @@ def _resumable(job: Job, trouble: FileError) -> FileError:
     """What could not be written, and from where --resume goes on."""
     if not (job.out / runs.FACTS).exists():
         return trouble
-    step = max(whole_checkpoints(job.out), default=0)
+    step = max(whole_checkpoints(job), default=0)
     return resumable(trouble, step)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FileError, MissingExtra, WoodshedError
-from ...jobs import own_process
+from ...jobs import own_process, run_program
 from .channels import CHANNELS, DRUM_CHANNEL
 from .midi import encode, read_midi
 from .score import Score
@@ -115,13 +114,9 @@ def _run(player: str, score: Score, soundfont: Path, *, folder: Path, sample_rat
     else:
         command = own_process(__name__, soundfont, midi, raw, str(sample_rate))
     seconds = float(score.seconds(score.pedals["tick"][-1]))
-    limit = PATIENCE + PACE * seconds
-    try:
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False, timeout=limit)
-    except subprocess.TimeoutExpired:
-        raise FileError(soundfont, f"{player} has played for {limit:.0f} s and has no end; try another one") from None
+    done = run_program(player, command, soundfont, seconds=PATIENCE + PACE * seconds)
     if done.returncode or not raw.exists() or raw.stat().st_size < 0.9 * seconds * sample_rate * 8:
-        told = done.stderr.decode(errors="replace").strip().splitlines() or ["it stopped before the end"]
+        told = done.stderr.strip().splitlines() or ["it stopped before the end"]
         raise FileError(soundfont, f"{player} cannot play it: {told[-1]}")
     return np.nan_to_num(np.fromfile(raw, "<f4").reshape(-1, 2))
 
