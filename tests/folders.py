@@ -1,6 +1,8 @@
 """Folders of MIDI for the tests: made up, hostile, and real."""
 
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,3 +69,13 @@ def real(tmp_path, pattern, count):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     return tmp_path
+
+
+def model_with_code(folder: Path) -> Path:
+    """A model of nobody's making, with Python files that leave the file `ran` beside them when they are run."""
+    folder.mkdir()
+    places = {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M", "AutoProcessor": "code.P"}
+    (folder / "config.json").write_text(json.dumps({"model_type": "strange", "auto_map": places}))
+    (folder / "code.py").write_text(f"open({str(folder / 'ran')!r}, 'w')")
+    (folder / "model.safetensors").write_bytes(b"\2" + bytes(7) + b"{}")
+    return folder

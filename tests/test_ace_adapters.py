@@ -438,9 +438,16 @@ def test_hostile_places(runs, tmp_path):
     (listed / CONFIG).write_text("[]")
     broken = edited(tmp_path / "broken", runs["lora"][0], dict)
     (broken / CONFIG).write_text("{")
+    deep = edited(tmp_path / "deep", runs["lora"][0], dict)
+    (deep / CONFIG).write_text("[" * 10**5)
     wrong = {"absent": "no such adapter", "empty": "holds no adapter", "pickled": "pickle, which may run any program"}
     wrong |= {"x.pt": "only safetensors", "cut.safetensors": "cannot be read", "text.safetensors": "cannot be read"}
-    wrong |= {"two": "holds 2 .safetensors files; give one", "broken": "not JSON", "listed": "no JSON object"}
+    wrong |= {
+        "two": "holds 2 .safetensors files; give one",
+        "broken": "not JSON",
+        "listed": "no JSON object",
+        "deep": "too deep",
+    }
     for name, reason in wrong.items():
         with pytest.raises(WoodshedError, match=reason):
             read_adapter(tmp_path / name)

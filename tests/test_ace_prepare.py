@@ -11,6 +11,7 @@ import pytest
 import torch
 from ace_toys import base, dataset, guided_base, make_dataset, make_pipeline, tensors, uncollected  # noqa: F401
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from sounds import silence, song, tone
 
 from woodshed.audio.ace import pipeline
@@ -313,6 +314,16 @@ def test_values_that_cannot_work(base, dataset, tmp_path):
     with pytest.raises(InputError, match="is not empty"):
         prepare(dataset, base, tmp_path / "full")
     assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["my-lora.safetensors", "0123456789abcdef.v2.safetensors", "base.safetensors"])
+def test_tensors_of_somebody_else_are_left_alone(base, dataset, tmp_path, name):
+    """A folder of LoRAs, or of a base's own weights, has files that end like ours."""
+    save_file({"weight": torch.ones(1)}, mine := tmp_path / name)
+    before = mine.read_bytes()
+    with pytest.raises(InputError, match="is not empty; choose another folder"):
+        prepare(dataset, base, tmp_path)
+    assert mine.read_bytes() == before and list(tmp_path.iterdir()) == [mine]
 
 
 def test_hidden_files_do_not_fill_a_folder(base, dataset, tmp_path):

@@ -19,7 +19,7 @@ from woodshed.audio.ace.pipeline import open_pipeline
 from woodshed.audio.ace.settings import PRESETS, TrainSettings, as_facts, resolve, resumed
 from woodshed.audio.ace.train import train
 from woodshed.audio.ace.tuning import adapter_config, add_adapter, make_optimizer, rate, trained
-from woodshed.errors import InputError, RunError
+from woodshed.errors import FileError, InputError, RunError
 
 SMALL = {"rank": 4, "crop_seconds": 1.0, "gradient_checkpointing": False, "takes": 0, "threads": 1}
 OPTIMIZERS = ["adamw", "adafactor", "prodigy"]
@@ -232,6 +232,14 @@ def test_estimated_ranks_are_what_is_trained(base, tensors, tmp_path):
     for wrong in ({"keep": 0}, {"seed": -1}):
         with pytest.raises(InputError, match="--{} {}".format(*next(iter(wrong.items())))):
             estimate(tensors, tmp_path / "new.json", **wrong)
+
+
+def test_ranks_leave_what_has_come_in_the_meantime(tensors, tmp_path):
+    """Estimating takes hours."""
+    path = tmp_path / "ranks.json"
+    with pytest.raises(FileError, match=r"ranks\.json: something has taken"):
+        estimate(tensors, path, batches=1, crop_seconds=1.0, report=lambda *told: path.write_text("mine"))
+    assert path.read_text() == "mine" and len(list(tmp_path.glob("ranks-*.json"))) == 1
 
 
 def test_a_file_of_ranks_says_rank_alpha_and_targets(tmp_path):

@@ -1,10 +1,12 @@
 """Training of adapters: what a step learns, that a run can stop anywhere and go on, what is published at its end."""
 # ruff: noqa: F811
 
+import errno
 import json
 import math
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from woodshed.audio.ace import loop as looping
 from woodshed.audio.ace import pipeline as pipelines
 from woodshed.audio.ace import timesteps
 from woodshed.audio.ace.batches import Batches, assemble, evaluation, split
-from woodshed.audio.ace.loop import Loop, velocity_errors
+from woodshed.audio.ace.loop import Loop, State, velocity_errors
 from woodshed.audio.ace.pipeline import open_pipeline, quiet
 from woodshed.audio.ace.run import KNOWN, checkpoints, read_facts
 from woodshed.audio.ace.settings import TrainSettings, resolve
@@ -321,6 +323,34 @@ def test_a_save_that_was_interrupted_is_no_checkpoint(tensors, tmp_path):
     train(tensors, out, resume=True, epochs=3)
     assert losses(out)[:8] == whole and len(losses(out)) == 12
     assert not (out / ".checkpoint-000010.tmp").exists() and 9 not in checkpoints(out)
+
+
+def test_checkpoints_go_without_what_is_behind_links_and_never_end_a_training(tmp_path, monkeypatch):
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "optimizer.pt").touch()
+    (out := tmp_path / "run").mkdir()
+    (out / "checkpoint-000009").symlink_to(elsewhere)
+    for name in (".checkpoint-mine", ".checkpoint-000010.tmp", "checkpoint-000004", "checkpoint-000008"):
+        (out / name).mkdir()
+    said = []
+    loop = SimpleNamespace(out=out, job=SimpleNamespace(facts={}, say=said.append), state=State(step=8))
+    loop.settings = SimpleNamespace(keep_checkpoints=1)
+    assert Loop._restored(loop) == State()
+    assert [path.name for path in out.iterdir()] == [".checkpoint-mine"] and (elsewhere / "optimizer.pt").exists()
+    for step in (4, 8):
+        (out / f"checkpoint-{step:06d}").mkdir()
+        (out / f"checkpoint-{step:06d}" / "state.json").touch()
+    (elsewhere / "state.json").touch()
+    (out / "checkpoint-000006").symlink_to(elsewhere)
+    loop.state.best_step = 6
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    Loop._prune(loop)
+    assert len(said) == 1 and "checkpoint-000004 cannot be removed: Permission denied" in said[0]
+    assert set(checkpoints(out)) == {6, 8} and (elsewhere / "optimizer.pt").exists()
 
 
 def test_what_would_be_another_run_is_refused(base, guided_base, tensors, dataset, tmp_path):

@@ -1,7 +1,9 @@
 """Adapters on any model: what they train, that merging changes nothing, 4 bits, and what cannot work."""
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import shutil
 
@@ -252,6 +254,19 @@ def test_a_merged_run_is_whole_and_plays_the_same(folder, tmp_path, adapter):
     assert again.facts["adapter"]
     with pytest.raises(RunError, match="no checkpoint to go on from; train a new run with this one as its --base"):
         train(ToyCorpus(), merged.folder, resume=True, max_steps=9)
+
+
+def test_merge_leaves_alone_what_lies_beside_it(folder, tmp_path, monkeypatch):
+    (mine := tmp_path / f".whole.{os.getpid()}").mkdir()
+    (mine / "notes.txt").touch()
+
+    def full(*args, **keywords):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("woodshed.symbolic.learning.merge.publish", full)
+    with pytest.raises(FileError, match=r"whole: cannot be written: No space left on device$"):
+        merge(folder / "lora", tmp_path / "whole")
+    assert list(tmp_path.iterdir()) == [mine] and (mine / "notes.txt").exists()
 
 
 def test_merge_on_a_full_disk_is_told_in_one_line(folder, tmp_path, monkeypatch):

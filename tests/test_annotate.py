@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import model_with_code
 from sounds import song, songs_folder, tone
 
 from woodshed.audio.features import Features, describe
@@ -253,6 +254,21 @@ def test_a_captioner_that_is_cut_short_or_too_large_is_one_line(tmp_path, monkey
         Captioner(folder, device="cpu")
 
 
+def test_a_captioner_brings_no_code_and_no_pickle(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr("builtins.input", lambda prompt: "y")
+    folder = model_with_code(tmp_path / "strange")
+    with pytest.raises(RunError, match=r"not an audio language model that can be read: .*custom code"):
+        Captioner(folder, device="cpu")
+    assert not (folder / "ran").exists()
+    folder = tiny_captioner(tmp_path / "captioner")
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(RunError, match=r"not an audio language model that can be read: .*model\.safetensors"):
+        Captioner(folder, device="cpu")
+
+
 def test_music_flamingo_loads_by_its_own_class():
     from transformers import AutoModelForMultimodalLM, AutoModelForSeq2SeqLM, MusicFlamingoConfig, Qwen2_5OmniConfig
 
@@ -389,7 +405,7 @@ def test_openai_writes_captions(server, recording):
 
 
 def test_a_busy_service_is_asked_again(server, recording):
-    busy = [(429, {"Retry-After": "0"}, {"error": {"message": "slow down"}}), (503, {}, b"<html>gone</html>")]
+    busy = [(429, {"Retry-After": "\xb2"}, {"error": {"message": "slow down"}}), (503, {}, b"<html>gone</html>")]
     server.answers = [*busy, (200, {}, {"text": "hi"})]
     assert lyrics_service("openai", "gpt-transcribe", wait=0.001)(recording).lyrics == "hi"
     server.answers = [busy[0]] * 5
@@ -406,6 +422,8 @@ def test_a_busy_service_is_asked_again(server, recording):
         ((200, {}, b"<html>"), "not JSON", False),
         ((200, {}, {"nothing": 1}), "another form", False),
         ((200, {}, []), "another form", False),
+        ((200, {}, b"[" * 10**5), "not JSON .* too deep", False),
+        ((400, {}, b"[" * 10**5), r"400 \[\[", False),
     ],
 )
 def test_an_answer_that_is_none_is_one_line(server, recording, answer, told, lasting):
@@ -424,6 +442,26 @@ def test_a_service_that_hangs_or_is_not_there(server, recording, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")
     with pytest.raises(ServiceError, match=r"no answer from http://127\.0\.0\.1:9"):
         lyrics_service("openai", wait=0.001)(recording)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_key_is_not_sent_on_to_another_host(server, recording, status):
+    server.answers = [(status, {"Location": f"http://localhost:{server.server_port}/caught"}, b"")]
+    with pytest.raises(
+        ServiceError, match=rf"openai: {status} and sends on to http://localhost.*; is http://127.* right"
+    ):
+        lyrics_service("openai", wait=0.001)(recording)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "base", ["http://example.org/v1", "ftp://localhost", "localhost:80", "https://", "https://[", "file:///x"]
+)
+def test_a_key_goes_out_encrypted_or_not_at_all(server, recording, monkeypatch, base):
+    monkeypatch.setenv("OPENAI_BASE_URL", base)
+    with pytest.raises(InputError, match=r"OPENAI_BASE_URL=.*: give an address with https://"):
+        lyrics_service("openai")
+    assert not server.asked
 
 
 def test_what_is_too_long_is_not_sent(server, recording, monkeypatch):

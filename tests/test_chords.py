@@ -3,12 +3,14 @@
 import importlib
 import itertools
 import time
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
 import mir_eval.chord
 import numpy as np
 import pytest
+from folders import tune
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import DATA, scores
@@ -433,6 +435,22 @@ def test_viterbi_finds_the_best_of_all_paths():
 
         best = max(itertools.product(range(3), repeat=5), key=worth)
         assert chords._most_likely(odds, change, entry).tolist() == list(best)
+
+
+def test_chords_of_hours_take_no_more_memory_than_they_must():
+    score = Score([(480 * beat, 480, 60 + beat % 12, 80, 0) for beat in (*range(100), 10_000)])
+    tracemalloc.start()
+    heard = recognise(score)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 15e6 and heard["tick"].max() < 480 * 110
+
+
+def test_chords_in_blocks_are_those_of_the_whole(monkeypatch):
+    score = tune(3, notes=300)
+    whole = recognise(score)
+    monkeypatch.setattr(chords, "_BLOCK", 7)
+    assert np.array_equal(recognise(score), whole)
 
 
 def test_pop909_is_heard_as_annotated(monkeypatch):

@@ -7,11 +7,16 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from toys import TINY
 
+import woodshed
 from woodshed.cli import VERBS, commands, main
+from woodshed.jobs import own_process
+from woodshed.symbolic.data.corpus import open_corpus
+from woodshed.symbolic.data.prepare import changed_sources
 from woodshed.symbolic.music.midi import read_midi
 
 
@@ -117,6 +122,18 @@ def test_names_that_no_screen_can_show_are_escaped(capsys, run, tmp_path):
     assert code == 1 and err.endswith("caf\\udce9/song.mid: no such file\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="such names are forbidden there")
+def test_names_move_no_cursor(capsys, songs, tmp_path):
+    strange = "\x1b[2J\x1b]0;owned\x07\n\x9b1A.mid"
+    code, _, err = run_main(capsys, "extend", "piano", strange)
+    assert code == 1 and err == "woodshed: \\x1b[2J\\x1b]0;owned\\x07\\x0a\\x9b1A.mid: no such file\n"
+    shutil.copy(songs / "song 1.mid", tmp_path / strange)
+    code, out, err = run_main(capsys, "inspect", tmp_path, "--json", tmp_path / "report.json")
+    assert code == 0 and "owned" in out and not {"\x1b", "\x07", "\x9b"} & {*out, *err}
+    code, _, _ = run_main(capsys, "prepare", tmp_path, "--out", tmp_path / "corpus")
+    assert code == 0 and not any(changed_sources(open_corpus(tmp_path / "corpus"), tmp_path).values())
+
+
 def test_training_on_files_that_have_changed_says_so_and_goes_on(capsys, songs, tmp_path):
     source, other = shutil.copytree(songs, tmp_path / "songs"), tmp_path / "notes.txt"
     other.write_text("mine")
@@ -157,3 +174,27 @@ def test_a_reader_that_goes_away_is_no_error_to_tell_of():
 def test_python_m_woodshed_is_the_same_command():
     out = subprocess.run([sys.executable, "-m", "woodshed", "--version"], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", out.stdout)
+
+
+WITH_A_POOL = """
+from woodshed.cli import main
+from woodshed.symbolic.data import inspect
+inspect.POOL_FROM = 1
+main()
+"""
+
+
+def test_python_files_where_the_user_is_are_not_run(songs, tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "woodshed").write_text(WITH_A_POOL)
+    music = shutil.copytree(songs, tmp_path / "music")
+    for name in ("socket", "random", "numpy"):
+        (music / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    for command in ([sys.executable, tmp_path / "bin" / "woodshed", "inspect", "."], own_process("woodshed", "--help")):
+        subprocess.run(command, cwd=music, capture_output=True, check=True)
+        assert not (tmp_path / "executed").exists()
+
+
+def test_processes_of_python_are_started_in_one_place():
+    sources = Path(woodshed.__file__).parent.rglob("*.py")
+    assert [path.name for path in sources if "sys.executable" in path.read_text(encoding="utf-8")] == ["jobs.py"]

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -64,6 +65,14 @@ def test_of_few_recordings_the_ends_are_held_out_and_the_unusable_are_named(tmp_
 # --- training --------------------------------------------------------------------------------------------------
 
 
+def test_a_broken_checkpoint_goes_without_what_is_behind_a_link(tmp_path):
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "mine").touch()
+    (tmp_path / "checkpoint-9").symlink_to(elsewhere)
+    codec_train._restore(SimpleNamespace(out=tmp_path, say=pytest.fail, settings=SimpleNamespace(base="other")), None)
+    assert not (tmp_path / "checkpoint-9").is_symlink() and (elsewhere / "mine").exists()
+
+
 def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(recordings, trained, tmp_path):
     def stop(now):
         if now.step == 3 and not now.validation:
@@ -115,6 +124,13 @@ def test_a_full_disk_says_how_to_go_on(recordings, tmp_path, monkeypatch):
         patch.setattr(own, "write_file", write)
         train_codec(recordings, tmp_path / "own", **TINY, max_steps=1)
     assert train_codec(recordings, tmp_path / "own", resume=True).about["step"] == 1
+
+
+def test_a_checkpoint_that_was_cut_short_is_named(recordings, trained, tmp_path):
+    out = shutil.copytree(trained, tmp_path / "own")
+    (out / "checkpoint-4" / "network.safetensors").write_bytes(b"\0" * 20)
+    with pytest.raises(RunError, match=r"checkpoint-4: cannot be read: .*; delete it to go on before it"):
+        train_codec(recordings, out, resume=True, max_steps=5)
 
 
 def test_a_file_whose_name_is_no_text_is_learned_from(recordings, tmp_path):

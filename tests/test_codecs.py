@@ -132,6 +132,30 @@ def test_an_oobleck_opens_from_where_it_is_seen(foreign, monkeypatch):
     assert open_codec("./vae").fingerprint == open_codec(foreign).fingerprint
 
 
+def test_a_model_that_only_a_codec_names_is_not_downloaded(foreign, tmp_path, monkeypatch):
+    from diffusers import AutoencoderOobleck, DiffusionPipeline
+
+    asked, model = [], open_codec(foreign).model
+
+    def there(name, *, local_files_only, **more):
+        asked.append((name, local_files_only))
+        return model
+
+    monkeypatch.setattr(DiffusionPipeline, "load_config", there)
+    monkeypatch.setattr(AutoencoderOobleck, "from_pretrained", there)
+    codec = open_codec("someone/model")
+    codec.save(tmp_path)
+    assert open_codec(tmp_path).fingerprint == codec.fingerprint
+    assert asked == [("someone/model", False)] * 2 + [("someone/model", True)] * 2
+
+    def gone(name, **more):
+        raise OSError("not in the cache")
+
+    monkeypatch.setattr(AutoencoderOobleck, "from_pretrained", gone)
+    with pytest.raises(RunError, match=r"someone/model: .* on this machine; if you trust it: hf download someone/mod"):
+        open_codec(tmp_path)
+
+
 def test_settings_say_what_they_are_for():
     assert own.begin(CodecSettings(width=8)).latent_rate == pytest.approx(10.77, abs=0.01)
     assert own.begin(CodecSettings(latent_rate=21, width=8)).latent_rate == pytest.approx(21.53, abs=0.01)

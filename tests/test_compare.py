@@ -17,6 +17,7 @@ from toys import TINY
 
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError, WoodshedError
+from woodshed.jobs import claimed
 from woodshed.log import read_log
 from woodshed.symbolic import models
 from woodshed.symbolic.data.corpus import open_corpus
@@ -212,6 +213,26 @@ def test_how_it_died_is_told(script, reason, tmp_path, monkeypatch):
     assert (tmp_path / "run.txt").exists() == ("Oops" in script)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell script")
+def test_how_it_died_is_told_where_somebody_removed_what_it_said(tmp_path, monkeypatch):
+    shell, errors = tmp_path / "python", tmp_path / "run.txt"
+    shell.write_text(f"#!/bin/sh\nrm '{errors}'; exit 3\n")
+    shell.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(shell))
+    with pytest.raises(RunError, match="it ended with status 3 and said nothing"):
+        train_alone(tmp_path, tmp_path / "run", {}, report=print, errors=errors)
+
+
+def test_two_comparisons_do_not_train_into_one_folder(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "train_alone", lambda *args, **keywords: pytest.fail("it trains"))
+    with claimed(tmp_path), pytest.raises(RunError, match="another training is writing into it"):
+        compare.compare(corpus, tmp_path, **ASKED)
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(InputError, match="--models"):
+        compare.compare(corpus, tmp_path / "new", **ASKED | {"models": "nothing,lstm"})
+    assert not any(tmp_path.iterdir())
+
+
 def test_peak_memory_is_what_was_touched_and_stays():
     code = "import numpy as np; from woodshed.symbolic.judging.alone import peak_memory as peak; before = peak(); "
     code += "held = np.ones(2**24); during = peak(); del held; print(before, during, peak())"
@@ -374,6 +395,12 @@ def test_runs_without_a_log_have_dashes_and_no_curve(compared):
     assert draw_curves(facts["rows"]) is None
     page = compare_page.page(facts, None, {})
     assert "<td>-</td><td>-</td><td>-</td><td>-</td>" in page and "While they learned" not in page
+
+
+def test_curves_are_drawn_whatever_a_run_is_called():
+    curve = [{"minutes": at, "ids": 1000 * at, "nats_per_note": 1 / at} for at in range(1, 6)]
+    for name in (r"$\no$", "Ke$ha $2"):
+        assert draw_curves([{"name": name, "training": {"curve": curve}}]).startswith(b"\x89PNG")
 
 
 def test_counts_have_three_digits():

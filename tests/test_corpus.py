@@ -1,6 +1,7 @@
 """Drawing rows: every piece as often as its weight says, and pieces that end where they end."""
 
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 
@@ -117,6 +118,14 @@ def test_pieces_come_back_in_order_and_read_only(tmp_path):
         assert score == score.replace()  # checking and sorting it again changes nothing
         with pytest.raises(ValueError, match="read-only"):
             score.notes["onset"] = 0
+
+
+def test_what_lies_beside_a_new_corpus_is_left_alone(tmp_path):
+    """Be it named as a temporary folder might be."""
+    (mine := tmp_path / f".corpus.{os.getpid()}").mkdir()
+    (mine / "song.mid").touch()
+    corpus_of(tmp_path / "corpus", [tune(0)])
+    assert (mine / "song.mid").exists() and set(tmp_path.iterdir()) == {mine, tmp_path / "corpus"}
 
 
 @pytest.mark.parametrize("text", ["[]", "7", "{}", '{"format": 1}', '{"format": 99}', "{"])

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from woodshed.audio.labels.dataset import (
 )
 from woodshed.audio.labels.scan import scan
 from woodshed.errors import FileError, InputError
+from woodshed.files import write_file
 
 
 @pytest.fixture
@@ -35,6 +37,7 @@ FOREIGN = {
         {"audio_path": "C:\\music\\a.wav", "id": "1", "bpm": 90, "timesignature": 4, "duration": 3.5, "mood": "odd"},
         {"audio_path": "/abs/b.wav", "id": "2", "bpm": None, "caption": None, "labeled": True},
     ],
+    "version": {"of": "another tool"},
 }
 
 
@@ -48,7 +51,7 @@ def test_a_file_of_another_tool_opens_and_keeps_what_it_holds(folder):
     for item, given in zip(saved["samples"], FOREIGN["samples"], strict=True):
         said = {name: value for name, value in given.items() if value is not None and name != "timesignature"}
         assert item.items() >= said.items()
-    assert saved["metadata"]["use_only"] is False
+    assert saved["metadata"]["use_only"] is False and saved["version"] == FOREIGN["version"]
     assert load_dataset(path) == dataset
 
 
@@ -95,6 +98,7 @@ def test_what_a_person_changes_meanwhile_is_kept(folder):
     theirs["metadata"]["custom_tag"] = "tag"
     del theirs["samples"][2]
     theirs["samples"].append({"audio_path": "./d.wav"})
+    theirs["version"] = 2
     folder.write("d.json", theirs)
     first = ours.samples[0]
     for sample in ours.samples:
@@ -106,6 +110,7 @@ def test_what_a_person_changes_meanwhile_is_kept(folder):
     assert [sample.caption for sample in after.samples] == ["theirs", "ours", "", ""]
     assert [sample.bpm for sample in after.samples] == [100, 100, None, None]
     assert after.samples[1].extra == {"mood": "new key"} and after.metadata.custom_tag == "tag"
+    assert after.extra == {"version": 2}
     assert after == ours and ours.samples[0] is first
     ours.samples[0].caption = "ours again"
     ours.save(path)
@@ -113,6 +118,28 @@ def test_what_a_person_changes_meanwhile_is_kept(folder):
     del ours.samples[0]
     ours.save(path)
     assert [sample.filename for sample in load_dataset(path).samples] == ["b.wav", "d.wav", "e.wav"]
+
+
+def test_two_who_save_at_once_both_keep_what_they_wrote(folder, monkeypatch):
+    """A studio and an annotation: the second comes when the first has read the file and not yet written it."""
+    path, writes = folder / "d.json", []
+    scan(folder.add("a.wav", "b.wav"), out=path)
+    ours, theirs = load_dataset(path), load_dataset(path)
+    ours.samples[0].caption, theirs.samples[1].caption = "ours", "theirs"
+    second = Thread(target=theirs.save, args=(path,))
+
+    def slow(*args):
+        writes.append(args)
+        if len(writes) == 1:
+            second.start()
+            second.join(0.2)
+        write_file(*args)
+
+    monkeypatch.setattr("woodshed.audio.labels.dataset.write_file", slow)
+    ours.save(path)
+    second.join()
+    assert [sample.caption for sample in load_dataset(path).samples] == ["ours", "theirs"] and len(writes) == 2
+    assert {item.name for item in folder.iterdir()} == {"a.wav", "b.wav", "d.json"}
 
 
 def test_paths_lead_to_the_recordings_wherever_the_file_is_saved(folder):

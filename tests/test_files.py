@@ -7,7 +7,7 @@ import os
 import pytest
 
 from woodshed.errors import FileError, InputError, RunError
-from woodshed.files import new_folder, numbered_folder, read_object, replacing, write_file
+from woodshed.files import built, new_folder, numbered_folder, read_object, replacing, write_file
 from woodshed.jobs import claimed
 
 
@@ -19,13 +19,46 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has other modes, and links only for some")
+def test_a_save_keeps_links_and_modes(tmp_path):
+    (tmp_path / "real").mkdir()
+    real, link, dangling = tmp_path / "real" / "labels.json", tmp_path / "link.json", tmp_path / "dangling.json"
+    write_file(real, "old")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    dangling.symlink_to("real/new.json")
+    for path in (link, dangling):
+        write_file(path, "new")
+        assert path.is_symlink() and path.read_text() == "new"
+    assert real.read_text() == "new" and real.stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in real.parent.iterdir()} == {"labels.json", "new.json"}
+
+
+def test_what_is_new_replaces_nothing_and_is_not_lost(tmp_path):
+    write_file(tmp_path / "a.json", "first", new=True)
+    with pytest.raises(FileError, match=r"a\.json: something has taken this name meanwhile, .* is in a-\w+\.json"):
+        write_file(tmp_path / "a.json", "second", new=True)
+    other = next(tmp_path.glob("a-*.json"))
+    assert (tmp_path / "a.json").read_text() == "first" and other.read_text() == "second"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_is_renamed_is_on_the_disk(tmp_path, monkeypatch):
+    """A power cut between the two would leave an empty file."""
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("replace"), replace(*paths)))
+    write_file(tmp_path / "a", "text")
+    assert calls == ["fsync", "replace"]
+
+
 def test_bytes_of_a_name_that_are_no_text_survive_as_json(tmp_path):
     told = {"path": os.fsdecode(b"caf\xe9 \xff"), "title": "夜"}
     write_file(tmp_path / "a.json", json.dumps(told, ensure_ascii=False))
     assert read_object(tmp_path / "a.json") == told
 
 
-@pytest.mark.parametrize("data", [b"", b"[1]", b"7", b'"text"', b"{", b"\xff\xfe"])
+@pytest.mark.parametrize("data", [b"", b"[1]", b"7", b'"text"', b"{", b"\xff\xfe", b'{"a":' * 10**5, b"[" * 10**5])
 def test_what_is_no_json_object_is_a_value_error(tmp_path, data):
     (tmp_path / "a.json").write_bytes(data)
     with pytest.raises(ValueError, match=r"."):
@@ -43,9 +76,26 @@ def test_a_new_folder_stays_only_with_something_in_it(tmp_path):
         pass
 
 
+def test_a_folder_is_built_beside_its_place_and_touches_nothing_there(tmp_path):
+    theirs = [tmp_path / name for name in (f".a.{os.getpid()}", ".a.0123456789ab.tmp", ".b.0123456789ab.tmp")]
+    for folder in (*theirs, left := tmp_path / ".a.ba9876543210.tmp"):
+        folder.mkdir()
+        (folder / "mine").touch()
+    os.utime(left, (0, 0))  # of a kill, long ago
+    with pytest.raises(OSError, match="full"), built(tmp_path / "a") as folder:
+        (folder / "half").touch()
+        raise OSError("full")
+    assert set(tmp_path.iterdir()) == {*theirs}
+    with built(tmp_path / "a") as folder:
+        (folder / "whole").touch()
+    assert (tmp_path / "a" / "whole").exists() and set(tmp_path.iterdir()) == {*theirs, tmp_path / "a"}
+    assert all((folder / "mine").exists() for folder in theirs)
+
+
 def test_the_next_free_number_is_above_all_there_are(tmp_path):
     (tmp_path / "007").mkdir()
     (tmp_path / "notes").touch()
+    (tmp_path / "²").mkdir()
     with numbered_folder(tmp_path) as one, numbered_folder(tmp_path) as two:
         (two / "take").touch()
     assert (one.name, two.name) == ("008", "009")

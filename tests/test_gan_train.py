@@ -1,11 +1,13 @@
 """Training the latent GAN: it goes on exactly, goes back where it breaks, and begins with what a base knows."""
 # ruff: noqa: F811
 
+import errno
 import json
 import math
 import os
 import shutil
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -111,6 +113,28 @@ def test_a_run_that_was_interrupted_as_it_encoded_goes_on(recordings, tmp_path, 
     train(recordings, tmp_path / "run", codec=TOY, resume=True)
     assert runs.read_facts(tmp_path / "run")["finished"]
     assert len([*kept.parent.iterdir()]) == 5 and kept.stat().st_mtime_ns == made
+
+
+def test_checkpoints_go_without_what_is_behind_links_and_never_end_a_training(tmp_path, monkeypatch):
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "mine").touch()
+    (out := tmp_path / "run").mkdir()
+    (out / "checkpoint-9").symlink_to(elsewhere)
+    players, said = SimpleNamespace(age=0, switch=0.0), []
+    job = SimpleNamespace(out=out, say=said.append, facts={"base": None})
+    job.settings = SimpleNamespace(learning_rate=1e-3, keep_checkpoints=1)
+    monkeypatch.setattr(runs, "to_tensors", lambda players: {})
+    course = training._start(job, players)
+    assert [path.name for path in out.iterdir()] == ["checkpoint-0"] and (elsewhere / "mine").exists()
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    course.step = 4
+    runs.save_checkpoint(out, players, course, keep=1, say=said.append)
+    assert len(said) == 1 and "checkpoint-0 cannot be removed: Permission denied" in said[0]
+    assert set(runs.checkpoints(out)) == {4}
 
 
 def test_a_full_disk_says_how_to_go_on(recordings, tmp_path, monkeypatch):
@@ -368,7 +392,7 @@ def test_the_commands(recordings, tmp_path, monkeypatch, capsys):
     from woodshed.cli import main
 
     for module in (training, runs):
-        monkeypatch.setattr(module, "open_codec", lambda place: TOY)
+        monkeypatch.setattr(module, "open_codec", lambda place, **_: TOY)
     monkeypatch.setattr("woodshed.audio.gan.settings.LEARNING_RATES", {24: 1e-3})
     out = str(tmp_path / "run")
     more = [

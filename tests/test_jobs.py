@@ -1,12 +1,23 @@
 """What every long job asks before it begins: a device that is there, memory, a folder of its own."""
 
+import errno
+import os
 import signal
+import sys
 
 import pytest
 import torch
 
 from woodshed.errors import InputError
-from woodshed.jobs import Job, enough_memory, find_device, refuse_occupied, stop_on_signals
+from woodshed.jobs import (
+    Job,
+    alone,
+    enough_memory,
+    find_device,
+    refuse_occupied,
+    remove_checkpoints,
+    stop_on_signals,
+)
 from woodshed.log import read_log
 from woodshed.progress import Progress, part
 
@@ -46,6 +57,50 @@ def test_memory_that_ends_is_one_line():
         enough_memory("for a take", "give less"),
     ):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such lock there")
+def test_a_lock_follows_no_link_and_empties_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    lock, diary = tmp_path / f"woodshed-{os.getuid()}-test.lock", tmp_path / "diary"
+    diary.write_text("mine")
+    lock.symlink_to(diary)
+    with pytest.raises(OSError, match="symbolic links"), alone("test"):
+        pass
+    assert diary.read_text() == "mine"
+    lock.unlink()
+    lock.write_text("held")
+    with alone("test"):
+        assert lock.read_text() == "held"
+
+
+def checkpoint(out, step, *names):
+    (folder := out / f"checkpoint-{step}").mkdir()
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def test_of_a_checkpoint_that_is_a_link_only_the_link_goes(tmp_path):
+    elsewhere = checkpoint(tmp_path, 1, "weights", "state.json")
+    (link := tmp_path / "checkpoint-2").symlink_to(elsewhere)
+    remove_checkpoints([link], "state.json", pytest.fail)
+    assert not link.is_symlink() and len(list(elsewhere.iterdir())) == 2
+
+
+def test_a_checkpoint_that_cannot_be_removed_is_told_and_not_whole(tmp_path, monkeypatch):
+    stuck, said = checkpoint(tmp_path, 1, "weights", "state.json"), []
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", refuse)
+        remove_checkpoints([stuck], "state.json", said.append)
+    assert said == [f"{stuck} cannot be removed: Permission denied; remove it yourself"]
+    assert [path.name for path in stuck.iterdir()] == ["weights"]
+    remove_checkpoints([stuck], "state.json", said.append)
+    assert not stuck.exists() and len(said) == 1
 
 
 def test_a_folder_is_occupied_by_what_one_sees(tmp_path):

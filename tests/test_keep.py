@@ -18,6 +18,7 @@ from woodshed.symbolic.data.corpus import open_corpus
 from woodshed.symbolic.data.kept import read_learned
 from woodshed.symbolic.data.originality import Index, originality_index
 from woodshed.symbolic.data.prepare import changed_sources, corpus_lines, prepare
+from woodshed.symbolic.data.take_files import read_stretch, read_written, take_facts
 from woodshed.symbolic.judging.diagnoses import little_music
 from woodshed.symbolic.music.midi import read_midi, write_midi
 from woodshed.symbolic.music.score import Score
@@ -84,6 +85,17 @@ def test_a_take_without_its_json_says_itself_how_it_was_made(tmp_path):
     kept = keep(path)[0].path
     assert json.loads(kept.with_suffix(".json").read_text())["region_quarters"][0] == begin / score.ticks_per_quarter
     assert len(read_learned(path).notes) == len(read_learned(kept).notes) == 64
+
+
+def test_what_a_take_says_that_is_no_stretch_of_music_is_passed_over(tmp_path):
+    write_midi(tune(1), path := tmp_path / "take.mid")
+    for said in ("[0, Infinity]", "[NaN, 1]", '["a", 1]', "[0]", "[" * 10**5):
+        path.with_suffix(".json").write_text(f'{{"region_quarters": {said}}}')
+        assert read_stretch(path) == read_written(path)[0]
+    path.with_suffix(".json").unlink()
+    write_midi(tune(1), path, ["woodshed seed: " + "[" * 10**5])
+    with pytest.raises(FileError, match="it does not say how it was made"):
+        take_facts(path)
 
 
 def test_the_run_is_found_by_its_name_or_named(tmp_path, monkeypatch):

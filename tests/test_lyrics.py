@@ -1,10 +1,13 @@
 """Lyrics come out of LRC as they are sung."""
 
+import re
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from woodshed.audio.labels.lyrics import clean
+from woodshed.audio.labels.lyrics import _without_stamps, clean
 
 
 @pytest.mark.parametrize(
@@ -89,6 +92,22 @@ def test_clean_is_clean(text):
     once = clean(text)
     assert clean(once) == once
     assert once == once.strip("\n") and "\n\n\n" not in once
+
+
+@given(st.lists(st.sampled_from([*PIECES, "<0:12", "[00:", ">", "30]"]), max_size=20).map("".join))
+def test_stamps_within_stamps_go_as_one_after_the_other_would(text):
+    line, before = text.replace("\n", " ").replace("\r", " "), ""
+    bare = line
+    while bare != before:
+        before, bare = bare, re.sub(r"\[\d{1,3}:\d{1,2}([.:]\d{1,3})?\]|<\d{1,3}:\d{1,2}([.:]\d{1,3})?>", "", bare)
+    assert _without_stamps(line) == " ".join(bare.split())
+
+
+@pytest.mark.parametrize("text", ["[0" * 9000 + ":00]" * 9000, "[0:00]" * 9000 + "la " * 9000, "<1:1>" * 20000])
+def test_stamps_without_number_take_no_time(text):
+    began = time.process_time()
+    assert len(clean(text)) < 50 * len(text)
+    assert time.process_time() - began < 1
 
 
 @given(st.text(max_size=60))

@@ -16,6 +16,11 @@ from woodshed.symbolic.music import midi
 from woodshed.symbolic.music.midi import encode, parse_midi, read_midi, write_midi
 from woodshed.symbolic.music.score import Score, Track
 
+LATER = b"\x89\xc4\xda\x00"  # 20,000,000 ticks: 5.8 hours
+FINE = b"\x00\xff\x58\x04\x04\x07\x18\x08"  # 4/128
+CLUSTER = b"".join(b"\x00\x90" + bytes([pitch]) + b"\x40" for pitch in range(128))
+RELEASED = b"".join((b"\x00" if pitch else LATER) + b"\x80" + bytes([pitch]) + b"\x40" for pitch in range(128))
+
 
 @pytest.mark.parametrize(
     ("data", "reason"),
@@ -35,6 +40,8 @@ from woodshed.symbolic.music.score import Score, Track
         (smf(b"\x00\xff\x01\xff\x7f"), "16383 bytes"),
         (smf(b"\x00\x90\x3c\x40" + b"\xff\xff\xff\x7f\x80\x3c\x40", division=1), "hours"),
         (smf(b"\x00\x90\x3c\x40" + b"\xff\xff\xff\x7f\x80\x3c\x40" * 9, division=1), "ticks"),
+        (smf(FINE + NOTE_C + LATER + NOTE_C[1:]), r"13333\d\d beats long by its metre; at most 400000"),
+        (smf(CLUSTER + RELEASED), "its notes sound for 5333376 beats in all; at most 5000000"),
     ],
 )
 def test_the_reason_is_named(tmp_path, data, reason):

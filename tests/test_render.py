@@ -1,5 +1,6 @@
 """Rendering: by our own synthesiser and by soundfonts, and as loud as asked; a soundfont is made here, of sines."""
 
+import os
 import shutil
 import struct
 import wave
@@ -136,6 +137,17 @@ def test_a_soundfont_that_takes_its_player_down_is_one_line(tmp_path, font, play
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell script")
+def test_a_player_that_never_ends_is_killed(tmp_path, font, monkeypatch):
+    (tmp_path / "fluidsynth").write_text("#!/bin/sh\nexec sleep 100\n")
+    (tmp_path / "fluidsynth").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(soundfonts, "PATIENCE", 0.1)
+    monkeypatch.setattr(soundfonts, "PACE", 0.01)
+    with pytest.raises(FileError, match=r"a font\.sf2: fluidsynth had not come to its end after 0 s"):
+        render(Score([(0, 480, 60, 90, 0)]), font)
+
+
 def test_what_cannot_be_rendered_is_refused(tmp_path, font, monkeypatch):
     score = Score([(0, 480, 60, 90, 0)])
     with pytest.raises(FileError, match="cannot be read"):
@@ -257,6 +269,26 @@ def test_the_command_renders_files_and_folders(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("option", "maker", "made"),
+    [
+        ("--out", "woodshed.cli.render.render", np.zeros((100, 2))),
+        ("--picture", "woodshed.symbolic.music.roll.roll_png", b"png"),
+    ],
+)
+def test_sound_and_picture_leave_what_has_come_in_the_meantime(capsys, tmp_path, monkeypatch, option, maker, made):
+    write_midi(Score([(0, 480, 60, 90, 0)]), tmp_path / "a.mid")
+    mine = tmp_path / {"--out": "mine.wav", "--picture": "mine.png"}[option]
+
+    def late(*args, **keywords):
+        mine.write_text("mine")
+        return made
+
+    monkeypatch.setattr(maker, late)
+    code, _, err = run_main(capsys, "render", tmp_path / "a.mid", option, mine)
+    assert code == 1 and f"{mine}: something has taken" in err and mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["a.mid", "--out", "a.mp3"], "give the name of a .wav"),
@@ -264,6 +296,7 @@ def test_the_command_renders_files_and_folders(capsys, tmp_path):
         (["."], "no MIDI"),
         (["absent.mid"], "absent.mid"),
         (["x/a.mid", "y/a.mid", "--out", "o"], "one by one"),
+        (["x/A.mid", "y/a.mid", "--out", "o"], "one by one"),
         (["a.mid", "--loudness", "9"], "loudness 9"),
         (["a.mid", "--soundfont", "absent.sf2"], "absent.sf2" if HERE else "pip install"),
     ],

@@ -4,13 +4,15 @@ import json
 import shutil
 
 import pytest
+from folders import model_with_code
 from safetensors.numpy import load_file, save_file
 from toys import TINY, ToyCorpus
 
 from woodshed.errors import InputError, RunError
 from woodshed.symbolic import models
-from woodshed.symbolic.learning.train import train
-from woodshed.symbolic.run import find_base, open_run
+from woodshed.symbolic.learning.settings import TrainSettings
+from woodshed.symbolic.learning.train import _fitted, train
+from woodshed.symbolic.run import find_base, load_model, open_run
 from woodshed.symbolic.tokenizers import make
 
 ADAPTER = {name: TINY[name] for name in ("max_seq_len", "batch_size", "learning_rate", "threads")}
@@ -183,7 +185,7 @@ def test_a_base_that_nobody_has(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for name in ("nobody/nothing", "pianoforte", "not a name/at all/"):
         with pytest.raises(RunError, match="no base model") as error:
-            find_base(name, tmp_path)
+            find_base(name, tmp_path, fetch=True)
         assert "\n" not in str(error.value)
         assert "go online once to fetch it, or give a local folder" in str(error.value)
     with pytest.raises(RunError, match="its base is not at"):
@@ -198,7 +200,30 @@ def test_a_proxy_that_refuses_is_told_in_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refused)
     with pytest.raises(RunError, match=r"Hugging Face does not give it \(403 Forbidden\)"):
-        find_base("nobody/nothing", tmp_path)
+        find_base("nobody/nothing", tmp_path, fetch=True)
+
+
+def test_a_base_that_only_a_run_names_is_not_downloaded(copy, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    here = {}
+
+    def snapshot(name, *, local_files_only=False, **options):
+        if not local_files_only:
+            here[name] = str(copy / "piano")
+        if name not in here:
+            raise huggingface_hub.errors.LocalEntryNotFoundError("not in the cache")
+        return here[name]
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    facts = json.loads((copy / "jazz" / "run.json").read_text())
+    (copy / "jazz" / "run.json").write_text(json.dumps(facts | {"base": "stranger/piano"}))
+    run = open_run(copy / "jazz")
+    told = r"jazz: its base stranger/piano is not on this machine; if you trust it: hf download stranger/piano"
+    with pytest.raises(RunError, match=told):
+        run.model()
+    _fitted(TrainSettings(base="stranger/piano", max_seq_len=64), tmp_path, asked=True)  # now the user names it
+    assert logits(run.model()).isfinite().all()
 
 
 # --- foreign bases -----------------------------------------------------------------------------------------------
@@ -227,6 +252,14 @@ def test_a_foreign_base_with_a_small_vocabulary_grows(tmp_path, tied):
     losses = [json.loads(line).get("loss") for line in (run.folder / "log.jsonl").read_text().splitlines()]
     losses = [loss for loss in losses if loss]
     assert losses[-1] < losses[0] - 1
+
+
+def test_code_in_a_model_is_never_run_nor_asked_about(tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda prompt: "y")
+    folder = model_with_code(tmp_path / "model")
+    with pytest.raises(RunError, match=r"its model cannot be loaded \(.*custom code"):
+        load_model(folder)
+    assert not (folder / "ran").exists()
 
 
 # --- the menu ----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from sounds import Folder, hostile, silence, songs_folder, tone
 
+from woodshed.audio.labels import sidecars
 from woodshed.audio.labels.dataset import INSTRUMENTAL, load_dataset
 from woodshed.audio.labels.scan import scan, table, told
 from woodshed.cli import main
@@ -185,6 +186,15 @@ def test_text_in_another_encoding_is_told(folder, name):
     report = scan(folder)
     assert only(report.remarks, f"{name}: cannot be read: not UTF-8; save it as UTF-8") and len(report.remarks) == 1
     assert report.dataset.samples[0].caption == ""
+
+
+@pytest.mark.parametrize("name", ["a.caption.txt", "a.lyrics.txt", "a.json", "t.csv"])
+def test_text_that_is_too_much_for_labels_is_told(folder, name):
+    (folder.add("a.wav") / name).write_bytes(b" " * ((sidecars.MOST_TABLE if name == "t.csv" else 2**20) + 1))
+    report = scan(folder)
+    assert (
+        only(report.remarks, f"{name}: cannot be read: more than", "MiB; keep its labels") and len(report.remarks) == 1
+    )
 
 
 def test_an_empty_lyrics_file_falls_back(folder):

@@ -1,6 +1,7 @@
 """Edits of a Score, and its clock."""
 
 import pickle
+import tracemalloc
 from dataclasses import fields
 
 import numpy as np
@@ -71,6 +72,14 @@ def test_bar_lines_follow_the_metre_and_a_change_cuts_a_bar_short():
     score = Score([(0, 4000, 60, 80, 0)], metres=[(0, 3, 4), (1000, 4, 4)])
     assert score.bars().tolist() == [0, 1000, 2920, 4840]
     assert Score([(0, 10, 60, 80, 0)], metres=[(0, 6, 8)]).beats().tolist() == [0, 720, 1440]
+
+
+def test_bar_lines_end_with_the_music_whatever_metre_comes_later():
+    score = Score([(0, 100, 60, 90, 0)], metres=[(0, 1, 128), (2**24, 4, 4)], ticks_per_quarter=32)
+    tracemalloc.start()
+    assert score.bars().tolist() == list(range(101))
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
 
 
 def test_pedal_lets_notes_ring_until_it_lifts_or_they_are_struck_again():

@@ -2,7 +2,8 @@
 
 import pytest
 
-from woodshed.cli.terminal import bar
+from woodshed.cli.terminal import bar, refuse_json, write_json
+from woodshed.errors import FileError
 from woodshed.page import clock
 from woodshed.progress import Progress
 
@@ -16,5 +17,15 @@ def test_a_line_above_the_bar_is_printed_as_it_is(capsys, text):
 
 
 def test_seconds_as_minutes():
-    told = [clock(seconds) for seconds in (0, 59.9, 61, 3661, float("nan"))]
-    assert told == ["0:00", "0:59", "1:01", "1:01:01", "--:--"]
+    told = [clock(seconds) for seconds in (0, 59.9, 61, 3661, float("nan"), float("inf"))]
+    assert told == ["0:00", "0:59", "1:01", "1:01:01", "--:--", "--:--"]
+
+
+def test_figures_leave_what_has_come_in_the_meantime(tmp_path):
+    """It was not there when an hour of work began."""
+    path = tmp_path / "figures.json"
+    refuse_json(path)
+    path.write_text("mine")
+    with pytest.raises(FileError, match=r"figures\.json: something has taken"):
+        write_json(path, {"loss": 1})
+    assert path.read_text() == "mine"

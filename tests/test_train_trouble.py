@@ -18,6 +18,8 @@ from toys import ADAPTER, STEPS, TINY, ToyCorpus, ToyRows, events_of, steps_of
 
 from woodshed.errors import FileError, InputError, RunError
 from woodshed.log import read_log, rewind_log
+from woodshed.symbolic.learning.course import Plateau, lower, rotate, whole_checkpoints
+from woodshed.symbolic.learning.settings import Course
 from woodshed.symbolic.learning.train import _no_better_than_base, train
 from woodshed.symbolic.run import checkpoints
 
@@ -248,6 +250,45 @@ def test_copies_of_checkpoints_are_the_users_own(tmp_path):
     assert set(checkpoints(tmp_path)) == {4, 8}
     train(ToyCorpus(), tmp_path, resume=True, max_steps=12, keep_checkpoints=1)
     assert (copy / "trainer_state.json").exists() and (tmp_path / "checkpoint-4.zip").exists()
+
+
+def test_only_checkpoints_that_a_kill_broke_are_removed(tmp_path):
+    """Not one of which there is a copy under another number; and nothing behind a link."""
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "mine").touch()
+    (out := tmp_path / "run").mkdir()
+    (out / "checkpoint-700").symlink_to(elsewhere)
+    for number, state in ((500, '{"global_step": 500}'), (600, '{"glob'), (500000, '{"global_step": 500}')):
+        (out / f"checkpoint-{number}").mkdir()
+        (out / f"checkpoint-{number}" / "trainer_state.json").write_text(state)
+    found = whole_checkpoints(SimpleNamespace(out=out, say=pytest.fail))
+    assert found == checkpoints(out) == {500: out / "checkpoint-500"}
+    assert {path.name for path in out.iterdir()} == {"checkpoint-500", "checkpoint-500000"}
+    assert (elsewhere / "mine").exists()
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_ends_no_training(tmp_path, monkeypatch):
+    def refuse(path, *args, **keywords):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    for number in (4, 8, 12):
+        (tmp_path / f"checkpoint-{number}").mkdir()
+        (tmp_path / f"checkpoint-{number}" / "trainer_state.json").write_text(f'{{"global_step": {number}}}')
+    said = []
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    rotate(tmp_path, 2, None, said.append)
+    course = Course(4, 1, 1, height=1 / 4, best=4)
+    job = SimpleNamespace(
+        out=tmp_path, settings=SimpleNamespace(learning_rate=1e-3), say=lambda text, **more: said.append(text)
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("woodshed.symbolic.learning.course._write_course", lambda *args: None)
+        lower(job, course, Plateau(8, 12, 60.0, "nothing better"))
+    assert [text for text in said if "cannot be removed" in text] == [
+        f"{tmp_path / f'checkpoint-{number}'} cannot be removed: Permission denied; remove it yourself"
+        for number in (4, 12)
+    ]
+    assert set(checkpoints(tmp_path)) == {8}  # what is left of others is whole no more
 
 
 def test_a_loss_that_is_not_a_number_never_reaches_the_weights(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Sound in and out: every format, piece by piece as the whole, and files that are no sound."""
 
+import os
 import shutil
 import subprocess
 import tracemalloc
@@ -11,6 +12,8 @@ import pytest
 import soundfile
 from sounds import hostile, silence, song, tone
 
+from woodshed.audio import wave
+from woodshed.audio.spectrogram import spectrograms
 from woodshed.audio.wave import Audio, audio_files, listen, loudness_of, probe, read_audio, stream, write_audio
 from woodshed.errors import FileError, InputError, WoodshedError
 
@@ -96,6 +99,28 @@ def test_what_ffmpeg_cannot_read_says_so(tmp_path):
         probe(tmp_path / "text.m4a")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell script")
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("exec sleep 100", r"song\.m4a: ffmpeg had not come to its end after 1 s"),
+        (
+            'for made; do true; done; head -c 2000 /dev/zero > "$made"',
+            r"song\.m4a: decoded it has more than .*; cut it",
+        ),
+    ],
+)
+def test_what_keeps_ffmpeg_for_ever_or_fills_the_disk_is_told(tmp_path, monkeypatch, script, told):
+    (tmp_path / "song.m4a").write_bytes(b"1")
+    (tmp_path / "ffmpeg").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(wave, "PATIENCE", 1.0)
+    monkeypatch.setattr(wave, "DECODED", 2000)
+    with pytest.raises(FileError, match=told):
+        probe(tmp_path / "song.m4a")
+
+
 def test_without_ffmpeg_its_formats_name_it(tmp_path, monkeypatch):
     (tmp_path / "song.m4a").write_bytes(b"1")
     monkeypatch.setenv("PATH", "")
@@ -138,18 +163,18 @@ def test_loudness_of_a_file_is_that_of_its_sound(at):
     assert loudness_of(path) == pytest.approx(pyloudnorm.Meter(44100).integrated_loudness(music.samples), abs=0.1)
 
 
-def test_three_hours_do_not_fill_memory(tmp_path):
-    path, hour = tmp_path / "long.flac", 3600 * 1000
-    with soundfile.SoundFile(path, "w", 1000, 1) as file:
-        file.write(tone(10, 100, sample_rate=1000).samples[:, 0])
-        file.write(np.zeros(3 * hour - 10000, np.int16))
+def test_an_hour_does_not_fill_memory(tmp_path):
+    path, hour = tmp_path / "long.flac", 3600 * 4000
+    with soundfile.SoundFile(path, "w", 4000, 1) as file:
+        file.write(tone(10, 100, sample_rate=4000).samples[:, 0])
+        file.write(np.zeros(hour - 40000, np.int16))
     tracemalloc.start()
     heard = listen(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert heard.seconds == heard.promised == 3 * 3600
-    assert heard.loudness == pytest.approx(tone(10, 100, sample_rate=1000).loudness, abs=0.2)
-    assert peak < 3 * hour * 4 / 10
+    assert heard.seconds == heard.promised == 3600
+    assert heard.loudness == pytest.approx(tone(10, 100, sample_rate=4000).loudness, abs=0.2)
+    assert peak < hour * 4 / 10
 
 
 def test_a_stretch_is_that_of_the_whole(at):
@@ -275,6 +300,36 @@ def test_damaged_files_give_sound_or_a_reason(at, suffix, damage):
             assert 0 < reader(path).seconds < 4.1
         except WoodshedError as error:
             assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("rate", [1, 9, 3999, 768_001, 655_000_000])
+def test_what_no_sound_has_as_sample_rate_is_refused(tmp_path, rate):
+    soundfile.write(tmp_path / "song.wav", np.ones(1000), rate)
+    for reader in (probe, read_audio, listen, lambda path: list(stream(path))):
+        with pytest.raises(FileError, match=rf"its sample rate is {rate:,} Hz; 4,000 to 768,000 are read"):
+            reader(tmp_path / "song.wav")
+
+
+def test_a_header_that_promises_more_than_any_memory_holds(at):
+    path = at("song.flac")
+    data = bytearray(path.read_bytes())
+    data[21], data[22:26] = data[21] | 15, b"\xff" * 4  # 2**36 - 1 samples, which FLAC has in 36 bits
+    path.write_bytes(data)
+    assert probe(path).seconds > 1e6
+    with pytest.raises(FileError, match="it is damaged"):
+        read_audio(path)
+
+
+def test_what_is_read_in_blocks_is_the_whole(at, monkeypatch):
+    path = at("song.wav")
+    whole = read_audio(path).samples
+    monkeypatch.setattr(wave, "READ_VALUES", 1000)
+    assert np.array_equal(read_audio(path).samples, whole)
+    assert np.array_equal(read_audio(path, start=1, seconds=0.5).samples, whole[44100 : 44100 + 22050])
+
+
+def test_any_name_can_stand_over_a_spectrogram():
+    assert spectrograms({r"Ke$ha $2 $\no$": tone(0.1)}).startswith(b"\x89PNG")
 
 
 def test_an_mp3_that_was_cut_is_shorter_than_it_promises(at):

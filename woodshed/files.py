@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import FileError
 
+DAY = 86_400.0  # seconds
 
-def write_file(path: str | Path, data: bytes | str) -> None:
-    """Write bytes, or text as UTF-8: under a temporary name first, then renamed. Raises FileError.
+
+def write_file(path: str | Path, data: bytes | str, *, new: bool = False) -> None:
+    """Write bytes, or text as UTF-8: under a temporary name first, then renamed; see replacing(). Raises FileError.
 
     What UTF-8 cannot hold (bytes of a file's name that are no text) is escaped as JSON does it: \\udcff.
     """
-    with replacing(path) as temporary:
+    with replacing(path, new=new) as temporary:
         temporary.write_bytes(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
+
+
+def parsed(text: str | bytes) -> Any:
+    """What JSON says. Raises ValueError for any other text, and for brackets within too many brackets."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("brackets in brackets, too deep to be read") from None
 
 
 def read_object(path: str | Path) -> dict:
     """The JSON object in a file. Raises OSError for a file that cannot be read, ValueError for any other content."""
-    found = json.loads(Path(path).read_text(encoding="utf-8"))
+    found = parsed(Path(path).read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError(f"a {type(found).__name__}, not a JSON object")
     return found
@@ -36,16 +50,47 @@ def strict_json(figures: dict) -> str:
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to. It takes the place of `path`, or is gone where something fails."""
-    path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
+def replacing(path: str | Path, *, new: bool = False) -> Iterator[Path]:
+    """A temporary path beside `path` to write to. It takes the place of `path`, or is gone where something fails.
+
+    A file that is replaced keeps its mode; where `path` is a link, what it leads to is replaced, and the link stays.
+    With `new` nothing is replaced: where something has the name by then, a FileError says where this lies instead.
+    """
+    target = Path(path if new else os.path.realpath(path))
+    temporary = target.with_name(f".{secrets.token_hex(6)}.tmp")
     with writing(path):
         try:
             yield temporary
-            os.replace(temporary, path)
+            _on_disk(temporary)
+            if new:
+                _take_name(temporary, target)
+            elif target.exists():
+                shutil.copymode(target, temporary)
+            os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    """Take a name with an empty file, which only one can; a hard link would do it at once, but memory cards have none.
+    Where something has it already, what is at `temporary` gets another name, and a FileError says which."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        beside = path.with_name(f"{path.stem}-{secrets.token_hex(3)}{path.suffix}")
+        os.replace(temporary, beside)
+        raise FileError(
+            path, f"something has taken this name meanwhile, and stays; what was made is in {beside.name}"
+        ) from None
+
+
+def _on_disk(path: Path) -> None:
+    """Wait until a file is on the disk: one that is renamed before could be empty after a power cut."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -77,7 +122,7 @@ def numbered_folder(parent: Path) -> Iterator[Path]:
 
 
 def _next_number(parent: Path) -> Path:
-    number = 1 + max((int(path.name) for path in parent.glob("*") if path.name.isdigit()), default=0)
+    number = 1 + max((int(path.name) for path in parent.glob("*") if path.name.isdecimal()), default=0)
     with writing(parent):
         while True:
             try:
@@ -98,6 +143,13 @@ def _unless_empty(folders: list[Path]) -> Iterator[None]:
                 folder.rmdir()
 
 
+def shown(name: str) -> str:
+    """A name, or a line that holds one, in characters that every file and screen can hold and none that move a cursor:
+    bytes that are no text and control characters are escaped."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 def visible(folder: Path) -> list[Path]:
     """What lies in a folder, but hidden files: macOS writes a .DS_Store, a kill leaves what `replacing` had begun."""
     return [path for path in folder.iterdir() if not path.name.startswith(".")]
@@ -113,6 +165,20 @@ def whole(folder: Path) -> Iterator[None]:
     finally:
         if not done:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def built(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder` to build it in: it takes its place, or is gone where something fails. What a kill
+    left of ours a day ago or earlier goes too. Raises OSError."""
+    for old in folder.parent.glob(f".{glob.escape(folder.name)}.{'[0-9a-f]' * 12}.tmp"):
+        if time.time() - old.lstat().st_mtime > DAY:
+            shutil.rmtree(old, ignore_errors=True)  # which removes no link
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.tmp")
+    temporary.mkdir(parents=True)
+    with whole(temporary):
+        yield temporary
+        os.replace(temporary, folder)
 
 
 def seen_from(folder: str | Path, path: str | Path) -> str:

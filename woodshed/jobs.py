@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +84,20 @@ def checkpoint_folders(out: Path) -> dict[int, Path]:
     return {int(match[1]): path for path, match in sorted(found.items()) if match}
 
 
+def remove_checkpoints(paths: Iterable[Path], final: str, say: Callable[[str], None]) -> None:
+    """Remove checkpoints, first the file `final` that makes one whole, so that none is ever taken for whole without its
+    weights. Of a link only the link goes. What cannot be removed stays, and is told: no training ends for it."""
+    for path in paths:
+        try:
+            if path.is_symlink():
+                path.unlink()
+            else:
+                (path / final).unlink(missing_ok=True)
+                shutil.rmtree(path)
+        except OSError as error:
+            say(f"{path} cannot be removed: {error.strerror or error}; remove it yourself")
+
+
 def refuse_occupied(out: Path, facts: str) -> None:
     """An InputError unless a job may begin in the folder `out`; a run is known by the file `facts` in it."""
     if out.is_file():
@@ -97,9 +115,63 @@ def alone(name: str) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    with open(Path(tempfile.gettempdir()) / f"woodshed-{os.getuid()}-{name}.lock", "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    path = Path(tempfile.gettempdir()) / f"woodshed-{os.getuid()}-{name}.lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)  # all may put a link there
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
+
+
+def own_process(module: str, *arguments: str | Path) -> list[str | Path]:
+    """The command that runs a module of ours in a process of its own. Without -P, Python would import any numpy.py or
+    random.py that lies in the folder where the user is."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+@contextmanager
+def one_writer(path: Path) -> Iterator[None]:
+    """Only one of all processes and threads at a time runs a block for a file; others wait. What is locked meanwhile is
+    a hidden file beside it. (Some network disks lock nothing.)"""
+    real = Path(os.path.realpath(path))
+    lock = real.with_name(f".{real.name}.lock")
+    with writing(path):
+        while (handle := _taken(lock)) is None:
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no file that is open
+            lock.unlink()
+        os.close(handle)
+
+
+def _taken(lock: Path) -> int | None:
+    """A lock file, open and locked; None where another has it, or has just removed it."""
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    with suppress(FileNotFoundError):
+        if _locked(handle) and os.path.samestat(os.fstat(handle), os.stat(lock)):
+            return handle
+    os.close(handle)
+    return None
+
+
+def run_program(name: str, command: list, path: Path, *, seconds: float) -> subprocess.CompletedProcess:
+    """Let a program do something with a file. One that takes longer than so many seconds is killed: a FileError."""
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        told = f"{name} had not come to its end after {seconds:,.0f} s"
+        raise FileError(path, f"{told}; it is damaged, or the machine too busy") from None
 
 
 def free_threads() -> int:

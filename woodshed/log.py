@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import replacing, write_file, writing
+from .files import parsed, replacing, write_file, writing
 
 
 def append_log(path: Path, line: dict) -> None:
@@ -21,8 +21,8 @@ def read_log(path: Path) -> list[dict]:
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            lines.append(parsed(text))
+        except ValueError:
             continue
     return lines
 

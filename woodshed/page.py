@@ -75,8 +75,8 @@ def counted(number: int, thing: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """ "3:07", "1:02:45"; dashes for what is not known."""
-    if math.isnan(seconds):
+    """ "3:07", "1:02:45"; dashes for what is not known, or has no end."""
+    if not math.isfinite(seconds):
         return "--:--"
     minutes, rest = divmod(int(seconds), 60)
     if minutes < 60:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -19,14 +18,25 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .. import menu
 from ..config import continued, given, updated
-from ..errors import FileError, InputError, RunError
+from ..errors import FileError, InputError, RunError, first_line
 from ..files import new_folder, read_object, write_file
-from ..jobs import Job, checkpoint_folders, claimed, find_device, free_threads, resumable, stop_on_signals, threads
+from ..jobs import (
+    Job,
+    checkpoint_folders,
+    claimed,
+    find_device,
+    free_threads,
+    remove_checkpoints,
+    resumable,
+    stop_on_signals,
+    threads,
+)
 from ..log import append_log, draw_loss, rewind_log
 from ..page import clock
 from ..progress import Progress, Reporter, unheard
@@ -36,7 +46,7 @@ from .codecs._settings import FREE, LIMITS, MINUTES, CodecSettings, check
 from .crops import ENOUGH, Crops, find, split
 from .listener import Listener
 
-SETTINGS, LOG, HEARD = "settings.json", "log.jsonl", "heard.json"
+SETTINGS, LOG, HEARD, STATE = "settings.json", "log.jsonl", "heard.json", "state.json"
 WARM_UP, FALLING = 30, 0.4  # steps; part of the run in which the rate falls to 0
 CLIP = 0.5  # norm of the gradient
 FIRST, LONG = 48, 6.0  # crops that the linear part and the spread of the latents come from, and their seconds
@@ -262,9 +272,8 @@ def _save(job: _Job, optimizer: torch.optim.Optimizer) -> None:
         write_file(folder / "optimizer.safetensors", save(_flat(optimizer)))
         weights = {name: value.detach().cpu().contiguous() for name, value in job.codec.network.state_dict().items()}
         write_file(folder / "network.safetensors", save(weights))
-        write_file(folder / "state.json", json.dumps({"step": job.step, "seconds": job.seconds}))
-    for old in _checkpoints(job.out)[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+        write_file(folder / STATE, json.dumps({"step": job.step, "seconds": job.seconds}))
+    remove_checkpoints(_checkpoints(job.out)[:-KEPT], STATE, job.say)
     _publish(job)
     draw_loss(job.out / LOG, job.out / "loss.png", measure="spectrum")
 
@@ -299,8 +308,8 @@ def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
     """Network, optimizer, step and seconds of the newest checkpoint; the log loses what came after it."""
     found = _checkpoints(job.out)
-    for broken in set(checkpoint_folders(job.out).values()) - set(found):  # by a kill
-        shutil.rmtree(broken)
+    broken = set(checkpoint_folders(job.out).values()) - set(found)  # by a kill
+    remove_checkpoints(broken, STATE, job.say)
     if not found:
         rewind_log(job.out / LOG, 0)
         if job.settings.base is None:
@@ -308,11 +317,11 @@ def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
         return
     folder = found[-1]
     try:
-        state = read_object(folder / "state.json")
+        state = read_object(folder / STATE)
         job.codec.network.load_state_dict(load_file(folder / "network.safetensors"))
         tensors = load_file(folder / "optimizer.safetensors")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise RunError(folder, f"cannot be read: {str(error).splitlines()[0]}; delete it to go on before it") from None
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise RunError(folder, f"cannot be read: {first_line(error)}; delete it to go on before it") from None
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, name = key.split(".", 1)
@@ -325,4 +334,4 @@ def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
 def _checkpoints(out: Path) -> list[Path]:
     """Whole checkpoints, the oldest first."""
     found = sorted(checkpoint_folders(out).items())
-    return [path for _, path in found if (path / "state.json").exists()]
+    return [path for _, path in found if (path / STATE).exists()]

@@ -34,7 +34,7 @@ def spectrograms(sounds: Mapping[str, Audio]) -> bytes:
         )
         marks = [100, 300, 1000, 3000]
         axes.set_yticks(np.interp(marks, hertz, np.arange(BANDS)), [str(mark) for mark in marks])
-        axes.set_title(name, fontsize=9, loc="left")
+        axes.set_title(name, fontsize=9, loc="left", parse_math=False)
     return page.png(figure, grid="x")
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ import numpy as np
 
 from ..errors import FileError, InputError, MissingExtra
 from ..files import read_object, replacing
+from ..jobs import run_program
 from ..loudness import levelled, loudness
 
 try:
@@ -41,6 +41,10 @@ WRITE_FRAMES = 1 << 16
 BLOCK = 30.0  # seconds of a long file that are in memory at once
 RUN_UP, SPARE = 1.0, 0.1  # seconds around a stretch that ffmpeg reads: decoders begin blurred, lengths are rounded
 DIGEST = 16  # hexadecimal digits
+RATES = (4_000, 768_000)  # samples a second that are sound
+READ_VALUES = 1 << 26  # samples, of all channels, that are asked for at once: twelve minutes of a CD
+DECODED = 8 * 2**30  # bytes that ffmpeg may write: six hours in stereo
+PATIENCE, PACE = 60.0, 50_000  # seconds that ffmpeg has, and one more for so many bytes: a fiftieth of what it takes
 NO_SOUND = "it holds no sound (0 seconds); record it again, or leave it out"
 
 
@@ -263,6 +267,9 @@ def _opened(path: Path, start: float = 0.0, seconds: float | None = None) -> Ite
         with file:
             if not file.frames and not (start and _by_ffmpeg(path)):
                 raise FileError(path, NO_SOUND)
+            if not RATES[0] <= file.samplerate <= RATES[1]:
+                told = f"its sample rate is {file.samplerate:,} Hz; {RATES[0]:,} to {RATES[1]:,} are read"
+                raise FileError(path, f"{told}; export it again, or leave it out")
             yield file
 
 
@@ -296,11 +303,13 @@ def _readable(path: Path, start: float, seconds: float | None) -> Iterator[Path]
         seek, skip = (["-ss", f"{at:.6f}"] if at else [] for at in (early, start - early))
         length = [] if seconds is None else ["-t", f"{seconds + SPARE:.6f}"]
         command = ["ffmpeg", "-nostdin", "-v", "error", *seek, "-i", f"file:{path}", *skip, *length]
-        command += ["-vn", "-c:a", "pcm_f32le", "-rf64", "auto", str(made)]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        command += ["-vn", "-c:a", "pcm_f32le", "-rf64", "auto", "-fs", str(DECODED), str(made)]
+        done = run_program("ffmpeg", command, path, seconds=PATIENCE + path.stat().st_size / PACE)
         if done.returncode:
             reason = done.stderr.strip().splitlines() or ["it gives no reason"]
             raise FileError(path, f"ffmpeg cannot read it: {reason[-1]}")
+        if made.exists() and made.stat().st_size >= DECODED:
+            raise FileError(path, f"decoded it has more than {DECODED // 2**30} GiB; cut it into pieces")
         yield made
 
 
@@ -321,13 +330,21 @@ def _pieces(file: soundfile.SoundFile, path: Path, rate: int, channels: int, sec
 
 
 def _read(file: soundfile.SoundFile, path: Path, frames: int, *, first: int = 0) -> np.ndarray:
-    """The next frames, (frames, channels), or those from `first` on; fewer where the file ends."""
+    """The next frames, (frames, channels), or those from `first` on, -1 for all; fewer where the file ends.
+
+    They are asked for in blocks: a header may promise more than there is, and than any memory holds.
+    """
+    left, blocks = file.frames if frames < 0 else frames, []
     try:
         if first:
             file.seek(first)
-        samples = file.read(frames, dtype="float32", always_2d=True)
+        while left or not blocks:
+            count = min(left, READ_VALUES // file.channels)
+            blocks.append(file.read(count, dtype="float32", always_2d=True))
+            left = left - count if len(blocks[-1]) == count else 0
     except soundfile.LibsndfileError as error:
         raise FileError(path, f"it is damaged ({_told(error)}); export it again, or leave it out") from None
+    samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     if not np.isfinite(samples).all():
         raise FileError(path, "it holds samples that are no numbers (NaN); write it again from your DAW")
     return samples

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..errors import InputError, WoodshedError
+from ..files import shown
 
 VERBS = {
     "inspect": "look at a folder of MIDI before training: what is usable, what is wrong, is it enough",
@@ -38,7 +39,9 @@ VERBS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command. What the user can put right is one line on stderr and exit status 1."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        arguments = sys.argv[1:]
+        os.environ["PYTHONSAFEPATH"] = "1"  # processes that we start import no Python file that lies where the user is
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # the name of a file may hold what no screen can show
             stream.reconfigure(encoding="utf-8" if sys.platform == "win32" else None, errors="backslashreplace")
@@ -46,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
         _dispatch(arguments)
         sys.stdout.flush()
     except WoodshedError as error:
-        print(f"woodshed: {error}", file=sys.stderr)
+        print(f"woodshed: {shown(str(error))}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:  # woodshed ... | head: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -54,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:  # a path that the system refuses: no permission, too long a name
         if error.filename is None:
             raise
-        print(f"woodshed: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"woodshed: {shown(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("woodshed: stopped", file=sys.stderr)

@@ -23,5 +23,5 @@ def command(corpus: CorpusPath, out: Path, settings: CompareSettings, json_file:
     console().print(render(found))
     folder = save(found, out)
     if json_file:
-        write_file(json_file, strict_json(found.facts))
+        write_file(json_file, strict_json(found.facts), new=True)
     print(folder / "index.html")

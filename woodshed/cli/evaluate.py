@@ -35,5 +35,5 @@ def command(
         console().print(render(found))
         folder = save(found, parent)
     if json_file:
-        write_file(json_file, strict_json(found.facts))
+        write_file(json_file, strict_json(found.facts), new=True)
     print(folder / "index.html")

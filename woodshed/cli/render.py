@@ -1,6 +1,7 @@
 """woodshed render"""
 
 import math
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def command(
             score = read_midi(path)
             audio = render(score, soundfont, sample_rate=sample_rate, target=loudness)
             with new_folder(wav.parent):
-                write_wav(wav, audio, sample_rate)
+                write_wav(wav, audio, sample_rate, new=True)
             print(f"{wav}: {_told(audio, sample_rate, loudness)}", flush=True)
             if png:
                 _draw(score, png, path.stem)
@@ -64,10 +65,11 @@ def _targets(paths: list[Path], out: Path | None, *, suffix: str, several: bool)
         targets = [out]
     else:
         raise InputError(f"{out}: give the name of a {suffix} file")
-    for target, count in Counter(targets).items():
-        if target.exists():
+    counts = Counter(str(target).casefold() for target in targets)  # many disks take A.wav for a.wav
+    for target in targets:
+        if os.path.lexists(target):
             raise FileError(target, "it exists already; choose another name with --out or --picture")
-        if count > 1:
+        if (count := counts[str(target).casefold()]) > 1:
             raise InputError(f"{count} files are called {target.stem}; render them one by one")
     return targets
 
@@ -93,5 +95,5 @@ def _draw(score: Score, path: Path, title: str) -> None:
     if not len(score.chords):
         score = score.replace(chords=recognise(score))
     with new_folder(path.parent):
-        draw_roll(score, path, title)
+        draw_roll(score, path, title, new=True)
     print(path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,14 +51,14 @@ def bar(about: str) -> Iterator[progress.Reporter]:
 
 def refuse_json(path: Path | None) -> None:
     """An InputError, before the work begins, where --json names what is there already or cannot be written."""
-    if path and (path.exists() or not path.absolute().parent.is_dir()):
+    if path and (os.path.lexists(path) or not path.absolute().parent.is_dir()):
         raise InputError(f"--json {path}: choose a file that does not exist yet, in a folder that does")
 
 
 def write_json(path: Path | None, data) -> None:
     """The figures of a verb, where --json asks for them."""
     if path:
-        write_file(path, json.dumps(data, indent=1, ensure_ascii=False, default=_plain))
+        write_file(path, json.dumps(data, indent=1, ensure_ascii=False, default=_plain), new=True)
 
 
 def _plain(value):

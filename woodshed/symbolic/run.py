@@ -38,6 +38,8 @@ FACTS = "run.json"
 KNOWN = {"tokenizer", "corpus", "base", "settings", "finished"}  # what it says from the start
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
+PATTERNS = ["*.json", "*.safetensors"]  # what is fetched of a base
+STATE = "trainer_state.json"  # of a checkpoint
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,17 @@ def read_facts(folder: Path) -> dict:
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
-    """The complete checkpoints of a run by step: those with trainer_state.json, which the Trainer writes last."""
-    found = {}
-    for path in checkpoint_folders(folder).values():
-        try:
-            found[read_object(path / "trainer_state.json")["global_step"]] = path
-        except (OSError, ValueError, KeyError):
-            continue
-    return dict(sorted(found.items()))
+    """The complete checkpoints of a run by step: those whose state, which the Trainer writes last, is of the step that
+    they are named by. (One that is named otherwise is a copy of the user's.)"""
+    return {step: path for step, path in sorted(checkpoint_folders(folder).items()) if saved_step(path) == step}
+
+
+def saved_step(checkpoint: Path) -> int | None:
+    """The step whose state a checkpoint holds; None for one that is not complete."""
+    try:
+        return read_object(checkpoint / STATE)["global_step"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _steps(folder: Path) -> str:
@@ -196,6 +201,7 @@ def load_model(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
         kind = _model_class(folder)
         with quiet():
             asked = {"use_safetensors": True, "local_files_only": True, "dtype": torch.float32}
+            asked |= {"trust_remote_code": False}  # else transformers asks the user whether to run it
             # transformers would fill up what is not there at random, with a mere warning
             asked |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
             model, told = kind.from_pretrained(folder, **asked)
@@ -249,18 +255,30 @@ def is_local(base: str) -> bool:
     return base.startswith(".") or os.path.isabs(base)
 
 
-def find_base(base: str, folder: Path) -> Path:
+def find_base(base: str, folder: Path, *, fetch: bool = False) -> Path:
     """The local folder of the `base` of the run in `folder`: a run, a folder of the Hugging Face layout, a base of the
-    package by its name, or the snapshot of a Hugging Face id, of which only JSON and safetensors are fetched.
+    package by its name, or the snapshot of a Hugging Face id.
 
+    Only `fetch` downloads that, its JSON and safetensors: for an id that the user has typed, not one that a run names.
     A RunError where there is no such thing, or no network to get it.
     """
     path = Path(os.path.normpath(folder / base)) if is_local(base) else None
     if path is not None and not path.is_dir():
         raise RunError(folder, f"its base is not at {path}; put it back there, or name another with --base")
-    path = path or bases.find(base) or _snapshot(base)
+    path = path or bases.find(base) or (_snapshot(base) if fetch else _fetched(base, folder))
     check_weights(path, "name another with --base")
     return path
+
+
+def _fetched(name: str, folder: Path) -> Path:
+    """The snapshot of a Hugging Face id that is on this machine."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=PATTERNS, local_files_only=True))
+    except (OSError, ValueError):
+        told = f"its base {name} is not on this machine; if you trust it: hf download {name}"
+        raise RunError(folder, f"{told}, or name another with --base") from None
 
 
 def _snapshot(name: str) -> Path:
@@ -268,7 +286,7 @@ def _snapshot(name: str) -> Path:
     from huggingface_hub.errors import HTTPError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(name, allow_patterns=PATTERNS))
     except (OSError, ValueError, HTTPError) as error:
         ours = ", ".join(bases.names()) or "there are none"
         told = f"no folder of that name, no base model ({ours}), and Hugging Face does not give it"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -107,7 +108,7 @@ def estimate(
     facts |= {"tensors": seen_from(out.parent, tensors.folder), "batches": count, "settled": settled}
     facts |= {"rank_pattern": kept, "alpha_pattern": {name: 2 * rank for name, rank in kept.items()}}
     facts |= {"modules": [asdict(module) for module in found.modules]}
-    write_file(out, json.dumps(facts, indent=1))
+    write_file(out, json.dumps(facts, indent=1), new=True)
     return found
 
 
@@ -191,5 +192,5 @@ def _batches(tensors: Tensors, base, settings: EstimateSettings):
 
 def _check(settings: EstimateSettings, out: Path) -> None:
     check(settings)
-    if out.exists() or not out.absolute().parent.is_dir():
+    if os.path.lexists(out) or not out.absolute().parent.is_dir():
         raise InputError(f"--out {out}: choose a file that does not exist yet, in a folder that does")

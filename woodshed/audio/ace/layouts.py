@@ -12,7 +12,6 @@ ACE-Step calls the projections q_proj, k_proj, v_proj and o_proj, diffusers to_q
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections import Counter, defaultdict
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, InputError, RunError
+from ...files import parsed
 from .run import FACTS
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _facts(file: Path) -> dict:
 def _json(path: Path, text: str | None = None) -> dict:
     """The JSON object of a file, or in a text out of it."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8") if text is None else text)
+        values = parsed(path.read_text(encoding="utf-8") if text is None else text)
     except (OSError, ValueError) as error:
         raise FileError(path, f"is not JSON: {error}; copy it again") from None
     if not isinstance(values, dict):

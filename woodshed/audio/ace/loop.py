@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ...files import read_object, whole, write_file, writing
-from ...jobs import checkpoint_folders, enough_memory
+from ...jobs import checkpoint_folders, enough_memory, remove_checkpoints
 from ...log import append_log, draw_loss, rewind_log
 from ...page import clock
 from ...progress import Progress
@@ -124,8 +125,8 @@ class Loop:
     def _restored(self) -> State:
         """The state of the newest checkpoint, its adapter and optimizer loaded; what a kill left half is removed."""
         found = checkpoints(self.out)
-        for path in {*checkpoint_folders(self.out).values(), *self.out.glob(".checkpoint-*")} - {*found.values()}:
-            shutil.rmtree(path)
+        half = [*checkpoint_folders(self.out).values(), *self.out.glob(".checkpoint-[0-9]*.tmp")]
+        remove_checkpoints([path for path in half if path not in found.values()], STATE, self.job.say)
         rollbacks = self.job.facts.get("rollbacks", 0)
         if not found:
             return State(rollbacks=rollbacks)
@@ -279,16 +280,17 @@ class Loop:
             torch.save(self.optimizer.state_dict(), memory)
             write_file(half / OPTIMIZER, memory.getbuffer())
             write_file(half / STATE, json.dumps(asdict(self.state)))
+            if os.path.lexists(place):
+                remove_checkpoints([place], STATE, self.job.say)
             with writing(place):
-                shutil.rmtree(place, ignore_errors=True)
                 half.rename(place)
         self._prune()
 
     def _prune(self) -> None:
         found = checkpoints(self.out)
-        newest = sorted(found)[-self.settings.keep_checkpoints :]
-        for step, path in found.items():
-            if step not in (*newest, self.state.best_step):
-                shutil.rmtree(path)
-            elif step != max(found):
-                (path / OPTIMIZER).unlink(missing_ok=True)
+        stay = {*sorted(found)[-self.settings.keep_checkpoints :], self.state.best_step}
+        remove_checkpoints([path for step, path in found.items() if step not in stay], STATE, self.job.say)
+        for path in (found[step] for step in stay & found.keys() - {max(found)}):
+            if not path.is_symlink():  # what a link leads to is somebody's own
+                with suppress(OSError):
+                    (path / OPTIMIZER).unlink()

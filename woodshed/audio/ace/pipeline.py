@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, InputError, MissingExtra, RunError, first_line
-from ...files import read_object
+from ...files import parsed, read_object
 from ...jobs import enough_memory, find_device
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def _sampled(file: Path) -> Iterator[tuple[str, list]]:
     try:
         with open(file, "rb") as stream:
             size = struct.unpack("<Q", stream.read(8))[0]
-            header = json.loads(stream.read(size))
+            header = parsed(stream.read(size))
             ends = [about["data_offsets"][1] for name, about in header.items() if name != "__metadata__"]
             if stream.seek(0, 2) < 8 + size + max(ends, default=0):
                 raise ValueError("it is cut short")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from ...files import new_folder, seen_from, visible, write_file
 from ...jobs import claimed, enough_memory
 from ...progress import Progress, Reporter, unheard
 from ..labels.dataset import INSTRUMENTAL, Dataset, Sample, is_sung, load_dataset, prompt
-from ..wave import digest_of, read_audio
+from ..wave import DIGEST, digest_of, read_audio
 from .pipeline import (
     ENCODERS,
     STATES,
@@ -132,8 +133,15 @@ def _refuse_other(out: Path, encoders: str) -> None:
     if (out / MANIFEST).exists():
         if read_manifest(out)["encoders"] != encoders:
             raise RunError(out, "it holds tensors made with another base; choose another --out")
-    elif any(path.suffix != ".safetensors" for path in visible(out)):
+    elif not all(map(_is_ours, visible(out))):
         raise InputError(f"--out {out} is not empty; choose another folder")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file without a manifest is what an interrupted call has left."""
+    if path.name == SHARED:
+        return _whole(path) and bool(read_note(path, ENCODERS_OF))
+    return bool(re.fullmatch(rf"[0-9a-f]{{{DIGEST}}}({re.escape(HALF)}|\.safetensors)", path.name))
 
 
 def _tasks(dataset: Dataset, encoders: str, settings: PrepareSettings) -> tuple[list[_Task], list[dict]]:

@@ -5,7 +5,7 @@
     audio = codec.decode(latents)
     latents = encode_file("concert.flac", codec)   a recording of any length, as loud as all others
 
-One file here is one kind of codec. It has `recognises(place) -> bool` and `load(place) -> Codec`.
+One file here is one kind of codec. It has `recognises(place) -> bool` and `load(place, *, fetch) -> Codec`.
 """
 
 from __future__ import annotations
@@ -59,13 +59,15 @@ class Codec(Protocol):
         """Write what open_codec needs into a folder, FACTS last."""
 
 
-def open_codec(place: str | Path) -> Codec:
-    """The codec in a folder, or by an id of Hugging Face. Raises RunError where no kind of codec recognises it."""
+def open_codec(place: str | Path, *, fetch: bool = True) -> Codec:
+    """The codec in a folder, or by an id of Hugging Face, which is downloaded where it must be and `fetch` allows it:
+    for a place that the user names, not for one that is found in a run. Raises RunError where no kind of codec
+    recognises it."""
     kinds = menu.names(__name__)
     for name in kinds:
         module = menu.load(__name__, name, "codec")
         if module.recognises(str(place)):
-            return module.load(str(place))
+            return module.load(str(place), fetch=fetch)
     known = f"it is no codec of these kinds: {', '.join(kinds)}"
     raise RunError(place, f"{known}; make one with: woodshed audio codec train FOLDER --out {place}")
 

@@ -94,7 +94,7 @@ class OobleckCodec:
 
 def begin(settings: CodecSettings) -> OobleckCodec:
     """The model that `base` names."""
-    codec = load(settings.base)
+    codec = load(settings.base, fetch=not settings.resume)
     refuse_sizes(settings, {name: getattr(codec, name) for name in SIZES if hasattr(codec, name)})
     return codec
 
@@ -107,20 +107,23 @@ def recognises(place: str) -> bool:
     return place.count("/") == 1 and not place.startswith((".", "/", "~"))
 
 
-def load(place: str) -> OobleckCodec:
-    """Open a codec's folder, a diffusers folder or an id. Raises RunError where there is no such model."""
+def load(place: str, *, fetch: bool = False) -> OobleckCodec:
+    """Open a codec's folder, a diffusers folder or an id, which `fetch` downloads; never one that a codec.json names.
+
+    Raises RunError where there is no such model.
+    """
     facts = _read(Path(place) / FACTS)
     base = facts.get("base", "")
     if base.startswith("."):
         base = str(found_from(place, base))
-    base = base or place
-    codec = OobleckCodec(_model(base), base, facts)
+    fetch, base = fetch and not base, base or place
+    codec = OobleckCodec(_model(base, fetch=fetch), base, facts)
     if facts and codec.fingerprint != facts.get("fingerprint"):
         raise RunError(place, f"{base} is not the model it was made with; give the folder its old model back")
     return codec
 
 
-def _model(base: str):
+def _model(base: str, *, fetch: bool):
     try:
         from diffusers import AutoencoderOobleck
     except ImportError:
@@ -132,18 +135,23 @@ def _model(base: str):
             warnings.filterwarnings("ignore", "`torch.nn.utils.weight_norm` is deprecated")  # diffusers uses it
             if Path(base).exists():
                 return AutoencoderOobleck.from_pretrained(_model_folder(Path(base)) or base)
-            return AutoencoderOobleck.from_pretrained(base, subfolder=_subfolder(base))
+            return AutoencoderOobleck.from_pretrained(
+                base, subfolder=_subfolder(base, fetch=fetch), local_files_only=not fetch
+            )
     except (OSError, ValueError) as error:
+        if not fetch and not Path(base).exists():
+            told = "there is no such folder, and no model of that id on this machine"
+            raise RunError(base, f"{told}; if you trust it: hf download {base}") from None
         there = "" if Path(base).exists() else "there is no such folder; as an id of Hugging Face: "
         raise RunError(base, f"{there}no {MODEL} can be opened there: {str(error).splitlines()[0]}") from None
 
 
-def _subfolder(name: str) -> str | None:
+def _subfolder(name: str, *, fetch: bool) -> str | None:
     """Where the model stands in a repository of Hugging Face: "vae" in a pipeline's."""
     from diffusers import DiffusionPipeline
 
     try:
-        DiffusionPipeline.load_config(name)
+        DiffusionPipeline.load_config(name, local_files_only=not fetch)
     except (OSError, ValueError):
         return None
     return "vae"

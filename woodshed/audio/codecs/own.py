@@ -264,8 +264,9 @@ def recognises(place: str) -> bool:
     return _facts(place).get("kind") == "own"
 
 
-def load(place: str) -> OwnCodec:
-    """Open a codec's folder. Raises RunError where there is none of this kind, or FileError where it is damaged."""
+def load(place: str, *, fetch: bool = False) -> OwnCodec:
+    """Open a codec's folder; there is nothing to `fetch`. Raises RunError where there is none of this kind, or
+    FileError where it is damaged."""
     facts, weights = _facts(place), Path(place) / WEIGHTS
     if facts.get("kind") != "own":
         raise RunError(place, f"there is no codec of kind own; give a folder with the {FACTS} of one")

@@ -13,8 +13,7 @@ latents/  checkpoint-*/  heard.json    private to the machine that trains: laten
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from ...errors import RunError
 from ...files import found_from, new_folder, read_object, replacing, seen_from, write_file, writing
-from ...jobs import checkpoint_folders
+from ...jobs import checkpoint_folders, remove_checkpoints
 from ..codecs import FACTS as CODEC_FACTS
 from ..codecs import Codec, open_codec
 from .health import Pulse
@@ -79,7 +78,7 @@ def open_run(folder: str | Path, *, codec: Codec | str | Path | None = None) -> 
     folder = Path(folder)
     facts = read_facts(folder)
     if codec is None:
-        codec = place_of_codec(folder, facts)
+        codec = open_codec(place_of_codec(folder, facts), fetch=False)
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec
     refuse_other_codec(folder, facts, codec)
     return Run(folder, facts, codec)
@@ -164,16 +163,15 @@ def checkpoint(folder: Path, step: int) -> Path:
     return found[step]
 
 
-def save_checkpoint(out: Path, players: Players, course: Course, *, keep: int) -> None:
-    """All that training changes; older checkpoints beyond `keep` go."""
+def save_checkpoint(out: Path, players: Players, course: Course, *, keep: int, say: Callable[[str], None]) -> None:
+    """All that training changes; older checkpoints beyond `keep` go, and `say` is told of those that do not."""
     folder = out / f"checkpoint-{course.step}"
     course.age, course.switch = players.age, players.switch
     with writing(folder):
         folder.mkdir(exist_ok=True)
     write_tensors(folder / STATE, to_tensors(players))
     write_course(folder, course)
-    for path in list(checkpoints(out).values())[:-keep]:
-        shutil.rmtree(path)
+    remove_checkpoints(list(checkpoints(out).values())[:-keep], COURSE, say)
 
 
 def load_checkpoint(folder: Path, players: Players) -> Course:

@@ -8,7 +8,6 @@ the way, and what happens when the model breaks.
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
@@ -19,7 +18,16 @@ from ... import log as logs
 from ...config import updated
 from ...errors import FileError, InputError
 from ...files import found_from, new_folder, write_file, writing
-from ...jobs import checkpoint_folders, claimed, free_threads, refuse_occupied, resumable, stop_on_signals, threads
+from ...jobs import (
+    checkpoint_folders,
+    claimed,
+    free_threads,
+    refuse_occupied,
+    remove_checkpoints,
+    resumable,
+    stop_on_signals,
+    threads,
+)
 from ...page import clock
 from ...progress import Progress, Reporter, unheard
 from ..codecs import Codec, open_codec
@@ -67,9 +75,10 @@ def train(
     settings = updated(GanSettings, settings, keywords)
     check(settings)
     out = Path(out)
-    codec = _place_of_codec(out, settings) if codec is None else codec
+    asked = codec is not None
+    codec = codec if asked else _place_of_codec(out, settings)
     place = codec if isinstance(codec, str | Path) else ""
-    codec = open_codec(codec) if isinstance(codec, str | Path) else codec
+    codec = open_codec(codec, fetch=asked) if isinstance(codec, str | Path) else codec
     if not settings.resume:
         refuse_occupied(out, run.FACTS)
     with new_folder(out), claimed(out):
@@ -107,8 +116,9 @@ def _trained(job: Job) -> Run:
 
 def _start(job: Job, players: Players) -> Course:
     """From the newest checkpoint; else from all that the base knows; else from fresh weights."""
-    for path in set(checkpoint_folders(job.out).values()) - set((found := run.checkpoints(job.out)).values()):
-        shutil.rmtree(path)  # a kill broke it
+    found = run.checkpoints(job.out)
+    broken = set(checkpoint_folders(job.out).values()) - set(found.values())  # by a kill
+    remove_checkpoints(broken, run.COURSE, job.say)
     if found:
         newest, asked = found[max(found)], job.settings.learning_rate
         course = run.load_checkpoint(newest, players)
@@ -122,7 +132,7 @@ def _start(job: Job, players: Players) -> Course:
     if job.facts["base"] is not None:
         known = run.checkpoints(found_from(job.out, job.facts["base"]))
         run.load_checkpoint(known[max(known)], players)
-    run.save_checkpoint(job.out, players, course, keep=job.settings.keep_checkpoints)
+    run.save_checkpoint(job.out, players, course, keep=job.settings.keep_checkpoints, say=job.say)
     return course
 
 
@@ -180,7 +190,7 @@ def _save(job: Job, players: Players, course: Course) -> None:
         raise Sick(course.step, trouble)
     course.sounded = course.sounded or not trouble
     course.retried = False
-    run.save_checkpoint(job.out, players, course, keep=job.settings.keep_checkpoints)
+    run.save_checkpoint(job.out, players, course, keep=job.settings.keep_checkpoints, say=job.say)
     run.publish(job.out, players, job.facts | _counted(course))  # so that it plays, however it ends
     line = {"step": course.step, "distance": round(apart, 5)} | {k: round(v, 5) for k, v in vars(found).items()}
     logs.append_log(job.out / "log.jsonl", line | {"seconds": round(course.seconds, 2)})
@@ -225,7 +235,7 @@ def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> C
     found = run.checkpoints(job.out)
     newest = found.pop(max(found))
     if found and run.read_course(newest).retried:
-        shutil.rmtree(newest)
+        remove_checkpoints([newest], run.COURSE, job.say)
         newest = found[max(found)]
     course = run.load_checkpoint(newest, players)
     course.rollbacks, course.rate, course.retried = rollbacks, rate, True

@@ -226,9 +226,10 @@ class Captioner:
             raise MissingExtra(error.name or "transformers", "audio") from None
         load_librosa()  # transformers makes spectra with it
         try:
-            kind = _auto_class(AutoConfig.from_pretrained(folder))
-            self.processor = AutoProcessor.from_pretrained(folder)
-            model = kind.from_pretrained(folder, dtype="auto").eval()
+            safe = {"local_files_only": True, "trust_remote_code": False}
+            kind = _auto_class(AutoConfig.from_pretrained(folder, **safe))
+            self.processor = AutoProcessor.from_pretrained(folder, **safe)
+            model = kind.from_pretrained(folder, dtype="auto", use_safetensors=True, **safe).eval()
             with enough_memory("for the captioner", SMALLER):
                 model = model.to(where)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

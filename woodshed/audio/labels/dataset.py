@@ -27,6 +27,7 @@ import numpy as np
 
 from ...errors import FileError, InputError
 from ...files import seen_from, write_file
+from ...jobs import one_writer
 from ...key_profiles import TONICS
 
 INSTRUMENTAL = "[Instrumental]"
@@ -136,6 +137,8 @@ class Dataset:
     folder: Path
     metadata: Metadata = field(default_factory=Metadata)
     samples: list[Sample] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What another tool wrote beside metadata and samples."""
     read: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """What the file held when it was read or written."""
 
@@ -150,7 +153,8 @@ class Dataset:
     def as_dict(self) -> dict[str, Any]:
         """As it stands in the file."""
         self.metadata.num_samples = len(self.samples)
-        return {"metadata": self.metadata.as_dict(), "samples": [sample.as_dict() for sample in self.samples]}
+        samples = [sample.as_dict() for sample in self.samples]
+        return {"metadata": self.metadata.as_dict(), "samples": samples} | self.extra
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all.
@@ -160,11 +164,12 @@ class Dataset:
         """
         path = Path(path)
         self._move(path.absolute().parent)
-        if path.exists():
-            self._take_over(load_dataset(path))
-        self.metadata.created_at = self.metadata.created_at or datetime.now().isoformat(timespec="seconds")
-        data = self.as_dict()
-        write_file(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        with one_writer(path):
+            if path.exists():
+                self._take_over(load_dataset(path))
+            self.metadata.created_at = self.metadata.created_at or datetime.now().isoformat(timespec="seconds")
+            data = self.as_dict()
+            write_file(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
         self.read = data
 
     def _move(self, folder: Path) -> None:
@@ -180,6 +185,7 @@ class Dataset:
         before = {sample["id"]: sample for sample in self.read.get("samples", [])}
         ours = {sample.id: sample for sample in self.samples}
         _keep(self.read.get("metadata", {}), self.metadata, there.metadata)
+        self.extra |= {name: known for name, known in there.extra.items() if known != self.read.get(name)}
         kept = [ours.get(sample.id, sample) for sample in there.samples if sample.id in ours or sample.id not in before]
         for sample in there.samples:
             if sample.id in ours:
@@ -206,7 +212,8 @@ def load_dataset(path: str | Path) -> Dataset:
         raise FileError(path, f"{counts[twice[0]]} samples have the id {twice[0]}; delete all but one of these ids")
     if data.get("metadata", {}).get("custom_tag") is not None:
         _share_tag(samples, metadata.custom_tag)
-    dataset = Dataset(path.absolute().parent, metadata, samples)
+    extra = {name: value for name, value in data.items() if name not in ("metadata", "samples")}
+    dataset = Dataset(path.absolute().parent, metadata, samples, extra)
     dataset.read = dataset.as_dict()
     return dataset
 

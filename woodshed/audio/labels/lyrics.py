@@ -12,7 +12,9 @@ from __future__ import annotations
 import re
 
 _TIME = r"(\d{1,3}):(\d{1,2})(?:[.:](\d{1,3}))?"
-_STAMP = re.compile(rf"\[{_TIME}\]|<{_TIME}>")
+_STAMP = re.compile(rf"(?:\[{_TIME}\]|<{_TIME}>)\Z")
+LONGEST_STAMP = len("[000:00.000]")
+MOST_TIMES = 50  # that a line is sung; further stamps say nothing
 _LEADING = re.compile(rf"\s*\[{_TIME}\]")
 _FACT = re.compile(r"\s*\[(ti|ar|al|au|lr|by|re|ve|length|offset|tool|#)\s*:[^\]]*\]\s*", re.IGNORECASE)
 
@@ -24,16 +26,15 @@ def clean(text: str) -> str:
     Of several empty lines one stays. clean(clean(text)) == clean(text).
     """
     lines = text.lstrip("\ufeff").splitlines()
-    if any(len(_times(line)) > 1 for line in lines):
-        lines = _as_sung(lines)
-    bare = [line for line in map(_without_stamps, lines) if not _FACT.fullmatch(line)]
+    again = any(len(_times(line)) > 1 for line in lines)
+    bare = [line for line in (_as_sung(lines) if again else map(_without_stamps, lines)) if not _FACT.fullmatch(line)]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(bare)).strip("\n")
 
 
 def _times(line: str) -> list[float]:
     """The seconds of the stamps that a line begins with."""
     found, at = [], 0
-    while stamp := _LEADING.match(line, at):
+    while len(found) < MOST_TIMES and (stamp := _LEADING.match(line, at)):
         minutes, seconds, parts = stamp.groups()
         found.append(60 * int(minutes) + int(seconds) + float(f"0.{parts or 0}"))
         at = stamp.end()
@@ -41,16 +42,22 @@ def _times(line: str) -> list[float]:
 
 
 def _as_sung(lines: list[str]) -> list[str]:
-    """Each line once for each of its stamps, in order of time; one without a stamp stays behind the one before it."""
+    """Each line without stamps, once for each that it had, in order of time; one that had none stays behind the one
+    before it."""
     sung, last = [], 0.0
     for line in lines:
         times = _times(line) or [last]
-        sung += [(time, line) for time in times]
+        bare = _without_stamps(line)
+        sung += [(time, bare) for time in times]
         last = times[0]
     return [line for _, line in sorted(sung, key=lambda entry: entry[0])]
 
 
 def _without_stamps(line: str) -> str:
-    while (bare := _STAMP.sub("", line)) != line:
-        line = bare
-    return re.sub(r"[ \t]+", " ", line).strip()
+    """A line without stamps, and without what becomes one when another goes out of it: [0<0:00>0:00]."""
+    kept: list[str] = []
+    for letter in line:
+        kept.append(letter)
+        if letter in "]>" and (stamp := _STAMP.search("".join(kept[-LONGEST_STAMP:]))):
+            del kept[-len(stamp[0]) :]
+    return re.sub(r"[ \t]+", " ", "".join(kept)).strip()

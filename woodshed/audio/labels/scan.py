@@ -18,12 +18,12 @@ from typing import Any, Literal
 
 from ...config import updated
 from ...errors import EmptyCorpus, FileError, InputError
-from ...files import seen_from
+from ...files import seen_from, shown
 from ...page import clock, counted
 from ...progress import Progress, Reporter, unheard
 from ..wave import BY_FFMPEG, READ, audio_files, listen
 from .dataset import Dataset, Metadata, Sample, TagPosition, load_dataset
-from .sidecars import collect, shown
+from .sidecars import collect
 
 SHOWN = 60  # letters of a caption in the table
 EXAMPLES = 3  # recordings named where none is usable
@@ -198,7 +198,7 @@ def _missing(dataset: Dataset) -> list[str]:
 
 def _heard(folder: Path, path: Path) -> ScannedFile:
     name = shown(path.relative_to(folder).as_posix())
-    if shown(str(path)) != str(path):
+    if str(path).encode("utf-8", "ignore").decode() != str(path):
         return ScannedFile(name, reason="its name is not UTF-8; rename it")
     try:
         heard = listen(path)

@@ -3,7 +3,8 @@
     hear = lyrics_service("openai")          reads OPENAI_API_KEY from the environment
     words = hear("song.mp3", language="en")
 
-A recording is sent as mp3 in one channel. OPENAI_BASE_URL, ELEVENLABS_BASE_URL and GEMINI_BASE_URL name another host.
+A recording is sent as mp3 in one channel. OPENAI_BASE_URL, ELEVENLABS_BASE_URL and GEMINI_BASE_URL name another host;
+the key goes to no other than that one.
 https://platform.openai.com/docs/api-reference, https://elevenlabs.io/docs/api-reference, https://ai.google.dev/api
 """
 
@@ -16,14 +17,16 @@ import os
 import secrets
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from ...errors import FileError, InputError, WoodshedError
+from ...files import parsed
 from ..wave import probe, read_audio, write_audio
 from .dataset import read_language
 from .lyrics import clean
@@ -34,6 +37,7 @@ MAX_SECONDS = 1500.0  # at most 9 MB of mp3
 TRIES, WAIT, TIMEOUT = 5, 2.0, 300.0  # seconds; each wait is twice the last
 Answer = TypeVar("Answer")
 PAUSE = 0.7  # seconds between words that end a line
+OURSELVES = ("localhost", "127.0.0.1", "::1")  # hosts to which a key may go without encryption
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,22 @@ def _opened(name: str) -> tuple[Service, str]:
     key = os.environ.get(service.key, "").strip()
     if not key or not key.isascii() or not key.isprintable():
         raise InputError(f"{name} needs a key: put it into the environment as {service.key}=...")
-    return service, key
+    return replace(service, url=_address(service)), key
+
+
+def _address(service: Service) -> str:
+    """The URL that is asked, of its environment variable or its own. An InputError where all could read the key."""
+    address = os.environ.get(service.base) or service.url
+    try:
+        parts = urllib.parse.urlsplit(address)
+        host, scheme = parts.hostname, parts.scheme
+    except ValueError:
+        host, scheme = None, ""
+    if not host or not (scheme == "https" or (scheme == "http" and host in OURSELVES)):
+        raise InputError(
+            f"{service.base}={address}: give an address with https://, or http://localhost on this machine"
+        )
+    return address.rstrip("/")
 
 
 def _asked(name: str, ask: Callable[[], Answer]) -> Answer:
@@ -233,11 +252,11 @@ class _Calls:
         raise ServiceError(f"{self.name}: {told}, {TRIES} times; try again later")
 
     def _once(self, place: str, body: bytes, kind: str) -> dict:
-        base = os.environ.get(self.service.base) or self.service.url
-        request = urllib.request.Request(base.rstrip("/") + place, body, {"Content-Type": kind} | self._headers())
+        base = self.service.url
+        request = urllib.request.Request(base + place, body, {"Content-Type": kind} | self._headers())
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-                return json.loads(answer.read())
+            with urllib.request.build_opener(_Here).open(request, timeout=TIMEOUT) as answer:
+                return parsed(answer.read())
         except urllib.error.HTTPError as error:
             with error:
                 told = f"{error.code} {_reason(error.read())}".strip()
@@ -245,6 +264,9 @@ class _Calls:
                 raise _Busy(told, error.headers.get("Retry-After")) from None
             if error.code in (401, 403):
                 raise ServiceError(f"{self.name}: {told}; is {self.service.key} right?", lasting=True) from None
+            if error.code in range(300, 400):
+                told += f" and sends on to {error.headers.get('Location')}; is {base} right?"
+                raise ServiceError(f"{self.name}: {told}", lasting=True) from None
             raise ServiceError(f"{self.name}: {told}", lasting=error.code == 404) from None
         except ValueError as error:  # also what is no URL
             raise ServiceError(f"{self.name}: its answer is not JSON ({error}); is {base} right?") from None
@@ -261,18 +283,25 @@ class _Calls:
         }[self.name]
 
 
+class _Here(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: urllib would send the key on to whatever host that names."""
+
+    def redirect_request(self, *asked) -> None:
+        return None
+
+
 class _Busy(Exception):
     """It may answer later, after so many seconds."""
 
     def __init__(self, told: str, after: str | None = None):
-        self.after = float(after) if after and after.isdigit() else 0.0
+        self.after = float(after) if after and after.isdecimal() else 0.0
         super().__init__(told)
 
 
 def _reason(body: bytes) -> str:
     """What a service says about an error, in one line."""
     try:
-        data = json.loads(body)
+        data = parsed(body)
     except ValueError:
         return " ".join(body.decode("utf-8", "replace").split())[:200]
     for name in ("error", "detail", "message"):

@@ -13,7 +13,6 @@ import codecs
 import csv
 import difflib
 import io
-import json
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +23,7 @@ from textwrap import shorten
 from typing import Any
 
 from ...errors import InputError
+from ...files import parsed, shown
 from ..wave import visible_files
 from .dataset import read_bpm, read_key, read_language, read_metre
 from .lyrics import clean
@@ -47,6 +47,7 @@ LABELS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 COLUMNS = ("caption", "genre", "bpm", "key")
 SHOWN = 40  # letters of a caption in a remark
+MOST_TEXT, MOST_TABLE = 2**20, 2**24  # bytes: the lyrics of an opera have fewer, and the table of 100,000 songs
 
 
 @dataclass
@@ -105,20 +106,18 @@ def collect(folder: str | Path, recordings: Iterable[Path]) -> Labels:
     return labels
 
 
-def shown(name: str) -> str:
-    """A name in characters that every screen and file can hold."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 def _key(path: Path | str) -> str:
     """A name without case and in one Unicode form: macOS writes an ä as two characters."""
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 
-def _read(labels: Labels, path: Path) -> str:
-    """The text of a file, or nothing and a remark. UTF-8, or UTF-16 where the file says so."""
+def _read(labels: Labels, path: Path, most: int = MOST_TEXT) -> str:
+    """The text of a file of at most so many bytes, or nothing and a remark. UTF-8, or UTF-16 where the file says so."""
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise OSError(f"more than {most // 2**20} MiB; keep its labels alone in it")
         wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return data.decode("utf-16" if wide else "utf-8-sig")
     except OSError as error:
@@ -156,8 +155,8 @@ def _beside(labels: Labels, path: Path, files: dict[str, Path]) -> list[Path]:
 def _take_json(labels: Labels, path: Path, sidecar: Path, text: str) -> None:
     source = labels.name(sidecar)
     try:
-        data = json.loads(text) if text else {}
-    except (ValueError, RecursionError) as error:
+        data = parsed(text) if text else {}
+    except ValueError as error:
         labels.remarks.append(f"{source}: not JSON ({error}); left out")
         return
     if not isinstance(data, dict):
@@ -181,7 +180,7 @@ def _take_table(labels: Labels, table: Path) -> None:
             names[_key(path.name)].append(path)
             names[_key(path.stem)].append(path)
     try:
-        text = _read(labels, table)
+        text = _read(labels, table, MOST_TABLE)
         for number, row in _rows(text) if text else ():
             source, file = f"{labels.name(table)} row {number}", PureWindowsPath(row["file"]).name
             if None in row:

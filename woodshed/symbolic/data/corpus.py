@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FileError, InputError, MissingExtra, RunError
-from ...files import read_object
+from ...files import built, read_object
 from ..music.score import Score, Track
 from ..tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
 from .tasks import Posed, Region, describe, pose
@@ -175,32 +173,32 @@ def find_corpus(run: Path, facts: dict) -> Corpus | None:
 
 
 def write_corpus(folder: Path, pieces: list[Piece], scores: list[Score], tokenizer: Tokenizer, **facts) -> Corpus:
-    """Write a corpus to a temporary folder beside its place and rename it, so that no half corpus is ever seen."""
+    """Write a corpus beside its place and rename it, so that no half corpus is ever seen. Raises FileError."""
     folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
-        temporary.mkdir(parents=True)
-        sizes = [[len(getattr(score, kind)) for kind in KINDS] for score in scores]
-        np.save(temporary / "offsets.npy", np.cumsum([[0] * len(KINDS), *sizes], axis=0))
-        for kind in KINDS:
-            np.save(temporary / f"{kind}.npy", np.concatenate([getattr(score, kind) for score in scores]))
-        tokenizer.save(temporary)
-        rows = [{k: value for k, value in vars(piece).items() if value or k != "kept"} for piece in pieces]
-        told = json.dumps([rows, facts.get("settings"), tokenizer.fingerprint], ensure_ascii=False)
-        digest = hashlib.sha256(told.encode())
-        for kind in KINDS:
-            digest.update((temporary / f"{kind}.npy").read_bytes())
-        data = {"format": FORMAT, "fingerprint": digest.hexdigest()[:16], "tokenizer": tokenizer.fingerprint}
-        text = json.dumps(data | facts | {"pieces": rows}, indent=1, ensure_ascii=False)
-        (temporary / DATA).write_text(text, encoding="utf-8")
-        os.replace(temporary, folder)
+        with built(folder) as temporary:
+            _write(temporary, pieces, scores, tokenizer, facts)
     except (OSError, FileError) as error:
         # numpy counts the bytes instead, without an errno
         told = getattr(error, "strerror", None) or "not all of it fits on the disk"
         raise FileError(folder, f"cannot be written: {told}; nothing was changed") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return Corpus(folder)
+
+
+def _write(folder: Path, pieces: list[Piece], scores: list[Score], tokenizer: Tokenizer, facts: dict) -> None:
+    sizes = [[len(getattr(score, kind)) for kind in KINDS] for score in scores]
+    np.save(folder / "offsets.npy", np.cumsum([[0] * len(KINDS), *sizes], axis=0))
+    for kind in KINDS:
+        np.save(folder / f"{kind}.npy", np.concatenate([getattr(score, kind) for score in scores]))
+    tokenizer.save(folder)
+    rows = [{k: value for k, value in vars(piece).items() if value or k != "kept"} for piece in pieces]
+    told = json.dumps([rows, facts.get("settings"), tokenizer.fingerprint], ensure_ascii=False)
+    digest = hashlib.sha256(told.encode())
+    for kind in KINDS:
+        digest.update((folder / f"{kind}.npy").read_bytes())
+    data = {"format": FORMAT, "fingerprint": digest.hexdigest()[:16], "tokenizer": tokenizer.fingerprint}
+    text = json.dumps(data | facts | {"pieces": rows}, indent=1, ensure_ascii=False)
+    (folder / DATA).write_text(text, encoding="utf-8")
 
 
 # --- drawing rows ----------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ import numpy as np
 
 from ...config import NotNegative, check, updated
 from ...errors import EmptyCorpus, FileError, InputError
+from ...files import shown
 from ...progress import Progress, Reporter, unheard
 from ..music.chords import NAMES, recognise
 from ..music.grid import apply_grid, estimate_grid
@@ -341,7 +342,7 @@ def _script_hidden() -> Iterator[None]:
 
 def file_name(path: Path, folder: str | Path) -> str:
     """A file's path in the folder, with / and in characters that every file and screen can hold."""
-    return path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+    return shown(path.relative_to(folder).as_posix())
 
 
 def _counted(results: Iterable, total: int, report: Reporter) -> Iterator:

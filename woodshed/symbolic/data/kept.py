@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FileError, InputError
-from ...files import seen_from
+from ...files import seen_from, shown
 from ...page import percent
 from .. import bases
 from ..music.grid import Grid, apply_grid, estimate_grid
@@ -62,7 +62,7 @@ def examine_kept(
 
 def _name(out: Path, path: Path) -> str:
     """A path as seen from the corpus, in characters that every file and screen can hold."""
-    return seen_from(out, path).encode("utf-8", "backslashreplace").decode()
+    return shown(seen_from(out, path))
 
 
 # --- the music -----------------------------------------------------------------------------------------------------

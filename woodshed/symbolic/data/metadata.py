@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import unicodedata
 from collections import Counter
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ...errors import FileError, InputError
+from ...files import parsed
 from .report import Finding
 
 SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
@@ -165,9 +165,7 @@ def read_metadata(path: str | Path) -> Table:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = (
-            _json_rows(json.loads(text)) if path.suffix.lower() == ".json" else list(csv.DictReader(io.StringIO(text)))
-        )
+        rows = _json_rows(parsed(text)) if path.suffix.lower() == ".json" else list(csv.DictReader(io.StringIO(text)))
     except OSError as error:
         raise FileError(path, error.strerror or str(error)) from None
     except (ValueError, csv.Error) as error:

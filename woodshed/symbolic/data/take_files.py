@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FileError
-from ...files import read_object
+from ...files import parsed, read_object
 from ..music.midi import midi_files, read_midi, read_texts
 from ..music.parts import assign_parts
 from ..music.score import Score
@@ -58,7 +58,7 @@ def _facts_in_texts(path: Path) -> dict:
         name, colon, value = text.removeprefix(TOLD).partition(": ")
         if text.startswith(TOLD) and colon:
             with suppress(ValueError):
-                facts[name] = json.loads(value)
+                facts[name] = parsed(value)
     return facts
 
 
@@ -110,7 +110,7 @@ def region_of(path: Path, score: Score) -> tuple[int, int] | None:
     try:
         first, last = _told(path)["region_quarters"]
         return round(first * score.ticks_per_quarter), round(last * score.ticks_per_quarter)
-    except (OSError, ValueError, KeyError, TypeError, FileError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, FileError):
         return None
 
 

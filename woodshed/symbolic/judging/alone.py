@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ...errors import RunError, WoodshedError
 from ...files import writing
+from ...jobs import own_process
 from ...log import append_log, read_log
 from ...progress import Progress, Reporter
 from ..learning.settings import TrainSettings
@@ -35,7 +36,7 @@ def train_alone(corpus: str | Path, out: Path, settings: dict, *, report: Report
     """
     asked = json.dumps({"corpus": str(corpus), "out": str(out), "settings": settings})
     with writing(errors), open(errors, "ab") as stderr:
-        command = [sys.executable, "-m", __name__, asked]
+        command = own_process(__name__, asked)
         # a session of its own: Ctrl-C in the terminal comes to us alone, and is passed on once
         child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=stderr, encoding="utf-8", start_new_session=True
@@ -52,7 +53,7 @@ def train_alone(corpus: str | Path, out: Path, settings: dict, *, report: Report
         child.kill()
         child.wait()
         child.stdout.close()
-        if child.returncode == 0 or not errors.stat().st_size:
+        if errors.exists() and (child.returncode == 0 or not errors.stat().st_size):
             errors.unlink()
     if failed or code:
         raise RunError(out, failed or _death(code, errors))

@@ -21,7 +21,7 @@ from ... import __version__
 from ...config import Allowed, check, flag, given, read_fields, updated
 from ...errors import InputError, RunError, WoodshedError
 from ...files import new_folder, read_object, write_file, writing
-from ...jobs import find_device, free_threads, threads
+from ...jobs import claimed, find_device, free_threads, threads
 from ...progress import Progress, Reporter, part, unheard
 from .. import models
 from ..data.corpus import Corpus, open_corpus
@@ -110,8 +110,9 @@ def compare(
         for entry in entries:
             refuse_other_tokens(open_run(entry.folder), corpus)
     else:
-        (entries, plan), begin = planned(corpus, Path(out), settings), TRAINING
-        failed = _trained(corpus, entries, part(report, 0, TRAINING))
+        with new_folder(out := Path(out)), claimed(out):
+            (entries, plan), begin = planned(corpus, out, settings), TRAINING
+            failed = _trained(corpus, entries, part(report, 0, TRAINING))
     sound = [entry for entry in entries if entry.name not in failed]
     return _compared(corpus, sound, failed, asked, plan, part(report, begin, 1))
 

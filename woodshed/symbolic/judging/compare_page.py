@@ -217,6 +217,7 @@ def draw_curves(rows: list[dict]) -> bytes | None:
         axes.yaxis.set_minor_formatter("{x:g}")
         axes.set_xlabel(along if along == "minutes" else "ids trained on")
         axes.set_title(f"validation, nats a {unit}", fontsize=10, loc="left")
-        axes.legend(frameon=False, fontsize=8)
+        for text in axes.legend(frameon=False, fontsize=8).get_texts():
+            text.set_parse_math(False)  # a run may have dollars in its name
     figure.axes[1].xaxis.set_major_formatter(lambda value, _: thousands(value))
     return png(figure, grid="both")

@@ -144,7 +144,7 @@ class Pace(TrainerCallback, ExportableState):
         self.evaluated = time.monotonic()
 
     def on_save(self, args, state, control, **kwargs):
-        rotate(Path(args.output_dir), self.job.settings.keep_checkpoints, state.best_global_step)
+        rotate(Path(args.output_dir), self.job.settings.keep_checkpoints, state.best_global_step, self.job.say)
         self.saved = time.monotonic()
         self.pause = self.saved - self.paused
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from ...errors import InputError
 from ...files import read_object, write_file
-from ...jobs import checkpoint_folders, free_threads
-from ..run import checkpoints
+from ...jobs import checkpoint_folders, free_threads, remove_checkpoints
+from ..run import STATE, checkpoints, saved_step
 from .settings import Course, Job
 
 DECAY = 0.2  # the last part of a run, in which the rate falls linearly to 0
@@ -36,11 +36,11 @@ class Plateau(Exception):
 
 def find_course(job: Job) -> Course:
     """Where the run stands: at its newest checkpoint, or at the start. Checkpoints that a kill broke are removed."""
-    found = whole_checkpoints(job.out)
+    found = whole_checkpoints(job)
     settings, threads = job.settings, job.settings.threads
     if not found:
         return Course(settings.batch_size, settings.gradient_accumulation, threads or free_threads())
-    state = read_object(found[max(found)] / "trainer_state.json")
+    state = read_object(found[max(found)] / STATE)
     course = kept = Course(**state["stateful_callbacks"]["Pace"]["attributes"])
     ended = job.ended and 0 < course.last <= max(found)
     if ended or not settings.patience:  # it has come to its end, and is to go on
@@ -54,27 +54,26 @@ def find_course(job: Job) -> Course:
 
 def _write_course(checkpoint: Path, course: Course) -> None:
     """Let a checkpoint go on with another course: a kill from here on changes nothing."""
-    state = read_object(path := checkpoint / "trainer_state.json")
+    state = read_object(path := checkpoint / STATE)
     state["stateful_callbacks"]["Pace"]["attributes"] |= asdict(course)
     write_file(path, json.dumps(state, indent=2))
 
 
-def whole_checkpoints(out: Path) -> dict[int, Path]:
+def whole_checkpoints(job: Job) -> dict[int, Path]:
     """The checkpoints of a run; what there is of others is removed."""
-    found = checkpoints(out)
-    for path in set(checkpoint_folders(out).values()) - set(found.values()):
-        shutil.rmtree(path)
-    return found
+    broken = [path for path in checkpoint_folders(job.out).values() if saved_step(path) is None]
+    remove_checkpoints(broken, STATE, job.say)
+    return checkpoints(job.out)
 
 
-def rotate(out: Path, keep: int, best: int | None) -> None:
+def rotate(out: Path, keep: int, best: int | None, say: Callable[[str], None]) -> None:
     """Remove the oldest checkpoints beyond so many, but not the newest nor the best. The Trainer itself would remove
     whatever is called checkpoint-something."""
     found = checkpoints(out)
     stay = {best, max(found, default=0)} & found.keys()
     old = [step for step in found if step not in stay]
-    for step in old[: max(0, len(found) - max(keep, len(stay)))]:
-        shutil.rmtree(found[step], ignore_errors=True)
+    oldest = old[: max(0, len(found) - max(keep, len(stay)))]
+    remove_checkpoints([found[step] for step in oldest], STATE, say)
 
 
 def lower(job: Job, course: Course, found: Plateau) -> Course:
@@ -91,8 +90,7 @@ def lower(job: Job, course: Course, found: Plateau) -> Course:
     saved = checkpoints(job.out)
     if found.best:
         _write_course(saved[found.best], replace(course, seconds=found.seconds))
-    for step in saved.keys() - range(found.best + 1):
-        shutil.rmtree(saved[step])
+    remove_checkpoints([path for step, path in saved.items() if step > found.best], STATE, job.say)
     return course
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ... import __version__
 from ...errors import InputError, RunError
-from ...files import new_folder, seen_from, whole
+from ...files import built, new_folder, seen_from
 from ..run import Run, open_run, publish, quiet, saving
 
 
@@ -31,11 +31,9 @@ def merge(run: Run | str | Path, out: str | Path) -> Run:
     facts.pop("base_weights")
     if facts.get("corpus_folder"):
         facts["corpus_folder"] = seen_from(out, run.folder / facts["corpus_folder"])
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    with new_folder(temporary), whole(temporary), saving(out):
+    with new_folder(out.parent), saving(out), built(out) as temporary:
         with quiet():
             model.save_pretrained(temporary)
         run.tokenizer.save(temporary)
         publish(temporary, temporary, facts, model.config)
-        os.replace(temporary, out)
     return open_run(out)

@@ -141,7 +141,7 @@ def _named_base(base: str | None, out: Path) -> str | None:
 
 def _fitted(settings: TrainSettings, out: Path, *, asked: bool) -> TrainSettings:
     """Rows no longer than the base takes: an InputError where their length was `asked` for, else they are shortened."""
-    longest = runs.longest(runs.find_base(settings.base, out)) if settings.base else None
+    longest = runs.longest(runs.find_base(settings.base, out, fetch=True)) if settings.base else None
     if longest is None or settings.max_seq_len <= longest:
         return settings
     if asked:
@@ -333,5 +333,5 @@ def _resumable(job: Job, trouble: FileError) -> FileError:
     """What could not be written, and from where --resume goes on."""
     if not (job.out / runs.FACTS).exists():
         return trouble
-    step = max(whole_checkpoints(job.out), default=0)
+    step = max(whole_checkpoints(job), default=0)
     return resumable(trouble, step)

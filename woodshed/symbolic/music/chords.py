@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import groupby, pairwise
 from typing import NamedTuple
@@ -267,6 +267,7 @@ _PRIOR_EACH_BEAT, _PRIOR_AT_CHANGE = 0.4, 1.3  # a rare quality costs most where
 _SILENCE, _SILENCE_PER_TONE, _SILENCE_PER_BASS = 3.0, -1.5, -0.3  # of no chord
 _CHANGE_AT_BAR, _CHANGE_MID_BAR, _CHANGE, _CHANGE_IN_FREE_TIME = 0.8, 0.4, 0.1, 0.3  # how often the chord changes
 _NEXT_CHORDS = 30  # about as many chords as could follow
+_BLOCK = 1024  # beats that are compared with all chords at once
 
 
 def pitched(score: Score) -> np.ndarray:
@@ -293,7 +294,9 @@ def recognise(score: Score) -> np.ndarray:
     np.minimum.at(lowest, beat, pitch[note])
     bass = (np.arange(12) == lowest[:, None] % 12) & (lowest < 128)[:, None]
     entry = np.append(_PRIOR_AT_CHANGE * (np.tile(_PRIOR, 12) - max(_PRIOR)), 0)
-    path = _most_likely(_log_odds(np.sqrt(sounding), bass), change, entry)
+    blocks = (slice(first, first + _BLOCK) for first in range(0, count, _BLOCK))
+    odds = (row for block in blocks for row in _log_odds(np.sqrt(sounding[block]), bass[block]))
+    path = _most_likely(odds, change, entry)
     starts = np.flatnonzero(np.append(True, np.diff(path) != 0))
     root, quality = np.divmod(path[starts], TOKEN_QUALITIES)
     root[path[starts] == 12 * TOKEN_QUALITIES] = -1
@@ -329,22 +332,23 @@ def _log_odds(sounding: np.ndarray, bass: np.ndarray) -> np.ndarray:
     return np.column_stack([chords + _PRIOR_EACH_BEAT * np.tile(_PRIOR, 12), silence])
 
 
-def _most_likely(log_odds: np.ndarray, change: np.ndarray, entry: np.ndarray) -> np.ndarray:
+def _most_likely(log_odds: Iterable[np.ndarray], change: np.ndarray, entry: np.ndarray) -> np.ndarray:
     """Viterbi over states that stay or change, to whichever: the best state (S) of every step (B).
 
-    `log_odds` (B, S) of each step, `change` (B,) how likely each step changes, `entry` (S,) log odds of a new state.
+    `log_odds` (S,) of each step, `change` (B,) how likely each step changes, `entry` (S,) log odds of a new state.
     """
     stay, go = np.log(1 - change), np.log(change / _NEXT_CHORDS)
-    best, before = log_odds[0] + entry, np.empty(log_odds.shape, dtype=np.int16)
-    states = np.arange(len(best))
-    for step in range(1, len(log_odds)):
-        leader = best.argmax()
+    stayed, leaders = np.empty((len(change), len(entry)), dtype=bool), np.empty(len(change), dtype=np.int64)
+    log_odds = iter(log_odds)
+    best = next(log_odds) + entry
+    for step, odds in enumerate(log_odds, start=1):
+        leaders[step] = leader = best.argmax()
         staying = best + stay[step]
         going = best[leader] + go[step] + entry
-        before[step] = np.where(staying >= going, states, leader)
-        best = np.maximum(staying, going) + log_odds[step]
-    path = np.empty(len(log_odds), dtype=np.int64)
+        np.greater_equal(staying, going, out=stayed[step])
+        best = np.maximum(staying, going) + odds
+    path = np.empty(len(change), dtype=np.int64)
     path[-1] = best.argmax()
     for step in range(len(path) - 1, 0, -1):
-        path[step - 1] = before[step, path[step]]
+        path[step - 1] = path[step] if stayed[step, path[step]] else leaders[step]
     return path

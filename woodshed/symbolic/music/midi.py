@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ MAX_BYTES = 8 * 2**20
 MAX_NOTES = 500_000
 MAX_TRACKS = 256  # a Score counts them in a byte
 MAX_HOURS = 6
-MAX_QUARTERS = 400_000  # six hours at 1,100 bpm: bounds the number of bars and beats
+MAX_QUARTERS = MAX_BEATS = 400_000  # six hours at 1,100 bpm: bounds what all that goes by bars and beats takes
+MAX_SOUNDING = 5_000_000  # beats, or half seconds, of all notes: each is looked at when chords are heard
 MAX_USEC = 2**24 - 1
 
 OFF, ON, CC = 0, 1, 2  # the types in `events`
@@ -161,6 +163,22 @@ def _check_length(score: Score) -> None:
         raise ValueError(f"lasts {hours:.1f} hours; at most {MAX_HOURS}")
     if score.end > MAX_QUARTERS * score.ticks_per_quarter:
         raise ValueError(f"{score.end // score.ticks_per_quarter} quarter notes long; at most {MAX_QUARTERS}")
+    onsets, ends = score.notes["onset"], score.notes["onset"] + score.notes["duration"]
+    if (beats := int(_beats(score, score.end))) > MAX_BEATS:
+        raise ValueError(f"{beats} beats long by its metre; at most {MAX_BEATS}")
+    in_beats, in_seconds = (float(np.sum(at(ends) - at(onsets))) for at in (partial(_beats, score), score.seconds))
+    if max(in_beats, 2 * in_seconds) > MAX_SOUNDING:
+        raise ValueError(
+            f"its notes sound for {max(in_beats, 2 * in_seconds):.0f} beats in all; at most {MAX_SOUNDING}"
+        )
+
+
+def _beats(score: Score, ticks) -> np.ndarray:
+    """How many beats have passed at ticks: denominators of the metre, with what a change of it cuts off."""
+    edges = np.minimum(np.append(score.metres["tick"], score.end), score.end).astype(np.int64)
+    beat = np.maximum(4 * score.ticks_per_quarter // score.metres["denominator"].astype(np.int64), 1)  # in ticks
+    passed = np.cumsum(-(-np.diff(edges) // beat))
+    return np.interp(ticks, edges, np.append(0, passed))
 
 
 def _notes(events: Events) -> tuple[np.ndarray, np.ndarray, int]:

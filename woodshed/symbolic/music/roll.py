@@ -36,12 +36,13 @@ class Layout(NamedTuple):
     labels: list[str]
 
 
-def draw_roll(score: Score, path: str | Path, title: str = "") -> None:
+def draw_roll(score: Score, path: str | Path, title: str = "", *, new: bool = False) -> None:
     """Draw a score as a PNG: colour is the part, opacity the velocity, chord names stand along the top.
 
-    The file appears only when it is whole. Raises FileError where the disk refuses.
+    The file appears only when it is whole. Raises FileError where the disk refuses; with `new` also where something is
+    there.
     """
-    write_file(path, roll_png(score, title))
+    write_file(path, roll_png(score, title), new=new)
 
 
 def roll_png(score: Score, title: str = "") -> bytes:

@@ -151,12 +151,11 @@ class Score:
         """
         end = max(self.end if end is None else end, 1)
         lines = []
-        stops = [*self.metres["tick"][1:].tolist(), None]
+        stops = [*self.metres["tick"][1:].tolist(), np.inf]
         for (tick, numerator, denominator), stop in zip(self.metres.tolist(), stops, strict=True):
             length = max(1, self.ticks_per_quarter * 4 * numerator // denominator)
-            if stop is None:
-                stop = max(tick + length * -(-(end - tick) // length), tick) + 1
-            lines.append(np.arange(tick, stop, length))
+            last = max(tick + length * -(-(end - tick) // length), tick)
+            lines.append(np.arange(tick, min(stop, last + 1), length))
         lines = np.concatenate(lines)
         return lines[: np.searchsorted(lines, end) + 1].astype(np.int64)
 

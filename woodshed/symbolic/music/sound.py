@@ -62,14 +62,15 @@ def too_long(score: Score) -> bool:
     return float(score.seconds(score.sustained().end)) > 60 * MAX_MINUTES
 
 
-def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = 44100) -> None:
-    """Write audio (samples, channels) in -1 .. 1 as a 16-bit WAV file, whole or not at all. Raises FileError."""
+def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = 44100, *, new: bool = False) -> None:
+    """Write audio (samples, channels) in -1 .. 1 as a 16-bit WAV file, whole or not at all. Raises FileError; with
+    `new` also where something is there."""
     samples = np.rint(np.clip(audio, -1, 1) * 32767).astype("<i2")
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setparams((samples.shape[1], 2, sample_rate, len(samples), "NONE", "not compressed"))
         file.writeframes(np.ascontiguousarray(samples).tobytes())
-    write_file(path, buffer.getbuffer())
+    write_file(path, buffer.getbuffer(), new=new)
 
 
 def _play(audio: np.ndarray, score: Score, notes: np.ndarray, *, kit: bool, sample_rate: int) -> None:

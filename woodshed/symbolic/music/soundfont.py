@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FileError, MissingExtra, WoodshedError
+from ...jobs import own_process, run_program
 from .channels import CHANNELS, DRUM_CHANNEL
 from .midi import encode, read_midi
 from .score import Score
@@ -28,6 +28,7 @@ SILENT = 10 ** (-70 / 20)  # below the peak: what is cut off at the end
 FADE = 0.03  # seconds, at the very end
 VOICES = 512  # that sound at once in tinysoundfont; a note of a stereo piano takes two
 DRUM_BANK = 128
+PATIENCE, PACE = 120.0, 4.0  # seconds that a player has to open a soundfont, and more for each second of music
 
 
 class MissingPlayer(MissingExtra):
@@ -111,11 +112,11 @@ def _run(player: str, score: Score, soundfont: Path, *, folder: Path, sample_rat
         flags = f"-ni -q -o synth.default-soundfont= -r {sample_rate} -T raw -O float -F".split()
         command = [player, *flags, raw, soundfont, midi]
     else:
-        command = [sys.executable, "-m", __name__, soundfont, midi, raw, str(sample_rate)]
-    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
-    whole = float(score.seconds(score.pedals["tick"][-1])) * sample_rate  # samples
-    if done.returncode or not raw.exists() or raw.stat().st_size < 0.9 * whole * 8:
-        told = done.stderr.decode(errors="replace").strip().splitlines() or ["it stopped before the end"]
+        command = own_process(__name__, soundfont, midi, raw, str(sample_rate))
+    seconds = float(score.seconds(score.pedals["tick"][-1]))
+    done = run_program(player, command, soundfont, seconds=PATIENCE + PACE * seconds)
+    if done.returncode or not raw.exists() or raw.stat().st_size < 0.9 * seconds * sample_rate * 8:
+        told = done.stderr.strip().splitlines() or ["it stopped before the end"]
         raise FileError(soundfont, f"{player} cannot play it: {told[-1]}")
     return np.nan_to_num(np.fromfile(raw, "<f4").reshape(-1, 2))
 

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import EmptyCorpus, InputError, RunError
-from ...files import write_file
+from ...files import parsed, write_file
 from ...jobs import find_device, free_threads, threads
 from ...progress import Progress, Reporter, unheard
 from ...statistics import evenly
@@ -125,7 +125,7 @@ def open_critic(run: Run) -> Critic | None:
         return None
     try:
         with safe_open(path, framework="np") as file:
-            facts = json.loads(file.metadata()["woodshed"])
+            facts = parsed(file.metadata()["woodshed"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
         made = (facts["format"], tuple(facts["names"]), facts["tokenizer"])
         excerpts = tensors.pop("excerpts")

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from ....audio.ace.wizard import BACK, HELP, QUESTIONS, again, as_line, ask, commands, read_answers, save
+from ....jobs import own_process
 
 INTERRUPTED = 130  # as shells have it
 
@@ -31,7 +32,7 @@ def run_all(steps: list[list[str]]) -> None:
     that fails, or that Ctrl-C ends, is the last; what is left is printed, and how that one goes on."""
     for number, step in enumerate(steps):
         print(f"\n{as_line(step)}", flush=True)
-        if status := _run([sys.executable, "-m", "woodshed", *step]):
+        if status := _run(own_process("woodshed", *step)):
             left = [again(step), *steps[number + 1 :]]
             print("\n".join(["", "Then go on with:", *map(as_line, left)]), flush=True)
             sys.exit(status)
