@@ -14,7 +14,7 @@ from ..errors import InputError, WoodshedError
 from ..files import shown
 
 VERBS = {
-    "inspect": "look at a folder of MIDI before training: what is usable, what is wrong, is it enough",
+    "inspect": "look at a folder of MIDI before training: what is usable, what is wrong, is there enough",
     "prepare": "make a corpus of a folder of MIDI",
     "train": "teach a model: a corpus in, a run out",
     "merge": "make an adapter and its base one run",
@@ -26,7 +26,7 @@ VERBS = {
     "keep": "mark takes as good, for a next model to learn from",
     "evaluate": "how well a run knows music it has not learned, and how much its takes are like it",
     "rank": "takes, best first, and why",
-    "compare": "models side by side, each taught the same music for as long; or finished runs",
+    "compare": "models side by side, each new and taught the same music for the same time; or finished runs",
     "doctor": "what is wrong with a run, and which flag puts it right",
     "originality": "which training piece each file repeats, where, and how much that counts",
     "render": "MIDI files as sound, by a soundfont or our own piano, and as pictures",

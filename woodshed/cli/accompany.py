@@ -16,11 +16,11 @@ def command(
 ):
     """Play an accompaniment to a melody, which stays exactly as it is.
 
-    The chords are printed: change them and give them back with --chords. The file's other tracks are left out;
-    woodshed fill RUN FILE --parts accompaniment keeps them, but for an accompaniment that is there.
+    The chords are printed: change them and give them back with --chords. The file's other tracks are left out. To keep
+    them use woodshed fill RUN FILE --parts accompaniment; an accompaniment that is already there is written anew.
 
     Args:
-        run: a run made by woodshed train, or a base model
+        run: a run made by woodshed train on pieces that have a melody track beside an accompaniment; otherwise piano
         file: a MIDI file: a melody, or music with a track for it
         settings: how takes are drawn
         files: where the takes go, and what plays them

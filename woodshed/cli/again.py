@@ -18,6 +18,9 @@ def command(
 ):
     """Play a take again from what its file says: with the same run, settings and seed come the same notes.
 
+    Where the run or the file it was played in has changed since, it says so and stops. Another version, engine or
+    machine may give other notes: the last line says whether they are the same.
+
     Args:
         take: the .mid or .json of a take
         files: where it goes, and what plays it

@@ -9,7 +9,10 @@ from .terminal import CorpusPath, JsonFile, bar, console, refuse_json
 
 
 def command(corpus: CorpusPath, out: Path, settings: CompareSettings, json_file: JsonFile = None):
-    """Train models alike and set them side by side; or compare finished runs. After Ctrl-C the same command goes on.
+    """Train models and set them side by side; or compare finished runs (--runs). After Ctrl-C the same command goes on.
+
+    Every model begins from nothing, without a base, learns the same music for the same time, and never stops
+    early.
 
     Args:
         corpus: a folder made by woodshed prepare

@@ -16,7 +16,7 @@ def command(
     out: Path | None = None,
     json_file: JsonFile = None,
 ):
-    """Compare a run with music it has not learned: its likelihood, and its takes beside real excerpts.
+    """Compare a run with the songs prepare kept back from it: how well it foresees them, and its takes beside them.
 
     Args:
         run: a run made by woodshed train, or a base model

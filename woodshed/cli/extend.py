@@ -6,7 +6,7 @@ from .terminal import FilePath, RunPath
 
 
 def command(run: RunPath, file: FilePath, settings: ComposeSettings, files: TakeFiles, keep_grid: bool = False):
-    """Go on from the end of a MIDI file; each take begins with the very file.
+    """Go on from the end of a MIDI file, which is never changed: each take is a copy of it with more at its end.
 
     Args:
         run: a run made by woodshed train, or a base model

@@ -17,7 +17,9 @@ def command(
     chords: str | None = None,
     keep_grid: bool = False,
 ):
-    """Write some bars of a MIDI file anew, or some parts of it, there or new; all else stays as it is.
+    """Write some bars of a MIDI file anew, or some parts of it, there or new.
+
+    Your file is never changed: each take is a copy of it in which only what you asked for is written anew.
 
     Args:
         run: a run made by woodshed train, or a base model
@@ -25,7 +27,8 @@ def command(
         settings: how takes are drawn
         files: where the takes go, and what plays them
         bars: which bars to write, such as 9-12 or 9
-        seconds: which seconds to write, such as 20-26, where the file has no bars (for runs of played music)
+        seconds: which seconds to write, such as 20-26, where the file has no bars (for runs of played music); a run
+            that counts bars writes all bars anew that they touch
         parts: which parts to write: melody, bass, accompaniment, left, right ...; by default all; one that the file has
             not gets a track of its own, where the run has learned to play it to others
         chords: the chords to play over; by default those the file states or its parts imply

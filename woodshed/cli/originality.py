@@ -13,7 +13,9 @@ from .terminal import CorpusPath, FilePaths, JsonFile, bar, refuse_json, write_j
 
 
 def command(where: CorpusPath, files: FilePaths, json_file: JsonFile = None):
-    """How original is it: the longest stretch of each file that stands in a training piece, in whatever key and tempo.
+    """How original is it: the most telling stretch of each file that also stands in a training piece.
+
+    It is found in any key, and up to about twice as fast or slow.
 
     Args:
         where: a corpus, or a run whose corpus is where it was

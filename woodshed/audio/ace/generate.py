@@ -61,9 +61,9 @@ class PlaySettings:
     language: str = "unknown"
     """The language of the lyrics: en, de, zh ..."""
     takes: Annotated[int, Allowed(1)] = 2
-    """How many, with the seeds seed, seed + 1 ..."""
+    """How many to play, with the seeds seed, seed + 1 ..."""
     seed: int = 0
-    """Of the first take."""
+    """Of the first take. The same command plays the same takes; give another seed for new ones."""
     cover: Path | None = None
     """A song to play anew, in the style that prompt and adapter say."""
     cover_strength: Share = 1.0

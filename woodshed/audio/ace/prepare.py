@@ -76,7 +76,7 @@ class PrepareSettings:
     device: str = "auto"
     """Where to compute: cpu, cuda, or auto."""
     seed: Seed = 42
-    """Decides which samples take their genre as prompt, where the dataset has a genre ratio."""
+    """Decides which songs take their genre as prompt, where the dataset has a genre ratio."""
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,11 @@ class TrainSettings:
     """How to train. What is None comes from --memory, else from the preset, else from DEFAULTS."""
 
     preset: str | None = None
-    """balanced (the default), quick, best, or a JSON file of your own with any of these settings; flags win over it."""
+    """balanced (the default), quick, best, or a JSON file of your own with any of these; --memory and flags win over
+    it."""
     memory: Literal[8, 12, 16, 24] | None = None
-    """Fit a GPU of so many GB: rank, targets, optimizer, crop and checkpointing; flags win over it."""
+    """Fit a GPU of so many GB. This decides rank, targets, optimizer, crop and checkpointing in place of the preset;
+    flags you give win over both."""
     kind: Literal["lora", "dora", "lokr"] | None = None
     """What is trained: lora, dora (a LoRA that learns the lengths of the weights apart) or the far smaller lokr."""
     rank: Positive[int] | None = None

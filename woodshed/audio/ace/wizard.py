@@ -158,7 +158,7 @@ def _slug(answers: Answers) -> str:
 GOALS = {
     "quick": "a LoKr in few epochs, to see whether it works at all",
     "balanced": "what the tutorial trains",
-    "best": "longer, over more of the model",
+    "best": "longer; without a memory limit also over more of the model",
 }
 KINDS = {
     "lora": "what most programs play",

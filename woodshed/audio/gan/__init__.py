@@ -2,7 +2,7 @@
 
     recordings -> codec -> latents -> generator against critic -> run -> new latents -> codec -> sound
 
-inspect      the folder before training: is it enough, is it even enough
+inspect      the folder before training: is there enough, and is it equally loud
 latents      a folder of recordings as latents, kept by content; the rows that are drawn from them
 coordinates  where in the space of sounds each moment of a piece lies
 networks     the generator, which makes a half window from coordinates; the critic, which hears two halves joined

@@ -1,4 +1,4 @@
-"""The folder before training: is it enough, is it even enough, and what experiments teach about such material.
+"""The folder before training: is there enough, is it equally loud, and what experiments teach about such material.
 
     found = inspect("recordings")      found.recordings, found.lessons
 

@@ -38,7 +38,8 @@ class GanSettings:
     """The size: 24 and 64 can be trained on a CPU, 128 to 256 want a GPU and many hours of audio. By default that of
     --base, or 64."""
     window: int | None = None
-    """Latents that the critic hears at once, a power of two; by default about 6 s (24 and 64) or 24 s."""
+    """Latents that the critic hears at once, a power of two; by default about 6 s (24 and 64) or 24 s. Recordings that
+    are shorter are left out."""
     batch_size: Positive[int] = 16
     """Windows in a step."""
     learning_rate: Positive[float] | None = None
@@ -54,11 +55,11 @@ class GanSettings:
     rehearse: PartShare = 0.0
     """The share of windows that come from the recordings of the --base, so that they are not forgotten; try 0.2."""
     hold_out: PartShare = 0.1
-    """The share of recordings that are kept for woodshed audio gan evaluate."""
+    """The share of recordings (of five or more) that is not learned: woodshed audio gan evaluate judges by them."""
     save_steps: Positive[int] | None = None
     """Save, listen and check every so many steps; by default every tenth of the run, at least every ten minutes."""
     samples: Annotated[int, Allowed(2, MOST_SAMPLES, hint="two at least, to be compared")] = 4
-    """Samples at each checkpoint."""
+    """Trials at each checkpoint: short takes, to be heard and compared."""
     keep_checkpoints: Positive[int] = 3
     """Checkpoints to keep."""
     latents: Path | None = None
@@ -80,7 +81,7 @@ class GenerateSettings:
     """What to play."""
 
     seconds: Annotated[float, Allowed(above=0, most=MOST_SECONDS)] = 60.0
-    """How long each take is; a loop comes as near as whole half windows allow, two or more."""
+    """How long each take is, four hours at most; a loop comes as near as whole half windows allow, two or more."""
     takes: Annotated[int, Allowed(1, MOST_TAKES)] = 4
     """How many to play."""
     truncation: Truncation = 2.0

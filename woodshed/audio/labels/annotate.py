@@ -37,26 +37,28 @@ PATIENCE = 3  # recordings that a service may fail one after the other
 
 @dataclass(frozen=True)
 class AnnotateSettings:
-    """What is annotated, and by whom. Remote services get the recording; they are asked only where named here."""
+    """What is annotated, and by whom. Remote services get the recording (of at most 25 minutes); they are
+    asked only where named here."""
 
     measure: bool = True
     """Tempo and key."""
     captions: bool = True
     """Captions: in words from what was measured, unless a captioner is named."""
     captioner: Path | None = None
-    """A folder with an audio language model of transformers (Qwen2-Audio, Qwen2.5-Omni, Music Flamingo ...)."""
+    """A folder with an audio language model of transformers (Qwen2-Audio, Qwen2.5-Omni, Music Flamingo ...); it hears
+    half a minute from the middle."""
     caption_service: Literal["openai", "gemini"] | None = None
     """Captions by a service, its key in OPENAI_API_KEY or GEMINI_API_KEY."""
     caption_model: str = ""
-    """Another of its models."""
+    """Another of its models; by default gpt-audio (openai) or gemini-2.5-flash (gemini)."""
     whisper: Path | None = None
     """Lyrics by a folder with a faster-whisper model."""
     lyrics_service: Literal["openai", "elevenlabs", "gemini"] | None = None
     """Lyrics by a service, its key in OPENAI_API_KEY, ELEVENLABS_API_KEY or GEMINI_API_KEY."""
     lyrics_model: str = ""
-    """Another of its models."""
+    """Another of its models; by default whisper-1 (openai), scribe_v2 (elevenlabs) or gemini-2.5-flash (gemini)."""
     language: str = ""
-    """The language that is sung, such as en or de; by default it is heard."""
+    """The language that is sung, such as en or de; by default what the dataset says, else it is heard."""
     again: bool = False
     """Write anew what an earlier annotation wrote. What a person wrote stays."""
     device: str = "auto"

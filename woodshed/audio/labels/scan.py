@@ -32,7 +32,7 @@ CUT_SHORT = 1.0  # seconds that a file may end before its header says so
 
 @dataclass(frozen=True)
 class ScanSettings:
-    """What the dataset says of all its samples. None: as it says already, or the default."""
+    """What the dataset says of all its songs. None: as it says already, or the default."""
 
     name: str | None = None
     """The dataset's name; by default the folder's."""
@@ -41,9 +41,10 @@ class ScanSettings:
     tag_position: TagPosition | None = None
     """Where it stands: before the caption (the default), after it, or in its place."""
     all_instrumental: bool | None = None
-    """Whether recordings without lyrics have no singing (default: True). One with lyrics is never instrumental."""
+    """Recordings without lyrics are learned as [Instrumental] (default: True); say False if there is singing in
+    them."""
     genre_ratio: int | None = None
-    """Percent of the samples that are learned by their genre instead of their caption (default: 0)."""
+    """Percent of the songs that are learned by their genre instead of their caption (default: 0)."""
     believe: Literal["dataset", "sidecars"] = "dataset"
     """Which counts where a dataset that is there already and the files beside the recordings say different things."""
     absolute_paths: bool = False

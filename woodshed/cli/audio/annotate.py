@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ...audio.labels.annotate import Annotated, AnnotateSettings, annotate
 from ...audio.labels.dataset import Dataset, load_dataset
 from ...audio.labels.scan import scan, troubles
 from ...errors import InputError
 from ...page import counted, spaced
-from ..terminal import bar
+from ..terminal import DatasetOrFolder, bar
 
 
-def command(where: Positional[Path], settings: AnnotateSettings):
+def command(where: DatasetOrFolder, settings: AnnotateSettings):
     """Tempo, key, captions and lyrics for recordings that have none. What a person wrote stays.
 
     Everything is measured and worded on this machine; models are read from folders, and services are asked only where

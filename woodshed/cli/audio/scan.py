@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ...audio.labels.scan import ScanSettings, scan, table, told
 from ...page import counted
-from ..terminal import JsonFile, bar, console, refuse_json, write_json
+from ..terminal import FolderPath, JsonFile, bar, console, refuse_json, write_json
 
 
-def command(folder: Positional[Path], settings: ScanSettings, out: Path | None = None, json_file: JsonFile = None):
+def command(folder: FolderPath, settings: ScanSettings, out: Path | None = None, json_file: JsonFile = None):
     """Look at a folder of recordings and the labels beside them.
 
     Beside song.mp3 may lie song.caption.txt, song.lyrics.txt (or song.txt), song.json (caption, genre, bpm, keyscale,
@@ -17,7 +15,7 @@ def command(folder: Positional[Path], settings: ScanSettings, out: Path | None =
 
     Args:
         folder: the folder; everything below it is read
-        settings: what holds for all samples of the dataset
+        settings: what holds for all songs of the dataset
         out: the dataset to write; one that is there gets what is new, and keeps what stands in it
         json_file: write the whole report to this file, which does not exist yet
     """

@@ -57,7 +57,8 @@ class InspectSettings:
     """What counts as usable."""
 
     keep: tuple[Reason, ...] = ()
-    """Keep files that these reasons would leave out."""
+    """Take files that these reasons would leave out, separated by spaces; drums takes drum tracks of other files
+    too."""
     only_part: Part | None = None
     """Learn this part alone."""
     hands: Literal["joined", "kept"] = "joined"

@@ -42,13 +42,16 @@ class PrepareSettings(InspectSettings):
 
     tokenizer: str = "auto"
     """remi, performance, miditok:NAME (or :FOLDER of a model that brings MidiTok's tokenizer.json), or auto: remi where
-    most minutes keep to bars and beats, else performance."""
+    most minutes keep to bars and beats, else performance. remi leaves freely played files out; performance takes
+    all."""
     fractions: str = "0.8,0.1,0.1"
-    """Shares of train, validation and test, counted in songs; two numbers leave out test."""
+    """Shares of train, validation (tells train when to stop) and test (is for evaluate), counted in songs. Two numbers
+    leave out test; songs that a table assigns stay where it puts them."""
     seed: int = 0
     """Another seed divides the songs in another way."""
     augment: bool = False
-    """Learn the music in 12 keys and 3 tempi (0.9, 1, 1.1), drawn anew with every batch."""
+    """Learn your pieces in all 12 keys too, and a little slower and faster (0.9, 1, 1.1), drawn anew with every
+    batch."""
     chords: Chords = "recognise"
     """Chords of files that state none: heard in the notes. "file" keeps to what is stated, "none" drops it too."""
     continue_share: Share = 0.05

@@ -68,7 +68,7 @@ class Finding:
     detail: str = ""
     remarks: tuple[str, ...] = ()
     facts: Facts | None = None
-    song: str = ""  # the first file that is a take of the same song
+    song: str = ""  # the first file that is a version of the same song
     digest: str = ""  # sha256 of the file
     kept: str = ""  # the run that played it, where it is a take that was kept; empty for the musician's own files
     prompt: str = ""  # sha256 of the file that a kept take was played in, if any
@@ -217,7 +217,10 @@ def _about_balance(found: Inspection) -> Iterable[str]:
     takes = sum(count for count in heads.values() if count > 1)
     if takes:
         songs = sum(count > 1 for count in heads.values())
-        yield f"{count_files(takes)} are takes of {counted(songs, 'song')}: all takes of a song go into one split."
+        yield (
+            f"{count_files(takes)} are versions of {counted(songs, 'song')}: those of a song are all learned, or all "
+            "held out."
+        )
     key, count = Counter(finding.facts.key for finding in found.usable).most_common(1)[0]
     if key and len(found.usable) >= 10 and count > len(found.usable) / 2:
         yield f"{percent(count / len(found.usable))} of the files are in {key}; --augment evens the keys out."

@@ -45,7 +45,7 @@ class CompareSettings:
     """What to compare: models to train, or runs that are trained already."""
 
     models: str | None = None
-    """Models to train, such as lstm,decoder; decoder:2m has a size of its own."""
+    """Models to train, each from nothing and for the same time: lstm,decoder; decoder:2m has a size of its own."""
     runs: tuple[Path, ...] = ()
     """Finished runs (or base models) to compare instead."""
     size: str = DEFAULTS["size"]

@@ -35,9 +35,11 @@ class TrainSettings:
     """How to train. What is None comes from the preset, or else from DEFAULTS."""
 
     model: str | None = None
-    """The architecture of a new model: decoder (a stock Llama; the default), or another of the models."""
+    """The architecture of a new model: decoder (a stock Llama; the default), lstm, music_transformer or music_gpt2.
+    This, --size or --model-args alone begin from nothing."""
     size: str | None = None
-    """The size of a new model, by its parameters (6m by default)."""
+    """The size of a new model, by its parameters: 6m by default; a decoder is 2m, 6m, 12m, 25m, 50m or 150m, others
+    fewer."""
     model_args: tuple[str, ...] = ()
     """More settings of a new model, as JSON or name=value: hidden_size=256."""
     base: str | None = "auto"
@@ -45,24 +47,25 @@ class TrainSettings:
     that has the corpus's tokens, "none" (and any setting of a new model) a new one."""
     preset: str | None = None
     """auto (the default), quick, balanced, best (their rate goes by what is trained), the recipe of a model
-    (music_gpt2, music_transformer), or a JSON file of your own with any of these settings; flags win over it. With
-    --resume only what its file says counts."""
+    (music_gpt2, music_transformer), or a JSON file of your own with any of these settings; flags win over it, and
+    --max-minutes, --max-steps or --epochs alone say how long. With --resume only what its file says counts."""
     epochs: Positive[float] | None = None
-    """How often each piece is gone through; what room short ones leave in a row is filled with music drawn at random,
-    so that those come more often. Without effect where --max-steps is given."""
+    """How many times to go through your music (5 by default, where nothing else says how long). Short pieces come up a
+    little more often. Without effect where --max-steps is given."""
     batch_size: Positive[int] | None = None
-    """Rows that go through the model at once."""
+    """Rows that go through the model at once (4 by default)."""
     learning_rate: Positive[float] | None = None
-    """The rate after the warm-up; flat until the last fifth of the run, then falling to 0."""
+    """The rate after the warm-up; flat until the last fifth of the run, then falling to 0. By default 2e-3 for LoRA,
+    1e-2 for IA3, 5e-4 for all weights, 1.5e-3 for a new model."""
     adapter: Adapter | None = None
-    """What is trained on a base, which itself stays as it is: lora, or the far smaller ia3. With none all of its
-    weights are trained."""
+    """What is trained on a base, which itself stays as it is: lora (the default), or the far smaller ia3. With none all
+    of its weights are trained."""
     lora_rank: Annotated[int, Allowed(1, hint="--adapter none trains all weights")] | None = None
-    """Rank of the LoRA adapter: a higher one can learn more, and forget more."""
+    """Rank of the LoRA adapter (8 by default): a higher one can learn more, and forget more."""
     lora_alpha: Positive[float] | None = None
     """Scale of the LoRA adapter; twice the rank where nothing says otherwise."""
     lora_dropout: PartShare | None = None
-    """Dropout within the LoRA adapter."""
+    """Dropout within the LoRA adapter (0.1 by default)."""
     lora_args: tuple[str, ...] = ()
     """Any other field of peft's LoraConfig, as JSON or name=value."""
     load_in_4bit: bool | None = None
@@ -70,7 +73,8 @@ class TrainSettings:
     gradient_accumulation: Positive[int] | None = None
     """Batches that make one step together (1 by default)."""
     max_seq_len: Annotated[int, Allowed(SHORTEST)] | None = None
-    """Ids in a row (2048 by default, fewer where the base takes no more)."""
+    """Ids in a row (2048 by default, fewer where the base takes no more); an id is a word of the music, four to a note
+    or so."""
     max_steps: Positive[int] | None = None
     """Stop after so many steps."""
     max_minutes: Positive[float] | None = None
@@ -78,8 +82,8 @@ class TrainSettings:
     warmup: NotNegative[float] | None = None
     """The part of the run in which the rate rises (0.02 by default); 1 or more counts steps."""
     eval_steps: Positive[int] | None = None
-    """Validate and save every so many steps; by default often at first, then every tenth of the run, for a tenth of the
-    time at most."""
+    """Validate and save every so many steps; by default often at first, then every tenth of the run and at least every
+    ten minutes, for a tenth of the time at most."""
     eval_rows: Positive[int] | None = None
     """Rows of the validation split to evaluate (64 by default), always the same."""
     patience: NotNegative[int] | None = None

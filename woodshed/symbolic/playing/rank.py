@@ -1,7 +1,7 @@
 """Rank takes: best first, and no two that are nearly the same on top.
 
     for ranked in rank("my-style", "my-style/takes/001"):
-        print(ranked.take, ranked)      # take-3.mid 0.91 keeps to the chords .93, figures return .31; a little dense
+        print(ranked.take, ranked)      # take-3.mid 0.91 keeps to the chords .93, bars return .31; a little dense
 
 Everything is compared with excerpts of the musician's own pieces, as `critic.py` stored them. In each measure a take is
 as far off as it lies outside the middle two thirds of the excerpts, in half-widths of these: 0 inside, never more than
@@ -61,7 +61,7 @@ WORDS = {
     "chord_adherence": ("off its chords", ""),
     "strong_beat_adherence": ("off its chords on strong beats", ""),
     "bass_adherence": ("bass off the roots", ""),
-    "recurrence": ("hardly a figure returns", "repetitive"),
+    "recurrence": ("hardly a bar returns", "repetitive"),
     "repeated_bars": ("no bar repeated", "stuck in one bar"),
     "self_similarity_1": ("every bar different", "repetitive"),
     "self_similarity_2": ("restless", "repetitive"),
@@ -229,7 +229,7 @@ def _reasons(measures: dict[str, float], far: dict[str, float], flagged: bool | 
     typical = {"typical": float(sigmoid(measures[LOGIT]))} if LOGIT in measures else {}
     abouts = {
         "chord_adherence": "keeps to the chords",
-        "recurrence": "figures return",
+        "recurrence": "bars return",
         "typical": "typical of your pieces",
     }
     known = {name: value for name, value in (measures | typical).items() if name in abouts}

@@ -29,7 +29,7 @@ class TakeSettings:
     takes: Annotated[int, Allowed(1)] = 5
     """How many to play."""
     temperature: str = "0.8:1.2"
-    """One temperature for all takes, or a range over them: 0.8 is safe, 1.2 is wild."""
+    """0.8 is safe, 1.2 is wild. A range goes from the first take to the last; one number is for all of them."""
     top_p: TopP = 0.95
     """Draw only among the likeliest ids that together have this probability."""
     top_k: TopK = 0
@@ -39,12 +39,13 @@ class TakeSettings:
     harmony: Literal["free", "guided", "strict"] = "guided"
     """How chords are kept on strong beats and in the bass: as the model likes, with a soft bias, or strictly."""
     guard: bool = True
-    """Step back to an earlier bar line and draw again where a take loops, sticks, falls silent or runs wild; keep to
-    the corpus's range, notes struck at once, and parts that go together."""
+    """Where a take loops, sticks, falls silent or runs wild, go back to an earlier bar line and draw again, up to four
+    times; and stay near the range of your pieces, their notes struck at once and their parts that go together."""
     originality: bool = True
-    """Look what each take repeats of the pieces that the run has learned."""
+    """Tell what each take repeats of the pieces that the run has learned."""
     keep: Annotated[int, Allowed(1)] | None = None
-    """Hand over only so many of the takes, the best first, as woodshed rank tells them."""
+    """Write only the best so many takes, as woodshed rank judges; the others are thrown away. Nothing goes to RUN/kept:
+    that is woodshed keep."""
     seed: NotNegative[int] | None = None
     """The first take's seed; the others count on from it. By default a new one; every take stores its own."""
     checkpoint: int | None = None
@@ -59,8 +60,9 @@ class LengthSettings:
     """Over what to play, and how long."""
 
     chords: str | None = None
-    """Chords such as "Cmaj7 Am7 | Dm7 G7", repeated to the length asked; without any | one chord a bar. / holds a chord
-    for one more share of its bar, % repeats the bar before, N.C. is none, |: ... :| is played twice."""
+    """Chords such as "Cmaj7 Am7 | Dm7 G7": between two | the chords of a bar share it; without any | each lasts a bar.
+    They repeat until the length is reached. / holds a chord for one more share of its bar, % repeats the bar before,
+    N.C. is none, |: ... :| is played twice."""
     bars: int | None = None
     """How many bars to write (16 by default, or once through longer chords)."""
     seconds: float | None = None
@@ -68,14 +70,16 @@ class LengthSettings:
     max_length: Annotated[int, Allowed(1)] | None = None
     """Stop after at most so many ids, at a bar line."""
     bpm: Annotated[float, Allowed(10, 500)] | None = None
-    """Tempo in quarters a minute; by default the prompt's, or that of the music the run has learned."""
+    """Tempo in quarters a minute; by default that of the file (extend), or of the music the run has learned."""
     metre: str | None = None
-    """Time signature such as 4/4, 3/4 or 6/8; by default the prompt's, or that of the music the run has learned."""
+    """Time signature such as 4/4, 3/4 or 6/8; by default that of the file (extend), or of the music the run has
+    learned."""
     key: str | None = None
     """Key such as D, F#m or "Bb minor": the music sets out in it, and with --ending closes in it where no chords are
-    asked for. By default the prompt's, or any."""
+    asked for. By default that of the file (extend), or any."""
     ending: bool = False
-    """Come to an end in the last bar: on the tonic, or on the last of your chords. Not with --max-length."""
+    """Come to an end in the last bar: on the tonic, or with --chords on the chord of that bar (so let --bars be a
+    multiple of your progression). Not with --max-length."""
 
 
 @dataclass(frozen=True)

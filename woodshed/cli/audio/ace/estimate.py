@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ....audio.ace.estimate import EstimateSettings, estimate
-from ...terminal import bar
+from ...terminal import BaseOption, TensorsPath, bar
 
 SHOWN = 20
 
 
-def command(tensors: Positional[Path], out: Path, settings: EstimateSettings, base: str | None = None):
+def command(tensors: TensorsPath, out: Path, settings: EstimateSettings, base: BaseOption = None):
     """Estimate which modules the music moves most, for woodshed audio ace train --ranks.
 
     Args:

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ....audio.ace.export import Layout, export
 from ....audio.ace.layouts import read_adapter
+from ...terminal import RunPath
 
 
-def command(run: Positional[Path], layout: Layout, out: Path):
+def command(run: RunPath, layout: Layout, out: Path):
     """Write an adapter as another program reads it.
 
     Args:

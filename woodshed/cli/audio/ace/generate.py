@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tyro.conf import Positional
 
 from ....audio.ace.adapters import change_of_weights, load_adapters, without_adapters
 from ....audio.ace.difference import Difference, between_seeds, difference, table, verdict
@@ -18,7 +17,7 @@ from ....audio.ace.pipeline import chosen_device, fingerprint, open_pipeline
 from ....audio.ace.run import FACTS
 from ....errors import InputError
 from ....files import numbered_folder
-from ...terminal import bar, console
+from ...terminal import BaseName, bar, console
 
 Adapters = Annotated[
     tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]], tyro.conf.arg(name="adapter", metavar="FOLDER[:SCALE] ...")
@@ -44,7 +43,7 @@ class Setup:
 
 
 def command(
-    base: Positional[str],
+    base: BaseName,
     settings: PlaySettings,
     adapter: Adapters = (),
     any_base: bool = False,

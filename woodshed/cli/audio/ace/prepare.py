@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ....audio.ace.prepare import PrepareSettings, prepare
-from ...terminal import bar
+from ...terminal import BaseNamed, DatasetPath, bar
 
 
-def command(dataset: Positional[Path], base: str, out: Path, settings: PrepareSettings):
+def command(dataset: DatasetPath, base: BaseNamed, out: Path, settings: PrepareSettings):
     """Make tensors of a dataset, once for all adapters; interrupted, it goes on where it was.
 
     Args:

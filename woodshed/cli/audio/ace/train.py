@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ....audio.ace.settings import TrainSettings
-from ...terminal import bar
+from ...terminal import BaseOption, TensorsPath, bar
 
 
-def command(tensors: Positional[Path], out: Path, settings: TrainSettings, base: str | None = None):
+def command(tensors: TensorsPath, out: Path, settings: TrainSettings, base: BaseOption = None):
     """Teach an adapter: tensors in, a run out. Ctrl-C saves; --resume goes on.
 
     Args:

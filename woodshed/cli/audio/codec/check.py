@@ -4,15 +4,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from tyro.conf import Positional
 
 from ....audio.codec_check import CheckSettings, check_codec, lines
 from ....errors import FileError
 from ....symbolic.music.midi import read_midi
-from ...terminal import bar
+from ...terminal import CodecName, FolderPath, bar
 
 
-def command(codec: Positional[str], folder: Positional[Path], out: Path, settings: CheckSettings):
+def command(codec: CodecName, folder: FolderPath, out: Path, settings: CheckSettings):
     """What is lost on the way to latents and back. A MIDI file beside a recording tells which notes are in it.
 
     Args:

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ....audio.codecs._settings import CodecSettings
-from ...terminal import bar
+from ...terminal import FolderPath, bar
 
 
-def command(folder: Positional[Path], out: Path, settings: CodecSettings):
+def command(folder: FolderPath, out: Path, settings: CodecSettings):
     """Learn a codec from a folder of recordings. Ctrl-C saves; --resume goes on.
 
     Args:

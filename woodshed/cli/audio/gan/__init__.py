@@ -2,8 +2,8 @@
 
 ABOUT = "A latent GAN, trained on your recordings alone."
 VERBS = {
-    "inspect": "is it enough, and even enough, to learn from",
+    "inspect": "is there enough to learn from, and is it equally loud",
     "train": "teach a model: a folder and a codec in, a run out",
-    "generate": "new sound of any length",
+    "generate": "new sound, as long as you like",
     "evaluate": "how near its sound is to recordings it has not learned",
 }

@@ -2,18 +2,16 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ....audio.gan.settings import EvaluateSettings
-from ...terminal import JsonFile, bar, console, refuse_json, write_json
+from ...terminal import CodecOption, FolderPath, JsonFile, RunPath, bar, console, refuse_json, write_json
 
 
 def command(
-    run: Positional[Path],
-    folder: Positional[Path],
+    run: RunPath,
+    folder: FolderPath,
     settings: EvaluateSettings,
     out: Path | None = None,
-    codec: str | None = None,
+    codec: CodecOption = None,
     json_file: JsonFile = None,
 ):
     """Compare a run with recordings it has not learned from: how near it sounds, and whether it copies.

@@ -3,15 +3,13 @@
 from itertools import count
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ....audio.gan.settings import GenerateSettings
 from ....files import numbered_folder
-from ...terminal import bar
+from ...terminal import CodecOption, RunPath, bar
 
 
-def command(run: Positional[Path], settings: GenerateSettings, out: Path | None = None, codec: str | None = None):
-    """Play new sound of any length.
+def command(run: RunPath, settings: GenerateSettings, out: Path | None = None, codec: CodecOption = None):
+    """Play new sound, as long as you like (four hours at most): it fades out, or with --loop leads back to its start.
 
     Args:
         run: a run made by woodshed audio gan train

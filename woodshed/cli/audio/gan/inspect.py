@@ -1,15 +1,11 @@
 """woodshed audio gan inspect"""
 
-from pathlib import Path
-
-from tyro.conf import Positional
-
 from ....audio.gan.inspect import inspect, render
-from ...terminal import JsonFile, bar, console, refuse_json, write_json
+from ...terminal import FolderPath, JsonFile, bar, console, refuse_json, write_json
 
 
-def command(folder: Positional[Path], json_file: JsonFile = None):
-    """Look at a folder of recordings before a model is made of them: is it enough, is it even enough.
+def command(folder: FolderPath, json_file: JsonFile = None):
+    """Look at a folder of recordings before a model is made of them: is there enough of it, and is it equally loud.
 
     Args:
         folder: the folder; everything below it is listened to

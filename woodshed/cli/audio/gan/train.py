@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ....audio.gan.settings import GanSettings
-from ...terminal import bar
+from ...terminal import CodecOption, FolderPath, bar
 
 
-def command(folder: Positional[Path], out: Path, settings: GanSettings, codec: str | None = None):
+def command(folder: FolderPath, out: Path, settings: GanSettings, codec: CodecOption = None):
     """Teach a model: a folder of recordings and a codec in, a run out. Ctrl-C saves; --resume goes on.
 
     Args:
-        folder: the recordings; everything below it is read
+        folder: the recordings; everything below it is read, what is shorter than a --window is left out
         out: the run, a new folder (or with --resume the run to go on with)
         settings: how to train
         codec: a codec made by woodshed audio codec train, or another one that can be opened; with --resume by default
