@@ -245,7 +245,7 @@ def test_outputs_go_to_the_next_free_number(run, tmp_path):
 
 
 def test_a_full_disk_costs_the_sound_and_not_the_music(run, tmp_path, monkeypatch):
-    def full(path, data):
+    def full(path, data, **how):
         raise FileError(path, "cannot be written: No space left on device")
 
     monkeypatch.setattr("woodshed.symbolic.music.sound.write_file", full)
