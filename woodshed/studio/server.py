@@ -4,7 +4,8 @@ here is what they share.
     serve(lambda: Page("my-style", files, build), port=7860)         until Ctrl-C
 
 It listens on this machine alone unless a name and a password are set, and it loads nothing from elsewhere: no fonts, no
-analytics. Only what the page names can be fetched from it, and what visitors sent is gone after a day.
+analytics. Only what the page names can be fetched from it, by itself alone (gate.py), and what visitors sent is gone
+after a day, or when it ends.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ..errors import InputError, MissingExtra, WoodshedError, first_line
+from .gate import OURS, Gate
 
 NOTICE = 30  # seconds that it stays
 SWEEP, KEPT = 3600, 86400  # seconds between looks for what visitors sent, and that it is kept
@@ -93,7 +95,7 @@ def serve(open_page: Callable[[], Page], *, port: int = 7860, host: str = "127.0
     Raises InputError for a port that is taken or a host without a password, MissingExtra without Gradio.
     """
     account = parse_auth(auth)
-    if account is None and host not in ("127.0.0.1", "localhost", "::1"):
+    if account is None and host not in OURS:
         raise InputError(f"--host {host} opens the page to others; set a name and a password: --auth user:password")
     page = open_page()
     with listen(host, port) as listening:
@@ -148,6 +150,7 @@ def make_server(page: Page, account: tuple[str, str] | None = None):
         theme=gradio.themes.Default(primary_hue="teal").set(**READABLE),
         css=CSS,
     )
+    app.add_middleware(Gate, local=account is None)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     return server
