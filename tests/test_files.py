@@ -125,3 +125,17 @@ def test_a_folder_has_one_owner_where_folders_can_be_locked(tmp_path, monkeypatc
     monkeypatch.setattr(fcntl, "flock", nfs)
     with claimed(tmp_path):
         pass
+
+
+def test_disks_that_know_no_modes_and_cannot_tell_take_files(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    def unable(handle):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    (tmp_path / "a.txt").write_text("old")
+    monkeypatch.setattr("woodshed.files.shutil.copymode", refused)
+    monkeypatch.setattr("woodshed.files.os.fsync", unable)
+    write_file(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"

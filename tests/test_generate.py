@@ -63,9 +63,14 @@ def test_a_take_is_a_function_of_its_seed_whatever_computes_the_logits(run, monk
 def test_by_itself_only_a_large_model_plays_on_a_gpu(run, monkeypatch):
     monkeypatch.setattr(perform, "find_device", lambda name, *, apple: "meta")
     model = open_run(run).model(merge=True)
-    assert perform._placed(model, "auto").device.type == "cpu"
+    assert perform.placed(model, "auto").device.type == "cpu"
     monkeypatch.setattr(perform, "LARGE", model.num_parameters())
-    assert perform._placed(model, "auto").device.type == "meta"
+    assert perform.placed(model, "auto").device.type == "meta"
+
+
+def test_a_model_in_training_stays_where_it_is(run):
+    model = open_run(run).model(merge=True).to("meta")  # as if a GPU trained it
+    assert perform.placed(model, "auto") is model and model.device.type == "meta"
 
 
 def test_what_is_extended_begins_with_the_very_file(run, tmp_path):

@@ -75,6 +75,8 @@ def test_a_mere_list_of_ids_is_read_by_the_name_of_its_tokenizer(tmp_path):
         ("[1, 9999]", "performance", InputError, "the id 9999 is none of performance, which has 0 to"),
         ("[1, true]", "remi", FileError, "no list of ids"),
         ("{}", "remi", FileError, "no list of ids"),
+        ("[" * 100_000, "remi", FileError, "no ids in JSON"),
+        ('{"ids": [1], "tokenizer": {"name": "remi", "settings": [1]}}', None, FileError, r"the settings \[1\]"),
         ("[1,", "remi", FileError, "no ids in JSON"),
         (
             '{"ids": [1], "tokenizer": {"name": "remi", "fingerprint": "x"}}',

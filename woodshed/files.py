@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -10,7 +11,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ def replacing(path: str | Path, *, new: bool = False) -> Iterator[Path]:
             if new:
                 _take_name(temporary, target)
             elif target.exists():
-                shutil.copymode(target, temporary)
+                with suppress(PermissionError, NotImplementedError):  # disks that know no modes
+                    shutil.copymode(target, temporary)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -89,6 +91,9 @@ def _on_disk(path: Path) -> None:
     handle = os.open(path, os.O_RDWR)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # of disks that cannot tell
+            raise
     finally:
         os.close(handle)
 

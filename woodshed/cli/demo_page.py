@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from ..audio.ace.run import KNOWN as ADAPTER
-from ..errors import InputError, RunError
+from ..errors import InputError, RunError, WoodshedError
 from ..files import read_object
 from ..studio import server
 from ..symbolic import bases
@@ -31,7 +31,8 @@ def command(
         host: on which of this machine's addresses it is; another than its own takes --auth
         auth: user:password, to be asked for before the page opens; others on this machine can see it in its list of
             processes
-        device: where a run of woodshed train computes: cpu, cuda, cuda:1 or mps; auto is the GPU where there is one
+        device: where a run of woodshed train computes: cpu, cuda, cuda:1 or mps; auto is the CPU for models of less
+            than 50 million parameters, else the GPU where there is one
     """
     server.serve(lambda: _page(what, device), port=port, host=host, auth=auth)
 
@@ -78,7 +79,7 @@ def found_runs(folder: Path) -> list[Run]:
             continue
         try:
             found.append(open_run(path))
-        except RunError as error:
+        except WoodshedError as error:
             print(f"left out: {error}", file=sys.stderr)
     return found
 

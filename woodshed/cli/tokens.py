@@ -1,5 +1,6 @@
 """woodshed tokens"""
 
+import os
 from pathlib import Path
 
 from ..errors import InputError
@@ -29,14 +30,14 @@ def command(
         json_file: write ids and words to this file, which does not exist yet
     """
     refuse_json(json_file)
-    if out and out.exists():
+    if out and os.path.lexists(out):
         raise InputError(f"--out {out} exists already; choose another name")
     if file.suffix.lower() == ".json":
         tokens = read_tokens(file, tokenizer)
     else:
         tokens = tokenise(file, tokenizer, chords=chords, keep_grid=keep_grid)
     if out:
-        write_midi(tokens.score(), out)
+        write_midi(tokens.score(), out, new=True)
     if json_file:
         tokens.save(json_file)
     if not (out or json_file):

@@ -278,7 +278,7 @@ def _fetched(name: str, folder: Path) -> Path:
         return Path(snapshot_download(name, allow_patterns=PATTERNS, local_files_only=True))
     except (OSError, ValueError):
         told = f"its base {name} is not on this machine; if you trust it: hf download {name}"
-        raise RunError(folder, f"{told}, or name another with --base") from None
+        raise RunError(folder, told) from None
 
 
 def _snapshot(name: str) -> Path:

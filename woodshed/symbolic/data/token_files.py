@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import FileError, InputError, first_line
-from ...files import write_file
+from ...files import parsed, write_file
 from .. import tokenizers
 from ..music.chords import recognise
 from ..music.midi import read_midi
@@ -38,10 +38,10 @@ class Tokens:
         return self.tokenizer.decode(self.ids)
 
     def save(self, path: str | Path) -> None:
-        """Write ids and words as JSON, with what makes the same tokenizer again."""
+        """Write ids and words to a new file of JSON, with what makes the same tokenizer again."""
         facts = {"name": self.tokenizer.name, "settings": self.tokenizer.settings}
         facts |= {"fingerprint": self.tokenizer.fingerprint}
-        write_file(path, json.dumps({"tokenizer": facts, "ids": self.ids, "words": self.words}, indent=1))
+        write_file(path, json.dumps({"tokenizer": facts, "ids": self.ids, "words": self.words}, indent=1), new=True)
 
 
 def tokenise(path: str | Path, tokenizer: str = "auto", *, chords: Chords = "file", keep_grid: bool = False) -> Tokens:
@@ -72,7 +72,7 @@ def read_tokens(path: str | Path, tokenizer: str | None = None) -> Tokens:
     Raises FileError for a file that holds no such thing, InputError for ids of another tokenizer.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = parsed(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FileError(path, f"no ids in JSON ({first_line(error)})") from None
     facts, ids = (data.get("tokenizer"), data.get("ids")) if isinstance(data, dict) else (None, data)
@@ -89,7 +89,9 @@ def _tokenizer(path: str | Path, facts: dict | None, name: str | None) -> Tokeni
     if name in (None, "auto"):
         if not (isinstance(facts, dict) and isinstance(facts.get("name"), str)):
             raise InputError(f"{path} does not say whose ids these are; give --tokenizer")
-        made = tokenizers.make(facts["name"], **facts.get("settings") or {})
+        if not isinstance(settings := facts.get("settings") or {}, dict):
+            raise FileError(path, f"its tokenizer has the settings {settings!r}; write it again with --json")
+        made = tokenizers.make(facts["name"], **settings)
     else:
         made = tokenizers.make(name)
     if isinstance(facts, dict) and facts.get("fingerprint", made.fingerprint) != made.fingerprint:

@@ -66,7 +66,8 @@ class EvaluateSettings:
     checkpoint: int | None = None
     """Evaluate one of the run's checkpoints instead of the best."""
     device: str = "auto"
-    """Where models compute: cpu, cuda, cuda:1 or mps; auto is the GPU where there is one."""
+    """Where models compute: cpu, cuda, cuda:1 or mps; auto is the GPU where there is one, but the CPU to play takes of
+    a model of less than 50 million parameters."""
 
     @property
     def playing(self) -> dict:

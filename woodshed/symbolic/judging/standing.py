@@ -18,6 +18,7 @@ from ..data.tasks import Region
 from ..music.score import Score
 from ..playing.decode import Sampling, Stream, decode
 from ..playing.excerpts import cut_excerpts, first, play, row_length
+from ..playing.perform import placed
 from ..playing.takes import Take
 from ..run import Run
 from .alone import logged_costs
@@ -73,14 +74,14 @@ def playing_speed(run: Run, seed: int) -> dict:
     region = Region(0, SPEED_BARS * 4 * 480)
     prompt = tasks.prompt(tokenizer, score, region).tolist()
     plan = tasks.plan(score, region, ring=False)
-    step, times = make_step(run.model(merge=True, device=find_device(apple=True))), []
+    step, times = make_step(placed(run.model(merge=True), "auto")), []
     context = min(step.max_seq_len, row_length(run))
     stream = Stream(prompt, prompt, tokenizer.grammar(plan), Sampling(), seed)
     decode(step, [stream], context=context, max_length=SPEED_IDS, watch=lambda *_: times.append(time.perf_counter()))
     begin = min(WARM_IDS, len(times) // 2)
     spent = times[-1] - times[begin]
     speed = (len(times) - 1 - begin) / spent if spent else None
-    return {"ids_per_second": speed, "ids": len(times), "engine": type(step).__name__}
+    return {"ids_per_second": speed, "ids": len(times), "engine": step.engine}
 
 
 def trained(run: Run) -> dict:

@@ -78,6 +78,7 @@ def sample(model, folder: Path, *, deadline: float) -> Take:
             raise TooLate
 
     asked = {"chords": chords, "bars": BARS, "seed": SEED, "temperature": TEMPERATURE, "takes": 1} | UNAIDED
+    asked["device"] = "cpu" if model.device.type == "cpu" else "auto"  # where it is: it goes on learning there
     return generate(run, report=watch, **asked)[0]
 
 

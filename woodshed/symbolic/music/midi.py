@@ -291,6 +291,8 @@ def write_midi(
     texts: Iterable[str] = (),
     extras: Sequence[Extra] = (),
     end: int | None = None,
+    *,
+    new: bool = False,
 ) -> None:
     """Write a Score as a type 1 MIDI file that opens well in any DAW.
 
@@ -298,9 +300,10 @@ def write_midi(
     MIDI track for each track: drums on channel 10, the others on one each, as far as there are as many. `extras` are
     events of another file to be written with it (`extras.py`). The file ends at the tick `end`, or with its last event
     if that is later; without one where the file of the extras ended, or at a bar line. It appears only when it is
-    whole. Raises InputError for what MIDI cannot hold and FileError where the disk refuses.
+    whole. Raises InputError for what MIDI cannot hold, and FileError where the disk refuses or, with `new`, where
+    something is at `path` already.
     """
-    write_file(path, encode(score, texts, extras, end))
+    write_file(path, encode(score, texts, extras, end), new=new)
 
 
 def encode(score: Score, texts: Iterable[str] = (), extras: Sequence[Extra] = (), end: int | None = None) -> bytes:

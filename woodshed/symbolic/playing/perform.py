@@ -66,7 +66,7 @@ def perform(
     settings = make_settings(settings, changes)
     run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
     stage = set_stage(run, settings)
-    step = make_step(_placed(run.model(merge=True), settings.device))
+    step = make_step(placed(run.model(merge=True), settings.device))
     closes = _closes(run, settings, stage)
     first = but_the_last_bar(stage) if closes else stage
     share = (first.region.end - first.region.start) / (stage.region.end - stage.region.start)
@@ -91,8 +91,11 @@ def learned(run: Run) -> Index | None:
     return None
 
 
-def _placed(model: PreTrainedModel, name: str) -> PreTrainedModel:
-    """A model where it is to compute: `auto` is the GPU for large ones only."""
+def placed(model: PreTrainedModel, name: str) -> PreTrainedModel:
+    """A model where it is to compute: `auto` is the GPU for large ones only. One that is on another device than the CPU
+    by itself, such as one in training, stays there."""
+    if name == "auto" and model.device.type != "cpu":
+        return model
     device = find_device(name, apple=True)
     return model.to("cpu" if name == "auto" and model.num_parameters() < LARGE else device)
 
