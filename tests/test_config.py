@@ -13,7 +13,7 @@ from woodshed.audio.codec_check import CheckSettings
 from woodshed.audio.codecs._settings import CodecSettings
 from woodshed.audio.gan import settings as gan
 from woodshed.audio.labels.annotate import AnnotateSettings
-from woodshed.config import Allowed, rules
+from woodshed.config import Allowed, read_fields, rules
 from woodshed.errors import InputError
 from woodshed.symbolic.data.prepare import PrepareSettings
 from woodshed.symbolic.judging.compare import CompareSettings
@@ -63,3 +63,9 @@ def test_a_refusal_says_what_is_allowed(allowed, value, told):
     assert value not in allowed
     with pytest.raises(InputError, match=f"^--batch-size {value}: {told}$"):
         allowed.refuse("batch_size", value)
+
+
+def test_text_is_no_number_whatever_the_type_is_called():
+    for name in ("seed", "lora_dropout", "batch_size"):
+        with pytest.raises(InputError, match=f"--train-args: {name} is 'some'; give a number"):
+            read_fields((f"{name}=some",), TrainSettings, "--train-args")

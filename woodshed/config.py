@@ -171,8 +171,12 @@ def refuse_unknown(values: Collection[str], kind: type, owner: str) -> None:
 
 def refuse_words(values: Mapping[str, Any], kind: type, owner: str) -> None:
     """An InputError for text where a field of the dataclass `kind` holds a number, or true or false."""
+    try:
+        hints = get_type_hints(kind)
+    except NameError:  # of classes of others
+        hints = {}
     for item in dataclasses.fields(kind):
-        holds = set(re.findall(r"\w+", item.type if isinstance(item.type, str) else str(item.type)))
+        holds = set(re.findall(r"\w+", str(hints.get(item.name, item.type))))
         wordless = holds & {"int", "float", "bool"} and not holds & {"str", "Literal"}
         if wordless and isinstance(value := values.get(item.name), str):
             asked = "a number" if holds & {"int", "float"} else "true or false"

@@ -131,7 +131,7 @@ def _next_number(parent: Path) -> Path:
     with writing(parent):
         while True:
             try:
-                (folder := parent / f"{number:03d}").mkdir()
+                (folder := parent / f"{number:03d}").mkdir(parents=True)
                 return folder
             except FileExistsError:  # another process was quicker
                 number += 1
@@ -144,7 +144,7 @@ def _unless_empty(folders: list[Path]) -> Iterator[None]:
         yield
     finally:
         for folder in folders:
-            if folder.is_dir() and not any(folder.iterdir()):
+            with suppress(OSError):  # it is not empty, or gone
                 folder.rmdir()
 
 

@@ -29,6 +29,8 @@ except ImportError:
 
     fcntl = None
 
+PATIENCE = 60  # seconds that one who saves waits for another
+
 
 class Job:
     """A training in the folder `out` that tells `report` how far it is."""
@@ -132,12 +134,15 @@ def own_process(module: str, *arguments: str | Path) -> list[str | Path]:
 
 @contextmanager
 def one_writer(path: Path) -> Iterator[None]:
-    """Only one of all processes and threads at a time runs a block for a file; others wait. What is locked meanwhile is
-    a hidden file beside it. (Some network disks lock nothing.)"""
+    """Only one of all processes and threads at a time runs a block for a file; others wait, a FileError where that is
+    for too long. What is locked meanwhile is a hidden file beside it. (Some network disks lock nothing.)"""
     real = Path(os.path.realpath(path))
     lock = real.with_name(f".{real.name}.lock")
     with writing(path):
+        end = time.monotonic() + PATIENCE
         while (handle := _taken(lock)) is None:
+            if time.monotonic() > end:
+                raise FileError(path, f"another process has saved it for {PATIENCE} s; end that, or remove {lock}")
             time.sleep(0.02)
     try:
         yield
@@ -149,7 +154,7 @@ def one_writer(path: Path) -> Iterator[None]:
 
 def _taken(lock: Path) -> int | None:
     """A lock file, open and locked; None where another has it, or has just removed it."""
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     with suppress(FileNotFoundError):
         if _locked(handle) and os.path.samestat(os.fstat(handle), os.stat(lock)):
             return handle

@@ -1,5 +1,6 @@
 """woodshed demo-page"""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -72,7 +73,7 @@ def _facts(folder: Path) -> dict:
 def found_runs(folder: Path) -> list[Run]:
     """The runs in a folder that write music. What cannot be opened, or has a page of its own, is told."""
     found = []
-    for path in sorted(path for path in folder.iterdir() if (path / "run.json").is_file()):
+    for path in sorted(path for path in folder.iterdir() if os.path.isfile(path / "run.json")):
         facts = _facts(path)
         if "codec" in facts or facts.keys() >= ADAPTER:
             print(f"left out: {path}: it plays sound; woodshed demo-page {path} tells more", file=sys.stderr)
@@ -88,5 +89,5 @@ def _page_of_several(folder: Path, runs: list[Run], device: str) -> server.Page:
     """The page of the runs in a folder and of the base models."""
     from ..studio import demo_page
 
-    newest = dict.fromkeys(name.rpartition("-")[0] for name in bases.names())
+    newest = dict.fromkeys(bases.find(name.rpartition("-")[0]) for name in bases.names())
     return demo_page.open_page(*runs, *newest, name=folder.absolute().name or "woodshed", device=device)

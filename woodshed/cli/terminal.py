@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 
 from .. import progress
 from ..errors import InputError
-from ..files import write_file
+from ..files import shown, write_file
 
 # Arguments by the names that the help has for them.
 RunPath = Annotated[Positional[Path], arg(metavar="RUN")]
@@ -50,9 +50,9 @@ def bar(about: str) -> Iterator[progress.Reporter]:
 
         def report(now: progress.Progress) -> None:
             if now.message:
-                errors.print(now.message, soft_wrap=True, markup=False)
+                errors.print(shown(now.message), soft_wrap=True, markup=False)
             else:
-                bars.update(task, completed=now.share, text=now.text)
+                bars.update(task, completed=now.share, text=shown(now.text))
 
         yield report
 

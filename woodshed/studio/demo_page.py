@@ -222,9 +222,12 @@ def settings_of(cold: float, hot: float, seed: str, what: str = NEW, **asked) ->
 
 
 def _play_chosen(models: Mapping[str, Run], asked: dict, report: Reporter, *, device: str) -> Iterator[str]:
-    """Play with the model that was chosen."""
+    """Play with the model that was chosen, without what was asked of another before."""
     asked = dict(asked)
-    yield from play(models[asked.pop("model")], asked, report, device=device)
+    run = models[asked.pop("model")]
+    if "seconds" in asked and "seconds" not in shown_fields(run, asked["what"]):
+        asked["seconds"] = ""
+    yield from play(run, asked, report, device=device)
 
 
 def play(run: Run, asked: dict, report: Reporter, *, device: str = "auto") -> Iterator[str]:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 OURS = ("127.0.0.1", "localhost", "::1")
 ELSEWHERE = re.compile(r"/(file[=/](https?|ftp):|proxy=)", re.IGNORECASE)  # Gradio would fetch it for a visitor
+REFUSAL = b"this page answers as localhost or 127.0.0.1; start it with --auth user:password to use another name\n"
 FILE = re.compile(r"/file[=/]")
 HARMLESS = [  # a page of HTML, or a picture with a script in it, opened by its address does nothing as this page
     (b"content-security-policy", b"sandbox"),
@@ -51,7 +52,7 @@ async def _refuse(scope, send) -> None:
     if scope["type"] == "websocket":
         return await send({"type": "websocket.close", "code": 1008})
     await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
-    await send({"type": "http.response.body", "body": b"This page answers at the address that the terminal tells."})
+    await send({"type": "http.response.body", "body": REFUSAL})
 
 
 def _harmless(send):
