@@ -149,6 +149,7 @@ def test_settings_that_cannot_work_are_refused_by_name():
         ({"min_seconds": -1}, "--min-seconds"),
         ({"max_notes_per_second": float("nan")}, "--max-notes-per-second"),
         ({"keep": ("nothing",)}, "--keep"),
+        ({"keep": ("selection",)}, "--keep selection: choose from drums"),
         ({"only_part": "tuba"}, "--only-part"),
     ]:
         with pytest.raises(InputError, match=flag):

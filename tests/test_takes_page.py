@@ -49,6 +49,20 @@ def _in_time(condition):
 # --- without a browser -----------------------------------------------------------------------------------------
 
 
+def test_a_visitor_who_plays_twice_waits_for_themselves_and_stops_both():
+    turns = Turns()
+    first = Visitor(turns, "anna")
+    assert first.hears("playing")
+    second = Visitor(turns, "anna")
+    assert second.hears("waiting: 1 visitor before you") and "playing" not in second.told
+    turns.stop("anna")
+    assert first.ends() and second.ends() and first.stopped and second.stopped
+    third = Visitor(turns, "anna")
+    assert third.hears("playing")
+    third.done.set()
+    assert third.ends() and not third.stopped
+
+
 def test_visitors_play_in_the_order_they_came_and_hear_how_many_are_before_them():
     turns = Turns()
     anna = Visitor(turns, "anna")

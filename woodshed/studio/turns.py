@@ -26,12 +26,13 @@ class Turns:
 
     def __init__(self) -> None:
         self._stops: dict[str, Event] = {}
-        self._line: list[Event] = []  # the first of them plays
+        self._line: list[tuple[object, Event]] = []  # places, and what ends each; the first of them plays
         self._closed = False
 
     def begin(self, visitor: str) -> None:
-        """From now on this visitor can be stopped."""
-        self._stops[visitor] = Event()
+        """From now on this visitor can be stopped, in all that they wait for at once."""
+        if visitor not in self._stops or self._stops[visitor].is_set():
+            self._stops[visitor] = Event()
 
     def stop(self, visitor: str) -> None:
         """End the waiting or playing of a visitor, at what they are next told."""
@@ -54,13 +55,13 @@ class Turns:
                 raise Stopped
             report(now)
 
-        self._line.append(stop)
+        self._line.append(place := (object(), stop))
         try:
-            while before := self._line.index(stop):
+            while before := self._line.index(place):
                 told(Progress(0, f"waiting: {counted(before, 'visitor')} before you"))
                 stop.wait(LOOK)
             yield told
         finally:
-            self._line.remove(stop)
-            if self._stops.get(visitor) is stop:
+            self._line.remove(place)
+            if self._stops.get(visitor) is stop and all(other is not stop for _, other in self._line):
                 del self._stops[visitor]

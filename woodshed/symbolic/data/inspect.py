@@ -36,7 +36,7 @@ from ..music.score import PARTS, Score, Track
 from . import songs
 from .metadata import asked_for, parse_years, sums_of, table_of
 from .printing import render
-from .report import REASONS, Facts, Finding, Inspection
+from .report import Facts, Finding, Inspection
 
 __all__ = ["Finding", "InspectSettings", "Inspection", "examine", "inspect", "mapped", "render"]
 
@@ -82,7 +82,7 @@ class InspectSettings:
 
     def __post_init__(self):
         check(self)
-        for name in set(self.keep) - set(REASONS):
+        for name in set(self.keep) - set(Reason.__args__):
             raise InputError(f"--keep {name}: choose from {', '.join(Reason.__args__)}")
         parse_years(self.year)
 
