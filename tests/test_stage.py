@@ -25,10 +25,11 @@ from woodshed.symbolic.music.parts import only_tracks
 from woodshed.symbolic.music.score import CHORD as CHORD_DTYPE
 from woodshed.symbolic.music.score import Score, Track
 from woodshed.symbolic.playing.chart import bar_lines, chart, harmonised
+from woodshed.symbolic.playing.form import Scene
 from woodshed.symbolic.playing.placing import finish, in_ensemble, without_slips, written
 from woodshed.symbolic.playing.prompts import read_prompt
 from woodshed.symbolic.playing.settings import make_settings
-from woodshed.symbolic.playing.stage import Stage, but_the_last_bar, fitted, set_stage
+from woodshed.symbolic.playing.stage import Stage, at_scene, fitted, set_stage
 from woodshed.symbolic.run import Run
 from woodshed.symbolic.tokenizers import make
 
@@ -357,7 +358,8 @@ def test_an_ending_needs_tokens_that_know_of_one():
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_a_note_that_the_last_bar_line_leaves_a_moment_is_left_out_of_an_ending(name):
-    stage = but_the_last_bar(set_stage(run_of(name), make_settings(None, {"bars": 2, "ending": True})))
+    stage = set_stage(run_of(name), make_settings(None, {"bars": 2, "ending": True}))
+    stage = at_scene(stage, Scene(0, int(stage.lines[1])), None)
     tracks = (Track("Tune", part="melody"), Track("Kit", 0, True, "drums"))
     notes = [(0, 480, 60, 80, 0), (1800, 40, 62, 80, 0), (1800, 120, 64, 80, 0), (1880, 40, 65, 80, 0)]
     music = written(stage, Score([*notes, (1880, 40, 38, 80, 1)], tracks=tracks))
@@ -576,8 +578,8 @@ def test_a_tempo_and_a_metre_divide_free_time_into_bars():
     stage = stage_of("performance", tune(1).freed(), bars=3, chords="C | Am7 G7 | F", bpm=60, metre="3/4")
     assert stage.chart == "| C | Am7 G7 | F |"
     assert np.diff(stage.lines).tolist() == [3000] * 3
-    last = but_the_last_bar(stage)
-    assert last.region.end == stage.lines[2] and last.lines.tolist() == stage.lines[:3].tolist()
+    first = at_scene(stage, Scene(stage.region.start, int(stage.lines[2])), None)
+    assert first.region.end == stage.lines[2] and first.lines.tolist() == stage.lines[:3].tolist()
 
 
 def test_bar_lines_of_free_time_are_two_seconds_apart():

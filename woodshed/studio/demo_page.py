@@ -39,8 +39,8 @@ HARMONY = get_args(get_type_hints(GenerateSettings)["harmony"])
 PLAYING, JUDGING = 0.85, 0.05  # shares of the time: writing notes, ranking; the rest is sound and pictures
 NEW, EXTEND, FILL, ACCOMPANY = "New music", "Go on from a file", "Write bars of a file anew", "Accompany a melody"
 FIELDS = {  # what is asked for each, besides what is always asked
-    NEW: ("bars", "key", "bpm", "ending"),
-    EXTEND: ("prompt", "bars", "key", "ending", "keep_grid"),
+    NEW: ("bars", "key", "bpm", "form", "ending"),
+    EXTEND: ("prompt", "bars", "key", "form", "ending", "keep_grid"),
     FILL: ("prompt", "region", "seconds", "parts", "keep_grid"),
     ACCOMPANY: ("prompt", "melody", "keep_grid"),
 }
@@ -89,6 +89,12 @@ def _form(gradio, *, models: Mapping[str, Run]) -> dict:
         )
         form["key"] = gradio.Textbox(label="Key", placeholder="any, or Dm", max_lines=1, min_width=120)
         form["bpm"] = gradio.Number(_usual_bpm(run), label="Tempo (bpm)", minimum=10, maximum=500, min_width=120)
+    form["form"] = gradio.Textbox(
+        label="Form",
+        placeholder="AABA, or nothing",
+        info="A letter for each section: equal ones come back. Chords of their own: A: C Am F G B: F G Em Am",
+        max_lines=1,
+    )
     form["ending"] = gradio.Checkbox(False, label="Ending", info="Come to a close in the last bar.")
     form |= _drawing_fields(gradio, knows=run.knows_chords)
     _let_choose(gradio, form, models)

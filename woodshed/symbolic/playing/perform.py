@@ -21,7 +21,6 @@ from ..data import tasks
 from ..data.corpus import find_corpus
 from ..data.originality import Index, originality_index
 from ..data.tasks import Region
-from ..music.chords import parse_progression
 from ..music.extras import Extra, released, without_bends
 from ..music.measure import (
     adherence_per_bar,
@@ -36,11 +35,12 @@ from ..music.sound import MAX_MINUTES, too_long
 from ..run import Run, open_run
 from ..tokenizers import Tokenizer
 from .decode import Sampling, Stream, decode
+from .form import progressions, repeated, scenes
 from .guard import FINGERS, LONGEST_NOTE, PIANO, Guard
 from .harmony import Harmony
 from .placing import finish, in_ensemble, joined, reached, without_slips, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
-from .stage import Stage, but_the_last_bar, closing, fitted, set_stage
+from .stage import Stage, at_scene, fitted, set_stage
 from .takes import Take, digests_of
 
 if TYPE_CHECKING:
@@ -67,20 +67,32 @@ def perform(
     run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
     stage = set_stage(run, settings)
     step = make_step(placed(run.model(merge=True), settings.device))
-    closes = _closes(run, settings, stage)
-    first = but_the_last_bar(stage) if closes else stage
-    share = (first.region.end - first.region.start) / (stage.region.end - stage.region.start)
-    streams = _play(step, run, settings, [first] * settings.takes, _watch(part(report, 0, share)))
-    played, music = [[stream] for stream in streams], [_music(run, first, stream) for stream in streams]
-    if closes:
-        music = [without_slips(first, before) for before in music]
-        last = [closing(stage, before, settings.key) for before in music]
-        ends = _play(step, run, settings, last, _watch(part(report, share, 1)), after=streams)
-        played = [[*before, end] for before, end in zip(played, ends, strict=True)]
-        music = [joined(a, _music(run, b, end)) for a, b, end in zip(music, last, ends, strict=True)]
+    played, music = _play_scenes(step, run, settings, stage, report)
     known = learned(run) if settings.originality else None
     told = {"engine": step.engine, "digests": digests_of(run, settings.prompt), "known": known}
     return [_take(run, settings, stage, *take, **told) for take in zip(played, music, strict=True)]
+
+
+def _play_scenes(
+    step, run: Run, settings: GenerateSettings, stage: Stage, report: Reporter
+) -> tuple[list[list[Stream]], list[Score]]:
+    """For each take its streams, one after another, and the music that they have written."""
+    closes = _closes(run, settings, stage)
+    played, music, begun = [[] for _ in range(settings.takes)], [None] * settings.takes, stage.region.start
+    for scene in scenes(settings.form, settings.vary, stage.lines, ending=settings.ending, closes=closes):
+        if scene.source is not None:
+            music = [joined(before, repeated(before, scene), scene.start) for before in music]
+            continue
+        stages = [at_scene(stage, scene, before, settings.key) for before in music]
+        done = [(tick - begun) / (stage.region.end - begun) for tick in (scene.start, scene.end)]
+        last = [streams[-1] for streams in played if streams]
+        streams = _play(step, run, settings, stages, _watch(part(report, *done)), after=last)
+        for number, stream in enumerate(streams):
+            new, before = _music(run, stages[number], stream), music[number]
+            new = new if scene.end == stage.region.end else without_slips(stages[number], new)
+            music[number] = new if before is None else joined(before, new, scene.start)
+            played[number].append(stream)
+    return played, music
 
 
 def learned(run: Run) -> Index | None:
@@ -230,8 +242,8 @@ def _remarks(settings: GenerateSettings, stage: Stage, music: Score, score: Scor
 
 def _cut(settings: GenerateSettings, stage: Stage) -> str:
     """That the chords asked for go on longer than what was written, if they do."""
-    asked = len(parse_progression(settings.chords)) if settings.chords is not None else 0
-    bars = len(stage.lines) - 1
+    chords = progressions(settings.chords, settings.form) if settings.chords is not None else {}
+    asked, bars = max(map(len, chords.values()), default=0), (len(stage.lines) - 1) // len(settings.form)
     return f"the chords last {asked} bars; the first {bars} are played" if asked > bars else ""
 
 

@@ -85,9 +85,11 @@ def without_slips(stage: Stage, music: Score) -> Score:
     return music.replace(notes=notes[~slip])
 
 
-def joined(one: Score, other: Score) -> Score:
-    """Two stretches that were `written` on the same stage, one after the other, as one; a track for each part."""
-    pedals = np.concatenate([one.pedals, other.pedals])
+def joined(one: Score, other: Score, seam: int) -> Score:
+    """Two stretches that were `written` on the same stage, one after the other, as one; a track for each part. At the
+    tick between them the pedal is up, since every stretch begins so."""
+    lifted = np.array([(seam, 0, 0)][: _value(one.pedals)], dtype=one.pedals.dtype)
+    pedals = np.concatenate([one.pedals, lifted, other.pedals])
     chords = merged(np.concatenate([one.chords, other.chords]))
     both = one.merge(other).replace(pedals=pedals, chords=chords)
     return _by_part(both, part_index(both))

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from ...config import Allowed, NotNegative, PartShare, check, updated
+from ...config import Allowed, NotNegative, PartShare, Share, check, updated
 from ...errors import InputError
 from ..music.keys import parse_key
 from ..music.score import Score
@@ -64,9 +64,9 @@ class LengthSettings:
     They repeat until the length is reached. / holds a chord for one more share of its bar, % repeats the bar before,
     N.C. is none, |: ... :| is played twice."""
     bars: int | None = None
-    """How many bars to write (16 by default, or once through longer chords)."""
+    """How many bars to write (by default 16, or 8 for each section of a form, or once through longer chords)."""
     seconds: float | None = None
-    """How many seconds to write, up to the next bar line."""
+    """How many seconds to write, up to the next bar line, or in a form so that its sections are whole."""
     max_length: Annotated[int, Allowed(1)] | None = None
     """Stop after at most so many ids, at a bar line."""
     bpm: Annotated[float, Allowed(10, 500)] | None = None
@@ -80,6 +80,11 @@ class LengthSettings:
     ending: bool = False
     """Come to an end in the last bar: on the tonic, or with --chords on the chord of that bar (so let --bars be a
     multiple of your progression). Not with --max-length."""
+    form: str = "A"
+    """Sections of equal length by letters: in AABA the first one comes back, twice. Each has the chords from their
+    beginning, or its own: "A: C Am F G B: F G Em Am"."""
+    vary: Share = 0.25
+    """How much of a section is new when it comes back, at its end: 0 nothing, 1 all but its chords."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +148,11 @@ def _refuse_contradictions(settings: GenerateSettings) -> None:
         raise InputError(f"--keep {settings.keep}: give 1 to {settings.takes}, as many as --takes says")
     if bars is not None and seconds is not None:
         raise InputError(f"--bars {bars} and --seconds {seconds} both say how long; give one of them")
-    if settings.max_length is not None and settings.ending:
-        raise InputError(f"--max-length {settings.max_length} with --ending: where it ends is not known; give --bars")
+    if not re.fullmatch("[A-Za-z]{1,64}", settings.form):
+        raise InputError(f"--form {settings.form!r}: give a letter for each section, up to 64, such as AABA")
+    if settings.max_length is not None and (settings.ending or len(settings.form) > 1):
+        what = "--ending" if settings.ending else f"--form {settings.form}"
+        raise InputError(f"--max-length {settings.max_length} with {what}: where it ends is not known; give --bars")
 
 
 def _refuse_odd_regions(settings: GenerateSettings) -> None:
@@ -164,6 +172,8 @@ def _refuse_odd_regions(settings: GenerateSettings) -> None:
         raise InputError("a region, parts or a melody belong to a prompt; give a MIDI file or a Score")
     if inside and settings.span is None and (settings.bars, settings.seconds) != (None, None):
         raise InputError(f"--bars {settings.bars}: with parts of a prompt name the bars to write, such as 9-12")
+    if inside and len(settings.form) > 1:
+        raise InputError(f"--form {settings.form}: sections are for what is written after a prompt, or without one")
     for name in ("bpm", "metre", "max_length", "key"):
         if inside and getattr(settings, name) is not None:
             raise InputError(f"--{name.replace('_', '-')}: what is written inside a prompt keeps to the prompt")

@@ -24,6 +24,7 @@ from ..music.score import PARTS, Score
 from ..run import Run
 from ..tokenizers import Tokenizer
 from .chart import bar_lines, bar_ticks, chart, chart_bars, harmonised, parse_metre, spliced
+from .form import SECTION_BARS, Scene, bars_of, progressions, spread
 from .prompts import Prompt, read_prompt
 from .settings import MOST_BARS, GenerateSettings
 
@@ -264,43 +265,49 @@ def _span(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer) -> t
 
 def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[np.ndarray, np.ndarray]:
     """The bar lines of a region that begins at `start`, after all else, and the chords asked for in it."""
-    progression = parse_progression(settings.chords) if settings.chords is not None else []
-    if len(progression) > MOST_BARS:
-        raise InputError(f"--chords: {len(progression):,} bars; give at most {MOST_BARS:,}")
+    form = settings.form
+    chords = progressions(settings.chords, form) if settings.chords is not None else {}
+    longest = max(map(len, chords.values()), default=0)
+    if longest > MOST_BARS:
+        raise InputError(f"--chords: {longest:,} bars; give at most {MOST_BARS:,}")
     bar = bar_ticks(score, settings.bpm, settings.metre)
     if settings.bars is not None:
-        count = int(settings.bars)
+        count = bars_of(form, int(settings.bars), given=True)
     elif settings.seconds is not None:
         ticks = settings.seconds * 1e6 * score.ticks_per_quarter / int(score.tempos["usec"][-1])
-        count = max(1, int(np.ceil(ticks / bar - 1e-9)))
+        count = bars_of(form, max(1, int(np.ceil(ticks / bar - 1e-9))), given=False)
     elif settings.max_length is not None:
         count = min(MOST_BARS, settings.max_length)
     else:
-        count = max(DEFAULT_BARS, len(progression))
+        count = len(form) * max(DEFAULT_BARS if len(form) == 1 else SECTION_BARS, longest)
     lines = start + bar * np.arange(count + 1)
-    return lines, lay_out(progression, lines) if progression else score.chords[:0]
+    return lines, lay_out(spread(chords, form, count // len(form)), lines) if chords else score.chords[:0]
 
 
-# --- an ending -------------------------------------------------------------------------------------------------
+# --- one stretch after another ---------------------------------------------------------------------------------
 
 
-def but_the_last_bar(stage: Stage) -> Stage:
-    """The stage without the last bar of its region, which is written when the key is known."""
-    return replace(stage, region=Region(stage.region.start, int(stage.lines[-2]), stage.region.parts))
+def at_scene(stage: Stage, scene: Scene, music: Score | None, key: str | None = None) -> Stage:
+    """The stage of a scene, and on it the music of those before it, if there are any."""
+    staged = replace(stage, region=Region(scene.start, scene.end, stage.region.parts))
+    if music is None:
+        return staged
+    score = stage.score.merge(music)
+    if not stage.binding:
+        chords = spliced(stage.score.chords, music.chords, stage.region.start, scene.start, resume=False)
+        score = score.replace(chords=chords)
+    staged = replace(staged, score=score)
+    return closing(staged, key) if scene.closes else staged
 
 
-def closing(stage: Stage, music: Score, key: str | None = None) -> Stage:
-    """The last bar of a stage: over the tonic of the key asked for, or of that in which the music, all of it before
-    that bar, has ended.
-    """
-    start, score = int(stage.lines[-2]), stage.score.merge(music)
+def closing(stage: Stage, key: str | None = None) -> Stage:
+    """A stage of one bar, the last, over the tonic of the key asked for, or of that which the music before it is in."""
+    start, score = stage.region.start, stage.score
     heard = score.slice(max(0, start - KEY_BARS * (stage.region.end - start)), start)
     tonic, mode = parse_key(key) if key else estimate_key(heard)[:2]
     quality = QUALITY_NAMES.index("maj" if mode == "major" else "min")
     chord = np.array([(start, tonic, quality, tonic)], dtype=score.chords.dtype)
-    chords = spliced(stage.score.chords, music.chords, stage.region.start, start, resume=False)
-    score = score.replace(chords=np.concatenate([chords, chord]))
-    return replace(stage, score=score, region=Region(start, stage.region.end, stage.region.parts), binding=True)
+    return replace(stage, score=score.replace(chords=np.concatenate([score.chords, chord])), binding=True)
 
 
 # --- what fits into a context ----------------------------------------------------------------------------------
