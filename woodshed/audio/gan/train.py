@@ -42,6 +42,7 @@ from .step import Losses, Players, new_players, update, windows
 
 LOG_EVERY = 20  # steps
 SAVE_SECONDS, SOONEST_SAVE = 600.0, 20.0
+DECAY = 0.2  # of a run, its last part, in which the rate falls to nothing
 GRACE = 1000  # steps after which samples must be healthy, if they have not been before
 MAX_ROLLBACKS = 4
 SAMPLE_SEEDS = 1_000_000  # far from those of takes
@@ -145,7 +146,8 @@ def _learn(job: Job, players: Players, course: Course) -> None:
     began, saved = time.monotonic() - course.seconds, time.monotonic()
     while job.done(course) < 1 and not job.stopped:
         real, seed = job.rows.draw(course.step, course.rollbacks)
-        told = update(players, real, rate=course.rate, seed=seed, half_precision=half)
+        rate = course.rate * min(1.0, (1 - job.done(course)) / DECAY)
+        told = update(players, real, rate=rate, seed=seed, half_precision=half)
         course.step += 1
         course.seconds = time.monotonic() - began
         if trouble := course.pulse.feel(told):
