@@ -77,7 +77,7 @@ def test_what_is_left_empty_is_left_to_the_run():
         chords=CHORDS, bars=2, takes=2, seed=3, temperature="0.8:1.2", harmony="strict"
     )
     assert set(demo_page.HARMONY) == {"free", "guided", "strict"}
-    empty = settings_of(**ASKED | dict(chords="  ", bars=None, seed=" "))
+    empty = settings_of(**ASKED | dict(chords="  ", bars=None, seed=" ", form=" "))
     assert (empty.chords, empty.bars, empty.seed) == (None, None, None)
     with pytest.raises(InputError, match="seed '-1'"):
         settings_of(**ASKED | dict(seed="-1"))

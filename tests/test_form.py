@@ -8,13 +8,15 @@ from folders import tune
 from woodshed.errors import InputError
 from woodshed.symbolic.music.chords import parse_progression
 from woodshed.symbolic.music.score import Score
-from woodshed.symbolic.playing.form import bars_of, progressions, repeated, scenes, spread
+from woodshed.symbolic.playing import perform
+from woodshed.symbolic.playing.form import over_form, progressions, remark, repeated, scenes
 from woodshed.symbolic.playing.generate import generate
+from woodshed.symbolic.playing.guard import Guard
 from woodshed.symbolic.playing.placing import joined
 
 
 def played(form, vary, bars, **how):
-    """Scenes over bars of one tick, as (start, end, source), and "closes" where one does."""
+    """Scenes over bars of one tick, as (start, end), and the source of what is repeated."""
     found = scenes(form, vary, np.arange(bars + 1), **{"ending": False, "closes": False} | how)
     return [(scene.start, scene.end, *[scene.source] * (scene.source is not None)) for scene in found]
 
@@ -29,8 +31,21 @@ def test_a_take_of_one_section_is_written_at_once():
 def test_what_returns_is_repeated_but_for_its_end():
     assert played("AABA", 0.25, 16) == [(0, 4), (4, 7, 0), (7, 12), (12, 15, 0), (15, 16)]
     assert played("AABA", 0, 16) == [(0, 4), (4, 8, 0), (8, 12), (12, 16, 0)]
-    assert played("ABAB", 0, 8) == [(0, 4), (4, 8, 0)]
-    assert played("AAB", 1, 6) == [(0, 6)]
+    assert played("AAB", 0.5, 12) == [(0, 4), (4, 6, 0), (6, 12)]
+    assert played("AB", 0.5, 8) == [(0, 8)]
+
+
+def test_a_section_that_will_return_is_a_scene_of_its_own():
+    """So that no note that belongs to it was struck before it began."""
+    assert played("ABAB", 0, 8) == [(0, 2), (2, 4), (4, 8, 0)]
+    assert played("ABB", 1, 6) == [(0, 2), (2, 6)]
+
+
+@pytest.mark.parametrize(
+    ("vary", "section", "anew"), [(0.25, 2, 1), (0.25, 6, 2), (0.25, 10, 3), (0.1, 1, 0), (0.99, 4, 3)]
+)
+def test_a_part_of_a_section_is_whole_bars_and_not_all_of_it(vary, section, anew):
+    assert played("AA", vary, 2 * section)[1] == (section, 2 * section - anew, 0)
 
 
 def test_a_last_section_has_at_least_its_ending_anew():
@@ -39,32 +54,38 @@ def test_a_last_section_has_at_least_its_ending_anew():
     assert played("AA", 0, 2, ending=True, closes=True) == [(0, 1), (1, 2)]
 
 
-def test_all_sections_are_whole():
-    assert [bars_of("AABA", bars, given=False) for bars in (1, 4, 5, 32)] == [4, 4, 8, 32]
-    assert bars_of("AABA", 32, given=True) == 32
-    with pytest.raises(InputError, match="--bars 30 with --form AABA: its 4 sections are equally long; give 28 or 32"):
-        bars_of("AABA", 30, given=True)
-    with pytest.raises(InputError, match=r"give 4$"):
-        bars_of("AABA", 3, given=True)
-
-
 def test_sections_begin_their_chords_anew_and_may_have_their_own():
     by_letter = progressions("| C | F | G |", "AB")
-    assert spread(by_letter, "AB", 4) == parse_progression("| C | F | G | C | C | F | G | C |")
-    by_letter = progressions("A: C Am F G  B: | Dm G7 | % |", "AABA")
-    assert spread(by_letter, "ABA", 2) == parse_progression("| C | Am | Dm G7 | Dm G7 | C | Am |")
+    assert over_form(by_letter, "AB", 4) == parse_progression("| C | F | G | C | C | F | G | C |")
+    for chords in (
+        "A: C Am F G  B: | Dm G7 | % |",
+        "A: C Am F G | B： | Dm G7 | % |",
+        "\nA: C Am F G\nB: | Dm G7 | % |\n",
+    ):
+        by_letter = progressions(chords, "AABA")
+        assert over_form(by_letter, "ABA", 2) == parse_progression("| C | Am | Dm G7 | Dm G7 | C | Am |")
     assert progressions("|: C | A:| x3", "A")["A"] == parse_progression("|: C | A :| x3")
+
+
+def test_a_chord_with_a_colon_is_no_section():
+    for form in ("A", "AB"):
+        chords = "C:maj7 A:min7 D:min7 G:7"
+        assert progressions(chords, form)["A"] == parse_progression("Cmaj7 Am7 Dm7 G7")
+    assert progressions("A: A:min7 B: C:maj7", "AB")["A"] == parse_progression("Am7")
 
 
 @pytest.mark.parametrize(
     ("chords", "message"),
     [
-        ("A: C Am", "--chords: for A; with --form AAB each of A, B once, or none"),
-        ("A: C B: F C: G", "for A, B, C; with --form AAB each of A, B once"),
-        ("A: C A: F B: G", "for A, A, B; with --form AAB"),
+        (
+            "A: C Am",
+            "--chords: for the sections A; --form AAB has A, B: give each of them chords once, or one progression",
+        ),
+        ("A: C B: F C: G", "for the sections A, B, C; --form AAB has A, B: give each"),
+        ("A: C A: F B: G", "for the sections A, A, B; --form AAB has A, B"),
         ("Am A: C B: F", "'Am' stands before A: and belongs to no section"),
-        ("A: C B: | F | H |", "bar 2, character 15: .*H"),
-        ("A: B: C", "progression is empty"),
+        ("A: C B: | F | H |", "B: bar 2, character 15: .*H"),
+        ("A: B: C", "A: the progression is empty"),
     ],
 )
 def test_chords_that_fit_no_form_are_refused(chords, message):
@@ -72,20 +93,46 @@ def test_chords_that_fit_no_form_are_refused(chords, message):
         progressions(chords, "AAB")
 
 
+@pytest.mark.parametrize(
+    ("chords", "form", "bars", "told"),
+    [
+        ("C G Am", "A", 2, "the chords last 3 bars; the first 2 are played"),
+        ("C G Am", "A", 3, ""),
+        ("C G Am", "AB", 4, "the chords of A last 3 bars; the first 2 are played"),
+        ("A: C G B: C G Am", "AB", 4, "the chords of B last 3 bars; the first 2 are played"),
+        (
+            "C " * 16,
+            "AB",
+            32,
+            'each section plays all 16 bars of the chords; --chords "A: ... B: ..." gives each its own',
+        ),
+        ("C G", "AB", 16, ""),
+    ],
+)
+def test_what_of_the_chords_may_not_be_as_it_was_meant_is_told(chords, form, bars, told):
+    found = remark(progressions(chords, form), form, bars)
+    assert found.startswith(told) and bool(found) == bool(told)
+
+
 def test_what_is_repeated_sounds_like_what_it_repeats():
     scene = scenes("AA", 0, 1920 * np.arange(3), ending=False, closes=False)[1]
     first = Score([(0, 480, 60, 80, 0), (1800, 480, 64, 70, 0)], pedals=[(0, 127, 0)], chords=[(0, 0, 0, 0)])
-    both = joined(first, repeated(first, scene), scene.start)
+    both = joined(first, repeated(first, scene))
     assert both.notes["onset"].tolist() == [0, 1800, 1920, 3720] and both.notes["duration"].tolist()[-1] == 120
-    assert both.pedals.tolist() == [(0, 127, 0), (1920, 0, 0), (1920, 127, 0)]
+    assert both.pedals.tolist() == [(0, 127, 0), (1920, 127, 0), (3839, 0, 0)]
     assert both.chords.tolist() == [(0, 0, 0, 0)]
 
 
 def bars_alike(score, one, other, count=1):
-    """Whether so many bars from two places on have the same notes."""
+    """Whether so many bars from two places on have the same notes, but for what the end cuts to a slip."""
     bar = 4 * score.ticks_per_quarter
     first, second = (score.slice(at * bar, (at + count) * bar, cut=True) for at in (one, other))
-    return len(first.notes) > 0 and first.notes.tolist() == second.notes.tolist()
+    notes = [
+        {tuple(note) for note in part.notes[["onset", "pitch", "velocity", "duration"]].tolist()}
+        for part in (first, second)
+    ]
+    slips = {note for note in notes[0] if note[0] + note[3] == count * bar and note[3] < 0.1 * score.ticks_per_quarter}
+    return len(notes[1]) > 0 and notes[0] - slips == notes[1] - slips
 
 
 def test_takes_have_the_form_that_was_asked_for(run):
@@ -105,7 +152,9 @@ def test_a_section_comes_back_note_for_note_and_closes(run):
     take = generate(run, form="AA", bars=8, vary=0, ending=True, takes=1, seed=3)[0]
     assert bars_alike(take.score, 0, 4, 3)
     whole = generate(run, form="AA", bars=8, vary=0, takes=1, seed=3)[0]
-    assert bars_alike(whole.score, 0, 4, 4)
+    assert bars_alike(whole.score, 0, 4, 3)
+    closed = generate(run, form="AA", bars=8, vary=0, ending=True, chords="C F G C", takes=1, seed=3)[0]
+    assert bars_alike(closed.score, 0, 4, 3) and closed.score.chords["root"].tolist()[-3:] == [5, 7, 0]
 
 
 def test_a_form_goes_on_from_a_file(run):
@@ -117,16 +166,42 @@ def test_a_form_goes_on_from_a_file(run):
 
 
 def test_seconds_last_to_the_end_of_a_section_and_each_has_eight_bars_by_default(run):
-    asked = dict(takes=1, seed=1, bpm=120, temperature="1")
-    bars = 4 * 480
-    assert generate(run, form="AB", seconds=5, **asked)[0].chart.count("|") in (0, 5)
-    take = generate(run, form="AB", chords="C G", **asked)[0]
-    assert take.chart.count("|") == 17 and take.score.end > 14 * bars
+    asked = dict(takes=1, seed=1, bpm=120, chords="C G")
+    assert generate(run, form="ABA", seconds=8, **asked)[0].chart == "| C | G | C | G | C | G |"
+    assert generate(run, form="AB", **asked)[0].chart.count("|") == 17
 
 
-def test_chords_that_are_longer_than_their_section_are_told(run):
-    take = generate(run, form="AB", bars=4, chords="C G Am", takes=1, seed=1)[0]
-    assert take.remarks == ("the chords last 3 bars; the first 2 are played",)
+def test_compound_time_and_the_pedal_of_played_music_come_back(run):
+    asked = dict(form="ABA", bars=6, metre="6/8", chords="C F", vary=0, temperature="1")
+    for take in generate(run, takes=2, seed=1, **asked):
+        score = take.score
+        bar = 3 * score.ticks_per_quarter
+        first, last = (score.slice(at * bar, (at + 2) * bar, cut=True) for at in (0, 4))
+        assert len(first.notes) and {*last.notes["onset"].tolist()} <= {*first.notes["onset"].tolist()}
+        assert not len(score.pedals) or score.pedals["value"][-1] == 0
+
+
+def test_a_hole_has_no_form_but_takes_its_chords_in_any_notation(run):
+    song = tune(3, notes=64, tracks=HANDS)
+    asked = dict(prompt=song, keep_grid=True, bars="3-4", takes=1, seed=1)
+    assert generate(run, chords="C:maj7 A:min7", **asked)[0].chart == "| Cmaj7 | Am7 |"
+    assert generate(run, chords="A: C Am", **asked)[0].chart == "| C | Am |"
+    with pytest.raises(InputError, match="for the sections A, B; --form A has A"):
+        generate(run, chords="A: C Am B: F G", **asked)
+
+
+def test_the_guard_tells_bars_of_the_take(run, monkeypatch):
+    monkeypatch.setattr(perform, "_guard", lambda run: Noticing())
+    (take,) = generate(run, form="AAB", bars=6, vary=0.5, takes=1, seed=1)
+    assert [event["bar"] for event in take.guarded] == [0, 3]
+
+
+class Noticing(Guard):
+    """A guard that notices something in the first bar, and lets it go on."""
+
+    def look(self, grammar):
+        if not self.happened:
+            self.happened.append({"noticed": "loop", "bar": 0, "back_to": None, "warmer": 0.0})
 
 
 @pytest.mark.parametrize(
@@ -135,7 +210,11 @@ def test_chords_that_are_longer_than_their_section_are_told(run):
         (dict(form=""), "--form ''"),
         (dict(form="A-B"), "--form 'A-B': give a letter for each section, up to 64, such as AABA"),
         (dict(form="AB", vary=1.5), "--vary 1.5"),
+        (dict(form=None), "--form None"),
         (dict(form="AB", bars=3), "--bars 3 with --form AB: its 2 sections are equally long; give 2 or 4"),
+        (dict(form="AABA", bars=3), "are equally long; give 4"),
+        (dict(form="ABC", bars=1999), "are equally long; give 1998"),
+        (dict(form="A" * 64, chords="C " * 40), "--chords: 2,560 bars; give at most 2,000"),
         (dict(form="AB", max_length=100), "--max-length 100 with --form AB: where it ends is not known"),
         (dict(form="AB", prompt=tune(3), parts="melody"), "--form AB: sections are for what is written after"),
     ],

@@ -363,7 +363,7 @@ def test_a_note_that_the_last_bar_line_leaves_a_moment_is_left_out_of_an_ending(
     tracks = (Track("Tune", part="melody"), Track("Kit", 0, True, "drums"))
     notes = [(0, 480, 60, 80, 0), (1800, 40, 62, 80, 0), (1800, 120, 64, 80, 0), (1880, 40, 65, 80, 0)]
     music = written(stage, Score([*notes, (1880, 40, 38, 80, 1)], tracks=tracks))
-    assert without_slips(stage, music).notes["pitch"].tolist() == [60, 62, 64, 38]
+    assert without_slips(music, stage.region.end).notes["pitch"].tolist() == [60, 62, 64, 38]
 
 
 def test_music_goes_on_at_the_usual_tempo_after_a_ritardando_and_a_short_bar():

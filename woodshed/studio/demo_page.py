@@ -208,7 +208,7 @@ def settings_of(cold: float, hot: float, seed: str, what: str = NEW, **asked) ->
     """What was filled in and belongs to the wish, as settings; what was left empty is left to the run."""
     asked = {name: asked.get(name) for name in (*ALWAYS, *FIELDS[what])}
     asked |= {"seed": seed_of(seed), "temperature": f"{cold:g}:{hot:g}"}
-    asked |= {"chords": asked["chords"].strip()}
+    asked |= {name: asked[name].strip() for name in ("chords", "form") if asked.get(name)}
     if what != NEW:
         if not asked["prompt"]:
             raise InputError(f"{what}: choose a MIDI file first, or {NEW}")

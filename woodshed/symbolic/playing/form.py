@@ -7,6 +7,7 @@ a second ending leads elsewhere than the first.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from ..music.chords import Bar, parse_progression
 from ..music.score import Score
 
 SECTION_BARS = 8  # of a section, where nothing says how long
-LABEL = re.compile(r"(?<!\w)([A-Za-z]):(?!\|)")
+LABEL = re.compile(r"(?<![^\s|])([A-Za-z])[:：](?=\s|$)")  # by itself: C:maj7 is a chord
 
 
 @dataclass(frozen=True)
@@ -34,32 +35,29 @@ def scenes(form: str, vary: float, lines: np.ndarray, *, ending: bool, closes: b
     """The scenes of a form over bar lines in ticks, of which there are a multiple of its letters and one.
 
     Of a section that returns the share `vary`, in whole bars, is written anew at its end; of a last one with an
-    `ending` a bar at least. New bars that follow each other are one scene, but for a last one that `closes`.
+    `ending` a bar at least. New bars that follow each other are one scene, but for a last one that `closes`, and for
+    the first of a section that will return: what sounds into it would be missing there.
     """
     bars = len(lines) - 1
     section = bars // len(form)
+    same = section - _anew(vary, section)
     back = np.zeros(bars, int)  # how many bars before each that lies which it repeats; 0 for new ones
     for number, letter in enumerate(form):
-        same = section - round(vary * section)
         back[number * section :][:same] = (number - form.index(letter)) * section
     back[bars - ending :] = 0
     back[bars - closes :] = -1
-    first = np.flatnonzero(np.diff(back, prepend=bars))
-    stretches = zip(first.tolist(), [*first[1:].tolist(), bars], back[first].tolist(), strict=True)
+    first = set(np.flatnonzero(np.diff(back, prepend=bars)).tolist())
+    first |= {number * section for number, letter in enumerate(form) if letter in form[number + 1 :]}
+    starts = sorted(first)
     return [
-        Scene(int(lines[a]), int(lines[b]), int(lines[a - far]) if far > 0 else None, closes=far < 0)
-        for a, b, far in stretches
+        Scene(int(lines[a]), int(lines[b]), int(lines[a - back[a]]) if back[a] > 0 else None, closes=bool(back[a] < 0))
+        for a, b in zip(starts, [*starts[1:], bars], strict=True)
     ]
 
 
-def bars_of(form: str, bars: int, *, given: bool) -> int:
-    """So many bars where they are a multiple of the sections; else the next one that is, or where they are `given` an
-    InputError."""
-    section, left = divmod(bars, len(form))
-    if given and left:
-        near = " or ".join(str(count * len(form)) for count in (section, section + 1) if count)
-        raise InputError(f"--bars {bars} with --form {form}: its {len(form)} sections are equally long; give {near}")
-    return (section + bool(left)) * len(form)
+def _anew(vary: float, section: int) -> int:
+    """How many of a section's bars are new when it returns: all of them for 1 alone."""
+    return section if vary == 1 else min(math.ceil(vary * section - 1e-9), section - 1)
 
 
 def progressions(chords: str, form: str) -> dict[str, list[Bar]]:
@@ -72,26 +70,48 @@ def progressions(chords: str, form: str) -> dict[str, list[Bar]]:
         return dict.fromkeys(form, parse_progression(chords))
     told, asked = [label[1] for label in labels], sorted(set(form))
     if sorted(told) != asked:
-        raise InputError(
-            f"--chords: for {', '.join(told)}; with --form {form} each of {', '.join(asked)} once, or none"
-        )
-    if before := chords[: labels[0].start()].strip(" |"):
+        names = f"--chords: for the sections {', '.join(told)}; --form {form} has {', '.join(asked)}"
+        raise InputError(f"{names}: give each of them chords once, or one progression without letters for all")
+    if before := chords[: labels[0].start()].strip(" |\t\n"):
         raise InputError(f"--chords: {before!r} stands before {told[0]}: and belongs to no section")
     ends = [*(label.start() for label in labels[1:]), len(chords)]
-    # spaces in front, so that an error names the character where it is
-    texts = [" " * label.end() + chords[label.end() : end] for label, end in zip(labels, ends, strict=True)]
-    return {letter: parse_progression(text) for letter, text in zip(told, texts, strict=True)}
+    return {label[1]: _of_section(chords, label, end) for label, end in zip(labels, ends, strict=True)}
 
 
-def spread(by_letter: dict[str, list[Bar]], form: str, section: int) -> list[Bar]:
+def _of_section(chords: str, label: re.Match, end: int) -> list[Bar]:
+    """The progression between a label and the next one; a single bar line at its end only divides the two."""
+    text = chords[label.end() : end].rstrip()
+    text = text[:-1] if text.endswith("|") and text.count("|") == 1 else text
+    try:  # spaces in front, so that an error names the character where it is
+        return parse_progression(" " * label.end() + text)
+    except InputError as error:
+        raise InputError(f"{label[1]}: {error}") from None
+
+
+def over_form(by_letter: dict[str, list[Bar]], form: str, section: int) -> list[Bar]:
     """The chords of all bars: each section, of so many bars, begins its progression anew, and repeats it."""
     return [by_letter[letter][bar % len(by_letter[letter])] for letter in form for bar in range(section)]
 
 
+def remark(by_letter: dict[str, list[Bar]], form: str, bars: int) -> str:
+    """What of the chords is not played in so many bars, or oftener than may be meant; empty where all is as usual."""
+    section = bars // len(form)
+    for letter, progression in by_letter.items():
+        if len(progression) > section:
+            of = f" of {letter}" * (len(by_letter) > 1)
+            return f"the chords{of} last {len(progression)} bars; the first {section} are played"
+    alike = len(by_letter) > 1 and len({id(progression) for progression in by_letter.values()}) == 1
+    if alike and section > SECTION_BARS:
+        return f'each section plays all {section} bars of the chords; --chords "A: ... B: ..." gives each its own'
+    return ""
+
+
 def repeated(music: Score, scene: Scene) -> Score:
-    """What a scene repeats of the music, moved to where it stands."""
+    """What a scene repeats of the music, moved to where it stands; the pedal is up at its end."""
     found = music.slice(scene.source, scene.source + scene.end - scene.start, cut=True)
     notes, pedals, chords = found.notes.copy(), found.pedals.copy(), found.chords.copy()
     for rows, time in ((notes, "onset"), (pedals, "tick"), (chords, "tick")):
         rows[time] += scene.start
+    held = [(scene.end - 1, 0, row["track"]) for row in pedals[-1:] if row["value"]]
+    pedals = np.concatenate([pedals, np.array(held, dtype=pedals.dtype)])
     return music.replace(notes=notes, pedals=pedals, chords=chords)

@@ -1,4 +1,4 @@
-"""One performance: the stage is set, a stream is written for each take, and takes are made of them.
+"""One performance: the stage is set, each take gets a stream for each of its scenes, and takes are made of them.
 
 To choose among them is generate.py.
 """
@@ -35,7 +35,7 @@ from ..music.sound import MAX_MINUTES, too_long
 from ..run import Run, open_run
 from ..tokenizers import Tokenizer
 from .decode import Sampling, Stream, decode
-from .form import progressions, repeated, scenes
+from .form import progressions, remark, repeated, scenes
 from .guard import FINGERS, LONGEST_NOTE, PIANO, Guard
 from .harmony import Harmony
 from .placing import finish, in_ensemble, joined, reached, without_slips, written
@@ -80,19 +80,28 @@ def _play_scenes(
     closes = _closes(run, settings, stage)
     played, music, begun = [[] for _ in range(settings.takes)], [None] * settings.takes, stage.region.start
     for scene in scenes(settings.form, settings.vary, stage.lines, ending=settings.ending, closes=closes):
+        last, new = scene.end == stage.region.end, []
         if scene.source is not None:
-            music = [joined(before, repeated(before, scene), scene.start) for before in music]
-            continue
-        stages = [at_scene(stage, scene, before, settings.key) for before in music]
-        done = [(tick - begun) / (stage.region.end - begun) for tick in (scene.start, scene.end)]
-        last = [streams[-1] for streams in played if streams]
-        streams = _play(step, run, settings, stages, _watch(part(report, *done)), after=last)
-        for number, stream in enumerate(streams):
-            new, before = _music(run, stages[number], stream), music[number]
-            new = new if scene.end == stage.region.end else without_slips(stages[number], new)
-            music[number] = new if before is None else joined(before, new, scene.start)
-            played[number].append(stream)
+            new = [repeated(before, scene) for before in music]
+        else:
+            stages = [at_scene(stage, scene, before, settings.key) for before in music]
+            done = [(tick - begun) / (stage.region.end - begun) for tick in (scene.start, scene.end)]
+            before = [streams[-1] for streams in played if streams]
+            streams = _play(step, run, settings, stages, _watch(part(report, *done)), after=before)
+            for take, one, stream in zip(played, stages, streams, strict=True):
+                _count_from(stream, int(np.searchsorted(stage.lines, scene.start)))
+                take.append(stream)
+                new.append(_music(run, one, stream))
+        new = new if last else [without_slips(one, scene.end) for one in new]
+        music = [one if before is None else joined(before, one) for before, one in zip(music, new, strict=True)]
     return played, music
+
+
+def _count_from(stream: Stream, first: int) -> None:
+    """Let what the guard noticed tell bars of the take, of which the stream has written those from `first` on."""
+    for event in stream.guard.happened if stream.guard else ():
+        event["bar"] += first
+        event["back_to"] = None if event["back_to"] is None else event["back_to"] + first
 
 
 def learned(run: Run) -> Index | None:
@@ -133,7 +142,7 @@ def _play(step, run: Run, settings: GenerateSettings, stages: list[Stage], watch
         anew = _streams(run, settings, stages, context, after)
         for number in silent:
             streams[number] = anew[number]
-            streams[number].rng = np.random.default_rng([anew[number].seed, attempt])
+            streams[number].rng = np.random.default_rng([anew[number].seed, attempt, stages[number].region.start])
         decode(step, [streams[number] for number in silent], context=context, max_length=settings.max_length)
     return streams
 
@@ -236,15 +245,14 @@ def _remarks(settings: GenerateSettings, stage: Stage, music: Score, score: Scor
     unbound = "no chords were given to keep to, so that --harmony strict has no effect"
     unbound = unbound if settings.harmony == "strict" and not stage.binding else ""
     unheard = f"takes of more than {MAX_MINUTES} minutes have no .wav" if too_long(score) else ""
-    remarks = (stage.prompt.remark, unbound, _cut(settings, stage), silent, unheard)
+    remarks = (stage.prompt.remark, unbound, _chords_told(settings, stage), silent, unheard)
     return tuple(remark for remark in remarks if remark)
 
 
-def _cut(settings: GenerateSettings, stage: Stage) -> str:
+def _chords_told(settings: GenerateSettings, stage: Stage) -> str:
     """That the chords asked for go on longer than what was written, if they do."""
     chords = progressions(settings.chords, settings.form) if settings.chords is not None else {}
-    asked, bars = max(map(len, chords.values()), default=0), (len(stage.lines) - 1) // len(settings.form)
-    return f"the chords last {asked} bars; the first {bars} are played" if asked > bars else ""
+    return remark(chords, settings.form, len(stage.lines) - 1)
 
 
 def _beside(stage: Stage) -> tuple[Extra, ...]:

@@ -75,21 +75,19 @@ def _by_part(score: Score, part: np.ndarray) -> Score:
     return score.replace(notes=notes, tracks=tracks)
 
 
-def without_slips(stage: Stage, music: Score) -> Score:
-    """What was `written`, without the notes that the end of the region leaves a mere moment: they set in just before
-    the closing chord, and would be heard as slips.
+def without_slips(music: Score, end: int) -> Score:
+    """Music that was `written` up to a tick, without the notes that are left a mere moment there: they set in just
+    before what follows, a closing chord or another section, and would be heard as slips.
     """
     notes = music.notes
-    cut = notes["onset"].astype(np.int64) + notes["duration"] >= stage.region.end
+    cut = notes["onset"].astype(np.int64) + notes["duration"] >= end
     slip = cut & (notes["duration"] < SLIP * music.ticks_per_quarter) & (part_index(music) != DRUMS)
     return music.replace(notes=notes[~slip])
 
 
-def joined(one: Score, other: Score, seam: int) -> Score:
-    """Two stretches that were `written` on the same stage, one after the other, as one; a track for each part. At the
-    tick between them the pedal is up, since every stretch begins so."""
-    lifted = np.array([(seam, 0, 0)][: _value(one.pedals)], dtype=one.pedals.dtype)
-    pedals = np.concatenate([one.pedals, lifted, other.pedals])
+def joined(one: Score, other: Score) -> Score:
+    """Two stretches that were `written` on the same stage, one after the other, as one; a track for each part."""
+    pedals = np.concatenate([one.pedals, other.pedals])
     chords = merged(np.concatenate([one.chords, other.chords]))
     both = one.merge(other).replace(pedals=pedals, chords=chords)
     return _by_part(both, part_index(both))

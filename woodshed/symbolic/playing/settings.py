@@ -84,7 +84,8 @@ class LengthSettings:
     """Sections of equal length by letters: in AABA the first one comes back, twice. Each has the chords from their
     beginning, or its own: "A: C Am F G B: F G Em Am"."""
     vary: Share = 0.25
-    """How much of a section is new when it comes back, at its end: 0 nothing, 1 all but its chords."""
+    """How much of a section is new when it comes back, in whole bars at its end: 0 nothing, 1 all of it, over the same
+    --chords where they are given."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def make_settings(settings: ComposeSettings | None, changes: dict) -> GenerateSe
         parse_key(settings.key)
     check(settings)
     _refuse_contradictions(settings)
+    _refuse_odd_forms(settings.form, settings.bars)
     _refuse_odd_regions(settings)
     return settings
 
@@ -148,11 +150,19 @@ def _refuse_contradictions(settings: GenerateSettings) -> None:
         raise InputError(f"--keep {settings.keep}: give 1 to {settings.takes}, as many as --takes says")
     if bars is not None and seconds is not None:
         raise InputError(f"--bars {bars} and --seconds {seconds} both say how long; give one of them")
-    if not re.fullmatch("[A-Za-z]{1,64}", settings.form):
-        raise InputError(f"--form {settings.form!r}: give a letter for each section, up to 64, such as AABA")
     if settings.max_length is not None and (settings.ending or len(settings.form) > 1):
         what = "--ending" if settings.ending else f"--form {settings.form}"
         raise InputError(f"--max-length {settings.max_length} with {what}: where it ends is not known; give --bars")
+
+
+def _refuse_odd_forms(form: str, bars: int | str | None) -> None:
+    """What is no form, and a number of bars that it cannot have."""
+    if not re.fullmatch("[A-Za-z]{1,64}", form or ""):
+        raise InputError(f"--form {form!r}: give a letter for each section, up to 64, such as AABA")
+    if isinstance(bars, int) and bars % len(form):
+        near = {bars // len(form) * len(form), -(-bars // len(form)) * len(form)}
+        told = " or ".join(str(count) for count in sorted(near) if 0 < count <= MOST_BARS)
+        raise InputError(f"--bars {bars} with --form {form}: its {len(form)} sections are equally long; give {told}")
 
 
 def _refuse_odd_regions(settings: GenerateSettings) -> None:

@@ -18,13 +18,13 @@ import numpy as np
 
 from ...errors import InputError
 from ..data.tasks import Region, describe
-from ..music.chords import QUALITY_NAMES, lay_out, parse_progression, recognise
+from ..music.chords import QUALITY_NAMES, lay_out, recognise
 from ..music.keys import estimate_key, key_name, parse_key
 from ..music.score import PARTS, Score
 from ..run import Run
 from ..tokenizers import Tokenizer
 from .chart import bar_lines, bar_ticks, chart, chart_bars, harmonised, parse_metre, spliced
-from .form import SECTION_BARS, Scene, bars_of, progressions, spread
+from .form import SECTION_BARS, Scene, over_form, progressions
 from .prompts import Prompt, read_prompt
 from .settings import MOST_BARS, GenerateSettings
 
@@ -206,7 +206,7 @@ def _inside(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer, le
         score = score.replace(chords=chords)
     if asked or settings.melody:
         lines = bar_lines(score, start, end)
-        bars = parse_progression(settings.chords) if asked else chart_bars(score.chords, lines)
+        bars = progressions(settings.chords, "A")["A"] if asked else chart_bars(score.chords, lines)
         score = score.replace(chords=spliced(score.chords, lay_out(bars, lines), start, end, resume=followed))
     binding = asked or stated or bool(region.given(score))
     charted = asked or not stated or settings.melody is not None
@@ -267,21 +267,22 @@ def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[np.nd
     """The bar lines of a region that begins at `start`, after all else, and the chords asked for in it."""
     form = settings.form
     chords = progressions(settings.chords, form) if settings.chords is not None else {}
-    longest = max(map(len, chords.values()), default=0)
-    if longest > MOST_BARS:
-        raise InputError(f"--chords: {longest:,} bars; give at most {MOST_BARS:,}")
     bar = bar_ticks(score, settings.bpm, settings.metre)
     if settings.bars is not None:
-        count = bars_of(form, int(settings.bars), given=True)
+        count = int(settings.bars)
     elif settings.seconds is not None:
         ticks = settings.seconds * 1e6 * score.ticks_per_quarter / int(score.tempos["usec"][-1])
-        count = bars_of(form, max(1, int(np.ceil(ticks / bar - 1e-9))), given=False)
+        count = max(1, int(np.ceil(ticks / bar - 1e-9)))
     elif settings.max_length is not None:
         count = min(MOST_BARS, settings.max_length)
     else:
-        count = len(form) * max(DEFAULT_BARS if len(form) == 1 else SECTION_BARS, longest)
-    lines = start + bar * np.arange(count + 1)
-    return lines, lay_out(spread(chords, form, count // len(form)), lines) if chords else score.chords[:0]
+        usual = DEFAULT_BARS if len(form) == 1 else SECTION_BARS
+        count = len(form) * max(usual, *map(len, chords.values()), 1)
+    if settings.bars is None and count > MOST_BARS:
+        raise InputError(f"--chords: {count:,} bars; give at most {MOST_BARS:,}")
+    section = -(-count // len(form))  # a form of so many seconds goes on until it is whole
+    lines = start + bar * np.arange(section * len(form) + 1)
+    return lines, lay_out(over_form(chords, form, section), lines) if chords else score.chords[:0]
 
 
 # --- one stretch after another ---------------------------------------------------------------------------------
