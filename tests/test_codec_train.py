@@ -252,6 +252,23 @@ def test_the_report_of_a_codec(trained, recordings, tmp_path, monkeypatch):
         check_codec(trained, recordings, tmp_path / "new", seed=-1)
 
 
+def test_an_excerpt_whose_notes_cannot_be_heard_in_the_source_is_not_judged_by_them(
+    trained, recordings, tmp_path, monkeypatch
+):
+    played = np.column_stack([np.arange(0, 6, 0.1), np.full(60, 60.0)])
+    nothing, some = np.zeros((0, 2)), played[:5]
+    heard = iter(3 * [nothing] + 3 * [some] + 3 * [nothing])
+    monkeypatch.setattr(notes, "available", lambda: True)
+    monkeypatch.setattr(notes, "transcribe", lambda sound: next(heard))
+    how = dict(seconds=1.0, sounds=0, notes_of=lambda path: played)
+    facts = check_codec(trained, recordings, tmp_path / "report", excerpts=2, **how)
+    assert facts["measures"]["round trip"]["note_f1_of_midi_relative"] == 1
+    assert "NaN" not in (tmp_path / "report" / "report.json").read_text()
+    facts = check_codec(trained, recordings, tmp_path / "deaf", excerpts=1, **how)
+    assert "note_f1_of_midi_relative" not in facts["measures"]["round trip"]
+    assert facts["verdict"][0].startswith("note f1 1.000: the notes are kept")
+
+
 def test_the_measures_are_those_of_the_same_sound_and_of_silence():
     sound = song(0, seconds=3.0)
     assert spectral_distance(sound.samples, sound.samples) == 0

@@ -7,7 +7,6 @@ Excerpts of a folder of recordings go to latents and back, and are compared with
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ import numpy as np
 from .. import page
 from ..config import NotNegative, Positive, check, updated
 from ..errors import InputError
-from ..files import new_folder, write_file
+from ..files import new_folder, strict_json, write_file
 from ..progress import Progress, Reporter, unheard
 from ..statistics import mean_known
 from . import notes
@@ -160,7 +159,8 @@ class _Source:
             if self.played is not None and len(self.played):
                 own = notes.onset_score(self.notes, self.played)["f1"]
                 found["note_f1_of_midi"] = notes.onset_score(heard, self.played)["f1"]
-                found["note_f1_of_midi_relative"] = found["note_f1_of_midi"] / own if own else float("nan")
+                if own:  # else there is nothing to judge the codec by
+                    found["note_f1_of_midi_relative"] = found["note_f1_of_midi"] / own
         return found
 
 
@@ -201,10 +201,10 @@ def balance_error(sound: Audio, source: Audio) -> float:
 
 
 def _facts(codec: Codec, checked: list[RoundTrip]) -> dict:
-    ways = checked[0].found
+    names = [name for name in ABOUT if any(name in one.found["round trip"] for one in checked)]
     measures = {
-        way: {name: mean_known(one.found[way].get(name) for one in checked) for name in _known(checked, way)}
-        for way in ways
+        way: {name: mean_known(one.found[way].get(name) for one in checked) for name in names}
+        for way in checked[0].found
     }
     facts = {
         "codec": {name: getattr(codec, name) for name in ("kind", "fingerprint", "sample_rate", "channels")},
@@ -214,10 +214,6 @@ def _facts(codec: Codec, checked: list[RoundTrip]) -> dict:
     }
     facts["codec"] |= {"latent_dim": codec.latent_dim, "latent_rate": round(codec.latent_rate, 3)}
     return facts | {"verdict": verdict(measures["round trip"])}
-
-
-def _known(checked: list[RoundTrip], way: str) -> list[str]:
-    return [name for name in ABOUT if any(name in one.found[way] for one in checked)]
 
 
 def verdict(found: dict[str, float]) -> list[str]:
@@ -240,18 +236,16 @@ def lines(facts: dict) -> list[str]:
     """The figures as text."""
     told = [f"{'':26s}" + "".join(f"{way:>18s}" for way in facts["measures"])]
     for name in facts["measures"]["round trip"]:
-        values = (found.get(name, float("nan")) for found in facts["measures"].values())
-        told.append(f"{page.spaced(name):26s}" + "".join(f"{value:18.3f}" for value in values))
+        told.append(
+            f"{page.spaced(name):26s}" + "".join(f"{found[name]:18.3f}" for found in facts["measures"].values())
+        )
     return [*told, *facts["verdict"]]
 
 
 def _write(out: Path, facts: dict, shown: list[RoundTrip]) -> None:
     parts = [page.tag("h1", "What the codec keeps"), *(page.tag("p", line) for line in facts["verdict"])]
-    names = [name for name in ABOUT if name in facts["measures"]["round trip"]]
-    rows = [
-        [page.spaced(name), *(f"{found.get(name, float('nan')):.3f}" for found in facts["measures"].values())]
-        for name in names
-    ]
+    names = facts["measures"]["round trip"]
+    rows = [[page.spaced(name), *(f"{found[name]:.3f}" for found in facts["measures"].values())] for name in names]
     parts.append(page.html_table(["", *facts["measures"]], rows))
     parts += [page.tag("p", f"{page.spaced(name)}: {ABOUT[name]}", "note") for name in names]
     for number, one in enumerate(shown):
@@ -264,4 +258,4 @@ def _write(out: Path, facts: dict, shown: list[RoundTrip]) -> None:
             write_audio(path, sound)
             parts.append(f"<p>{name}: <audio controls src='{path.name}'></audio></p>")
     write_file(out / "report.html", page.document("What the codec keeps", parts))
-    write_file(out / "report.json", json.dumps(facts, indent=1) + "\n")
+    write_file(out / "report.json", strict_json(facts))
