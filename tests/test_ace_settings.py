@@ -88,6 +88,8 @@ def test_a_rate_may_change_when_a_run_goes_on(tmp_path):
     assert resumed(TrainSettings(learning_rate=1e-4, resume=True), saved, tmp_path).learning_rate == 1e-4
     assert resumed(TrainSettings(max_steps=7), saved, tmp_path).epochs is None
     assert resumed(TrainSettings(resume=True), saved, tmp_path).rank == 4
+    with pytest.raises(RunError, match="its settings swing are of another version"):
+        resumed(TrainSettings(resume=True), saved | {"swing": 0.6}, tmp_path)
 
 
 def test_what_is_given_at_its_default_counts_when_a_run_goes_on(tmp_path):

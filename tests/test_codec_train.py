@@ -214,6 +214,10 @@ def test_what_cannot_work_is_refused(recordings, trained, tmp_path):
     with pytest.raises(RunError, match="no codec in training"):
         train_codec(recordings, tmp_path / "new", resume=True)
     assert not (tmp_path / "new").exists()
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later" / "settings.json").write_text('{"settings": {"swing": 0.6}}')
+    with pytest.raises(RunError, match="its settings swing are of another version"):
+        train_codec(recordings, tmp_path / "later", resume=True)
     with pytest.raises(RunError, match="--width was 16, now it is 64"):
         train_codec(recordings, trained, resume=True, width=64)
     for changes, match in (

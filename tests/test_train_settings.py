@@ -271,6 +271,8 @@ def test_what_is_not_given_stays_as_it_was():
     by_time = resumed(TrainSettings(resume=True, max_minutes=5, threads=2), SAVED, Path("run"))
     assert by_time == dataclasses.replace(was, max_steps=None, max_minutes=5, threads=2)
     assert {field.name for field in dataclasses.fields(TrainSettings)} >= FREE
+    with pytest.raises(RunError, match="its settings swing are of another version"):
+        resumed(TrainSettings(resume=True), SAVED | {"swing": 0.6}, Path("run"))
 
 
 def test_a_flag_at_its_default_wins_over_the_preset_and_over_the_run(tmp_path):

@@ -110,6 +110,14 @@ def given(settings: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != getattr(unset, name)}
 
 
+def restored(kind: type[Settings], saved: dict[str, Any], out: Path) -> Settings:
+    """The settings that were saved with a job in `out`. A RunError names those that `kind` does not know."""
+    if unknown := sorted(saved.keys() - {field.name for field in dataclasses.fields(kind)}):
+        told = f"its settings {', '.join(unknown)} are of another version of Woodshed"
+        raise RunError(out, f"{told}; go on with the version that trained it")
+    return kind(**saved)
+
+
 def continued(
     was: Settings, now: dict[str, Any], out: Path, *, free: Collection[str], limits: Collection[str], thing: str = "run"
 ) -> Settings:

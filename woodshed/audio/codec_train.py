@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .. import menu
-from ..config import continued, given, updated
+from ..config import continued, given, restored, updated
 from ..errors import FileError, InputError, RunError, first_line
 from ..files import new_folder, read_object, write_file
 from ..jobs import (
@@ -130,11 +130,11 @@ def _settled(settings: CodecSettings, out: Path) -> CodecSettings:
 
 def _resumed(asked: CodecSettings, out: Path) -> CodecSettings:
     try:
-        saved = CodecSettings(**read_object(out / SETTINGS)["settings"])
-    except (OSError, ValueError, TypeError, KeyError):
+        saved = read_object(out / SETTINGS)["settings"]
+    except (OSError, ValueError, KeyError):
         raise RunError(out, f"it holds no codec in training ({SETTINGS}); train it anew without --resume") from None
-    asked = continued(saved, given(asked), out, free=FREE, limits=LIMITS, thing="codec")
-    return replace(asked, resume=True)
+    was = restored(CodecSettings, saved, out)
+    return replace(continued(was, given(asked), out, free=FREE, limits=LIMITS, thing="codec"), resume=True)
 
 
 def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Literal
 
 from ... import config
-from ...config import NotNegative, PartShare, Positive, Seed, continued, flag, given, refuse_unfit, refuse_unknown
+from ...config import (
+    NotNegative,
+    PartShare,
+    Positive,
+    Seed,
+    continued,
+    flag,
+    given,
+    refuse_unfit,
+    refuse_unknown,
+    restored,
+)
 from ...errors import InputError
 from ...files import read_object
 
@@ -139,7 +150,7 @@ def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
 
     What would make it another run is refused by name.
     """
-    was, now = _placed(TrainSettings(**saved)), given(_placed(asked))
+    was, now = _placed(restored(TrainSettings, saved, out)), given(_placed(asked))
     for name in ("preset", "memory"):
         if now.get(name, getattr(was, name)) != getattr(was, name):
             told = f"{flag(name)} {now[name]}: the run has its settings, from {getattr(was, name)}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from ... import config
-from ...config import Allowed, PartShare, Positive, Share, continued, flag, given
-from ...errors import InputError, RunError
+from ...config import Allowed, PartShare, Positive, Share, continued, flag, given, restored
+from ...errors import InputError
 from .health import Pulse
 
 BaseChannels = Literal[24, 64, 128, 192, 256]
@@ -182,10 +182,8 @@ def resumed(asked: GanSettings, saved: dict, out: Path) -> GanSettings:
     """The settings of a run that goes on: those saved with it, and what is given now; what would make another run of
     it is refused by name. A setting counts as given where it is not the default.
     """
-    if unknown := sorted(saved.keys() - {item.name for item in fields(GanSettings)}):
-        told = f"its settings {', '.join(unknown)} are of another version of Woodshed"
-        raise RunError(out, f"{told}; go on with the version that trained it")
-    settings = replace(continued(GanSettings(**saved), given(asked), out, free=FREE, limits=LIMITS), resume=False)
+    was = restored(GanSettings, saved, out)
+    settings = replace(continued(was, given(asked), out, free=FREE, limits=LIMITS), resume=False)
     check(settings)
     return settings
 

@@ -19,6 +19,7 @@ from ...config import (
     given,
     refuse_unfit,
     refuse_unknown,
+    restored,
 )
 from ...errors import InputError, MissingExtra
 from ...files import read_object
@@ -164,7 +165,7 @@ def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
 
     What would change its losses is refused by name. A setting counts as given where it is not the default.
     """
-    was, now = TrainSettings(**_as_now(saved)), given(asked)
+    was, now = restored(TrainSettings, _as_now(saved), out), given(asked)
     if "preset" in now:
         own = _with_rate(_of_preset(asked.preset), asked.preset, "new" if was.base is None else was.adapter)
         limited = {name for name in LIMITS if getattr(was, name) is not None}
