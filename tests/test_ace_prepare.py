@@ -1,16 +1,17 @@
 """Tensors of a dataset: what the pipeline itself would hear and read, made once, whole or not at all."""
 # ruff: noqa: F811
 
+import errno
 import inspect
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from ace_toys import base, dataset, guided_base, make_dataset, make_pipeline, tensors, uncollected  # noqa: F401
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from sounds import silence, song, tone
 
@@ -346,11 +347,11 @@ def test_a_full_gpu_is_one_line(base, dataset, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(base, dataset, tmp_path, monkeypatch):
-    def full(tensors, path, metadata=None):
-        path.write_bytes(b"half")
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    def full(path, data):
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(FileError, match=r"cannot be written: No space left on device$"):
         prepare(dataset, base, tmp_path / "tensors")
     assert not any(tmp_path.iterdir())

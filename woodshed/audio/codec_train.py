@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .. import menu
@@ -45,6 +45,7 @@ from .codecs import Codec
 from .codecs._settings import FREE, LIMITS, MINUTES, CodecSettings, check
 from .crops import ENOUGH, Crops, find, split
 from .listener import Listener
+from .tensor_files import optimizer_tensors, restore_optimizer, write_tensors
 
 SETTINGS, LOG, HEARD, STATE = "settings.json", "log.jsonl", "heard.json", "state.json"
 WARM_UP, FALLING = 30, 0.4  # steps; part of the run in which the rate falls to 0
@@ -269,9 +270,8 @@ def _save(job: _Job, optimizer: torch.optim.Optimizer) -> None:
     job.report(Progress(message=f"step {job.step}: held-out error: {told}", step=job.step, validation=found))
     folder = job.out / f"checkpoint-{job.step}"
     with new_folder(folder):
-        write_file(folder / "optimizer.safetensors", save(_flat(optimizer)))
-        weights = {name: value.detach().cpu().contiguous() for name, value in job.codec.network.state_dict().items()}
-        write_file(folder / "network.safetensors", save(weights))
+        write_tensors(folder / "optimizer.safetensors", optimizer_tensors(optimizer))
+        write_tensors(folder / "network.safetensors", job.codec.network.state_dict())
         write_file(folder / STATE, json.dumps({"step": job.step, "seconds": job.seconds}))
     remove_checkpoints(_checkpoints(job.out)[:-KEPT], STATE, job.say)
     _publish(job)
@@ -300,11 +300,6 @@ def _resumable(out: Path, trouble: FileError) -> FileError:
     return resumable(trouble, max(found, default=0))
 
 
-def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    states = optimizer.state_dict()["state"]
-    return {f"{n}.{name}": value.cpu() for n, state in states.items() for name, value in state.items()}
-
-
 def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
     """Network, optimizer, step and seconds of the newest checkpoint; the log loses what came after it."""
     found = _checkpoints(job.out)
@@ -319,14 +314,9 @@ def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
     try:
         state = read_object(folder / STATE)
         job.codec.network.load_state_dict(load_file(folder / "network.safetensors"))
-        tensors = load_file(folder / "optimizer.safetensors")
+        restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise RunError(folder, f"cannot be read: {first_line(error)}; delete it to go on before it") from None
-    states: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        number, name = key.split(".", 1)
-        states.setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
     job.step, job.seconds = state["step"], state["seconds"]
     rewind_log(job.out / LOG, job.step)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from ... import __version__
 from ...errors import InputError, RunError
 from ...files import new_folder, whole, write_file
+from ..tensor_files import write_tensors
 from .layouts import (
     CONFIG,
     DIFFUSERS,
@@ -29,7 +30,6 @@ from .layouts import (
     ranks_for_peft,
     read_adapter,
 )
-from .tensors import write_tensors
 
 if TYPE_CHECKING:
     import torch

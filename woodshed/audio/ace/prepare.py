@@ -29,6 +29,7 @@ from ...files import new_folder, seen_from, visible, write_file
 from ...jobs import claimed, enough_memory
 from ...progress import Progress, Reporter, unheard
 from ..labels.dataset import INSTRUMENTAL, Dataset, Sample, is_sung, load_dataset, prompt
+from ..tensor_files import write_tensors
 from ..wave import DIGEST, digest_of, read_audio
 from .pipeline import (
     ENCODERS,
@@ -53,7 +54,6 @@ from .tensors import (
     read_note,
     read_tensors,
     shapes,
-    write_tensors,
 )
 
 if TYPE_CHECKING:

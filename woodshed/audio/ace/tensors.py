@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, RunError
-from ...files import read_object, replacing
+from ...files import read_object
 
 if TYPE_CHECKING:
     import torch
@@ -133,18 +133,6 @@ def read_note(path: Path, name: str) -> str:
     """What stands in the metadata of a safetensors file by a name. Raises FileError where it is not whole."""
     with _opened(path) as file:
         return (file.metadata() or {}).get(name, "")
-
-
-def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file, whole or not at all. Raises FileError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    with replacing(path) as temporary:
-        try:
-            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
-        except SafetensorError as error:  # what Rust says: "I/O error: No space left on device (os error 28)"
-            raise OSError(str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]) from None
 
 
 def _opened(path: Path):

@@ -17,9 +17,10 @@ import torch
 
 from ...errors import InputError, MissingExtra, RunError
 from ...files import read_object, write_file
+from ..tensor_files import write_tensors
 from .layouts import CONFIG, PEFT
 from .settings import TARGETS, TrainSettings
-from .tensors import read_tensors, write_tensors
+from .tensors import read_tensors
 
 if TYPE_CHECKING:
     from diffusers import AceStepTransformer1DModel

@@ -17,11 +17,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...errors import FileError, InputError, RunError
 from ...files import read_object, write_file
+from ..tensor_files import serialized
 from ..wave import Audio
 from . import FACTS, WEIGHTS, fingerprint, fitting, whole_frames
 from ._network import Magnitudes, principal, spectral_error
@@ -241,7 +242,7 @@ class OwnCodec:
         write_file(folder / FACTS, json.dumps(facts | {"fingerprint": self.fingerprint}, indent=1) + "\n")
 
     def _weights(self) -> bytes:
-        return save({name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()})
+        return serialized(self.network.state_dict())
 
 
 def begin(settings: CodecSettings) -> OwnCodec:

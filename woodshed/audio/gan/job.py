@@ -16,6 +16,7 @@ from ...files import found_from, seen_from
 from ...jobs import find_device
 from ...progress import Progress, Reporter
 from ..codecs import Codec
+from ..tensor_files import write_tensors
 from . import health, latents, profile, run
 from .latents import Latents, Recording
 from .run import Run
@@ -109,7 +110,7 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
     if finished:
         _refuse_finished(job)
     run.write_facts(out, facts)
-    run.write_tensors(out / "profile.safetensors", {"stretches": torch.from_numpy(job.profile)})
+    write_tensors(out / "profile.safetensors", {"stretches": torch.from_numpy(job.profile)})
     return job
 
 

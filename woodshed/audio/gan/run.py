@@ -18,14 +18,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ...errors import RunError
-from ...files import found_from, new_folder, read_object, replacing, seen_from, write_file, writing
+from ...files import found_from, new_folder, read_object, seen_from, write_file, writing
 from ...jobs import checkpoint_folders, remove_checkpoints
 from ..codecs import FACTS as CODEC_FACTS
 from ..codecs import Codec, open_codec
+from ..tensor_files import write_tensors
 from .health import Pulse
 from .networks import Generator
 from .settings import Course
@@ -200,17 +201,8 @@ def write_course(folder: Path, course: Course) -> None:
 
 def publish(out: Path, players: Players, facts: dict) -> None:
     """Write what plays: the moving average of the generator, and run.json."""
-    write_tensors(out / WEIGHTS, {name: value.cpu() for name, value in players.average.state_dict().items()})
+    write_tensors(out / WEIGHTS, players.average.state_dict())
     write_facts(out, facts)
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file, whole or not at all. Raises FileError."""
-    with replacing(path) as temporary:
-        try:
-            save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
-        except SafetensorError as error:
-            raise OSError(str(error)) from None
 
 
 def read_tensors(path: Path, *, remedy: str = "copy it again, or go on training with --resume") -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..tensor_files import optimizer_tensors, restore_optimizer
 from . import coordinates
 from .networks import Critic, Generator
 
@@ -166,24 +167,18 @@ def _precision(device: torch.device, half: bool):
 def to_tensors(players: Players) -> dict[str, Tensor]:
     """All weights and the state of both optimizers, by name."""
     networks = {name: getattr(players, name) for name in ("generator", "critic", "average")}
-    found = {
-        f"{name}.{key}": value for name, network in networks.items() for key, value in network.state_dict().items()
-    }
-    for name, adam in players.adams.items():
-        for number, state in adam.state_dict()["state"].items():
-            found |= {f"adam.{name}.{number}.{key}": torch.as_tensor(value) for key, value in state.items()}
-    return {name: value.detach().cpu().contiguous() for name, value in found.items()}
+    parts = {name: network.state_dict() for name, network in networks.items()}
+    parts |= {f"adam.{name}": optimizer_tensors(adam) for name, adam in players.adams.items()}
+    return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
 
 
 def from_tensors(players: Players, tensors: dict[str, Tensor]) -> None:
     """Put back what to_tensors() gave."""
     for name in ("generator", "critic", "average"):
-        weights = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-        getattr(players, name).load_state_dict(weights)
+        getattr(players, name).load_state_dict(_part(tensors, name))
     for name, adam in players.adams.items():
-        states: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith(f"adam.{name}."):
-                number, field = key.removeprefix(f"adam.{name}.").split(".")
-                states.setdefault(int(number), {})[field] = value
-        adam.load_state_dict({"state": states, "param_groups": adam.state_dict()["param_groups"]})
+        restore_optimizer(adam, _part(tensors, f"adam.{name}"))
+
+
+def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
