@@ -8,14 +8,16 @@ import sys
 import pytest
 import torch
 
-from woodshed.errors import InputError
+from woodshed.errors import FileError, InputError
 from woodshed.jobs import (
     Job,
     alone,
+    checkpoint_folders,
     enough_memory,
     find_device,
     refuse_occupied,
     remove_checkpoints,
+    resumable,
     stop_on_signals,
 )
 from woodshed.log import read_log
@@ -86,6 +88,17 @@ def test_of_a_checkpoint_that_is_a_link_only_the_link_goes(tmp_path):
     (link := tmp_path / "checkpoint-2").symlink_to(elsewhere)
     remove_checkpoints([link], "state.json", pytest.fail)
     assert not link.is_symlink() and len(list(elsewhere.iterdir())) == 2
+
+
+def test_checkpoints_come_by_their_steps_and_a_full_disk_tells_of_the_last(tmp_path):
+    for name in ("checkpoint-1000", "checkpoint-500", "checkpoint-mine"):
+        (tmp_path / name).mkdir()
+    found, trouble = checkpoint_folders(tmp_path), FileError("a", "cannot be written: full")
+    assert [*found.items()] == [(step, tmp_path / f"checkpoint-{step}") for step in (500, 1000)]
+    assert resumable(trouble, tmp_path / "run.json", found) is trouble
+    (tmp_path / "run.json").touch()
+    for saved, step in ((found, "1,000"), ({}, "0")):
+        assert str(resumable(trouble, tmp_path / "run.json", saved)).endswith(f"from step {step} with --resume")
 
 
 def test_a_checkpoint_that_cannot_be_removed_is_told_and_not_whole(tmp_path, monkeypatch):

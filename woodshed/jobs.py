@@ -80,10 +80,10 @@ def _locked(handle: int) -> bool:
 
 
 def checkpoint_folders(out: Path) -> dict[int, Path]:
-    """The folders checkpoint-NUMBER in a run by their numbers, whole or not. What else is called checkpoint-something
-    is the user's own."""
+    """The folders checkpoint-NUMBER in a run by their numbers, in that order, whole or not. What else is called
+    checkpoint-something is the user's own."""
     found = {path: re.fullmatch(r"checkpoint-(\d+)", path.name) for path in out.glob("checkpoint-*") if path.is_dir()}
-    return {int(match[1]): path for path, match in sorted(found.items()) if match}
+    return dict(sorted((int(match[1]), path) for path, match in found.items() if match))
 
 
 def remove_checkpoints(paths: Iterable[Path], final: str, say: Callable[[str], None]) -> None:
@@ -229,9 +229,13 @@ def find_device(name: str = "auto", *, apple: bool = False) -> str:
     return name
 
 
-def resumable(trouble: FileError, step: int) -> FileError:
-    """What could not be written in a job that has saved a step, and how it goes on."""
-    return FileError(trouble.path, f"{trouble.reason}; put that right, then go on from step {step:,} with --resume")
+def resumable(trouble: FileError, facts: Path, saved: Iterable[int]) -> FileError:
+    """What could not be written and, where a job has its file of `facts` by then, how it goes on: from the last of the
+    `saved` steps."""
+    if not facts.exists():
+        return trouble
+    told = f"put that right, then go on from step {max(saved, default=0):,} with --resume"
+    return FileError(trouble.path, f"{trouble.reason}; {told}")
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def train_codec(
                     _learn(job)
             return _finish(job)
         except FileError as trouble:
-            raise _resumable(out, trouble) from None
+            raise resumable(trouble, out / SETTINGS, _checkpoints(out)) from None
 
 
 def _settled(settings: CodecSettings, out: Path) -> CodecSettings:
@@ -208,7 +208,7 @@ def _learn(job: _Job) -> None:
         if (job.step % job.settings.eval_steps == 0) if job.settings.eval_steps else due:
             _save(job, optimizer)
             saved = job.seconds
-    if job.out / f"checkpoint-{job.step}" not in _checkpoints(job.out):
+    if job.step not in _checkpoints(job.out):
         _save(job, optimizer)
 
 
@@ -273,7 +273,7 @@ def _save(job: _Job, optimizer: torch.optim.Optimizer) -> None:
         write_tensors(folder / "optimizer.safetensors", optimizer_tensors(optimizer))
         write_tensors(folder / "network.safetensors", job.codec.network.state_dict())
         write_file(folder / STATE, json.dumps({"step": job.step, "seconds": job.seconds}))
-    remove_checkpoints(_checkpoints(job.out)[:-KEPT], STATE, job.say)
+    remove_checkpoints([*_checkpoints(job.out).values()][:-KEPT], STATE, job.say)
     _publish(job)
     draw_loss(job.out / LOG, job.out / "loss.png", measure="spectrum")
 
@@ -292,25 +292,17 @@ def _finish(job: _Job) -> Codec:
     return codecs.open_codec(job.out)
 
 
-def _resumable(out: Path, trouble: FileError) -> FileError:
-    """What could not be written, and from where --resume goes on."""
-    if not (out / SETTINGS).exists():
-        return trouble
-    found = [step for step, path in checkpoint_folders(out).items() if path in _checkpoints(out)]
-    return resumable(trouble, max(found, default=0))
-
-
 def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
     """Network, optimizer, step and seconds of the newest checkpoint; the log loses what came after it."""
     found = _checkpoints(job.out)
-    broken = set(checkpoint_folders(job.out).values()) - set(found)  # by a kill
+    broken = set(checkpoint_folders(job.out).values()) - set(found.values())  # by a kill
     remove_checkpoints(broken, STATE, job.say)
     if not found:
         rewind_log(job.out / LOG, 0)
         if job.settings.base is None:
             job.codec.start_from(job.first)
         return
-    folder = found[-1]
+    folder = found[max(found)]
     try:
         state = read_object(folder / STATE)
         job.codec.network.load_state_dict(load_file(folder / "network.safetensors"))
@@ -321,7 +313,6 @@ def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
     rewind_log(job.out / LOG, job.step)
 
 
-def _checkpoints(out: Path) -> list[Path]:
-    """Whole checkpoints, the oldest first."""
-    found = sorted(checkpoint_folders(out).items())
-    return [path for _, path in found if (path / STATE).exists()]
+def _checkpoints(out: Path) -> dict[int, Path]:
+    """Whole checkpoints by step, the oldest first."""
+    return {step: path for step, path in checkpoint_folders(out).items() if (path / STATE).exists()}

@@ -120,7 +120,7 @@ def read_facts(folder: Path) -> dict:
 def checkpoints(folder: Path) -> dict[int, Path]:
     """The complete checkpoints of a run by step: those whose state, which the Trainer writes last, is of the step that
     they are named by. (One that is named otherwise is a copy of the user's.)"""
-    return {step: path for step, path in sorted(checkpoint_folders(folder).items()) if saved_step(path) == step}
+    return {step: path for step, path in checkpoint_folders(folder).items() if saved_step(path) == step}
 
 
 def saved_step(checkpoint: Path) -> int | None:

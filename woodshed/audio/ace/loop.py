@@ -288,7 +288,7 @@ class Loop:
 
     def _prune(self) -> None:
         found = checkpoints(self.out)
-        stay = {*sorted(found)[-self.settings.keep_checkpoints :], self.state.best_step}
+        stay = {*[*found][-self.settings.keep_checkpoints :], self.state.best_step}
         remove_checkpoints([path for step, path in found.items() if step not in stay], STATE, self.job.say)
         for path in (found[step] for step in stay & found.keys() - {max(found)}):
             if not path.is_symlink():  # what a link leads to is somebody's own

@@ -137,7 +137,7 @@ def _attempts(job: Job) -> None:
         except Diverged as trouble:
             _slower(job, trouble)
         except FileError as trouble:
-            raise _resumable(job, trouble) from None
+            raise resumable(trouble, job.out / FACTS, checkpoints(job.out)) from None
         gc.collect()  # the model of the failed attempt
 
 
@@ -165,14 +165,6 @@ def _slower(job: Job, trouble) -> None:
     step = max(checkpoints(job.out), default=0)
     job.facts["rollbacks"] = rollbacks
     job.say(f"{trouble}: back to step {step:,}, on at learning rate {rate:.3g}", step=trouble.step, event="rollback")
-
-
-def _resumable(job: Job, trouble: FileError) -> FileError:
-    """What could not be written, and from where --resume goes on."""
-    if not (job.out / FACTS).exists():
-        return trouble
-    step = max(checkpoints(job.out), default=0)
-    return resumable(trouble, step)
 
 
 # --- the end -------------------------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def codec_facts(codec: Codec, place: str | Path, out: Path) -> dict:
 
 def checkpoints(folder: Path) -> dict[int, Path]:
     """The complete checkpoints of a run by step: those with their course, which is written last."""
-    return {step: path for step, path in sorted(checkpoint_folders(folder).items()) if (path / COURSE).exists()}
+    return {step: path for step, path in checkpoint_folders(folder).items() if (path / COURSE).exists()}
 
 
 def checkpoint(folder: Path, step: int) -> Path:

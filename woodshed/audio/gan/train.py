@@ -90,7 +90,7 @@ def train(
             with threads(job.settings.threads or free):
                 return _trained(job)
         except FileError as trouble:
-            raise _resumable(out, trouble) from None
+            raise resumable(trouble, out / run.FACTS, run.checkpoints(out)) from None
 
 
 def _place_of_codec(out: Path, settings: GanSettings) -> str | Path:
@@ -248,13 +248,6 @@ def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> C
     job.say(f"{trouble}; {back}", step=course.step, event="rolled back", broke=trouble.step, rate=rate)
     logs.rewind_log(job.out / "log.jsonl", course.step)
     return course
-
-
-def _resumable(out: Path, trouble: FileError) -> FileError:
-    """What could not be written, and from where --resume goes on."""
-    if not (out / run.FACTS).exists():
-        return trouble
-    return resumable(trouble, max(run.checkpoints(out), default=0))
 
 
 def _finish(job: Job, players: Players, course: Course) -> Run:

@@ -87,7 +87,7 @@ def _trained(job: Job) -> Run:
         except Plateau as found:
             course = lower(job, course, found)
         except FileError as trouble:
-            raise _resumable(job, trouble) from None
+            raise resumable(trouble, job.out / runs.FACTS, whole_checkpoints(job)) from None
         except RuntimeError as trouble:
             if not out_of_memory(trouble):
                 raise
@@ -327,11 +327,3 @@ def _no_better_than_base(log: list[dict], validation: dict[str, float]) -> str:
     if base > validation[measure]:
         return ""
     return f"no better than its base on your validation pieces ({validation[measure]:.3f}, base {base:.3f} {measure})"
-
-
-def _resumable(job: Job, trouble: FileError) -> FileError:
-    """What could not be written, and from where --resume goes on."""
-    if not (job.out / runs.FACTS).exists():
-        return trouble
-    step = max(whole_checkpoints(job), default=0)
-    return resumable(trouble, step)
