@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from ...files import read_object, whole, write_file, writing
+from ...files import built, read_object, write_file, writing
 from ...jobs import checkpoint_folders, enough_memory, remove_checkpoints
 from ...log import append_log, draw_loss, rewind_log
 from ...page import clock
@@ -270,11 +269,7 @@ class Loop:
     def _checkpoint(self) -> None:
         """Save adapter, optimizer and state, whole or not at all; then remove what older ones need no more."""
         place = self.out / f"checkpoint-{self.state.step:06d}"
-        half = place.with_name(f".{place.name}.tmp")
-        shutil.rmtree(half, ignore_errors=True)
-        with writing(half):
-            half.mkdir()
-        with whole(half):
+        with writing(place), built(place) as half:
             save_adapter(self.transformer, half)
             memory = io.BytesIO()  # torch's own writer tells a full disk as an error of its zip file
             torch.save(self.optimizer.state_dict(), memory)
@@ -282,8 +277,6 @@ class Loop:
             write_file(half / STATE, json.dumps(asdict(self.state)))
             if os.path.lexists(place):
                 remove_checkpoints([place], STATE, self.job.say)
-            with writing(place):
-                half.rename(place)
         self._prune()
 
     def _prune(self) -> None:
