@@ -26,19 +26,14 @@ def neighbours(known: Latents, new: Latents, takes: list[np.ndarray], random: li
     _, held = new.windows(size, every=max(1, size // 2))
     held = held[np.linspace(0, len(held) - 1, min(len(held), MOST_HELD)).astype(int)]
     asked = {"held-out": held, "takes": _stretches(takes, size), "random": _stretches(random, size)}
-    asked = {name: stretches for name, stretches in asked.items() if len(stretches)}
-    far, frames = nearest_learned(
-        np.concatenate([*asked.values(), np.zeros((0, size, known.data.shape[1]), np.float32)]), known
-    )
-    ends = np.cumsum([0, *map(len, asked.values())])
-    place = {name: slice(*span) for name, span in zip(asked, itertools.pairwise(ends), strict=True)}
-    level = float(np.percentile(far[place["held-out"]], LEVEL)) if "held-out" in place else 0.0
+    near = {name: nearest_learned(stretches, known) for name, stretches in asked.items() if len(stretches)}
+    level = float(np.percentile(near["held-out"][0], LEVEL)) if "held-out" in near else 0.0
     found: dict = {"stretch_seconds": round(size / rate, 2), "level": round(level, 4)}
-    found["median"] = {name: round(float(np.median(far[which])), 4) for name, which in place.items()}
-    found["nearest"] = {name: round(float(far[which].min()), 4) for name, which in place.items()}
-    if "takes" not in place:
+    found["median"] = {name: _round(np.median(far)) for name, (far, _) in near.items()}
+    found["nearest"] = {name: _round(far.min()) for name, (far, _) in near.items()}
+    if "takes" not in near:
         return found
-    far, frames = far[place["takes"]], frames[place["takes"]]
+    far, frames = near["takes"]
     found["share_within_level"] = round(float((far < level).mean()), 4)
     per_take = len(far) // len(takes)
     found["closest"] = []
