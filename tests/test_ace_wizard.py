@@ -51,6 +51,8 @@ def test_the_wizard_takes_defaults(here):
 
 
 def test_the_wizard_says_what_is_wrong_and_asks_again(here):
+    (here / "out").mkdir()
+    (here / "out" / ".DS_Store").touch()
     wrong = ["", "nowhere", "whisper", "My Songs", "perhaps", "y", "nowhere", "whisper", "", "!!", "a/b", "9", "12"]
     answers, said, _ = answered(*wrong, "good", "best", "l", "lokr", "My Songs", "out", "run")
     assert (answers["sung"], answers["whisper"], answers["memory"], answers["kind"]) == (True, "whisper", 12, "lokr")

@@ -209,7 +209,7 @@ def test_training_lowers_the_error(recordings, tmp_path, monkeypatch):
 
 
 def test_what_cannot_work_is_refused(recordings, trained, tmp_path):
-    with pytest.raises(InputError, match="is there already; add --resume"):
+    with pytest.raises(InputError, match="holds a run already; add --resume"):
         train_codec(recordings, trained)
     with pytest.raises(RunError, match="no codec in training"):
         train_codec(recordings, tmp_path / "new", resume=True)
@@ -241,6 +241,8 @@ def test_what_cannot_work_is_refused(recordings, trained, tmp_path):
 
 def test_the_report_of_a_codec(trained, recordings, tmp_path, monkeypatch):
     monkeypatch.setattr(notes, "available", lambda: False)
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / ".DS_Store").touch()
     facts = check_codec(trained, recordings, tmp_path / "report", excerpts=2, seconds=1.0, sounds=1, griffin_lim=True)
     assert set(facts["measures"]) == {"round trip", "noise on latents", "griffin-lim"}
     found = facts["measures"]["round trip"]
@@ -250,7 +252,7 @@ def test_the_report_of_a_codec(trained, recordings, tmp_path, monkeypatch):
     html = (tmp_path / "report" / "report.html").read_text()
     assert "1 source.wav" in html and (tmp_path / "report" / "1 round trip.wav").exists()
     assert any("basic-pitch" in line for line in facts["verdict"])
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="is not empty"):
         check_codec(trained, recordings, tmp_path / "report")
     with pytest.raises(InputError, match="--seed -1: give 0 or more"):
         check_codec(trained, recordings, tmp_path / "new", seed=-1)

@@ -279,7 +279,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(corpus, t
     for changes, message in wrong:
         with pytest.raises(InputError, match=message):
             compare.compare(corpus, tmp_path / "out", **changes)
-    with pytest.raises(InputError, match="holds something else"):
+    with pytest.raises(InputError, match="is not empty"):
         compare.compare(corpus, tmp_path / "full", models="decoder,lstm")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["full", "mine.txt"]
 

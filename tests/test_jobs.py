@@ -121,8 +121,9 @@ def test_a_folder_is_occupied_by_what_one_sees(tmp_path):
         (tmp_path / name).touch()
     refuse_occupied(tmp_path, "run.json")
     (tmp_path / "mine").touch()
-    with pytest.raises(InputError, match="is not empty"):
-        refuse_occupied(tmp_path, "run.json")
+    for facts in ("run.json", ""):
+        with pytest.raises(InputError, match="is not empty"):
+            refuse_occupied(tmp_path, facts)
 
 
 def test_a_part_of_a_job_reports_within_the_whole():

@@ -100,14 +100,14 @@ def remove_checkpoints(paths: Iterable[Path], final: str, say: Callable[[str], N
             say(f"{path} cannot be removed: {error.strerror or error}; remove it yourself")
 
 
-def refuse_occupied(out: Path, facts: str) -> None:
-    """An InputError unless a job may begin in the folder `out`; a run is known by the file `facts` in it."""
+def refuse_occupied(out: Path, facts: str = "") -> None:
+    """An InputError unless a job may begin in the folder `out`; a run that can go on is known by its file `facts`."""
     if out.is_file():
         raise InputError(f"--out {out} is a file; choose another folder")
     with writing(out):
         occupied = out.exists() and bool(visible(out))
     if occupied:
-        what = "holds a run already; add --resume" if (out / facts).exists() else "is not empty; clear it"
+        what = "holds a run already; add --resume" if facts and (out / facts).exists() else "is not empty; clear it"
         raise InputError(f"--out {out} {what}, or choose another folder")
 
 

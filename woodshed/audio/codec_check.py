@@ -18,6 +18,7 @@ from .. import page
 from ..config import NotNegative, Positive, check, updated
 from ..errors import InputError
 from ..files import new_folder, strict_json, write_file
+from ..jobs import refuse_occupied
 from ..progress import Progress, Reporter, unheard
 from ..statistics import mean_known
 from . import notes
@@ -88,8 +89,7 @@ def check_codec(
     """
     settings, out = updated(CheckSettings, settings, changes), Path(out)
     check(settings)
-    if out.is_file() or (out.exists() and any(out.iterdir())):
-        raise InputError(f"--out {out} is there already; choose a new folder")
+    refuse_occupied(out)
     codec = open_codec(codec) if isinstance(codec, str | Path) else codec
     if settings.griffin_lim and codec.kind != "own":
         raise InputError(f"--griffin-lim: a codec of kind {codec.kind} has no spectra without phases; leave it out")

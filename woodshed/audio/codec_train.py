@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .. import menu
 from ..config import continued, given, restored, updated
-from ..errors import FileError, InputError, RunError, first_line
+from ..errors import FileError, RunError, first_line
 from ..files import new_folder, read_object, write_file
 from ..jobs import (
     Job,
@@ -32,6 +32,7 @@ from ..jobs import (
     claimed,
     find_device,
     free_threads,
+    refuse_occupied,
     remove_checkpoints,
     resumable,
     stop_on_signals,
@@ -121,8 +122,8 @@ def _settled(settings: CodecSettings, out: Path) -> CodecSettings:
         settings = replace(settings, base=str(Path(settings.base).resolve()))
     if settings.resume:
         settings = _resumed(settings, out)
-    elif out.is_file() or (out.exists() and any(out.iterdir())):
-        raise InputError(f"--out {out} is there already; add --resume to go on with it, or choose another folder")
+    else:
+        refuse_occupied(out, SETTINGS)
     if all(getattr(settings, name) is None for name in LIMITS):
         settings = replace(settings, max_minutes=MINUTES)
     check(settings)

@@ -18,7 +18,7 @@ from typing import Any
 
 from ...config import rules
 from ...errors import FileError, InputError
-from ...files import read_object, write_file, writing
+from ...files import read_object, visible, write_file, writing
 from ..wave import audio_files
 from .run import FACTS
 from .settings import TrainSettings, read_preset
@@ -116,7 +116,7 @@ def _base(typed: str) -> str:
 
 def _new_folder(typed: str) -> str:
     path = Path(typed).expanduser()
-    if not typed or path.is_file() or (path.is_dir() and any(path.iterdir())):
+    if not typed or path.is_file() or (path.is_dir() and visible(path)):
         raise InputError(f"{typed or 'nothing'}: give a folder that is new or empty")
     return str(path)
 

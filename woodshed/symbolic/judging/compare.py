@@ -21,7 +21,7 @@ from ... import __version__
 from ...config import Allowed, check, flag, given, read_fields, updated
 from ...errors import InputError, RunError, WoodshedError
 from ...files import new_folder, read_object, write_file, writing
-from ...jobs import claimed, find_device, free_threads, threads
+from ...jobs import claimed, find_device, free_threads, refuse_occupied, threads
 from ...progress import Progress, Reporter, part, unheard
 from .. import models
 from ..data.corpus import Corpus, open_corpus
@@ -202,8 +202,7 @@ def _claimed(out: Path, plan: dict) -> dict:
                 told = f"with {flag(name)} {before.get(name)}, now it is {now.get(name)}"
                 raise InputError(f"--out {out} holds a comparison {told}; leave it as it was, or choose another folder")
         return before
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise InputError(f"--out {out} holds something else; choose another folder")
+    refuse_occupied(out)
     plan["training"]["threads"] = plan["training"]["threads"] or free_threads()
     with new_folder(out):
         write_file(path, json.dumps({"woodshed": __version__} | plan, indent=1))
