@@ -23,7 +23,7 @@ from woodshed.audio.codecs import LOUDNESS, open_codec, own
 from woodshed.audio.crops import Crops, find, split
 from woodshed.audio.gan import train as gan
 from woodshed.audio.gan.run import open_run
-from woodshed.audio.wave import Audio, loudness_of, write_audio
+from woodshed.audio.wave import Audio, listen, write_audio
 from woodshed.errors import EmptyCorpus, FileError, InputError, RunError
 from woodshed.log import draw_loss
 
@@ -313,7 +313,7 @@ def test_the_recipe_renders_the_splits_of_the_manifest_once(tmp_path, capsys):
     assert len(second) == 3 and first.items() <= second.items()
     for path in second:
         assert path.with_suffix(".mid").exists()
-        assert loudness_of(path) == pytest.approx(LOUDNESS, abs=0.3)
+        assert listen(path).loudness == pytest.approx(LOUDNESS, abs=0.3)
     table = (out / "table.csv").read_text().splitlines()
     assert len(table) == 4 and "3 recordings" not in capsys.readouterr().out
     assert [row["file"] for row in recipe.choose(data, ("a", "b"), ("mozart",), hours=1, seed=0)] == ["a/Mozart.mid"]

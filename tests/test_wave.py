@@ -14,7 +14,7 @@ from sounds import hostile, silence, song, tone
 
 from woodshed.audio import wave
 from woodshed.audio.spectrogram import spectrograms
-from woodshed.audio.wave import Audio, audio_files, listen, loudness_of, probe, read_audio, stream, write_audio
+from woodshed.audio.wave import Audio, audio_files, listen, probe, read_audio, stream, write_audio
 from woodshed.errors import FileError, InputError, WoodshedError
 
 MUSIC = song(3, seconds=4, sample_rate=44100)
@@ -146,10 +146,11 @@ def test_minutes_of_ogg_are_written(at):
 @pytest.mark.parametrize("sample_rate", [None, 16000, 48000])
 @pytest.mark.parametrize("channels", [None, 1, 2])
 @pytest.mark.parametrize("seconds", [0.31, 1.0, 30.0])
-def test_a_stream_is_the_whole_file(at, sample_rate, channels, seconds):
+def test_a_stream_is_the_whole_file(at, sample_rate, channels, seconds, monkeypatch):
+    monkeypatch.setattr(wave, "BLOCK", seconds)
     path = at("song.flac")
     whole = read_audio(path, sample_rate=sample_rate, channels=channels)
-    pieces = list(stream(path, sample_rate=sample_rate, channels=channels, seconds=seconds))
+    pieces = list(stream(path, sample_rate=sample_rate, channels=channels))
     joined = np.concatenate([piece.samples for piece in pieces])
     assert {piece.sample_rate for piece in pieces} == {whole.sample_rate}
     assert joined.shape == whole.samples.shape
@@ -159,8 +160,8 @@ def test_a_stream_is_the_whole_file(at, sample_rate, channels, seconds):
 def test_loudness_of_a_file_is_that_of_its_sound(at):
     music = Audio(np.concatenate([MUSIC.samples * gain for gain in (1, 0.1, 0.5, 0.003) * 3]), 44100)
     path = at("long.flac", music)
-    assert loudness_of(path) == pytest.approx(read_audio(path).loudness, abs=1e-6)
-    assert loudness_of(path) == pytest.approx(pyloudnorm.Meter(44100).integrated_loudness(music.samples), abs=0.1)
+    assert listen(path).loudness == pytest.approx(read_audio(path).loudness, abs=1e-6)
+    assert listen(path).loudness == pytest.approx(pyloudnorm.Meter(44100).integrated_loudness(music.samples), abs=0.1)
 
 
 def test_an_hour_does_not_fill_memory(tmp_path):

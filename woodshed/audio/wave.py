@@ -181,16 +181,14 @@ def read_audio(
     return audio if sample_rate is None else audio.resampled(sample_rate)
 
 
-def stream(
-    path: str | Path, *, sample_rate: int | None = None, channels: int | None = None, seconds: float = BLOCK
-) -> Iterator[Audio]:
-    """A file piece by piece, each of about `seconds`; together they are what read_audio gives, within rounding.
+def stream(path: str | Path, *, sample_rate: int | None = None, channels: int | None = None) -> Iterator[Audio]:
+    """A file piece by piece, each of about BLOCK seconds; together they are what read_audio gives, within rounding.
 
     Only one piece is in memory at a time, so that a recording of hours can be read.
     """
     path = Path(path)
     with _opened(path) as file:
-        yield from _pieces(file, path, sample_rate or file.samplerate, channels or file.channels, seconds)
+        yield from _pieces(file, path, sample_rate or file.samplerate, channels or file.channels)
 
 
 def listen(path: str | Path, channels: int | None = None) -> Heard:
@@ -204,18 +202,13 @@ def listen(path: str | Path, channels: int | None = None) -> Heard:
 
         def samples() -> Iterator[np.ndarray]:
             nonlocal frames
-            for piece in _pieces(file, path, file.samplerate, channels, BLOCK):
+            for piece in _pieces(file, path, file.samplerate, channels):
                 frames += len(piece.samples)
                 yield piece.samples
 
         loud = loudness(samples(), file.samplerate)
         rate = file.samplerate
         return Heard(frames / rate, rate, channels, promised=file.frames / rate, loudness=loud)
-
-
-def loudness_of(path: str | Path, channels: int | None = None) -> float:
-    """The loudness of a whole file in LUFS, read piece by piece; -inf for silence."""
-    return listen(path, channels).loudness
 
 
 def digest_of(path: str | Path, begin: bytes = b"") -> str:
@@ -313,10 +306,10 @@ def _readable(path: Path, start: float, seconds: float | None) -> Iterator[Path]
         yield made
 
 
-def _pieces(file: soundfile.SoundFile, path: Path, rate: int, channels: int, seconds: float) -> Iterator[Audio]:
+def _pieces(file: soundfile.SoundFile, path: Path, rate: int, channels: int) -> Iterator[Audio]:
     """An open file piece by piece, at `rate` and with `channels`."""
     resampler = soxr.ResampleStream(file.samplerate, rate, channels, dtype="float32")
-    frames = max(round(seconds * file.samplerate), 1)
+    frames = max(round(BLOCK * file.samplerate), 1)
     piece = _read(file, path, frames)
     if not len(piece):
         raise FileError(path, NO_SOUND)

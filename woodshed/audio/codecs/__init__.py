@@ -19,12 +19,11 @@ import numpy as np
 
 from ... import menu
 from ...errors import InputError, RunError
-from ..wave import Audio, loudness_of, stream
+from ..wave import Audio, listen, stream
 
 FACTS, WEIGHTS = "codec.json", "model.safetensors"
 LOUDNESS = -18.0  # LUFS: every recording is brought to it before anything learns from it
 CONTEXT = 2.0  # seconds on both sides of a stretch that may have a say in its latents
-STRETCH = 30.0  # seconds of a recording that are encoded at once
 
 
 class Codec(Protocol):
@@ -105,14 +104,18 @@ def levelled_stream(path: str | Path, codec: Codec, *, loudness: float | None = 
 
     `loudness` is that of the recording with these channels, in LUFS, where it has been measured already.
     """
-    factor = np.float32(gain(loudness_of(path, codec.channels) if loudness is None else loudness))
-    for piece in stream(path, sample_rate=codec.sample_rate, channels=codec.channels, seconds=STRETCH):
+    factor = np.float32(gain(listen(path, codec.channels).loudness if loudness is None else loudness))
+    for piece in stream(path, sample_rate=codec.sample_rate, channels=codec.channels):
         yield Audio(piece.samples * factor, piece.sample_rate)
 
 
-def encode_file(path: str | Path, codec: Codec) -> np.ndarray:
-    """The latents (frames, latent_dim) of a whole recording at LOUDNESS, read and encoded piece by piece."""
-    return np.concatenate(list(encode_stream(levelled_stream(path, codec), codec)))
+def encode_file(path: str | Path, codec: Codec, *, loudness: float | None = None, mirror: bool = False) -> np.ndarray:
+    """The latents (frames, latent_dim) of a whole recording at LOUDNESS, read and encoded piece by piece; with `mirror`
+    those of its stereo image from the other side. `loudness` as in levelled_stream()."""
+    pieces = levelled_stream(path, codec, loudness=loudness)
+    if mirror:
+        pieces = (Audio(piece.samples[:, ::-1], piece.sample_rate) for piece in pieces)
+    return np.concatenate([*encode_stream(pieces, codec)])
 
 
 def encode_stream(pieces: Iterator[Audio], codec: Codec) -> Iterator[np.ndarray]:

@@ -23,10 +23,10 @@ import numpy as np
 from ...errors import EmptyCorpus, FileError, RunError
 from ...files import found_from, read_object, seen_from, write_file, writing
 from ...progress import Progress, Reporter, unheard
-from ..codecs import Codec, encode_stream, levelled_stream
+from ..codecs import Codec, encode_file
 from ..crops import ENOUGH
 from ..listener import Listener
-from ..wave import Audio, audio_files, read_audio
+from ..wave import audio_files, read_audio
 
 MANIFEST, HEARD = "manifest.json", "heard.json"
 FEWEST_TO_SPLIT = 5  # recordings, below which none is held out
@@ -210,20 +210,14 @@ def _counted(recordings: list[Recording]) -> str:
 def _encode_one(path: Path, loudness: float, codec: Codec, kept: Path) -> None:
     from safetensors.numpy import save
 
-    arrays = {"latents": _encoded(path, loudness, codec, mirror=False)}
+    arrays = {"latents": encode_file(path, codec, loudness=loudness)}
     if codec.channels == 2 and read_audio(path, seconds=0.1).channels > 1:  # of m4a probe() would decode all
-        arrays["mirrored"] = _encoded(path, loudness, codec, mirror=True)
+        arrays["mirrored"] = encode_file(path, codec, loudness=loudness, mirror=True)
+    # safetensors writes memory as it lies, in Fortran's order too
+    arrays = {name: np.ascontiguousarray(latents, np.float32) for name, latents in arrays.items()}
     with writing(kept):
         kept.parent.mkdir(parents=True, exist_ok=True)
     write_file(kept, save(arrays, metadata={"codec": kept.stem.rpartition("-")[0]}))
-
-
-def _encoded(path: Path, loudness: float, codec: Codec, *, mirror: bool) -> np.ndarray:
-    pieces = levelled_stream(path, codec, loudness=loudness)
-    if mirror:
-        pieces = (Audio(np.ascontiguousarray(piece.samples[:, ::-1]), piece.sample_rate) for piece in pieces)
-    latents = np.concatenate(list(encode_stream(pieces, codec)))
-    return np.ascontiguousarray(latents, np.float32)  # safetensors writes memory as it lies, in Fortran's order too
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
