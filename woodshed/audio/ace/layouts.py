@@ -11,7 +11,6 @@ ACE-Step calls the projections q_proj, k_proj, v_proj and o_proj, diffusers to_q
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections import Counter, defaultdict
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, InputError, RunError
 from ...files import parsed
+from ..wave import digest_of
 from .run import FACTS
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def read_adapter(path: str | Path) -> Adapter:
     }
     remarks = (_without_alpha(found),) if any(map(math.isnan, scaling.values())) else ()
     scaling = {module: 1.0 if math.isnan(said) else said for module, said in scaling.items()}
-    return Adapter(found.place, kind, modules, scaling, found.digest, _facts(found.file), remarks)
+    return Adapter(found.place, kind, modules, scaling, digest_of(found.file), _facts(found.file), remarks)
 
 
 # --- files -----------------------------------------------------------------------------------------------------
@@ -169,10 +169,6 @@ class _File:
     tensors: dict[str, torch.Tensor]
     metadata: dict[str, str]
     config: dict  # PEFT's; empty where there is none
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(self.file.read_bytes()).hexdigest()[:16]
 
 
 def _opened(place: Path) -> _File:
