@@ -19,7 +19,7 @@ from woodshed.audio.ace import pipeline
 from woodshed.audio.ace import prepare as preparing
 from woodshed.audio.ace.pipeline import ENCODERS, fingerprint, open_pipeline
 from woodshed.audio.ace.prepare import prepare
-from woodshed.audio.ace.tensors import open_tensors, shapes
+from woodshed.audio.ace.tensors import open_tensors, opened_for, shapes
 from woodshed.audio.labels.dataset import load_dataset
 from woodshed.audio.wave import read_audio, write_audio
 from woodshed.cli import main
@@ -254,8 +254,8 @@ def test_another_base_is_another_folder(base, guided_base, dataset, tensors):
     with pytest.raises(RunError, match="another base"):
         prepare(dataset, guided_base, tensors.folder)
     with pytest.raises(RunError, match="made with another base"):
-        open_tensors(tensors.folder, fingerprint(guided_base, ENCODERS))
-    assert open_tensors(tensors.folder, fingerprint(base, ENCODERS)).samples == tensors.samples
+        opened_for(tensors.folder, guided_base)
+    assert opened_for(tensors, base) == (tensors, base)
 
 
 def test_an_interrupted_start_with_another_base_leaves_nothing_of_it(base, guided_base, dataset, tensors, tmp_path):

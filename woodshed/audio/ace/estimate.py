@@ -25,9 +25,9 @@ from ...errors import InputError
 from ...files import seen_from, write_file
 from ...jobs import enough_memory
 from ...progress import Progress, Reporter, unheard
-from .pipeline import ENCODERS, chosen_device, fingerprint, open_pipeline, timestep_law
+from .pipeline import chosen_device, fingerprint, open_pipeline, timestep_law
 from .settings import TARGETS, TrainSettings, resolve
-from .tensors import Tensors, open_tensors
+from .tensors import Tensors, opened_for
 
 TOP, STABLE = 20, 5  # the measurement ends when the first so many modules kept their order for so many batches
 LEAST_OF_KIND = 0.1  # of self attention, cross attention and MLP at least so much is kept
@@ -92,13 +92,9 @@ def estimate(
     `base`: by default the one the tensors were made with. `keywords` are fields of EstimateSettings. Raises InputError,
     RunError for tensors of another base, FileError.
     """
-    from .train import find_base
-
     settings, out = updated(EstimateSettings, settings, keywords), Path(out)
     _check(settings, out)
-    tensors = tensors if isinstance(tensors, Tensors) else open_tensors(tensors)
-    base = find_base(base, tensors)
-    tensors = open_tensors(tensors.folder, fingerprint(base, ENCODERS))
+    tensors, base = opened_for(tensors, base)
     with enough_memory("with crops this long", "give fewer --crop-seconds, or --device cpu"):
         found = _measured(tensors, base, settings, report)
     directions, sensitivity, count, settled = found

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, RunError
 from ...files import read_object
+from .pipeline import ENCODERS, fingerprint
 
 if TYPE_CHECKING:
     import torch
@@ -85,17 +86,12 @@ class Tensors:
         return torch.cat([silence, torch.ones_like(silence)], dim=-1)
 
 
-def open_tensors(folder: str | Path, encoders: str | None = None) -> Tensors:
-    """Open a folder of tensors; every file is looked at. `encoders`: the fingerprint of the base they must be from.
-
-    Raises RunError where the folder is something else or from another base, FileError where a file is damaged.
-    """
+def open_tensors(folder: str | Path) -> Tensors:
+    """Open a folder of tensors; every file is looked at. Raises RunError where the folder is something else, FileError
+    where a file is damaged."""
     folder = Path(folder)
     facts = read_manifest(folder)
     samples = [Prepared(**sample) for sample in facts["samples"]]
-    if encoders is not None and facts["encoders"] != encoders:
-        reason = f"made with another base ({facts['base']}, encoders {facts['encoders']}, this one has {encoders})"
-        raise RunError(folder, f"{reason}; prepare the dataset anew with this base, or train with that one")
     tensors = Tensors(folder, facts, samples)
     for sample in samples:
         lengths = {name: shape[0] for name, shape in shapes(folder / sample.file).items()}
@@ -104,6 +100,19 @@ def open_tensors(folder: str | Path, encoders: str | None = None) -> Tensors:
     if {*shapes(folder / SHARED)} != {"silence_latent", "null_condition"}:
         raise _damaged(folder / SHARED, "silence_latent and null_condition are missing")
     return tensors
+
+
+def opened_for(tensors: Tensors | str | Path, base: str | Path | None) -> tuple[Tensors, str | Path]:
+    """Tensors, and the base that they are for: the one that is asked for, or else the one that they name, seen from
+    their folder. A RunError where they were made with another."""
+    tensors = tensors if isinstance(tensors, Tensors) else open_tensors(tensors)
+    named, made_with = tensors.facts["base"], tensors.facts["encoders"]
+    if base is None:
+        base = tensors.folder / named if (tensors.folder / named).is_dir() else named
+    if (encoders := fingerprint(base, ENCODERS)) != made_with:
+        reason = f"made with another base ({named}, encoders {made_with}, this one has {encoders})"
+        raise RunError(tensors.folder, f"{reason}; prepare the dataset anew with this base, or train with that one")
+    return tensors, base
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

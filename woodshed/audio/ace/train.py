@@ -23,10 +23,10 @@ from ...files import new_folder, seen_from, visible, write_file, writing
 from ...jobs import claimed, enough_memory, free_threads, refuse_occupied, resumable, stop_on_signals, threads
 from ...progress import Reporter, unheard
 from .layouts import CONFIG, PEFT
-from .pipeline import ENCODERS, chosen_device, fingerprint, part_config, quiet
+from .pipeline import chosen_device, fingerprint, part_config, quiet
 from .run import FACTS, Job, checkpoints, read_facts
 from .settings import TrainSettings, as_facts, resolve, resumed
-from .tensors import Tensors, open_tensors
+from .tensors import Tensors, opened_for
 
 if TYPE_CHECKING:
     from .loop import Loop
@@ -69,9 +69,7 @@ def _job(tensors, base, out: Path, settings: TrainSettings, report) -> Job:
 
     resume = settings.resume
     saved = read_facts(out) if resume else {}
-    tensors = tensors if isinstance(tensors, Tensors) else open_tensors(tensors)
-    base = find_base(base, tensors)
-    tensors = open_tensors(tensors.folder, fingerprint(base, ENCODERS))
+    tensors, base = opened_for(tensors, base)
     known = fingerprint(base)
     if resume:
         _refuse_others(out, saved, tensors, known)
@@ -90,14 +88,6 @@ def _job(tensors, base, out: Path, settings: TrainSettings, report) -> Job:
     if resume and saved["finished"] and saved["step"] >= job.steps:
         raise RunError(out, f"it has finished, at step {saved['step']:,}; to go on, give more with --epochs")
     return job
-
-
-def find_base(base: str | Path | None, tensors: Tensors) -> str | Path:
-    """The base that was asked for, or the one that the tensors name, seen from their folder."""
-    if base is not None:
-        return base
-    named = tensors.facts["base"]
-    return tensors.folder / named if (tensors.folder / named).is_dir() else named
 
 
 def _forget_failed_start(out: Path) -> None:
