@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -74,7 +74,7 @@ class AnnotateSettings:
 
 
 @dataclass
-class Annotated:
+class Annotation:
     """What annotate() did."""
 
     written: Counter = field(default_factory=Counter)
@@ -97,7 +97,7 @@ def annotate(
     *,
     report: Reporter = unheard,
     **changes,
-) -> Annotated:
+) -> Annotation:
     """Fill in what a dataset lacks, and save it to `path` after each recording. `changes` are fields of the settings.
 
     Ctrl-C ends it after the recording at hand. A recording that fails is named in the result and the others go on.
@@ -107,7 +107,7 @@ def annotate(
     settings = updated(AnnotateSettings, settings, changes)
     writers = _writers(settings)
     wanting = [sample.id for sample in dataset.samples if any(it.wanted(sample, settings) for it in writers)]
-    found = Annotated(total=len(wanting))
+    found = Annotation(total=len(wanting))
     failures: Counter = Counter()
     with stop_on_signals(found):
         for wanted in wanting:  # ids, since saving may see the paths from another folder
@@ -176,7 +176,7 @@ def _free(sample: Sample, name: str, again: bool) -> bool:
     return again and (blank or sample.is_noted(name))
 
 
-def _write(writer: Writer, subject: Subject, fields: list[str], found: Annotated, failures: Counter) -> None:
+def _write(writer: Writer, subject: Subject, fields: list[str], found: Annotation, failures: Counter) -> None:
     """Let a writer fill in fields; what goes wrong is noted, unless it will go wrong with every other recording too."""
     sample, key = subject.sample, writer.fields[0]
     try:
@@ -215,25 +215,24 @@ def _set(sample: Sample, name: str, value: Value) -> None:
 
 def _writers(settings: AnnotateSettings) -> list[Writer]:
     """Those the settings ask for; models are loaded and keys are read here, before the work begins."""
-    return [*_measurer(settings), *_lyricist(settings), *_caption_writer(settings)]
+    writers = [Writer(("bpm", "keyscale"), _measured)] if settings.measure else []
+    if settings.whisper is not None or settings.lyrics_service is not None:
+        writers.append(_lyricist(settings))
+    if settings.captions:
+        writers.append(_caption_writer(settings))
+    return writers
 
 
-def _measurer(settings: AnnotateSettings) -> Iterator[Writer]:
-    def write(subject: Subject) -> dict[str, Value]:
-        heard = subject.features
-        bpm = None if heard.tempo is None else round(heard.tempo)
-        return {
-            "bpm": Value(bpm, OURS, heard.tempo_confidence),
-            "keyscale": Value(heard.key, OURS, heard.key_confidence),
-        }
-
-    if settings.measure:
-        yield Writer(("bpm", "keyscale"), write)
+def _measured(subject: Subject) -> dict[str, Value]:
+    heard = subject.features
+    bpm = None if heard.tempo is None else round(heard.tempo)
+    return {
+        "bpm": Value(bpm, OURS, heard.tempo_confidence),
+        "keyscale": Value(heard.key, OURS, heard.key_confidence),
+    }
 
 
-def _lyricist(settings: AnnotateSettings) -> Iterator[Writer]:
-    if settings.whisper is None and settings.lyrics_service is None:
-        return
+def _lyricist(settings: AnnotateSettings) -> Writer:
     language = read_language(settings.language)
     if settings.whisper is not None:
         hear = Transcriber(settings.whisper, device=settings.device, language=language)
@@ -249,12 +248,10 @@ def _lyricist(settings: AnnotateSettings) -> Iterator[Writer]:
         sung_in = {"language": Value(heard.language, by)} if heard.language else {}
         return {"lyrics": Value(heard.lyrics, by)} | sung_in
 
-    yield Writer(("lyrics",), write, ("language",))
+    return Writer(("lyrics",), write, ("language",))
 
 
-def _caption_writer(settings: AnnotateSettings) -> Iterator[Writer]:
-    if not settings.captions:
-        return
+def _caption_writer(settings: AnnotateSettings) -> Writer:
     if settings.captioner is not None:
         tell, by = Captioner(settings.captioner, device=settings.device), Path(settings.captioner).name
     elif settings.caption_service is not None:
@@ -266,7 +263,7 @@ def _caption_writer(settings: AnnotateSettings) -> Iterator[Writer]:
         text = tell(subject.path) if tell else _worded(subject)
         return {"caption": Value(text, by)}
 
-    yield Writer(("caption",), write)
+    return Writer(("caption",), write)
 
 
 def _worded(subject: Subject) -> str:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ...audio.labels.annotate import Annotated, AnnotateSettings, annotate
+from ...audio.labels.annotate import AnnotateSettings, Annotation, annotate
 from ...audio.labels.dataset import Dataset, load_dataset
 from ...audio.labels.scan import scan, troubles
 from ...errors import InputError
@@ -40,7 +40,7 @@ def _scanned(folder: Path, path: Path) -> Dataset:
     return found.dataset
 
 
-def told(found: Annotated, path: Path) -> list[str]:
+def told(found: Annotation, path: Path) -> list[str]:
     """What was written, what is not sure, what failed, and what comes next."""
     wrote = [f"{count} {spaced(name)}" for name, count in found.written.items() if count]
     lines = [f"{path}: {counted(found.done, 'recording')} annotated: {', '.join(wrote) or 'nothing new'}"]
