@@ -79,6 +79,12 @@ def timbre(audio: Audio) -> np.ndarray:
     return librosa.feature.mfcc(S=librosa.power_to_db(mel, ref=np.max), n_mfcc=17)[1:].T
 
 
+def mel_decibels(audio: Audio, bands: int) -> np.ndarray:
+    """A mel spectrum in dB, (bands, frames)."""
+    mel = load_librosa().feature.melspectrogram(S=_spectrum(_mono(audio)) ** 2, sr=SAMPLE_RATE, n_mels=bands)
+    return 10 * np.log10(mel + 1e-10)
+
+
 def chroma(audio: Audio) -> np.ndarray:
     """How much of each pitch class sounds, C first, in its own tuning: (frames, 12), 11 a second; rows sum to 1, or
     to 0 in silence."""

@@ -13,7 +13,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..features import Features, describe, load_librosa
+from ...statistics import mean_known
+from ..features import Features, describe, mel_decibels
 from ..wave import Audio
 from .layouts import Adapter
 
@@ -22,7 +23,7 @@ from .layouts import Adapter
 INAUDIBLE_DB, INAUDIBLE_LU = 1.0, 0.5
 FAINT = 0.01  # change of the weights
 RANGE = 60.0  # dB below the loudest that are compared
-RATE, FFT, HOP, BANDS = 22050, 2048, 512, 64
+BANDS = 64
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def difference(base: Audio, adapted: Audio) -> Difference:
 
 def log_spectral_distance(one: Audio, other: Audio) -> float:
     """dB: the root mean square difference of two mel spectra in each frame, its mean over the frames that sound."""
-    spectra = [_decibels(audio) for audio in (one, other)]
+    spectra = [mel_decibels(audio, BANDS) for audio in (one, other)]
     frames = min(spectrum.shape[1] for spectrum in spectra)
     spectra = [spectrum[:, :frames] for spectrum in spectra]
     top = max(float(spectrum.max()) for spectrum in spectra)
@@ -57,15 +58,6 @@ def log_spectral_distance(one: Audio, other: Audio) -> float:
     if not sounding.any():
         return 0.0
     return float(np.sqrt(np.square(first - second).mean(axis=0))[sounding].mean())
-
-
-def _decibels(audio: Audio) -> np.ndarray:
-    """A mel spectrum in dB, (BANDS, frames)."""
-    librosa = load_librosa()
-    sound = audio.with_channels(1).resampled(RATE).samples[:, 0]
-    sound = np.pad(sound, (0, max(0, FFT - len(sound))))
-    mel = librosa.feature.melspectrogram(y=sound, sr=RATE, n_fft=FFT, hop_length=HOP, n_mels=BANDS)
-    return 10 * np.log10(mel + 1e-10)
 
 
 # --- in words --------------------------------------------------------------------------------------------------
@@ -84,27 +76,22 @@ def table(differences: Sequence[Difference]) -> list[tuple[str, str, str, str]]:
     """Rows of measure, base, with the adapter, difference; the mean over all seeds."""
     rows, sides = [], list(zip(*((found.base, found.adapted) for found in differences), strict=True))
     for name, about in MEASURES.items():
-        base, adapted = (_mean(getattr(each, name) for each in side) for side in sides)
-        change = "" if base is None or adapted is None else f"{adapted - base:+.2f}"
-        rows.append((about, *("-" if value is None else f"{value:.2f}" for value in (base, adapted)), change))
+        base, adapted = (mean_known(getattr(each, name) for each in side) for side in sides)
+        change = f"{adapted - base:+.2f}" if np.isfinite(adapted - base) else ""
+        rows.append((about, *(f"{value:.2f}" if np.isfinite(value) else "-" for value in (base, adapted)), change))
     keys = [_commonest(each.key for each in side) for side in sides]
     rows.append(("key", *keys, "" if keys[0] == keys[1] else "another"))
-    rows.append(("spectral distance, dB", "", "", f"{_mean(each.spectral for each in differences):.2f}"))
+    rows.append(("spectral distance, dB", "", "", f"{mean_known(each.spectral for each in differences):.2f}"))
     return rows
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None and np.isfinite(value)]
-    return float(np.mean(known)) if known else None
 
 
 def _commonest(values: Iterable[str | None]) -> str:
     return Counter(value or "-" for value in values).most_common(1)[0][0]
 
 
-def between_seeds(takes: Sequence[Audio]) -> float | None:
-    """dB between takes of the base that have different seeds: what a change of everything amounts to."""
-    return _mean(log_spectral_distance(one, other) for one, other in pairwise(takes))
+def between_seeds(takes: Sequence[Audio]) -> float:
+    """dB between takes of the base that have different seeds: what a change of everything amounts to; NaN for one."""
+    return mean_known(log_spectral_distance(one, other) for one, other in pairwise(takes))
 
 
 def verdict(

@@ -122,7 +122,8 @@ def _compare(setup: Setup, settings: PlaySettings, folder: Path) -> None:
         path = take.save(folder / f"take-{number}", setup.facts() | told)
         print(f"{path}: seed {take.seed}, {found[-1].spectral:.2f} dB from {path.stem}-base{path.suffix}")
     _print_table(found)
-    if (apart := between_seeds([take.audio for take in bare])) is not None:
+    if len(bare) > 1:
+        apart = between_seeds([take.audio for take in bare])
         print(f"For comparison: takes of the base with different seeds are {apart:.1f} dB apart.")
     changes = [change_of_weights(adapter, setup.pipe.transformer) for adapter, _ in setup.adapters]
     for (adapter, scale), change in zip(setup.adapters, changes, strict=True):
