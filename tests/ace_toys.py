@@ -52,6 +52,18 @@ def guided_base(tmp_path_factory) -> Path:
     return make_pipeline(tmp_path_factory.mktemp("ace") / "guided", 1, turbo=False)
 
 
+def blank(config: dict, settings):
+    """A transformer with its adapter but without values, on the meta device: to be counted. {} is the 1.6 B one."""
+    from diffusers import AceStepTransformer1DModel
+
+    from woodshed.audio.ace.tuning import adapter_config, add_adapter
+
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        transformer = AceStepTransformer1DModel(**config)
+        add_adapter(transformer, adapter_config(settings, ""), 0)
+    return transformer
+
+
 def make_dataset(folder: Path, count: int = 5, seconds: float = 3.0, **metadata) -> Path:
     """A dataset file over made-up recordings with captions, every other one sung."""
     from sounds import songs_folder

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from ace_toys import base, dataset, tensors  # noqa: F401
+from ace_toys import base, blank, dataset, tensors  # noqa: F401
 from safetensors.torch import load_file
 
 from woodshed.audio.ace.batches import Batches
 from woodshed.audio.ace.estimate import EstimateSettings, directions_of, estimate, ranked
 from woodshed.audio.ace.loop import velocity_errors
-from woodshed.audio.ace.memory import blank, memory
+from woodshed.audio.ace.memory import memory
 from woodshed.audio.ace.pipeline import open_pipeline
 from woodshed.audio.ace.settings import PRESETS, TrainSettings, as_facts, resolve, resumed
 from woodshed.audio.ace.train import train

@@ -7,7 +7,7 @@ and two layers of its real size, in bfloat16 (docs/audio.md); a GPU's own overhe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .settings import TARGETS, TrainSettings
 
@@ -59,7 +59,7 @@ def memory(
 ) -> Memory:
     """What a training takes with these (resolved) settings: crops of `frames`, conditions of `tokens`.
 
-    `transformer` holds its adapter already, and may be on torch's meta device, see blank(). `weight_bytes` of a weight
+    `transformer` holds its adapter already, and may be on torch's meta device. `weight_bytes` of a weight
     of the base and of an activation: 2 in bfloat16, 4 in float32.
     """
     total = sum(parameter.numel() for parameter in transformer.parameters())
@@ -69,19 +69,6 @@ def memory(
     optimizer = trained * STATE_BYTES[settings.optimizer]
     overhead = CONTEXT * gpu + GAPS * (8 * trained + optimizer + activations)
     return Memory(weights, 8 * trained, optimizer, activations, overhead, trained)
-
-
-def blank(config: dict[str, Any], settings: TrainSettings) -> AceStepTransformer1DModel:
-    """A transformer with its adapter but without values, on the meta device: to be counted. {} is the 1.6 B one."""
-    import torch
-    from diffusers import AceStepTransformer1DModel
-
-    from .tuning import adapter_config, add_adapter
-
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        transformer = AceStepTransformer1DModel(**config)
-        add_adapter(transformer, adapter_config(settings, ""), 0)
-    return transformer
 
 
 def _activations(transformer, settings: TrainSettings, frames: int, tokens: int) -> float:
