@@ -48,12 +48,12 @@ class Service:
     base: str
     url: str
     lyrics: str
-    captions: str | None
+    captions: str = ""  # of one that writes any
 
 
 SERVICES = {
     "openai": Service("OPENAI_API_KEY", "OPENAI_BASE_URL", "https://api.openai.com/v1", "whisper-1", "gpt-audio"),
-    "elevenlabs": Service("ELEVENLABS_API_KEY", "ELEVENLABS_BASE_URL", "https://api.elevenlabs.io", "scribe_v2", None),
+    "elevenlabs": Service("ELEVENLABS_API_KEY", "ELEVENLABS_BASE_URL", "https://api.elevenlabs.io", "scribe_v2"),
     "gemini": Service(
         "GEMINI_API_KEY",
         "GEMINI_BASE_URL",
@@ -81,31 +81,26 @@ class ServiceError(WoodshedError):
         super().__init__(message)
 
 
-def lyrics_service(name: str, model: str = "", *, wait: float = WAIT) -> Callable[..., Transcript]:
+def lyrics_service(name: str, model: str = "") -> Callable[..., Transcript]:
     """A function of a path and a language ("" or "en", "de" ...) that answers what is sung. The key is read at once.
 
     Raises InputError without a key; the function raises ServiceError.
     """
     service, key = _opened(name)
     hear = {"openai": _openai_lyrics, "elevenlabs": _elevenlabs_lyrics, "gemini": _gemini_lyrics}[name]
-    calls = _Calls(name, service, key, wait)
+    calls = _Calls(name, service, key)
     return lambda path, language="": _asked(name, lambda: hear(calls, model or service.lyrics, path, language))
 
 
-def caption_service(name: str, model: str = "", *, wait: float = WAIT) -> Callable[[str | Path], str]:
+def caption_service(name: str, model: str = "") -> Callable[[str | Path], str]:
     """A function of a path that answers a caption."""
     service, key = _opened(name)
-    if service.captions is None:
-        able = ", ".join(other for other, it in SERVICES.items() if it.captions)
-        raise InputError(f"--caption-service {name}: it writes no captions; choose from {able}")
     describe = {"openai": _openai_caption, "gemini": _gemini_caption}[name]
-    calls = _Calls(name, service, key, wait)
+    calls = _Calls(name, service, key)
     return lambda path: _asked(name, lambda: _one_line(describe(calls, model or service.captions, path)))
 
 
 def _opened(name: str) -> tuple[Service, str]:
-    if name not in SERVICES:
-        raise InputError(f"unknown service {name!r}; choose from: {', '.join(SERVICES)}")
     service = SERVICES[name]
     key = os.environ.get(service.key, "").strip()
     if not key or not key.isascii() or not key.isprintable():
@@ -222,7 +217,6 @@ class _Calls:
     name: str
     service: Service
     key: str
-    wait: float
 
     def post(self, place: str, data: dict) -> dict:
         return self._ask(place, json.dumps(data).encode(), "application/json")
@@ -248,7 +242,7 @@ class _Calls:
             except _Busy as busy:
                 told = str(busy)
                 if trial < TRIES - 1:
-                    time.sleep(max(self.wait * 2**trial, min(busy.after, 60 * self.wait)))
+                    time.sleep(max(WAIT * 2**trial, min(busy.after, 60 * WAIT)))
         raise ServiceError(f"{self.name}: {told}, {TRIES} times; try again later")
 
     def _once(self, place: str, body: bytes, kind: str) -> dict:
