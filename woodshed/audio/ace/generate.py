@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +26,7 @@ from ...config import Allowed, Share, updated
 from ...errors import FileError, InputError
 from ...files import write_file
 from ...jobs import enough_memory
-from ...progress import Progress, Reporter, unheard
+from ...progress import Progress, Reporter, part, unheard
 from ..labels.dataset import INSTRUMENTAL, read_bpm, read_key, read_language, read_metre
 from ..wave import Audio, depth_of, read_audio, write_audio
 from .pipeline import playing_defaults, too_long
@@ -126,7 +126,8 @@ def generate(
     remarks += tuple(too_long(pipe, {name: given[name] for name in WORDS}))
     depth = depth_of(settings.repaint) if settings.repaint else None
     for number in range(settings.takes):
-        tell = _teller(report, number, settings)
+        name = f"take {number + 1} of {settings.takes}"
+        tell = part(report, number / settings.takes, (number + 1) / settings.takes, name)
         audio = _played(pipe, given, settings.seed + number, tell)
         if settings.repaint:
             audio = spliced(source, audio, settings.start, settings.end)
@@ -235,11 +236,12 @@ def _tensor(pipe: AceStepPipeline, audio: Audio) -> torch.Tensor:
 # --- one take --------------------------------------------------------------------------------------------------
 
 
-def _played(pipe: AceStepPipeline, given: dict, seed: int, tell: Callable[[int], None]) -> Audio:
+def _played(pipe: AceStepPipeline, given: dict, seed: int, report: Reporter) -> Audio:
     import torch
 
     def after_step(pipe, step, timestep, values):
-        tell(step + 1)
+        steps = given["num_inference_steps"]
+        report(Progress((step + 1) / steps, f"step {step + 1} of {steps}"))
         return values
 
     cards = [pipe.device.index or 0] if pipe.device.type == "cuda" else []
@@ -285,11 +287,3 @@ def _gain(wanted: np.ndarray, have: np.ndarray) -> float:
     """What makes `have` as loud as `wanted`; 1 where one of them is silent."""
     levels = [math.sqrt(float(np.square(part).mean())) if part.size else 0.0 for part in (wanted, have)]
     return float(np.clip(levels[0] / levels[1], 1 / LOUDER, LOUDER)) if min(levels) > 1e-5 else 1.0
-
-
-def _teller(report: Reporter, number: int, settings: PlaySettings) -> Callable[[int], None]:
-    def tell(step: int) -> None:
-        share = (number + step / settings.steps) / settings.takes
-        report(Progress(share, f"take {number + 1} of {settings.takes}, step {step} of {settings.steps}"))
-
-    return tell
