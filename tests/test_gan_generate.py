@@ -3,6 +3,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,11 +47,11 @@ def test_takes_are_functions_of_their_seeds_and_as_long_as_asked(trained):
 
 def test_a_take_stores_its_seed_in_the_file_and_beside_it(trained, tmp_path):
     (take,) = generate(trained, seconds=2.0, takes=1, seed=11, style_seed=3)
-    wav, told, picture = save_take(take, tmp_path / "take.v1")
+    wav, told, picture = save_take(replace(take, facts=take.facts | {"run": "run.v1"}), tmp_path, 2)
     with soundfile.SoundFile(wav) as file:
         assert json.loads(file.comment)["seed"] == 11 and file.frames == 16000
     assert json.loads(told.read_text())["style_seed"] == 3 and picture.read_bytes()[:4] == b"\x89PNG"
-    assert wav.name == "take.v1.wav" and read_audio(wav).loudness == pytest.approx(-18, abs=0.5)
+    assert wav.name == "run.v1_seed11_take-2.wav" and read_audio(wav).loudness == pytest.approx(-18, abs=0.5)
 
 
 @pytest.mark.parametrize("loop", [False, True])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from ..audio.gan.generate import Take, generate, name_of, save_take
+from ..audio.gan.generate import Take, generate, save_take
 from ..audio.gan.run import Run, checkpoints, open_run
 from ..audio.gan.settings import MOST_SECONDS, MOST_TRUNCATION, GenerateSettings
 from ..files import numbered_folder
@@ -89,15 +89,15 @@ def play(run: Run, asked: dict, report: Reporter) -> Iterator[str]:
     with numbered_folder(takes_folder(run)) as folder:
         report(Progress(0, "playing"))
         for number, take in enumerate(generate(run, settings), 1):
-            paths = save_take(take, folder / name_of(take, number))
+            paths = save_take(take, folder, number)
             cards.append(_take_card(number, take, paths))
             yield show(cards, folder)
             report(Progress(number / settings.takes, "playing"))
 
 
 def _take_card(number: int, take: Take, paths: list[Path]) -> str:
-    facts, times = take.facts, take.audio.seconds / sum(take.facts["seconds_spent"].values())
+    facts = take.facts
     about = f"seed {facts['seed']}, truncation {facts['truncation']:g}{', a loop' if facts['loop'] else ''}"
     about += f", form {facts['form']}" if len(facts["form"]) > 1 else ""
-    line = f"{clock(take.audio.seconds)}, played {times:.0f} times as fast as it sounds, at step {facts['step']:,}"
+    line = f"{clock(take.audio.seconds)}, played {take.speed:.0f} times as fast as it sounds, at step {facts['step']:,}"
     return card(number, about, [line], paths, picture="Spectrogram")

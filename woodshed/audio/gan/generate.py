@@ -1,6 +1,6 @@
 """New sound of any length from a run.
 
-    for take in generate(open_run("my-sound"), seconds=118, takes=4, seed=1): save_take(take, folder / "take-1")
+    for take in generate(open_run("my-sound"), seconds=118, takes=1, seed=7): save_take(take, folder, 1)
 
 A take is a function of its seed, the seed of its style, its length, truncation, the run, and this version of torch on
 this machine.
@@ -44,6 +44,11 @@ class Take:
     latents: np.ndarray  # (frames, latent_dim)
     facts: dict = field(default_factory=dict)
 
+    @property
+    def speed(self) -> float:
+        """How many times as fast as it sounds it was made."""
+        return self.audio.seconds / sum(self.facts["seconds_spent"].values())
+
 
 def generate(
     run: Run,
@@ -61,19 +66,15 @@ def generate(
         report(Progress((number + 1) / settings.takes, "playing"))
 
 
-def save_take(take: Take, path: Path) -> list[Path]:
-    """Write a take as `path`.wav (its seed inside, as a comment), .json with all its facts, and .png."""
-    wav, told, picture = (path.with_name(path.name + suffix) for suffix in (".wav", ".json", ".png"))
+def save_take(take: Take, folder: Path, number: int) -> list[Path]:
+    """Write a take as RUN_seed7_take-1.wav (its seed inside, as a comment), .json with all its facts, and .png."""
+    name = f"{take.facts['run']}_seed{take.facts['seed']}_take-{number}"
+    wav, told, picture = (folder / f"{name}{suffix}" for suffix in (".wav", ".json", ".png"))
     choice = {name: take.facts[name] for name in ("seed", "style_seed", "truncation", "form", "vary", "loop", "run")}
     write_audio(wav, take.audio.levelled(LOUDNESS), comment=json.dumps(choice))
     write_file(told, json.dumps(take.facts, indent=1, ensure_ascii=False))
     write_file(picture, spectrograms({wav.name: take.audio}))
     return [wav, told, picture]
-
-
-def name_of(take: Take, number: int) -> str:
-    """What the files of a take are called."""
-    return f"{take.facts['run']}_seed{take.facts['seed']}_take-{number}"
 
 
 def make_latents(network: Generator, halves: int, *, seed: int, **choice) -> np.ndarray:
