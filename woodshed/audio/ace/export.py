@@ -8,7 +8,6 @@ Nothing is lost on the way: read_adapter reads each of them back as the adapter 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -38,8 +37,8 @@ Layout = Literal["comfyui", "ace-step", "diffusers"]
 TENSORS = {"A": "lora_A.weight", "B": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
 
 
-def export(run: str | Path, out: str | Path, *, layout: Layout) -> Path:
-    """Write an adapter (a run of ours, or any that read_adapter takes) for another program; answers the path.
+def export(run: Adapter | str | Path, out: str | Path, *, layout: Layout) -> Path:
+    """Write an adapter (one that was read, or any that read_adapter takes) for another program; answers the path.
 
     comfyui: one .safetensors file for models/loras. ace-step: a folder for "Load LoRA" on ACE-Step's own page, which
     takes LoKr as LyCORIS writes it. diffusers: a folder for pipe.load_lora_weights, with its alpha inside.
@@ -48,7 +47,7 @@ def export(run: str | Path, out: str | Path, *, layout: Layout) -> Path:
     """
     if layout not in get_args(Layout):
         raise InputError(f"--layout {layout}: choose from {', '.join(get_args(Layout))}")
-    adapter, out = read_adapter(run), Path(out)
+    adapter, out = run if isinstance(run, Adapter) else read_adapter(run), Path(out)
     if layout == "comfyui" and out.suffix != ".safetensors":
         out = out.with_name(f"{out.name}.safetensors")
     if out.exists():
@@ -72,7 +71,9 @@ def _comfyui(adapter: Adapter) -> dict:
     underscores for LoKr, with an `alpha` to each module, which it divides by the rank."""
     import torch
 
-    _refuse_dora(adapter, "ComfyUI measures the rows of a DoRA in another way than training did")
+    if adapter.kind == "dora":
+        reason = "ComfyUI measures the rows of a DoRA in another way than training did: it would sound otherwise"
+        raise RunError(adapter.path, f"{reason}; use --layout ace-step, or train a LoRA")
     facts = {"base": str(adapter.facts.get("base", "")), "adapter": adapter.digest}
     if adapter.kind == "lora":
         tensors = _lora(adapter, "base_model.model.{}.{}")
@@ -100,7 +101,8 @@ def _ace_step(adapter: Adapter) -> dict:
     found = _factorization(adapter)
     settings = {"linear_dim": 1, "linear_alpha": 1, "full_matrix": True, "decompose_both": False, **found}
     settings |= {"use_tucker": False, "use_scalar": False, "weight_decompose": False, "bypass_mode": False}
-    settings |= {"rs_lora": False, "target_modules": _endings(ace_name(module) for module in adapter.modules)}
+    endings = sorted({ace_name(module).rpartition(".")[2] for module in adapter.modules})
+    settings |= {"rs_lora": False, "target_modules": endings}
     tensors = {}
     for module in adapter.modules:
         name = _lycoris_name(module)
@@ -167,13 +169,3 @@ def _made(factorization, number: int, unbalanced: bool, w1: tuple[int, int], w2:
 
 def _lycoris_name(module: str) -> str:
     return "lycoris_" + ace_name(module).replace(".", "_")
-
-
-def _endings(modules: Iterable[str]) -> list[str]:
-    """q_proj of layers.0.self_attn.q_proj, each once."""
-    return sorted({module.rpartition(".")[2] for module in modules})
-
-
-def _refuse_dora(adapter: Adapter, reason: str) -> None:
-    if adapter.kind == "dora":
-        raise RunError(adapter.path, f"{reason}: it would sound otherwise; use --layout ace-step, or train a LoRA")

@@ -16,5 +16,6 @@ def command(run: RunPath, layout: Layout, out: Path):
             a folder for pipe.load_lora_weights
         out: the file or folder to write
     """
-    path, adapter = export(run, out, layout=layout), read_adapter(run)
+    adapter = read_adapter(run)
+    path = export(adapter, out, layout=layout)
     print(f"{path}: {adapter.kind} over {len(adapter.modules)} modules, for {layout}")
