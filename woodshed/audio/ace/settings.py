@@ -111,7 +111,7 @@ DEFAULTS |= {"seed": 0, "device": "auto", "precision": "auto"}
 
 # What may change when a run goes on: its length, its rate, and what leaves the losses alone.
 FREE = {"epochs", "max_steps", "learning_rate", "save_epochs", "keep_checkpoints", "takes", "take_seconds"}
-FREE |= {"threads", "resume", "preset", "memory", "gradient_checkpointing"}
+FREE |= {"threads", "gradient_checkpointing"}
 LIMITS = ("epochs", "max_steps")
 BY_PRESET = ("preset", "memory", "resume")
 BY_RANKS = ("rank", "alpha", "targets")  # what a file of ranks says itself

@@ -54,9 +54,6 @@ class Inspection:
     figures: dict
     lessons: tuple[str, ...]
 
-    def as_dict(self) -> dict:
-        return dataclasses.asdict(self)
-
 
 def inspect(folder: str | Path, *, report: Reporter = unheard) -> Inspection:
     """Listen to every recording of a folder. Raises InputError for a folder that is none, EmptyCorpus where there is

@@ -84,8 +84,8 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
     if base and not run.checkpoints(out) and not run.checkpoints(base.folder):
         reason = "it holds no checkpoint, and without its critic and optimizers it cannot go on learning"
         raise RunError(base.folder, f"{reason}; train it again, or choose another --base")
-    codec.to(find_device(settings.device))
-    device, finished = torch.device(find_device(settings.device)), facts.get("finished", False)
+    device, finished = find_device(settings.device), facts.get("finished", False)
+    codec.to(device)
     facts |= {"settings": to_json(settings), "finished": False}
     keep = settings.latents or out / "latents"
     learned = _recordings(folder, out, codec, keep, settings, report)
@@ -95,7 +95,7 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
     new, old = latents.encode(learned, folder, codec, keep=keep, report=report), None
     if settings.rehearse:
         old = latents.reopened(base.folder, latents.read_manifest(base.folder), "train", codec, report=report)
-    rows = Rows(new, old, settings, device)
+    rows = Rows(new, old, settings, torch.device(device))
     if base and "distance" not in facts:
         facts["distance"] = _distance(base, new, codec, settings, report)
     stretches, sounds = _references(new, codec, settings)

@@ -21,7 +21,7 @@ def command(answers: Path | None = None):
     """
     known = read_answers(answers) if answers else None
     print(f"{BACK}: back; {HELP}: what it is about; return: what stands in [ ].\n")
-    given = ask(QUESTIONS, read=_read, say=print, known=known)
+    given = ask(QUESTIONS, read=input, say=print, known=known)
     print("\n" + "\n".join(f"{path}: written" for path in save(given)))
     if given["start"] == "run":
         run_all(commands(given))
@@ -45,7 +45,3 @@ def _run(command: list[str]) -> int:
             return process.wait()
         except KeyboardInterrupt:
             return process.wait() or INTERRUPTED
-
-
-def _read(prompt: str) -> str:
-    return input(prompt)

@@ -15,4 +15,4 @@ def command(folder: FolderPath, json_file: JsonFile = None):
     with bar("listening") as report:
         found = inspect(folder, report=report)
     console().print(render(found))
-    write_json(json_file, found.as_dict())
+    write_json(json_file, found)
