@@ -5,7 +5,9 @@
     audio = codec.decode(latents)
     latents = encode_file("concert.flac", codec)   a recording of any length, as loud as all others
 
-One file here is one kind of codec. It has `recognises(place) -> bool` and `load(place, *, fetch) -> Codec`.
+One file here is one kind of codec. It has `recognises(place) -> bool`, `load(place, *, fetch) -> Codec` and, for
+codec_train.py, `begin(settings) -> Codec`: one that has `device`, `about` (what goes into codec.json), `start_from` and
+`standardise` too, and a `network` with its `loss`, or None where nothing but the spread of latents is to be learned.
 """
 
 from __future__ import annotations

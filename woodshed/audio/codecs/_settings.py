@@ -85,5 +85,3 @@ def check(settings: CodecSettings) -> None:
     config.check(settings)
     if settings.channels == 2 and not 0 < settings.side_dim < settings.latent_dim:
         raise InputError(f"--side-dim {settings.side_dim}: choose from 1 to {settings.latent_dim - 1}")
-    if settings.kind == "oobleck" and not settings.base:
-        raise InputError("--kind oobleck needs --base: a diffusers folder with an AutoencoderOobleck, or its id")

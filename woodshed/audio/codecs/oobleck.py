@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import MissingExtra, RunError
+from ...errors import InputError, MissingExtra, RunError
 from ...files import found_from, read_object, seen_from, write_file
 from ..wave import Audio
 from . import FACTS, fingerprint, fitting, whole_frames
@@ -94,6 +94,8 @@ class OobleckCodec:
 
 def begin(settings: CodecSettings) -> OobleckCodec:
     """The model that `base` names."""
+    if not settings.base:
+        raise InputError("--kind oobleck needs --base: a diffusers folder with an AutoencoderOobleck, or its id")
     codec = load(settings.base, fetch=not settings.resume)
     refuse_sizes(settings, {name: getattr(codec, name) for name in SIZES if hasattr(codec, name)})
     return codec

@@ -2,8 +2,8 @@
 
     train("recordings", "my-sound", codec="my-codec", max_minutes=60, report=print) -> Run
 
-The step is step.py; here is what goes on around it: what is decided before the first step, checkpoints and samples on
-the way, and what happens when the model breaks.
+The step is step.py, what is decided before the first one job.py; here is what goes on around steps: checkpoints and
+samples on the way, and what happens when the model breaks.
 """
 
 from __future__ import annotations
