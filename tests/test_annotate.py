@@ -16,7 +16,7 @@ from sounds import song, songs_folder, tone
 from woodshed.audio.features import Features, describe
 from woodshed.audio.labels import annotate as module
 from woodshed.audio.labels import services
-from woodshed.audio.labels.annotate import annotate
+from woodshed.audio.labels.annotate import Annotation, annotate
 from woodshed.audio.labels.captions import Captioner, caption
 from woodshed.audio.labels.dataset import load_dataset
 from woodshed.audio.labels.scan import scan
@@ -24,6 +24,7 @@ from woodshed.audio.labels.services import ServiceError, caption_service, lyrics
 from woodshed.audio.labels.transcribe import Line, Transcriber, as_lyrics
 from woodshed.audio.wave import read_audio, write_audio
 from woodshed.cli import main
+from woodshed.cli.audio.annotate import told
 from woodshed.errors import FileError, InputError, RunError
 
 
@@ -300,6 +301,11 @@ def test_lines_become_lyrics():
     lines += [Line(15, 16, "[Chorus] go"), Line(16, 17, "(applause)")] + [Line(17 + k, 18 + k, "cat") for k in range(9)]
     assert as_lyrics(lines) == "One for the money\ntwo for the show\n\n[Chorus] go\ncat\ncat\ncat"
     assert as_lyrics([]) == as_lyrics([Line(0, 1, "[Music]")]) == "[Instrumental]"
+
+
+def test_names_move_no_cursor(tmp_path):
+    lines = told(Annotation(total=1, done=1, failed=[("a\x1b[2J.wav", "gone")]), tmp_path / "dataset.json")
+    assert "failed: a\\x1b[2J.wav: gone" in lines
 
 
 # --- services --------------------------------------------------------------------------------------------------

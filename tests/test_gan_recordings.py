@@ -310,3 +310,10 @@ def test_mono_is_as_loud_as_a_codec_hears_it_and_of_six_channels_two_are_learned
     assert any("1 recording with more than two channels" in lesson for lesson in report.lessons)
     (tmp_path / "a.wav").unlink()
     assert not any("two channels" in lesson for lesson in inspect(tmp_path).lessons)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such names")
+def test_names_move_no_cursor(tmp_path):
+    write_audio(tmp_path / "a.wav", song(0, seconds=3.0))
+    (tmp_path / "a.wav").rename(tmp_path / "a\x1b[2J.wav")
+    assert inspect(tmp_path).recordings[0].file == "a\\x1b[2J.wav"

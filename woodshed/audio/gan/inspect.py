@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import EmptyCorpus, FileError
+from ...files import shown
 from ...page import counted
 from ...progress import Progress, Reporter, unheard
 from .. import features
@@ -80,7 +81,7 @@ def inspect(folder: str | Path, *, report: Reporter = unheard) -> Inspection:
 
 def _heard(path: Path, folder: Path, digests: dict[str, str]) -> tuple[Inspected, np.ndarray | None]:
     """What one file is, and its envelope where it can be used."""
-    one = Inspected(path.relative_to(folder).as_posix())
+    one = Inspected(shown(path.relative_to(folder).as_posix()))
     try:
         facts, digest = listen(path, 2), digest_of(path)  # in stereo, as a codec hears mono too
         start = max(0.0, (facts.seconds - EXCERPT) / 2)

@@ -6,6 +6,7 @@ from ...audio.labels.annotate import AnnotateSettings, Annotation, annotate
 from ...audio.labels.dataset import Dataset, load_dataset
 from ...audio.labels.scan import scan, troubles
 from ...errors import InputError
+from ...files import shown
 from ...page import counted, spaced
 from ..terminal import DatasetOrFolder, bar
 
@@ -52,4 +53,4 @@ def told(found: Annotation, path: Path) -> list[str]:
         lines.append(f"stopped by {found.stopped} after {found.done} of {found.total}; the same command goes on")
     if found.written["lyrics"]:
         lines.append("read the lyrics through: what is heard in singing is a draft")
-    return lines
+    return [*map(shown, lines)]

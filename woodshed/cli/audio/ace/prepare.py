@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ....audio.ace.prepare import PrepareSettings, prepare
+from ....files import shown
 from ...terminal import BaseNamed, DatasetPath, bar
 
 
@@ -18,9 +19,9 @@ def command(dataset: DatasetPath, base: BaseNamed, out: Path, settings: PrepareS
     with bar("preparing") as report:
         tensors = prepare(dataset, base, out, settings, report=report)
     for entry in tensors.facts["skipped"]:
-        print(f"{entry['name']}: left out: {entry['reason']}")
+        print(shown(f"{entry['name']}: left out: {entry['reason']}"))
     for sample in tensors.samples:
         if sample.remark:
-            print(f"{sample.name}: {sample.remark}")
+            print(shown(f"{sample.name}: {sample.remark}"))
     seconds = sum(sample.seconds for sample in tensors.samples)
     print(f"{out}: {len(tensors)} samples, {seconds / 60:.1f} minutes, for {base}")

@@ -7,6 +7,7 @@ import numpy as np
 
 from ....audio.codec_check import CheckSettings, check_codec, lines
 from ....errors import FileError
+from ....files import shown
 from ....symbolic.music.midi import read_midi
 from ...terminal import CodecName, FolderPath, bar
 
@@ -34,6 +35,6 @@ def _notes_beside(recording: Path) -> np.ndarray | None:
     try:
         score = read_midi(path)
     except FileError as error:
-        print(f"{error}; {recording.name} is checked without it", file=sys.stderr)
+        print(shown(f"{error}; {recording.name} is checked without it"), file=sys.stderr)
         return None
     return np.column_stack([score.seconds(score.notes["onset"]), score.notes["pitch"]]).astype(float)
