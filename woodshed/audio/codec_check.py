@@ -236,9 +236,8 @@ def lines(facts: dict) -> list[str]:
     """The figures as text."""
     told = [f"{'':26s}" + "".join(f"{way:>18s}" for way in facts["measures"])]
     for name in facts["measures"]["round trip"]:
-        told.append(
-            f"{page.spaced(name):26s}" + "".join(f"{found[name]:18.3f}" for found in facts["measures"].values())
-        )
+        values = "".join(f"{found[name]:18.3f}" for found in facts["measures"].values())
+        told.append(f"{page.spaced(name):26s}{values}")
     return [*told, *facts["verdict"]]
 
 
