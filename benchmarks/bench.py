@@ -1,13 +1,49 @@
-"""What the benchmarks share: medians, a table, and a JSON file."""
+"""What the benchmarks share: medians, peaks of memory, a table, and a JSON file."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-__all__ = ["median", "report"]
+__all__ = ["held", "median", "peak", "report"]
+
+PROCESS = Path("/proc/self")  # of Linux
+MIB = 2**20
+
+
+def held(device: str = "cpu") -> float:
+    """MiB that this process holds: resident, or on a GPU allocated; nan where the system does not tell."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.memory_allocated() / MIB
+    if PROCESS.exists():
+        ctypes.CDLL(None).malloc_trim(0)
+    return _resident("VmRSS")
+
+
+def peak(run: Callable, *args, device: str = "cpu") -> tuple[Any, float]:
+    """What a call answers, and the most MiB that this process holds during it, as `held` counts them."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        return run(*args), torch.cuda.max_memory_allocated() / MIB
+    if PROCESS.exists():
+        ctypes.CDLL(None).malloc_trim(0)
+        (PROCESS / "clear_refs").write_text("5")  # the high-water mark begins anew
+    return run(*args), _resident("VmHWM")
+
+
+def _resident(name: str) -> float:
+    status = PROCESS / "status"
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(name)), float("nan"))
 
 
 def report(rows: list[dict], path: Path | None = None) -> None:
