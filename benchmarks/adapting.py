@@ -11,7 +11,6 @@ music" learn from both, in equal shares: from the style's training pieces, and f
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shutil
 from collections.abc import Sequence
@@ -55,9 +54,7 @@ def style_corpus(data: Path, style: str, work: Path) -> Corpus:
     """The corpus of one style, prepared once."""
     (kind, tokenizer), folder = STYLES[style], work / style
     if not (folder / "corpus").exists():
-        with (data / "manifest.csv").open(encoding="utf-8") as file:
-            paths = [row["file"] for row in csv.DictReader(file) if row["set"] == kind and style in row["file"]]
-        for path in paths:
+        for path in (row["file"] for row in bench.manifest(data, kind) if style in row["file"]):
             target = folder / "music" / path
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(data / path, target)

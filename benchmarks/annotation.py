@@ -16,14 +16,12 @@ score of keys: 1 for the key, .5 for a fifth, .3 for the relative, .2 for the pa
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import bench
 import librosa
 import mido
 import mir_eval
@@ -102,7 +100,7 @@ def band(score: Score, shift: int, factor: float, rng: np.random.Generator) -> S
 
 def keyboard(data: Path, split: str) -> Iterator[Piece]:
     """Mutopia, where there is one key signature."""
-    for path in (data / row["file"] for row in manifest(data, "mutopia", split)):
+    for path in (data / row["file"] for row in bench.manifest(data, "mutopia", split=split)):
         keys = {
             message.key for track in mido.MidiFile(path).tracks for message in track if message.type == "key_signature"
         }
@@ -120,16 +118,12 @@ def keyboard(data: Path, split: str) -> Iterator[Piece]:
 
 def drums(data: Path, split: str, most: int = 24) -> Iterator[Piece]:
     """Groove: beats, no fills, evenly taken from all."""
-    rows = [row for row in manifest(data, "groove", split) if "_beat_" in row["file"] and float(row["seconds"]) >= 15]
+    rows = bench.manifest(data, "groove", split=split)
+    rows = [row for row in rows if "_beat_" in row["file"] and float(row["seconds"]) >= 15]
     for row in [rows[at] for at in np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]:
         path = data / row["file"]
         tempo = float(path.stem.split("_beat_")[0].rsplit("_", 1)[1])
         yield Piece(f"groove/{path.parent.name} {path.stem}", read_midi(path), None, tempo)
-
-
-def manifest(data: Path, name: str, split: str) -> list[dict]:
-    with open(data / "manifest.csv", newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["set"] == name and row["split"] == split]
 
 
 def made_up(seed: int = 0) -> Iterator[Piece]:

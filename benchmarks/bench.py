@@ -1,7 +1,8 @@
-"""What the benchmarks share: medians, peaks of memory, a table, and a JSON file."""
+"""What the benchmarks share: the manifest of the data, medians, peaks of memory, a table, and a JSON file."""
 
 from __future__ import annotations
 
+import csv
 import ctypes
 import json
 import platform
@@ -10,10 +11,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["held", "median", "peak", "report"]
+__all__ = ["held", "manifest", "median", "peak", "report"]
 
 PROCESS = Path("/proc/self")  # of Linux
 MIB = 2**20
+
+
+def manifest(data: Path, *sets: str, split: str | None = None) -> list[dict]:
+    """The rows of manifest.csv in the data folder about some sets: of one split (train, validation, test) or of all."""
+    with (data / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["set"] in sets and split in (None, row["split"])]
 
 
 def held(device: str = "cpu") -> float:
