@@ -53,13 +53,15 @@ def _resident(name: str) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(name)), float("nan"))
 
 
-def report(rows: list[dict], path: Path | None = None) -> None:
-    """Print rows as a Markdown table, and write them with the machine they were measured on."""
+def report(rows: list[dict], path: Path | None = None, **more: list[dict]) -> None:
+    """Print rows as a Markdown table, and write them, and what more there is, with the machine they were measured on.
+    What a row does not tell stays empty."""
     rows = [{k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-    print("| " + " | ".join(rows[0]) + " |")
-    print("|" + "---|" * len(rows[0]))
+    columns = dict.fromkeys(name for row in rows for name in row)
+    print("| " + " | ".join(columns) + " |")
+    print("|" + "---|" * len(columns))
     for row in rows:
-        print("| " + " | ".join(str(value) for value in row.values()) + " |")
+        print("| " + " | ".join(str(row.get(name, "")) for name in columns) + " |")
     if path:
         facts = {"machine": platform.processor() or platform.machine(), "python": platform.python_version()}
-        path.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(facts | {"rows": rows} | more, indent=1) + "\n", encoding="utf-8")
