@@ -67,8 +67,7 @@ def size(base_channels: int, options) -> dict:
     )
     network = players.average.cpu().eval()
     halves = round(120 * options.latent_rate / network.half)
-    piece = {"seed": 0, "style_seed": None, "truncation": 2.0, "loop": False}
-    play = bench.median([timed(lambda: make_latents(network, halves, **piece), device="cpu") for _ in range(3)])
+    play = bench.median([timed(lambda: make_latents(network, halves, seed=0), device="cpu") for _ in range(3)])
     return {
         "base_channels": base_channels,
         "window": window,
