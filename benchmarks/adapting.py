@@ -27,7 +27,6 @@ from woodshed.symbolic.judging.likelihood import likelihood
 from woodshed.symbolic.learning.settings import DEFAULTS
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.run import FACTS, Run, open_run, read_facts, weights_digest
-from woodshed.symbolic.tokenizers import Tokenizer
 
 STYLES = {  # the set, and the tokens
     "Chaminade": ("lieder", "remi"),
@@ -76,11 +75,6 @@ def mixed_corpus(style: Corpus, base: Corpus, folder: Path) -> Corpus:
     scores = [style.score(n) for n in range(len(style))] + [base.score(n) for n in learned]
     told = dict(settings=style.settings, skipped=[], facts=style.facts, music=style.music)
     return write_corpus(out, pieces, scores, style.tokenizer, **told)
-
-
-def nats(model, rows: Sequence, tokenizer: Tokenizer) -> dict:
-    """Nats per token and note of some rows, no learning."""
-    return likelihood(model, rows, tokenizer)
 
 
 class Sample(list):
@@ -147,9 +141,9 @@ def main() -> None:
         row = {"style": options.style, "method": method} | (learned if METHODS[method] else dict.fromkeys(learned, 0))
         with threads(options.threads):
             model = run.model(merge=True)
-            row |= {name: nats(model, found, corpus.tokenizer)["nats_per_note"] for name, found in splits.items()}
+            row |= {name: likelihood(model, found, corpus.tokenizer)["nats_per_note"] for name, found in splits.items()}
             if options.base_corpus:
-                row["base's validation, a token"] = nats(model, known, corpus.tokenizer)["nats_per_token"]
+                row["base's validation, a token"] = likelihood(model, known, corpus.tokenizer)["nats_per_token"]
         rows.append(row)
     bench.report(rows, options.json)
 
