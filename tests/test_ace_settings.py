@@ -88,6 +88,7 @@ def test_a_rate_may_change_when_a_run_goes_on(tmp_path):
     assert resumed(TrainSettings(learning_rate=1e-4, resume=True), saved, tmp_path).learning_rate == 1e-4
     assert resumed(TrainSettings(max_steps=7), saved, tmp_path).epochs is None
     assert resumed(TrainSettings(resume=True), saved, tmp_path).rank == 4
+    assert resumed(TrainSettings(resume=True), saved | {"min_snr": 0.0}, tmp_path).rank == 4
 
 
 def test_what_is_given_at_its_default_counts_when_a_run_goes_on(tmp_path):
