@@ -15,6 +15,7 @@ __all__ = ["held", "manifest", "median", "peak", "report"]
 
 PROCESS = Path("/proc/self")  # of Linux
 MIB = 2**20
+FIGURES: dict[str, list[dict]] = {}
 
 
 def manifest(data: Path, *sets: str, split: str | None = None) -> list[dict]:
@@ -53,15 +54,16 @@ def _resident(name: str) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(name)), float("nan"))
 
 
-def report(rows: list[dict], path: Path | None = None, **more: list[dict]) -> None:
-    """Print rows as a Markdown table, and write them, and what more there is, with the machine they were measured on.
-    What a row does not tell stays empty."""
+def report(rows: list[dict], path: Path | None = None, name: str = "rows", **more: list[dict]) -> None:
+    """Print rows as a Markdown table, in which what a row does not tell stays empty. Write the machine and all that has
+    been measured on it in this process: these rows by their name, and more that is not printed."""
     rows = [{k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-    columns = dict.fromkeys(name for row in rows for name in row)
+    columns = dict.fromkeys(column for row in rows for column in row)
     print("| " + " | ".join(columns) + " |")
     print("|" + "---|" * len(columns))
     for row in rows:
-        print("| " + " | ".join(str(row.get(name, "")) for name in columns) + " |")
+        print("| " + " | ".join(str(row.get(column, "")) for column in columns) + " |")
+    FIGURES.update({name: rows} | more)
     if path:
         facts = {"machine": platform.processor() or platform.machine(), "python": platform.python_version()}
-        path.write_text(json.dumps(facts | {"rows": rows} | more, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(facts | FIGURES, indent=1) + "\n", encoding="utf-8")

@@ -95,6 +95,7 @@ def memory(options: argparse.Namespace) -> list[dict]:
 
 def losses(corpus: Path, steps: int, length: int) -> list[dict]:
     """Nats a note on the same validation rows after the same training rows, in float32 and in 4 bits."""
+    from woodshed.log import read_log
     from woodshed.symbolic.learning.train import train
 
     rows = []
@@ -102,8 +103,7 @@ def losses(corpus: Path, steps: int, length: int) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         for method in METHODS[1:]:
             run = train(corpus, Path(folder) / method, load_in_4bit=method == "QLoRA", **limits)
-            log = (json.loads(line) for line in (run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
-            last = [line["loss"] for line in log if "loss" in line][-steps // 3 :]
+            last = [line["loss"] for line in read_log(run.folder / "log.jsonl") if "loss" in line][-steps // 3 :]
             row = {"trained": method, "training, nats a token (last third)": sum(last) / len(last)}
             row |= {"validation, nats a note": run.facts["validation"]["nats_per_note"]}
             rows.append(row | {"seconds": run.facts["seconds"]})
@@ -125,9 +125,9 @@ def main() -> None:
         return
     rows = memory(options)
     if rows:
-        bench.report(rows, options.json)
+        bench.report(rows, options.json, "memory")
     if options.corpus:
-        bench.report(losses(options.corpus, options.steps, options.max_seq_len))
+        bench.report(losses(options.corpus, options.steps, options.max_seq_len), options.json, "losses")
 
 
 if __name__ == "__main__":
