@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import shutil
 import sys
 import time
@@ -37,6 +36,7 @@ from woodshed.audio.ace.train import train
 from woodshed.audio.ace.tuning import adapter_config, add_adapter, load_adapter, make_optimizer, trained
 from woodshed.audio.labels.dataset import Dataset, Metadata, Sample
 from woodshed.audio.wave import write_audio
+from woodshed.files import built
 
 LAW = (-0.4, 1.0)
 KEYS = ("C major", "G major", "A minor", "E minor")
@@ -56,18 +56,34 @@ def recordings(folder: Path, style: str, count: int, seconds: float) -> Path:
     return folder / "dataset.json"
 
 
-def tensors_of(work: Path, base: Path, style: str, count: int, seconds: float) -> Tensors:
-    folder = work / f"tensors {style} {count} {seconds:g}"
+def random_base(work: Path) -> Path:
+    """The folder of the tiny pipeline."""
+    base = work / "base"
+    return base if base.exists() else make_pipeline(base)
+
+
+def tensors_of(work: Path, style: str) -> Tensors:
+    """Those of eight songs of ten seconds."""
+    folder = work / f"tensors {style}"
     if not (folder / "manifest.json").exists():
-        prepare(recordings(work / f"songs {style} {count} {seconds:g}", style, count, seconds), base, folder)
+        prepare(recordings(work / f"songs {style}", style, 8, 10.0), random_base(work), folder)
     return open_tensors(folder)
 
 
 # --- learning ----------------------------------------------------------------------------------------------------
 
 
+def warm_base(work: Path, steps: int) -> Path:
+    """The folder of a pipeline whose transformer has learned style A, so that there is a base to adapt."""
+    base = work / f"base, {steps} steps"
+    if not base.exists():
+        with built(base) as folder:
+            warm_up(make_pipeline(folder), tensors_of(work, "A"), steps)
+    return base
+
+
 def warm_up(base: Path, tensors: Tensors, steps: int) -> None:
-    """Train all weights of the tiny transformer on some songs, so that there is a base to adapt."""
+    """Train all weights of the tiny transformer on some songs."""
     pipe = open_pipeline(base)
     optimizer = torch.optim.AdamW(pipe.transformer.parameters(), 2e-3)
     settings = resolve(TrainSettings(crop_seconds=5.0, batch_size=4), songs=len(tensors), turbo=True)
@@ -91,11 +107,8 @@ def mean_error(transformer, tensors: Tensors, songs: list[int], settings: TrainS
 def learning(options: argparse.Namespace) -> list[dict]:
     """Losses at fixed noise: style A, which the base knows; songs of B that are learned; songs of B that are not."""
     work, rows = options.work, []
-    base = work / "base"
-    if not base.exists():
-        make_pipeline(base)
-        warm_up(base, tensors_of(work, base, "A", 8, 10.0), options.warm_up)
-    known, music = (tensors_of(work, base, style, 8, 10.0) for style in "AB")
+    base = warm_base(work, options.warm_up)
+    known, music = (tensors_of(work, style) for style in "AB")
     methods = {"lora": {"rank": 8, "learning_rate": 5e-3}, "dora": {"rank": 8, "learning_rate": 5e-3}}
     methods["lokr"] = {"rank": 8, "learning_rate": 2e-2}
     asked = {"targets": "attention+mlp", "crop_seconds": 5.0, "takes": 0, "validation": 0.25, "threads": 1}
@@ -162,16 +175,13 @@ def ours(tensors: Tensors, base: Path, steps: int) -> list[float]:
 
 def timed(name: str, folder: Path, base: Path, steps: int, answers) -> None:
     torch.set_num_threads(1)
-    seconds = {"bare": bare, "ours": ours}[name](open_tensors(folder), base, steps)
-    answers.put((bench.median(seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    seconds, peak = bench.peak({"bare": bare, "ours": ours}[name], open_tensors(folder), base, steps)
+    answers.put((bench.median(seconds), peak))
 
 
 def speed(options: argparse.Namespace) -> list[dict]:
     """Each in a process of its own, by turns, so that its peak memory is its own."""
-    base = options.work / "base"
-    if not base.exists():
-        make_pipeline(base)
-    tensors, rows = tensors_of(options.work, base, "B", 8, 10.0), []
+    base, tensors, rows = random_base(options.work), tensors_of(options.work, "B"), []
     context = multiprocessing.get_context("spawn")
     for turn in range(options.turns):
         for name in ("bare", "ours"):
@@ -180,7 +190,7 @@ def speed(options: argparse.Namespace) -> list[dict]:
             process.start()
             second, peak = answers.get()
             process.join()
-            rows.append({"turn": turn, "loop": name, "steps/s": 1 / second, "peak MB": peak})
+            rows.append({"turn": turn, "loop": name, "steps/s": 1 / second, "peak MiB": peak})
     return rows
 
 
@@ -189,9 +199,7 @@ def speed(options: argparse.Namespace) -> list[dict]:
 
 def preparing(options: argparse.Namespace) -> list[dict]:
     """Eight songs of a minute: first, and again when all are there."""
-    base = options.work / "base"
-    if not base.exists():
-        make_pipeline(base)
+    base = random_base(options.work)
     data = recordings(options.work / "songs long", "B", 8, 60.0)
     shutil.rmtree(options.work / "tensors long", ignore_errors=True)
     rows = []
@@ -220,33 +228,33 @@ def full(options: argparse.Namespace) -> list[dict]:
     ):
         asked = TrainSettings(kind=kind, targets=targets, gradient_checkpointing=checkpointing)
         settings = resolve(asked, songs=SONGS, turbo=True)
+        before = bench.held(device)
         with torch.device(device):
             transformer = AceStepTransformer1DModel(num_hidden_layers=options.layers).to(dtype)
         add_adapter(transformer, adapter_config(settings, ""), 0)
         if checkpointing:
             transformer.enable_gradient_checkpointing()
-        seconds, peak = _steps(transformer.train(), settings, device, dtype, options.steps)
+        how = settings, device, dtype, options.steps
+        second, peak = bench.peak(_steps, transformer.train(), *how, device=device)
         size = memory(transformer, settings, frames=25 * SONG_SECONDS, tokens=SONG_TOKENS, weight_bytes=dtype.itemsize)
         rows.append(
             {
                 "kind": kind,
                 "targets": targets,
                 "checkpointing": checkpointing,
-                "steps/s": 1 / seconds,
-                "peak GB": peak / GB,
+                "steps/s": 1 / second,
+                "peak GB": (peak - before) / 1024,
                 "memory() GB": size.total / GB,
-                f"hours for {SONGS} x {EPOCHS}": seconds * SONGS * EPOCHS / 3600,
+                f"hours for {SONGS} x {EPOCHS}": second * SONGS * EPOCHS / 3600,
             }
         )
         del transformer
     return rows
 
 
-def _steps(transformer, settings: TrainSettings, device: str, dtype: torch.dtype, steps: int) -> tuple[float, float]:
-    """The median of a step's seconds, and the peak of the memory."""
+def _steps(transformer, settings: TrainSettings, device: str, dtype: torch.dtype, steps: int) -> float:
+    """The median of a step's seconds."""
     optimizer, frames, seconds = make_optimizer(trained(transformer), settings), 25 * SONG_SECONDS, []
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
     for _ in range(steps):
         began = time.monotonic()
         parts = [torch.randn(1, frames, 64), torch.randn(1, frames, 64), torch.rand(1)]
@@ -258,8 +266,7 @@ def _steps(transformer, settings: TrainSettings, device: str, dtype: torch.dtype
         optimizer.zero_grad()
         loss.item()
         seconds.append(time.monotonic() - began)
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else resource.getrusage(0).ru_maxrss * 1024
-    return bench.median(seconds[len(seconds) // 5 :]), peak
+    return bench.median(seconds[len(seconds) // 5 :])
 
 
 def main() -> None:

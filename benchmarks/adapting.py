@@ -11,7 +11,6 @@ music" learn from both, in equal shares: from the style's training pieces, and f
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shutil
 from collections.abc import Sequence
@@ -28,7 +27,6 @@ from woodshed.symbolic.judging.likelihood import likelihood
 from woodshed.symbolic.learning.settings import DEFAULTS
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.run import FACTS, Run, open_run, read_facts, weights_digest
-from woodshed.symbolic.tokenizers import Tokenizer
 
 STYLES = {  # the set, and the tokens
     "Chaminade": ("lieder", "remi"),
@@ -55,9 +53,7 @@ def style_corpus(data: Path, style: str, work: Path) -> Corpus:
     """The corpus of one style, prepared once."""
     (kind, tokenizer), folder = STYLES[style], work / style
     if not (folder / "corpus").exists():
-        with (data / "manifest.csv").open(encoding="utf-8") as file:
-            paths = [row["file"] for row in csv.DictReader(file) if row["set"] == kind and style in row["file"]]
-        for path in paths:
+        for path in (row["file"] for row in bench.manifest(data, kind) if style in row["file"]):
             target = folder / "music" / path
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(data / path, target)
@@ -79,11 +75,6 @@ def mixed_corpus(style: Corpus, base: Corpus, folder: Path) -> Corpus:
     scores = [style.score(n) for n in range(len(style))] + [base.score(n) for n in learned]
     told = dict(settings=style.settings, skipped=[], facts=style.facts, music=style.music)
     return write_corpus(out, pieces, scores, style.tokenizer, **told)
-
-
-def nats(model, rows: Sequence, tokenizer: Tokenizer) -> dict:
-    """Nats per token and note of some rows, no learning."""
-    return likelihood(model, rows, tokenizer)
 
 
 class Sample(list):
@@ -150,9 +141,9 @@ def main() -> None:
         row = {"style": options.style, "method": method} | (learned if METHODS[method] else dict.fromkeys(learned, 0))
         with threads(options.threads):
             model = run.model(merge=True)
-            row |= {name: nats(model, found, corpus.tokenizer)["nats_per_note"] for name, found in splits.items()}
+            row |= {name: likelihood(model, found, corpus.tokenizer)["nats_per_note"] for name, found in splits.items()}
             if options.base_corpus:
-                row["base's validation, a token"] = nats(model, known, corpus.tokenizer)["nats_per_token"]
+                row["base's validation, a token"] = likelihood(model, known, corpus.tokenizer)["nats_per_token"]
         rows.append(row)
     bench.report(rows, options.json)
 

@@ -1,4 +1,4 @@
-"""How right measured tempo and key are: python benchmarks/annotation.py DATA --soundfont FILE.sf2 [--json]
+"""How right measured tempo and key are: python benchmarks/annotation.py DATA --soundfont FILE.sf2 [--json FILE]
 
 DATA holds manifest.csv and the sets it names. What is known is rendered and measured, the first 90 seconds of each:
 
@@ -16,14 +16,12 @@ score of keys: 1 for the key, .5 for a fifth, .3 for the relative, .2 for the pa
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import bench
 import librosa
 import mido
 import mir_eval
@@ -102,7 +100,7 @@ def band(score: Score, shift: int, factor: float, rng: np.random.Generator) -> S
 
 def keyboard(data: Path, split: str) -> Iterator[Piece]:
     """Mutopia, where there is one key signature."""
-    for path in (data / row["file"] for row in manifest(data, "mutopia", split)):
+    for path in (data / row["file"] for row in bench.manifest(data, "mutopia", split=split)):
         keys = {
             message.key for track in mido.MidiFile(path).tracks for message in track if message.type == "key_signature"
         }
@@ -120,16 +118,12 @@ def keyboard(data: Path, split: str) -> Iterator[Piece]:
 
 def drums(data: Path, split: str, most: int = 24) -> Iterator[Piece]:
     """Groove: beats, no fills, evenly taken from all."""
-    rows = [row for row in manifest(data, "groove", split) if "_beat_" in row["file"] and float(row["seconds"]) >= 15]
+    rows = bench.manifest(data, "groove", split=split)
+    rows = [row for row in rows if "_beat_" in row["file"] and float(row["seconds"]) >= 15]
     for row in [rows[at] for at in np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]:
         path = data / row["file"]
         tempo = float(path.stem.split("_beat_")[0].rsplit("_", 1)[1])
         yield Piece(f"groove/{path.parent.name} {path.stem}", read_midi(path), None, tempo)
-
-
-def manifest(data: Path, name: str, split: str) -> list[dict]:
-    with open(data / "manifest.csv", newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["set"] == name and row["split"] == split]
 
 
 def made_up(seed: int = 0) -> Iterator[Piece]:
@@ -247,23 +241,18 @@ def key_marks(truth: str, found: str) -> dict[str, float]:
     return {name: float(weight == value) for value, name in names.items()} | {"weighted": weight}
 
 
-def table(rows: list[dict]) -> dict[str, dict]:
+def table(rows: list[dict]) -> list[dict]:
     """Means for each set and of all."""
     sets = dict.fromkeys(row["piece"].split("/")[0] for row in rows)
     kinds = {name: [row for row in rows if row["piece"].startswith(f"{name}/")] for name in sets} | {"all": rows}
     marks = ("within 4%", "octave", "exact", "fifth", "relative", "parallel", "weighted")
-    found = {}
+    found = []
     for name, some in kinds.items():
         speed = sum(row["seconds"] for row in some) / sum(row["took"] for row in some)
-        counts = {
-            "pieces": len(some),
-            "tempos": sum("octave" in row for row in some),
-            "keys": sum("exact" in row for row in some),
-        }
-        means = {
-            mark: round(float(np.mean([row[mark] for row in some if mark in row] or [np.nan])), 3) for mark in marks
-        }
-        found[name] = counts | means | {"times real time": round(speed)}
+        told = {mark: [row[mark] for row in some if mark in row] for mark in marks}
+        counts = {"pieces": len(some), "tempos": len(told["octave"]), "keys": len(told["exact"])}
+        means = {mark: float(np.mean(values)) for mark, values in told.items() if values}
+        found.append({"set": name} | counts | means | {"times real time": round(speed)})
     return found
 
 
@@ -288,16 +277,11 @@ def main() -> None:
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
     parser.add_argument("--sets", nargs="*", default=[], choices=SETS)
     parser.add_argument("--plain", action="store_true", help="librosa's tempo and Krumhansl's profiles instead of ours")
-    parser.add_argument("--json", action="store_true", help="every piece as JSON")
-    arguments = parser.parse_args()
-    found = pieces(arguments.data, arguments.split, arguments.sets)
-    measure = plain if arguments.plain else describe
-    rows = [judged(piece, arguments.soundfont, measure) for piece in found]
-    if arguments.json:
-        json.dump(rows, sys.stdout, indent=1)
-        return
-    for name, row in table(rows).items():
-        print(f"{name:14s}", "  ".join(f"{key} {value}" for key, value in row.items()))
+    parser.add_argument("--json", type=Path, help="write the figures here, and those of every piece")
+    options = parser.parse_args()
+    found = pieces(options.data, options.split, options.sets)
+    rows = [judged(piece, options.soundfont, plain if options.plain else describe) for piece in found]
+    bench.report(table(rows), options.json, pieces=rows)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
 """Training steps with our attention against the stock `sdpa`, on the same weights and ids, taken in turn.
 
-    python benchmarks/attention.py [size] [--threads 2] [--rounds 7] [--fp32] [--packed]
+    python benchmarks/attention.py [size] [--threads 2] [--rounds 7] [--fp32] [--packed] [--json FILE]
 
-Prints tokens a second of both (medians) and the median of the ratios of neighbouring steps.
+Tells tokens a second of both (medians) and the median of the ratios of neighbouring steps.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import statistics
 import time
+from pathlib import Path
 
+import bench
 import torch
 
 from woodshed.symbolic import models
@@ -41,8 +42,8 @@ def seconds(model, optimizer, batch: dict, dtype: torch.dtype) -> float:
     return time.perf_counter() - started
 
 
-def compare(size: str, length: int, *, rounds: int, dtype: torch.dtype, packed: bool = False, wait=lambda: None) -> str:
-    """One line: tokens a second of each attention and the ratio. `wait` is called before every round."""
+def compare(size: str, length: int, *, rounds: int, dtype: torch.dtype, packed: bool) -> dict:
+    """Tokens a second of each attention, and the ratio."""
     torch.manual_seed(0)
     trained = {"sdpa": models.make("decoder", size=size, vocab_size=650, max_seq_len=length)}
     trained["chunked"] = copy.deepcopy(trained["sdpa"])
@@ -53,13 +54,12 @@ def compare(size: str, length: int, *, rounds: int, dtype: torch.dtype, packed: 
     batch = {"input_ids": ids, "labels": ids, "position_ids": positions(*ids.shape, packed)}
     taken = {kind: [] for kind in KINDS}
     for done in range(rounds + 1):
-        wait()
         for kind in KINDS if done % 2 else KINDS[::-1]:
             taken[kind].append(seconds(trained[kind], optimizers[kind], batch, dtype))
-    speeds = {kind: TOKENS / statistics.median(times[1:]) for kind, times in taken.items()}
-    ratio = statistics.median(a / b for a, b in zip(taken["sdpa"][1:], taken["chunked"][1:], strict=True))
-    what = f"{size} {length} {str(dtype)[6:]}{' packed' if packed else ''}"
-    return f"{what}: sdpa {speeds['sdpa']:.0f}, chunked {speeds['chunked']:.0f} tokens/s, ratio {ratio:.2f}"
+    row = {"size": size, "length": length, "dtype": str(dtype).removeprefix("torch."), "packed": packed}
+    row |= {f"{kind} tokens/s": TOKENS / bench.median(times[1:]) for kind, times in taken.items()}
+    ratios = [a / b for a, b in zip(taken["sdpa"][1:], taken["chunked"][1:], strict=True)]
+    return row | {"ratio": bench.median(ratios)}
 
 
 def main() -> None:
@@ -69,11 +69,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--fp32", action="store_true")
     parser.add_argument("--packed", action="store_true")
+    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     dtype = torch.float32 if options.fp32 else torch.bfloat16
-    for length in (512, 1024, 2048):
-        print(compare(options.size, length, rounds=options.rounds, dtype=dtype, packed=options.packed), flush=True)
+    how = dict(rounds=options.rounds, dtype=dtype, packed=options.packed)
+    bench.report([compare(options.size, length, **how) for length in (512, 1024, 2048)], options.json)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ on their beat grid.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import mir_eval.chord
 import numpy as np
+from bench import report
 from mir_eval.util import adjust_intervals, intervals_to_durations, merge_labeled_intervals
 from pop909 import annotated_chords, folders, load
 
@@ -96,16 +96,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     songs = folders(options.data, options.split)
-    figures = {grid: evaluate(songs, grid) for grid in GRIDS}
-    columns = list(next(iter(figures.values())))
-    print(f"{options.split:>10} " + " ".join(f"{name:>12}" for name in columns))
-    for grid, row in figures.items():
-        print(f"{grid:>10} " + " ".join(f"{row[name]:12.3f}" for name in columns))
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    report([{"beats": grid} | evaluate(songs, grid) for grid in GRIDS], options.json)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,10 @@ def main() -> None:
     for name, codec in found.items():
         audio = sound(options.recording, codec, options.seconds)
         latents = codec.encode(audio)
-        rows.append(speed(name, "encode", options.seconds, lambda: codec.encode(audio)))  # noqa: B023
-        rows.append(speed(name, "decode", options.seconds, lambda: codec.decode(latents)))  # noqa: B023
+        rows.append(speed(name, "encode", options.seconds, partial(codec.encode, audio)))
+        rows.append(speed(name, "decode", options.seconds, partial(codec.decode, latents)))
         if codec.kind == "own":
-            plain = lambda: codec.decode(latents, phase="griffin-lim")  # noqa: B023, E731
+            plain = partial(codec.decode, latents, phase="griffin-lim")
             rows.append(speed(name, "decode, Griffin-Lim", options.seconds, plain))
     report(rows, options.json)
 

@@ -3,8 +3,7 @@
 For every size: parameters, floating-point operations of a step (torch.utils.flop_counter, all three networks and their
 gradients, the slope of R1 included), steps a second (the median), what that makes of the machine, and how many seconds
 of latents the generator makes in a second. The latents are random: speed does not depend on them. With --codec also how
-fast that codec turns latents into sound, and with --folder as well how fast it encodes the first recording there, in a
-file of its own (FILE-codec.json).
+fast that codec turns latents into sound, and with --folder as well how fast it encodes the first recording there.
 """
 
 from __future__ import annotations
@@ -67,8 +66,7 @@ def size(base_channels: int, options) -> dict:
     )
     network = players.average.cpu().eval()
     halves = round(120 * options.latent_rate / network.half)
-    piece = {"seed": 0, "style_seed": None, "truncation": 2.0, "loop": False}
-    play = bench.median([timed(lambda: make_latents(network, halves, **piece), device="cpu") for _ in range(3)])
+    play = bench.median([timed(lambda: make_latents(network, halves, seed=0), device="cpu") for _ in range(3)])
     return {
         "base_channels": base_channels,
         "window": window,
@@ -108,7 +106,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     bench.report([size(channels, options) for channels in options.sizes], options.json)
     if options.codec:
-        bench.report(codec_rows(options), options.json and options.json.with_stem(f"{options.json.stem}-codec"))
+        bench.report(codec_rows(options), options.json, "codec")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How right the estimated grid is: python benchmarks/grid_accuracy.py DATA [--json]
+"""How right the estimated grid is: python benchmarks/grid_accuracy.py DATA [--json FILE]
 
 DATA holds manifest.csv and the sets it names. POP909 is measured against `beat_midi.txt` (mir_eval's F-measure: 70 ms,
 the first 5 s left out), free time counting as 0. Its labels are an algorithm's too and not always right: `low` and
@@ -10,14 +10,12 @@ right bar lines of those that are not free.
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import sys
 import time
 from pathlib import Path
 
 import mir_eval
 import numpy as np
+from bench import manifest, report
 
 from woodshed.errors import FileError
 from woodshed.symbolic.music.grid import apply_grid, estimate_grid
@@ -107,49 +105,48 @@ def found_again(score: Score) -> dict | None:
 
 def mean(rows: list[dict], key: str) -> float:
     values = np.array([row[key] for row in rows], dtype=float)
-    return round(float(np.nanmean(values)), 3) if np.isfinite(values).any() else float("nan")
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def actions(rows: list[dict]) -> dict:
     """How many pieces, the share of each answer, and the time."""
     names = ("kept", "shifted", "re-barred", "free")
-    shares = {name: round(sum(row["action"] == name for row in rows) / len(rows), 3) for name in names}
-    return {"files": len(rows)} | shares | {"ms": round(mean(rows, "ms"), 1)}
+    shares = {name: sum(row["action"] == name for row in rows) / len(rows) for name in names}
+    return {"files": len(rows)} | shares | {"ms": mean(rows, "ms")}
 
 
-def measure(data: Path) -> dict[str, dict]:
-    """The table: one row a line of it, by name."""
-    with (data / "manifest.csv").open(encoding="utf-8", newline="") as file:
-        manifest = [row for row in csv.DictReader(file) if row["file"].endswith(".mid")]
-    table, songs, versions, again = {}, [], [], []
-    for row in manifest:
+def measure(data: Path) -> list[dict]:
+    """The table."""
+    table, songs, versions, again = [], [], [], []
+    for row in manifest(data, "pop909"):
         path = data / row["file"]
-        if row["set"] == "pop909":
-            songs.append(annotated(path) | {"split": row["split"]})
-            versions += [read for take in sorted((path.parent / "versions").glob("*.mid")) if (read := _try(take))]
+        songs.append(annotated(path) | {"split": row["split"]})
+        versions += [read for take in sorted((path.parent / "versions").glob("*.mid")) if (read := _try(take))]
     keys = ("own_beat", "own_downbeat", "beat", "downbeat", "low", "label_low")
     for split in ("train", "validation", "test"):
         rows = [row for row in songs if row["split"] == split]
         barred = [row for row in rows if row["action"] != "free"]
-        table[f"POP909 {split}"] = actions(rows) | {key: mean(rows, key) for key in keys}
-        table[f"POP909 {split}, not free"] = {"files": len(barred)} | {key: mean(barred, key) for key in keys}
+        table.append({"pieces": f"POP909 {split}"} | actions(rows) | {key: mean(rows, key) for key in keys})
+        means = {key: mean(barred, key) for key in keys}
+        table.append({"pieces": f"POP909 {split}, not free", "files": len(barred)} | means)
     for low, high in zip((0.0, *BINS[:-1]), BINS, strict=True):
         rows = [row for row in songs if low <= row["confidence"] < high and row["action"] != "free"]
         if rows:
-            table[f"confidence {low:.1f}-{min(high, 1):.1f}"] = {"files": len(rows)} | {
-                key: mean(rows, key) for key in ("confidence", "beat", "downbeat")
-            }
-    keys = ("low", "own_low", "bars_per_s", "own_bars_per_s")
-    table["POP909 versions"] = actions(versions) | {key: mean(versions, key) for key in keys}
+            name = f"POP909, confidence {low:.1f}-{min(high, 1):.1f}"
+            means = {key: mean(rows, key) for key in ("confidence", "beat", "downbeat")}
+            table.append({"pieces": name, "files": len(rows)} | means)
+    means = {key: mean(versions, key) for key in ("low", "own_low", "bars_per_s", "own_bars_per_s")}
+    table.append({"pieces": "POP909 versions"} | actions(versions) | means)
     for name in ("lieder", "mutopia", "openewld", "giantmidi", "groove"):
-        scores = [read_midi(data / row["file"]) for row in manifest if row["set"] == name]
-        table[name] = actions([estimated(score)[0] for score in scores])
+        scores = [read_midi(data / row["file"]) for row in manifest(data, name)]
+        table.append({"pieces": name} | actions([estimated(score)[0] for score in scores]))
         if name in ("lieder", "mutopia"):
             again += [row for score in scores if (row := found_again(score))]
     for metre in ("4/4", "3/4"):
         rows = [row for row in again if row["metre"] == metre]
         barred = [row for row in rows if row["action"] != "free"]
-        table[f"found again {metre}"] = actions(rows) | {"downbeat": mean(barred, "downbeat")}
+        told = actions(rows) | {"downbeat": mean(barred, "downbeat")}
+        table.append({"pieces": f"found again {metre}"} | told)
     return table
 
 
@@ -164,14 +161,9 @@ def _try(path: Path) -> dict | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder with manifest.csv")
-    parser.add_argument("--json", action="store_true", help="the table as JSON")
-    arguments = parser.parse_args()
-    table = measure(arguments.data)
-    if arguments.json:
-        json.dump(table, sys.stdout, indent=1)
-        return
-    for name, row in table.items():
-        print(f"{name:28s}", "  ".join(f"{key} {value}" for key, value in row.items()))
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args()
+    report(measure(options.data), options.json)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ by reason, and milliseconds a bar. Its limits were chosen on the training split.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections import Counter
 from pathlib import Path
@@ -26,9 +25,7 @@ SETS = ("pop909", "lieder", "mutopia", "openewld", "giantmidi")
 
 def pieces(data: Path, name: str, split: str, count: int) -> list[Score]:
     """Up to so many pieces of a set, drawn at random; POP909's on their annotated grid, played music in free time."""
-    with open(data / "manifest.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["set"] == name and row["split"] == split]
-    scores = []
+    rows, scores = bench.manifest(data, name, split=split), []
     for place in np.random.default_rng(0).permutation(len(rows))[:count]:
         path = data / rows[place]["file"]
         try:

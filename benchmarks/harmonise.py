@@ -320,17 +320,17 @@ def main() -> None:
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
     parser.add_argument("--run", type=Path, help="accompany some of the melodies with it")
     parser.add_argument("--count", type=int, default=10, help="melodies of each kind for --run")
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     songs = load(options.data, options.split)
     report(rows_of(songs, "openewld") + rows_of(songs, "pop909"), options.json)
     again = [{"songs": kind} | heard_again([s for s in songs if s.kind == kind]) for kind in ("openewld", "pop909")]
     print("\nWritten chords where two bars of melody come back")
-    report(again)
+    report(again, options.json, "heard again")
     print("\nDissonant overlap of melody and accompaniment")
-    report(overlaps(songs))
+    report(overlaps(songs), options.json, "overlaps")
     if options.run:
-        report(accompanied(songs, options.run, options.count))
+        report(accompanied(songs, options.run, options.count), options.json, "accompanied")
 
 
 if __name__ == "__main__":

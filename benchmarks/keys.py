@@ -9,6 +9,7 @@ asked.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import bench
 import numpy as np
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--bars", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     run, rows = open_run(options.run), []
     for asked in (True, False):
@@ -58,7 +60,7 @@ def main() -> None:
         rows.append(
             {"key": "asked" if asked else "not asked", "takes": len(KEYS)} | dict(zip(names, means, strict=True))
         )
-    bench.report(rows)
+    bench.report(rows, options.json)
 
 
 if __name__ == "__main__":

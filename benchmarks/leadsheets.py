@@ -5,27 +5,24 @@ scores(data, "train") -> set, file and Score of each song        written_pickup(
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pop909
+from bench import manifest
 
 from woodshed.errors import FileError
 from woodshed.symbolic.music.melody import melody_line, slot_ticks
 from woodshed.symbolic.music.midi import read_midi
 from woodshed.symbolic.music.score import Score
 
-SETS = ("openewld", "pop909")
 FEWEST = 8  # notes of a melody
 
 
 def scores(data: Path, split: str) -> Iterator[tuple[str, Path, Score]]:
     """Set, file and score of every song of a split whose melody is long enough and lies on its grid."""
-    with open(data / "manifest.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["set"] in SETS and row["split"] == split]
-    for row in rows:
+    for row in manifest(data, "openewld", "pop909", split=split):
         path = data / row["file"]
         try:
             score = read_midi(path) if row["set"] == "openewld" else pop909.load(path.parent)

@@ -159,7 +159,7 @@ def main() -> None:
     corpus = open_corpus(options.corpus)
     sizes = [size for size in (100, 1000) if size < len(corpus.split("train"))]
     times = [timed(corpus, size) for size in (*sizes, len(corpus.split("train")))]
-    bench.report(times, options.json)
+    bench.report(times, options.json, "times")
     if options.only_time:
         return
     known = originality_index(corpus)
@@ -167,10 +167,10 @@ def main() -> None:
     for bars, surrounded in ((4, False), (4, True), (8, True)):
         where = f"{bars} bars" + (" inside 12 others" if surrounded else " alone")
         rows.append({"copies": where} | recall(known, corpus, bars, surrounded=surrounded))
-    bench.report(rows)
-    bench.report([false_positives(known, corpus)])
+    bench.report(rows, options.json, "copies")
+    bench.report([false_positives(known, corpus)], options.json, "held out")
     if options.versions:
-        bench.report([versions(known, options.versions)])
+        bench.report([versions(known, options.versions)], options.json, "versions")
 
 
 if __name__ == "__main__":

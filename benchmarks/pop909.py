@@ -5,12 +5,12 @@ folders(data, "train") -> song folders        load(folder) -> Score, re-barred, 
 
 from __future__ import annotations
 
-import csv
 import sys
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from bench import manifest
 
 from woodshed.errors import FileError
 from woodshed.symbolic.music.chords import merged, parse_chord
@@ -23,9 +23,7 @@ MIN_CONCENTRATION = 0.5  # of onsets around the annotated grid; songs below it a
 
 def folders(data: Path, split: str) -> list[Path]:
     """The song folders of a split: train, validation or test. `data` is the folder that holds manifest.csv."""
-    with open(data / "manifest.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["set"] == "pop909" and row["split"] == split]
-    return [(data / row["file"]).parent for row in rows]
+    return [(data / row["file"]).parent for row in manifest(data, "pop909", split=split)]
 
 
 def annotated_chords(folder: Path) -> tuple[np.ndarray, list[str]]:

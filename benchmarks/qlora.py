@@ -10,9 +10,7 @@ Loss: with a corpus, the base that fits it is adapted twice, over the same rows,
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -22,7 +20,6 @@ import bench
 
 SIZES = ("12m", "150m")
 METHODS = ("all weights", "LoRA", "QLoRA")
-MIB = 2**20
 VOCABULARY = 623
 
 
@@ -51,7 +48,7 @@ def half() -> bool:
     return torch.cuda.is_available() or fast_bf16()
 
 
-def held(model) -> int:
+def weight_bytes(model) -> int:
     """Bytes of a model: its parameters, and the scales of those in 4 bits."""
     states = [weight.quant_state for weight in model.parameters() if hasattr(weight, "quant_state")]
     scales = [part for state in states for part in (state.absmax, state.state2.absmax)]
@@ -64,27 +61,24 @@ def measured(size: str, method: str, batch: int, length: int) -> dict:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     prepared("2m", method, length)  # whatever the libraries load
-    before = resident("VmRSS") if device == "cpu" else 0
+    before = bench.held(device)
     model = prepared(size, method, length).to(device).train()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak: the float32 weights that were packed
-    torch.cuda.reset_peak_memory_stats() if device == "cuda" else None
+    ids = torch.randint(3, VOCABULARY, (2, batch, length), device=device)
+    peak = bench.peak(learn, model, ids, device=device)[1]
+    return {"weights MiB": weight_bytes(model) / bench.MIB, "step MiB": peak - before}
+
+
+def learn(model, batches) -> None:
+    """A step of training on each of some batches of ids (steps, batch, length)."""
+    import torch
+
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad])
-    for _ in range(2):
-        ids = torch.randint(3, VOCABULARY, (batch, length), device=device)
-        with torch.autocast(device, torch.bfloat16, enabled=half()):
+    for ids in batches:
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=half()):
             loss = model(input_ids=ids, labels=ids).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else resident("VmHWM") - before
-    return {"weights MiB": held(model) / MIB, "step MiB": peak / MIB}
-
-
-def resident(name: str) -> int:
-    """Bytes of this process: VmRSS now, VmHWM at most."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return 1024 * int(re.search(rf"{name}:\s+(\d+)", status)[1])
 
 
 def memory(options: argparse.Namespace) -> list[dict]:
@@ -101,6 +95,7 @@ def memory(options: argparse.Namespace) -> list[dict]:
 
 def losses(corpus: Path, steps: int, length: int) -> list[dict]:
     """Nats a note on the same validation rows after the same training rows, in float32 and in 4 bits."""
+    from woodshed.log import read_log
     from woodshed.symbolic.learning.train import train
 
     rows = []
@@ -108,8 +103,7 @@ def losses(corpus: Path, steps: int, length: int) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         for method in METHODS[1:]:
             run = train(corpus, Path(folder) / method, load_in_4bit=method == "QLoRA", **limits)
-            log = (json.loads(line) for line in (run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
-            last = [line["loss"] for line in log if "loss" in line][-steps // 3 :]
+            last = [line["loss"] for line in read_log(run.folder / "log.jsonl") if "loss" in line][-steps // 3 :]
             row = {"trained": method, "training, nats a token (last third)": sum(last) / len(last)}
             row |= {"validation, nats a note": run.facts["validation"]["nats_per_note"]}
             rows.append(row | {"seconds": run.facts["seconds"]})
@@ -131,9 +125,9 @@ def main() -> None:
         return
     rows = memory(options)
     if rows:
-        bench.report(rows, options.json)
+        bench.report(rows, options.json, "memory")
     if options.corpus:
-        bench.report(losses(options.corpus, options.steps, options.max_seq_len))
+        bench.report(losses(options.corpus, options.steps, options.max_seq_len), options.json, "losses")
 
 
 if __name__ == "__main__":

@@ -16,21 +16,19 @@ naive    the definition, an embedding for every pair (T, T, D); it needs 64 time
 from __future__ import annotations
 
 import argparse
-import ctypes
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
-from bench import median, report
+from bench import held, median, peak, report
 
 from woodshed.symbolic import models
 from woodshed.symbolic.models._attention import biased_attention, chunked_attention, skew
 
 HEADS, DIM, VOCAB = 8, 32, 650
 NAIVE_MAX = 1024
-STATUS = Path("/proc/self/status")
 
 
 def whole(module, query, key, value, mask, *, relative, naive: bool) -> tuple[torch.Tensor, None]:
@@ -88,26 +86,14 @@ def make_model(kind: str, length: int):
     return model
 
 
-def kilobytes(name: str) -> int:
-    return next(int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith(name))
-
-
-def peak(run: Callable) -> float:
-    """MiB above what was there before; nan where the system does not tell."""
-    if not STATUS.exists():
-        return float("nan")
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
-    before = kilobytes("VmRSS")
-    run()
-    return (kilobytes("VmHWM") - before) / 1024
-
-
 def compare(what: str, length: int, runs: dict[str, Callable], rounds: int) -> list[dict]:
-    """A row for each run: milliseconds, the ratio to the first, MiB."""
+    """A row for each run: milliseconds, the ratio to the first, MiB above what was there before."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     taken: dict[str, list[float]] = {kind: [] for kind in runs}
-    memory = {kind: peak(run) for kind, run in runs.items()}
+    memory = {}
+    for kind, run in runs.items():
+        before = held()
+        memory[kind] = peak(run)[1] - before
     for _ in range(rounds):
         for kind, run in runs.items():
             started = clock()
@@ -118,9 +104,7 @@ def compare(what: str, length: int, runs: dict[str, Callable], rounds: int) -> l
     for kind, times in taken.items():
         ratio = median(a / b for a, b in zip(times, taken[first], strict=True))
         ms = 1000 * median(times)
-        rows.append(
-            {"what": what, "length": length, "kind": kind, "ms": ms, "x plain": ratio, "MiB": round(memory[kind])}
-        )
+        rows.append({"what": what, "length": length, "kind": kind, "ms": ms, "x plain": ratio, "MiB": memory[kind]})
     return rows
 
 

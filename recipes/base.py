@@ -23,16 +23,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import shutil
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from woodshed.cli.train import train_with_bar
 from woodshed.errors import InputError
-from woodshed.files import read_object, write_file
+from woodshed.files import built, found_from, read_object, write_file
 from woodshed.log import read_log
 from woodshed.symbolic import bases
 from woodshed.symbolic.data.corpus import Corpus, open_corpus
@@ -112,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
 def make_corpus(data: Path, music: Path, tokenizer: str, out: Path) -> Corpus:
     """The corpus: as it is there, unpacked from one file, or prepared from the data folder."""
     if not out.exists() and data.suffix == ".zip":
-        with zipfile.ZipFile(data) as archive, made(out) as temporary:
+        with zipfile.ZipFile(data) as archive, built(out) as temporary:
             archive.extractall(temporary)
     elif not out.exists():
         if not (music / "table.csv").exists():
@@ -150,8 +147,8 @@ def started(name: str, folder: Path, length: int) -> dict:
     rotary and have no weights. What is cooled and begins anew wants a lower rate than what has never been cooled."""
     base = open_run(name).folder
     if not (start := folder / f"{base.name}-{length}").exists():
-        with made(start) as temporary:
-            shutil.copytree(base, temporary)
+        with built(start) as temporary:
+            shutil.copytree(base, temporary, dirs_exist_ok=True)
             config = read_object(temporary / "config.json") | {"max_position_embeddings": length}
             write_file(temporary / "config.json", json.dumps(config, indent=1))
     kept = {setting: value for setting, value in TRAIN.items() if setting not in ("size", "model_args")}
@@ -173,8 +170,8 @@ def cool(corpus: Corpus, folder: Path, minutes: float, threads: int | None) -> N
             f"{run}: {'finished, --publish it' if newest else 'no checkpoint yet, train on'}; nothing to cool"
         )
     if not (cooled := folder / f"cooled-{newest}").exists():
-        with made(cooled) as temporary:
-            shutil.copytree(run, temporary)
+        with built(cooled) as temporary:
+            shutil.copytree(run, temporary, dirs_exist_ok=True)
     spent = max(line.get("seconds", 0) for line in read_log(run / "log.jsonl") if line.get("step", 0) <= newest) / 60
     rate = height(spent, facts["settings"]["max_minutes"]) * facts["settings"]["learning_rate"]
     rate /= height(spent, spent + minutes)
@@ -201,7 +198,7 @@ def publish(folder: Path, name: str) -> Path:
     """The weights in bfloat16 as the package's next version of a base, with its facts and a model card."""
     run, latest = finished(folder), bases.find(name)
     version = int(latest.name.rpartition("-")[2]) + 1 if latest else 1
-    with made(out := bases.FOLDER / f"{name}-{version}") as temporary:
+    with built(out := bases.FOLDER / f"{name}-{version}") as temporary:
         write_base(run, open_corpus(folder / "corpus"), temporary, out.name)
     return out
 
@@ -222,24 +219,12 @@ def write_base(run: Run, corpus: Corpus, folder: Path, name: str) -> None:
     facts = run.facts | {"style": name, "base": None, "corpus": made_for}
     facts.pop("corpus_folder", None)  # a folder of the machine that trained it
     if facts["settings"]["base"]:
-        before = read_facts(Path(os.path.normpath(run.folder / facts["settings"]["base"])))
+        before = read_facts(found_from(run.folder, facts["settings"]["base"]))
         facts["settings"]["base"] = before["style"]
         facts["before"] = [*before.get("before", []), {key: before[key] for key in ("style", "step", "seconds")}]
     sets = {piece.path.split("/")[0] for piece in corpus.pieces if piece.split == "train"}
     for text, content in ((FACTS, json.dumps(facts, indent=1)), ("README.md", card(name, facts, sets))):
         (folder / text).write_text(content, encoding="utf-8")
-
-
-@contextmanager
-def made(folder: Path) -> Iterator[Path]:
-    """A place to make a folder in: it becomes `folder`, or is gone where something fails."""
-    temporary = folder.with_name(f".{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        yield temporary
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def card(name: str, facts: dict, sets: set[str]) -> str:

@@ -27,7 +27,7 @@ from .memory import memory
 from .pipeline import chosen_device, open_pipeline, timestep_law
 from .run import LOG, PICTURE, STATE, Job, checkpoints
 from .takes import play
-from .timesteps import min_snr_weight, mix
+from .timesteps import mix
 from .tuning import OwnMask, adapter_config, add_adapter, load_adapter, make_optimizer, rate, save_adapter, trained
 
 if TYPE_CHECKING:
@@ -162,8 +162,7 @@ class Loop:
             number = state.step * settings.gradient_accumulation + micro
             torch.manual_seed(seed_of(settings.seed, number, 1))  # dropout
             batch = self.batches[number].to(self.device)
-            weighed = self.errors(batch) * min_snr_weight(batch.t, settings.min_snr)
-            part = weighed.mean() / settings.gradient_accumulation
+            part = self.errors(batch).mean() / settings.gradient_accumulation
             self.accelerator.backward(part)
             loss += part.item()
         norm = float(self.accelerator.clip_grad_norm_(trained(self.transformer), settings.max_grad_norm))

@@ -77,8 +77,6 @@ class TrainSettings:
     """Corrected: the share of timesteps drawn uniformly, since playing begins at pure noise, otherwise rarely drawn."""
     condition_dropout: PartShare | None = None
     """How often the prompt is left out, for guidance; 0.15, and 0 for a turbo base, which plays without guidance."""
-    min_snr: NotNegative[float] | None = None
-    """Weigh nearly clean timesteps down to this ratio of signal to noise; 0 weighs all alike."""
     crop_seconds: NotNegative[float] | None = None
     """Of each song a stretch of this length is learned at a time, another each time; 0 takes songs whole."""
     gradient_checkpointing: bool | None = None

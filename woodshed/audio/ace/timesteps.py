@@ -1,4 +1,4 @@
-"""Flow matching: how noise and music are mixed at a timestep, which timesteps are drawn, and how each counts.
+"""Flow matching: how noise and music are mixed at a timestep, and which timesteps are drawn.
 
 t = 1 is noise, t = 0 music. x_t = t noise + (1 - t) music; the transformer learns the velocity noise - music.
 Lipman et al. 2023, https://arxiv.org/abs/2210.02747
@@ -33,13 +33,3 @@ def mix(music: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torc
     """x_t and the velocity to be learned, both (batch, frames, dims), from t (batch,)."""
     t = t[:, None, None]
     return t * noise + (1 - t) * music, noise - music
-
-
-def min_snr_weight(t: torch.Tensor, limit: float) -> torch.Tensor:
-    """min(snr, limit) / snr of each timestep, where snr = ((1 - t) / t)^2; 1 for all where the limit is 0.
-
-    Hang et al. 2023, https://arxiv.org/abs/2303.09556
-    """
-    if not limit:
-        return torch.ones_like(t)
-    return (limit * (t / (1 - t).clamp(min=1e-6)) ** 2).clamp(max=1.0)

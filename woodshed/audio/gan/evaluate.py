@@ -131,8 +131,8 @@ def _repetition(run: Run, network: Generator, settings: EvaluateSettings, record
     """How alike latents are to those half a window before, of recordings (latents by kind) and of LONG takes; `seconds`
     is that time."""
     half = run.window // 2
-    how = {"style_seed": None, "truncation": settings.truncation, "loop": False}
-    takes = [make_latents(network, LONG, seed=settings.seed + number, **how) for number in range(settings.clips)]
+    seeds, truncation = range(settings.seed, settings.seed + settings.clips), settings.truncation
+    takes = [make_latents(network, LONG, seed=seed, truncation=truncation) for seed in seeds]
     found = {kind: profile.repetition(pieces, half) for kind, pieces in (recordings | {"takes": takes}).items()}
     return found | {"seconds": round(half / run.codec.latent_rate, 3)}
 
