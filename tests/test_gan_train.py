@@ -221,6 +221,20 @@ def test_after_a_break_r1_weighs_in_full_and_a_new_rate_is_halved_too(recordings
     assert train(recordings, tmp_path / "run", codec=TOY, resume=True, max_steps=9).facts["rate"] == 5e-5
 
 
+def test_the_rate_falls_to_nothing_in_the_last_fifth_and_is_whole_again_where_a_run_goes_on(
+    recordings, tmp_path, monkeypatch
+):
+    rates, real = [], training.update
+    monkeypatch.setattr(
+        training, "update", lambda *args, rate, **how: rates.append(rate) or real(*args, rate=rate, **how)
+    )
+    run = train(recordings, tmp_path / "run", codec=TOY, **TINY | {"max_steps": 10})
+    whole = run.facts["rate"]
+    assert rates == pytest.approx([whole] * 9 + [whole / 2])
+    train(recordings, tmp_path / "run", codec=TOY, resume=True, max_steps=15)
+    assert rates[10:] == pytest.approx([whole] * 3 + [whole * 2 / 3, whole / 3])
+
+
 def test_a_rate_that_is_asked_for_again_is_taken(recordings, tmp_path, monkeypatch):
     poisoned(monkeypatch, at=6, times=1)
     run = train(recordings, tmp_path / "run", codec=TOY, **TINY | {"max_steps": 8})

@@ -152,7 +152,7 @@ def _learn(job: Job, players: Players, course: Course) -> None:
         course.seconds = time.monotonic() - began
         if trouble := course.pulse.feel(told):
             raise Sick(course.step, trouble)
-        _tell(job, players, course, told)
+        _tell(job, players, course, told, rate)
         if _due(job, course, time.monotonic() - saved):
             _save(job, players, course)
             saved = time.monotonic()
@@ -173,10 +173,10 @@ def _due(job: Job, course: Course, since: float) -> bool:
     return since >= min(SAVE_SECONDS, max(SOONEST_SAVE, tenth))
 
 
-def _tell(job: Job, players: Players, course: Course, told: Losses) -> None:
+def _tell(job: Job, players: Players, course: Course, told: Losses, rate: float) -> None:
     if course.step % LOG_EVERY == 0:
         line = {"step": course.step} | {name: round(value, 5) for name, value in told._asdict().items()}
-        line |= {"switch": round(players.switch, 4), "rate": course.rate, "seconds": round(course.seconds, 2)}
+        line |= {"switch": round(players.switch, 4), "rate": round(rate, 9), "seconds": round(course.seconds, 2)}
         logs.append_log(job.out / "log.jsonl", line)
     done = job.done(course)
     left = course.seconds * (1 - done) / max(done, 1e-9)
