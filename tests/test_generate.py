@@ -266,6 +266,22 @@ def test_progress_goes_from_nothing_to_all(run):
     assert shares == sorted(shares) and 0 <= shares[0] < shares[-1] <= 1
 
 
+def test_a_silent_take_that_is_drawn_again_still_reports(run, monkeypatch):
+    """So that it can be stopped."""
+    shares, begun, decode = [], [], perform.decode
+    monkeypatch.setattr(perform, "_music", lambda run, stage, stream: Score(tempos=[(0, 500_000)]))
+    monkeypatch.setattr(perform, "decode", lambda *args, **more: begun.append(len(shares)) or decode(*args, **more))
+
+    def stop(now):
+        shares.append(now.share)
+        if len(begun) > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(run, bars=4, takes=1, seed=1, report=stop)
+    assert shares == sorted(shares) and len(begun) == 2
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -143,7 +143,8 @@ def _play(step, run: Run, settings: GenerateSettings, stages: list[Stage], watch
         for number in silent:
             streams[number] = anew[number]
             streams[number].rng = np.random.default_rng([anew[number].seed, attempt, stages[number].region.start])
-        decode(step, [streams[number] for number in silent], context=context, max_length=settings.max_length)
+        again = [streams[number] for number in silent]
+        decode(step, again, context=context, max_length=settings.max_length, watch=watch)
     return streams
 
 
@@ -309,7 +310,7 @@ def _again(settings: GenerateSettings, stage: Stage, seed: int, temperature: flo
 def _watch(report: Reporter) -> Callable[[int, Sequence[Stream]], None]:
     """A callback for decode that tells the slowest take's share now and then."""
 
-    done = 0.0  # the guard may step back; a progress bar does not
+    done = 0.0  # the guard may step back, and a silent take begin again; a progress bar does not
 
     def watch(count: int, streams: Sequence[Stream]) -> None:
         nonlocal done
