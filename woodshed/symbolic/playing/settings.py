@@ -19,6 +19,7 @@ MOST_BARS = 2000
 MOST_SECONDS = 3600
 TopP = Annotated[float, Allowed(above=0, most=1)]
 TopK = Annotated[int, Allowed(0, hint="0 draws among all")]
+SPANS = {"bars": "9-12", "seconds": "20-26"}  # how what of a prompt is written anew is told
 UNAIDED = {"harmony": "free", "guard": False, "originality": False}  # a model by itself, where it is to be judged
 
 
@@ -180,8 +181,9 @@ def _refuse_odd_regions(settings: GenerateSettings) -> None:
     inside = settings.span is not None or settings.parts is not None or settings.melody is not None
     if inside and settings.prompt is None:
         raise InputError("a region, parts or a melody belong to a prompt; give a MIDI file or a Score")
-    if inside and settings.span is None and (settings.bars, settings.seconds) != (None, None):
-        raise InputError(f"--bars {settings.bars}: with parts of a prompt name the bars to write, such as 9-12")
+    for name, example in SPANS.items():
+        if inside and settings.span is None and (asked := getattr(settings, name)) is not None:
+            raise InputError(f"--{name} {asked:g}: with parts of a prompt name the {name} to write, such as {example}")
     if inside and len(settings.form) > 1:
         raise InputError(f"--form {settings.form}: sections are for what is written after a prompt, or without one")
     for name in ("bpm", "metre", "max_length", "key"):
@@ -196,8 +198,7 @@ def read_span(name: str, text: str | None) -> str | None:
         return None
     text = f"{text}-{text}" if text.isdecimal() and name == "bars" else text
     if parse_span(text) is None:
-        example = {"bars": "9-12", "seconds": "20-26"}[name]
-        raise InputError(f"--{name} {text}: write the first and the last, such as {example}; extend writes more")
+        raise InputError(f"--{name} {text}: write the first and the last, such as {SPANS[name]}; extend writes more")
     return text
 
 
