@@ -34,8 +34,8 @@ from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.music.chords import lay_out, parse_progression
 from woodshed.symbolic.music.midi import write_midi
 from woodshed.symbolic.music.score import Score
-from woodshed.symbolic.playing.excerpts import cut_excerpts, first, stage_of
-from woodshed.symbolic.run import open_run
+from woodshed.symbolic.playing.excerpts import cut_excerpts, first, play, stage_of
+from woodshed.symbolic.run import Run, open_run
 
 
 def short(corpus) -> dict:
@@ -146,6 +146,16 @@ def test_silent_stretches_are_no_excerpts(corpus):
     excerpts, _ = cut_excerpts(shelf, "test", 4)
     assert all(len(excerpt.score.notes) for excerpt in excerpts)
     assert len(excerpts) == 7 if corpus.tokenizer.needs_bars else len(excerpts) == 15  # 30 bars, 60 seconds
+
+
+def test_takes_over_many_excerpts_need_the_model_once_and_are_what_they_would_be_alone(run, corpus, monkeypatch):
+    loaded, model = [], Run.model
+    monkeypatch.setattr(Run, "model", lambda self, **how: loaded.append(1) or model(self, **how))
+    music = cut_excerpts(corpus, "train", 2)[0][0].score
+    takes = play(open_run(run), [music], 2, takes=5, seed=1, temperature="1")
+    assert len(loaded) == 1 and len(takes) == 5
+    alone = play(open_run(run), [music], 2, takes=1, seed=5, temperature="1")
+    assert takes[4].score == alone[0].score and takes[4].digests == alone[0].digests
 
 
 def test_a_chart_holds_the_chords_of_its_excerpt():

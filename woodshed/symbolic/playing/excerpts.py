@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,9 +15,12 @@ from ..music.chords import spell
 from ..music.score import Score
 from ..run import Run, longest
 from ..tokenizers import Tokenizer
-from .perform import perform
+from .perform import perform, stepping
 from .settings import UNAIDED, GenerateSettings, temperatures
 from .takes import Take
+
+if TYPE_CHECKING:
+    from .step import Step
 
 TOGETHER = 4  # takes over one progression
 
@@ -86,15 +90,17 @@ def play(
     temperature: str = GenerateSettings.temperature,
     top_p: float = GenerateSettings.top_p,
     device: str = "auto",
+    step: Step | None = None,
     report: Reporter = unheard,
 ) -> list[Take]:
     """Takes of a run from nothing: over the chords, tempo and metre of real excerpts, or where it knows no chords free.
 
     Nothing helps it with chords or out of loops. Four takes share a progression; the progressions come from excerpts
-    that are evenly spread over the pieces.
+    that are evenly spread over the pieces. `step` is as in `perform`; all takes share one.
     """
     common = {"bars": length} if run.tokenizer.needs_bars else {"seconds": length}
     common |= {"temperature": temperature, "top_p": top_p, "device": device} | UNAIDED
+    common |= {"step": step or stepping(run, device)}
     charted = [excerpt for excerpt in excerpts if run.knows_chords and len(excerpt.chords)]
     if not charted:
         return perform(run, takes=takes, seed=seed, report=report, **common)

@@ -46,6 +46,8 @@ from .takes import Take, digests_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from .step import Step
+
 TRIES = 8  # to write a take that has a note
 PROMPT_SHARE = 0.5  # the most of a context that a prompt takes
 LARGE = 50e6  # parameters: of less, a step in numpy is done in the time it takes to ask a GPU for one
@@ -57,24 +59,34 @@ def perform(
     run: Run | str | Path,
     settings: ComposeSettings | None = None,
     *,
+    step: Step | None = None,
     report: Reporter = unheard,
     **changes,
 ) -> list[Take]:
-    """As many takes as the settings ask for, in the order of their seeds; arguments and errors are as in generate."""
-    from .engines import make_step
+    """As many takes as the settings ask for, in the order of their seeds; arguments and errors are as in generate.
 
+    `step` is the model where it has been loaded already, by `stepping`.
+    """
     settings = make_settings(settings, changes)
     run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
     stage = set_stage(run, settings)
-    step = make_step(placed(run.model(merge=True), settings.device))
+    step = step or stepping(run, settings.device)
     played, music = _play_scenes(step, run, settings, stage, report)
     known = learned(run) if settings.originality else None
     told = {"engine": step.engine, "digests": digests_of(run, settings.prompt), "known": known}
     return [_take(run, settings, stage, *take, **told) for take in zip(played, music, strict=True)]
 
 
+@enough_memory("for this model", "play on the CPU (--device cpu)")
+def stepping(run: Run, device: str) -> Step:
+    """The model of a run, on its device, as the engine that writes takes: for one performance after another."""
+    from .engines import make_step
+
+    return make_step(placed(run.model(merge=True), device))
+
+
 def _play_scenes(
-    step, run: Run, settings: GenerateSettings, stage: Stage, report: Reporter
+    step: Step, run: Run, settings: GenerateSettings, stage: Stage, report: Reporter
 ) -> tuple[list[list[Stream]], list[Score]]:
     """For each take its streams, one after another, and the music that they have written."""
     closes = _closes(run, settings, stage)
@@ -127,7 +139,7 @@ def _closes(run: Run, settings: GenerateSettings, stage: Stage) -> bool:
     return settings.ending and free and len(stage.lines) > 2
 
 
-def _play(step, run: Run, settings: GenerateSettings, stages: list[Stage], watch, after=()) -> list[Stream]:
+def _play(step: Step, run: Run, settings: GenerateSettings, stages: list[Stage], watch, after=()) -> list[Stream]:
     """One stream a take, written to its end; `after` are those that the takes go on from.
 
     A take without a single note is drawn again, a few times: its seed still tells all of it.
