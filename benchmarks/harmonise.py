@@ -96,8 +96,6 @@ def freely(song: Song) -> np.ndarray:
 SYSTEMS: dict[str, Callable[[Song], np.ndarray]] = {
     "written": lambda song: song.score.chords,
     "harmonise": lambda song: harmonise(song.melody, keep_grid=True),
-    "harmonise, one chord a bar": lambda song: harmonise(song.melody, keep_grid=True, rhythm=1),
-    "harmonise, temperature 1": lambda song: harmonise(song.melody, keep_grid=True, temperature=1, seed=1),
     "harmonise, in free time": freely,
     "template": template,
     "recognise": lambda song: recognise(song.melody),
