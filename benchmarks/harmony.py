@@ -33,7 +33,7 @@ from woodshed.symbolic.music.score import Score
 from woodshed.symbolic.playing.decode import Sampling, Stream, decode
 from woodshed.symbolic.playing.engines import make_step
 from woodshed.symbolic.playing.guard import Guard
-from woodshed.symbolic.playing.harmony import MODES, Harmony
+from woodshed.symbolic.playing.harmony import Harmony
 from woodshed.symbolic.run import Run, open_run
 
 PROGRESSIONS = {
@@ -53,6 +53,7 @@ MEASURES = {
 }
 LIVELY = ("notes/s", "entropy")
 TICKS = 480
+MODES = ("free", "guided", "strict")
 
 
 def stage(run: Run, text: str, metre: tuple[int, int], bars: int) -> tuple[Score, Region]:
@@ -72,7 +73,8 @@ def play(run: Run, step, context: int, score: Score, region: Region, mode: str, 
         plan = tasks.plan(score, region, ring=False)
         grammar = tokenizer.grammar(plan)
         sampling = Sampling(options.temperature, top_p=options.top_p)
-        streams.append(Stream(prompt, prompt, grammar, sampling, seed, Harmony(plan, grammar, mode), Guard()))
+        harmony = Harmony(plan, grammar, mode) if mode != "free" else None
+        streams.append(Stream(prompt, prompt, grammar, sampling, seed, harmony, Guard()))
     decode(step, streams, context=context)
     return [_placed(tokenizer.decode_body(np.array(stream.ids)), score) for stream in streams]
 

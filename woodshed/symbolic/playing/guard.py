@@ -22,7 +22,7 @@ import numpy as np
 
 from ..music.chords import pitched
 from ..music.score import DRUMS, PARTS, Score
-from ..tokenizers import Grammar, NoteGrammar
+from ..tokenizers import NoteGrammar
 
 # All limits but that of density are in bars and in seconds: both have to be passed.
 LOOP_TIMES, LOOP_PERIOD, LOOP_BARS, LOOP_SECONDS = 4, 2, 4, 8  # so often, a period of so many bars at the most
@@ -139,9 +139,9 @@ class Guard:
     until: int = -1  # the step up to which the take stays warmer
     again: int = 0  # steps back without having come past that
 
-    def lifted(self, grammar: Grammar, allowed: np.ndarray) -> np.ndarray:
+    def lifted(self, grammar: NoteGrammar, allowed: np.ndarray) -> np.ndarray:
         """The ids (a mask) that may come next: where keys are down for too long, only those that lift them."""
-        if not isinstance(grammar, NoteGrammar) or grammar.releases is None or not grammar.held:
+        if grammar.releases is None or not grammar.held:
             return allowed
         onset, _, pitch, _ = np.array(grammar.held).T
         lift = np.zeros_like(allowed)
@@ -149,12 +149,10 @@ class Guard:
         lift[grammar.releases + pitch[down >= self.longest_note]] = True
         return allowed & lift if (allowed & lift).any() else allowed
 
-    def playable(self, grammar: Grammar, allowed: np.ndarray) -> np.ndarray:
+    def playable(self, grammar: NoteGrammar, allowed: np.ndarray) -> np.ndarray:
         """The ids (a mask) that may come next: none that strikes a key out of range, or one too many at this moment,
         unless there is no other. Drums have no range, and do not count.
         """
-        if not isinstance(grammar, NoteGrammar):
-            return allowed
         left, full = allowed.copy(), self._full(grammar)
         words, keys = left[grammar.part_words :][: len(PARTS)], left[grammar.keys :][:128]
         beats = bool(words[DRUMS])
@@ -173,10 +171,10 @@ class Guard:
         struck = takewhile(lambda note: note[0] == now, reversed(grammar.notes))
         return sum(part != DRUMS for _, _, _, part in struck) >= self.together
 
-    def look(self, grammar: Grammar) -> int | None:
+    def look(self, grammar: NoteGrammar) -> int | None:
         """Look at a take that has come to a bar line, or is too busy to reach it: how many of its ids to keep where it
         is to go back, None where it may go on."""
-        if not isinstance(grammar, NoteGrammar) or not self._is_due(grammar):
+        if not self._is_due(grammar):
             return None
         times = [*grammar.times, grammar.end] if grammar.done else list(grammar.times)
         if len(grammar.lines) == self.seen[0] and not grammar.done:

@@ -33,7 +33,7 @@ from ..music.measure import (
 from ..music.score import Score
 from ..music.sound import MAX_MINUTES, too_long
 from ..run import Run, open_run
-from ..tokenizers import Tokenizer
+from ..tokenizers import NoteGrammar, Tokenizer
 from .decode import Sampling, Stream, decode
 from .form import progressions, remark, repeated, scenes
 from .guard import FINGERS, LONGEST_NOTE, PIANO, Guard
@@ -172,7 +172,7 @@ def _streams(run: Run, settings: GenerateSettings, stages: list[Stage], context:
         harmony = Harmony(plan, grammar, settings.harmony) if stage.binding and settings.harmony != "free" else None
         sampling = Sampling(temperature, settings.top_k, settings.top_p, settings.min_p)
         prompts = _prompts(tokenizer, stage, score, region, last)
-        guard = _guard(run) if settings.guard else None
+        guard = _guard(run) if settings.guard and isinstance(grammar, NoteGrammar) else None
         streams.append(Stream(*prompts, grammar, sampling, settings.seed + number, harmony, guard))
     for stream, before in zip(streams, after, strict=False):
         stream.rng = before.rng
