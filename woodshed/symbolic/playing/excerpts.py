@@ -11,10 +11,11 @@ from ...errors import InputError, RunError
 from ...progress import Reporter, part, unheard
 from ..data.corpus import Corpus
 from ..data.likeness import Excerpt
-from ..music.chords import spell
-from ..music.score import Score
+from ..music.chords import NO_CHORD, merged
+from ..music.score import CHORD, Score
 from ..run import Run, longest
 from ..tokenizers import Tokenizer
+from .chart import chart
 from .perform import perform, stepping
 from .settings import UNAIDED, GenerateSettings, temperatures
 from .takes import Take
@@ -115,7 +116,7 @@ def play(
 
 
 def stage_of(score: Score) -> dict:
-    """The chords of a score as a chart, a slot for each beat, and its first tempo and metre: keywords of `perform`.
+    """The chords at the beats of a score as a chart, and its first tempo and metre: keywords of `perform`.
 
     Free time has no bars: a chart bar is two seconds of it.
     """
@@ -123,11 +124,8 @@ def stage_of(score: Score) -> dict:
     if not score.free:
         _, numerator, denominator = score.metres[0].tolist()
     bars, beats = score.bars(end), score.beats(end)
-    at = np.searchsorted(score.chords["tick"], beats[:-1], side="right") - 1
-    names = np.array(["N.C.", *(spell(*chord.tolist()[1:]) for chord in score.chords)])[at + 1]
-    cells = []
-    for inside in np.split(names, np.searchsorted(beats, bars[1:-1])):
-        kept = inside[1:] == inside[:-1]
-        cells.append(" ".join([inside[0], *np.where(kept, "/", inside[1:]).tolist()]))
+    rows = np.concatenate([np.array([(0, *NO_CHORD)], dtype=CHORD), score.chords])
+    held = rows[np.searchsorted(score.chords["tick"], beats[:-1], side="right")]
+    held["tick"] = beats[:-1]
     bpm = float(np.clip(60e6 / score.tempos["usec"][0], 10, 500))
-    return {"chords": f"| {' | '.join(cells)} |", "bpm": bpm, "metre": f"{numerator}/{denominator}"}
+    return {"chords": chart(merged(held), bars), "bpm": bpm, "metre": f"{numerator}/{denominator}"}
