@@ -105,7 +105,8 @@ def read_prompt(
     if melody is not None:
         number = _melody_track(file, melody)
         extras = tuple(one._replace(track=min(one.track, 0)) for one in extras if one.track in (CONDUCTOR, number))
-        file = only_melody(file, str(number + 1))
+        file = only_tracks(file, [number])
+        file = file.replace(tracks=[file.tracks[0]._replace(part="melody")])
     labels = _labels(file, prepared, parts)
     only = prepared.get("only_part")
     sounding = np.unique(file.notes["track"]).tolist()
@@ -137,17 +138,8 @@ def _labels(file: Score, prepared: dict, wanted: Sequence[str] | None) -> list[s
     return [names.get(role, role) for role in roles]
 
 
-def only_melody(score: Score, track: str = "auto") -> Score:
-    """A score's melody alone: the track of that name or number (from 1), by default the one whose part is melody.
-
-    Raises InputError with the tracks there are.
-    """
-    number = _melody_track(score, track)
-    melody = only_tracks(score, [number])
-    return melody.replace(tracks=[melody.tracks[0]._replace(part="melody")])
-
-
 def _melody_track(score: Score, wanted: str) -> int:
+    """The track of that name or number (from 1), or by "auto" the one whose part is melody. Raises InputError."""
     sounding = np.unique(score.notes["track"]).tolist()
     if wanted == "auto":
         found = [track for track in sounding if assign_parts(score, hands="kept").tracks[track].part == "melody"]
