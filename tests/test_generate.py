@@ -379,7 +379,7 @@ def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_p
     assert all(take.originality is not None and take.originality.weight >= 0 for take in played)
     assert generate(run, originality=False, **asked | {"takes": 1})[0].originality is None
     shares = []
-    kept = generate(run, keep=2, report=lambda now: shares.append(now.share), **asked)
+    kept = generate(run, best=2, report=lambda now: shares.append(now.share), **asked)
     assert len(kept) == 2 and {take.seed for take in kept} < {take.seed for take in played}
     assert shares == sorted(shares) and shares[-1] == 1
     scores = [float(take.ranked.split()[0]) for take in kept]
@@ -388,8 +388,8 @@ def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_p
     assert (run / "critic").is_dir()
     again = generate(run, **kept[0].settings)
     assert len(again) == 1 and again[0].score == kept[0].score
-    with pytest.raises(InputError, match=r"--keep 4: give 1 to 3"):
-        generate(run, keep=4, **asked)
+    with pytest.raises(InputError, match=r"--best 4: give 1 to 3"):
+        generate(run, best=4, **asked)
 
 
 def test_takes_of_an_adapted_run_say_that_the_pieces_of_its_base_were_not_examined(run):

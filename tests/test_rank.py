@@ -97,7 +97,7 @@ def test_nearly_equal_takes_are_not_both_on_top(pop):
     alike = [n for n, one in enumerate(found) if overlap(one.take, best) > 0.9]
     assert alike[0] == 0 and alike[1] > 2
     assert all("nearly the same as number" in found[n].reasons for n in alike[1:])
-    assert rank(made, [*held, *copies], critic=critic, keep=3) == found[:3]
+    assert rank(made, [*held, *copies], critic=critic, best=3) == found[:3]
 
 
 @settings(max_examples=30)
@@ -212,7 +212,7 @@ def test_the_command_makes_the_critic_once_and_ranks(mine, tmp_path, capsys):
         patch.setattr(
             "woodshed.cli.rank.rank", lambda *some, **more: found.append(more["index"]) or told(*some, **more)
         )
-        main(["rank", str(run), str(takes), "--keep", "1"])
+        main(["rank", str(run), str(takes), "--best", "1"])
     assert found[0] is not None  # copies of the corpus that it has learned go down
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert stored.read_bytes() == made and sorted(takes.rglob("*")) == before
@@ -229,8 +229,8 @@ def test_what_cannot_be_ranked_is_told_in_one_line(mine, tmp_path):
             rank(run, tmp_path / folder)
     with pytest.raises(FileError, match="no such folder"):
         rank(run, tmp_path / "nowhere")
-    with pytest.raises(InputError, match="--keep 0"):
-        rank(run, takes, keep=0)
+    with pytest.raises(InputError, match="--best 0"):
+        rank(run, takes, best=0)
     with pytest.raises(InputError, match="--device meta: choose from auto"):
         rank(run, takes, device="meta")
     (takes / "broken.mid").write_bytes(b"MThd")

@@ -311,7 +311,7 @@ def _per_bar(stage: Stage, music: Score) -> tuple[float | None, ...]:
 def _again(settings: GenerateSettings, stage: Stage, seed: int, temperature: float) -> dict:
     """Keywords of `generate` that make one take again; a prompt that is a Score is not among them."""
     asked = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    asked |= {"takes": 1, "keep": None, "seed": seed, "temperature": f"{temperature:g}"}
+    asked |= {"takes": 1, "best": None, "seed": seed, "temperature": f"{temperature:g}"}
     if settings.melody:
         asked["chords"] = stage.chart or None
     if isinstance(settings.prompt, Path):

@@ -99,11 +99,11 @@ def rank(
     corpus: Corpus | str | Path | None = None,
     critic: Critic | None = None,
     index: Index | None = None,
-    keep: int | None = None,
+    best: int | None = None,
     device: str = "auto",
     report: Reporter = unheard,
 ) -> list[Ranked]:
-    """Takes, scores or MIDI files (or all of a folder), best first; the best `keep` of them.
+    """Takes, scores or MIDI files (or all of a folder), best first; only so many with `best`.
 
     Bars of files are those that the files state; of takes with a prompt only what was written is judged. The run's
     critic is made, and kept in its folder, where it has none or `corpus` is another than it was made from; or give a
@@ -117,8 +117,8 @@ def rank(
     takes = takes_in(takes) if isinstance(takes, str | Path) else list(takes)
     if not takes:
         raise InputError("no takes to rank; give a folder that holds .mid files")
-    if keep is not None and keep < 1:
-        raise InputError(f"--keep {keep}: choose 1 or more")
+    if best is not None and best < 1:
+        raise InputError(f"--best {best}: choose 1 or more")
     scores = [_score(take) for take in takes]
     if run.tokenizer.needs_bars:
         _refuse_free(takes, scores)
@@ -132,7 +132,7 @@ def rank(
         _judged(take, critic, measures, _flagged(take, score, index))
         for take, score, measures in zip(takes, scores, found, strict=True)
     ]
-    return _diverse(ranked, scores)[:keep]
+    return _diverse(ranked, scores)[:best]
 
 
 def critic_of(run: Run, corpus: Corpus | str | Path | None = None, **options) -> Critic:

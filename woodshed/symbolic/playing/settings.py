@@ -44,9 +44,8 @@ class TakeSettings:
     times; and stay near the range of your pieces, their notes struck at once and their parts that go together."""
     originality: bool = True
     """Tell what each take repeats of the pieces that the run has learned."""
-    keep: Annotated[int, Allowed(1)] | None = None
-    """Write only the best so many takes, as woodshed rank judges; the others are thrown away. Nothing goes to RUN/kept:
-    that is woodshed keep."""
+    best: Annotated[int, Allowed(1)] | None = None
+    """Write only the best so many takes, as woodshed rank judges; the others are thrown away."""
     seed: NotNegative[int] | None = None
     """The first take's seed; the others count on from it. By default a new one; every take stores its own."""
     checkpoint: int | None = None
@@ -147,8 +146,8 @@ def _number(value, kind: type):
 
 def _refuse_contradictions(settings: GenerateSettings) -> None:
     bars, seconds = settings.bars, settings.seconds
-    if settings.keep is not None and settings.keep > settings.takes:
-        raise InputError(f"--keep {settings.keep}: give 1 to {settings.takes}, as many as --takes says")
+    if settings.best is not None and settings.best > settings.takes:
+        raise InputError(f"--best {settings.best}: give 1 to {settings.takes}, as many as --takes says")
     if bars is not None and seconds is not None:
         raise InputError(f"--bars {bars} and --seconds {seconds} both say how long; give one of them")
     if settings.max_length is not None and (settings.ending or len(settings.form) > 1):
