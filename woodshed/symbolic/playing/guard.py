@@ -9,7 +9,6 @@ lifted.
     Guard().lifted(grammar, allowed), .playable(grammar, allowed) -> the ids that may come next
     Guard().look(grammar) -> how many ids to keep, where the take is to go back to an earlier bar line, a little warmer
     notice(notes, times, seconds) -> Fault or None            the detector alone, on any notes and bar lines
-    faults(score) -> the bars of a Score at which it fires
 """
 
 from __future__ import annotations
@@ -20,8 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..music.chords import pitched
-from ..music.score import DRUMS, PARTS, Score
+from ..music.score import DRUMS, PARTS
 from ..tokenizers import NoteGrammar
 
 # All limits but that of density are in bars and in seconds: both have to be passed.
@@ -211,20 +209,3 @@ class Guard:
         self.warmer = told["warmer"] = round(WARMER * self.again, 2)
         told["back_to"], self.until = back, max(self.until, times[-1])
         return grammar.lines[back]
-
-
-def faults(score: Score) -> dict[int, str]:
-    """The bars of a Score (in free time every two seconds) at whose ends the guard would fire, and why.
-
-    Bars are counted from the one in which the music sets in.
-    """
-    notes, lines = pitched(score), score.bars()
-    onsets = notes["onset"].astype(np.int64)
-    lines = lines[max(int(np.searchsorted(lines, onsets[:1].sum(), side="right")) - 1, 0) :]
-    seconds = score.seconds(lines)
-    rows, found = np.stack([onsets, onsets + notes["duration"], notes["pitch"]], axis=1), {}
-    for bar in range(1, len(lines)):
-        fault = notice(rows[: np.searchsorted(onsets, lines[bar])], lines[: bar + 1], seconds[: bar + 1])
-        if fault:
-            found[bar - 1] = fault.name
-    return found

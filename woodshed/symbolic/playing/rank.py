@@ -251,7 +251,7 @@ def _odd(name: str, off: float) -> str:
 
 def _diverse(ranked: list[Ranked], scores: list[Score]) -> list[Ranked]:
     """By score, discounted by what a take has in common with those before it; equal ones in an order of their own."""
-    rolls = [_roll(score) for score in scores]
+    rolls = [roll(score) for score in scores]
     names = [str(one.take) if isinstance(one.take, str | Path) else "" for one in ranked]
     order = sorted(range(len(ranked)), key=lambda n: (-ranked[n].score, rolls[n].tobytes(), names[n]))
     left, chosen, closest = order, [], dict.fromkeys(order, (0.0, 0))
@@ -262,30 +262,25 @@ def _diverse(ranked: list[Ranked], scores: list[Score]) -> list[Ranked]:
         told = f", nearly the same as number {-other}" if near >= NEARLY else ""
         chosen.append(replace(ranked[best], reasons=ranked[best].reasons + told))
         for n in left:
-            closest[n] = max(closest[n], (_overlap(rolls[best], rolls[n]), -len(chosen)))
+            closest[n] = max(closest[n], (overlap(rolls[best], rolls[n]), -len(chosen)))
     return chosen
 
 
-def overlap(one: Score, other: Score) -> float:
-    """How much two scores have in common in the best transposition: the Jaccard overlap, 0 to 1, of their (moment,
-    pitch), moments being twelfths of a quarter, in free time tenths of a second.
-    """
-    return _overlap(_roll(one), _roll(other))
-
-
-def _roll(score: Score) -> np.ndarray:
-    """Which pitches begin at which moment: (moments, 128) of 0 and 1."""
+def roll(score: Score) -> np.ndarray:
+    """Which pitches begin at which moment, a twelfth of a quarter or in free time a tenth of a second: (moments, 128)
+    of 0 and 1."""
     notes = pitched(score)
     onsets = (
         score.seconds(notes["onset"]) / FREE_GRID if score.free else notes["onset"] / score.ticks_per_quarter / GRID
     )
     moments = np.rint(onsets).astype(int)
-    roll = np.zeros((moments.max(initial=-1) + 1, 128), dtype=np.float32)
-    roll[moments, notes["pitch"]] = 1
-    return roll
+    found = np.zeros((moments.max(initial=-1) + 1, 128), dtype=np.float32)
+    found[moments, notes["pitch"]] = 1
+    return found
 
 
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """How much two rolls have in common in the best transposition: the Jaccard overlap, 0 to 1."""
     total, long = one.sum() + other.sum(), min(len(one), len(other))
     if not total:
         return 1.0
