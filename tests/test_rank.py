@@ -168,6 +168,24 @@ def test_of_a_take_with_a_prompt_what_was_written_is_judged(pop):
     assert rank(made, [take], critic=critic)[0].score == alone.score
 
 
+def test_sections_that_were_asked_to_come_back_are_no_fault(pop, tmp_path):
+    made, critic, held = pop
+    bar = int(held[0].bars()[1])
+    notes = held[0].slice(0, bar, cut=True).notes.tolist()
+    loop = held[0].replace(notes=[(at + n * bar, *rest) for n in range(8) for at, *rest in notes])
+    forms = {"AABA": True, "ABC": False, "A": False}
+    takes = [Take(loop, 9, 1, 1.0, {"form": form}) for form in forms]
+    facts = {"settings": {"form": "AABA"}, "seed": 1, "run": "made", "region_quarters": None}
+    write_midi(loop, tmp_path / "a.mid")
+    (tmp_path / "a.json").write_text(json.dumps(facts))
+    found = rank(made, [*takes, loop, tmp_path / "a.mid"], critic=critic)
+    excused = [forms[one.take.settings["form"]] if isinstance(one.take, Take) else one.take != loop for one in found]
+    assert sorted(excused) == [False] * 3 + [True] * 2
+    for one, free in zip(found, excused, strict=True):
+        told = any(word in one.reasons for word in ("repetitive", "stuck in one bar"))
+        assert ("repetition" in one.off, told) == (not free, not free)
+
+
 # --- the whole way, for both tokenizers -----------------------------------------------------------------------
 
 

@@ -6,7 +6,8 @@
 Everything is compared with excerpts of the musician's own pieces, as `critic.py` stored them. In each measure a take is
 as far off as it lies outside the middle two thirds of the excerpts, in half-widths of these: 0 inside, never more than
 5. Too much is as bad as too little (a model is sure of loops and surprised by chance), but nothing can be too well in
-its chords. Measures come together in CRITERIA, each the mean of its measures, and the score is
+its chords. Measures come together in CRITERIA, each the mean of its measures (repetition but where
+sections were asked to come back), and the score is
 
     exp(-mean over the criteria that apply) * typical       1: like the musician's own pieces in everything; 0: no notes
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,7 +33,7 @@ from ...progress import Progress, Reporter, part, unheard
 from ...statistics import mean_known
 from ..data.corpus import Corpus, find_corpus, open_corpus
 from ..data.originality import Index
-from ..data.take_files import read_stretch, read_written, takes_in
+from ..data.take_files import read_stretch, read_written, take_facts, takes_in
 from ..music.chords import pitched
 from ..music.measure import measure
 from ..music.score import Score
@@ -213,6 +215,8 @@ def _judged(take, critic: Critic, measures: dict[str, float], flagged: bool | No
     if not measures:
         return Ranked(take, 0.0, "silent", {}, {})
     far = distances(critic, measures)
+    if _returns(take):
+        far = {name: off for name, off in far.items() if name not in CRITERIA["repetition"]}
     groups = {name: [abs(far[one]) for one in members if one in far] for name, members in CRITERIA.items()}
     off = {name: float(np.mean(group)) for name, group in groups.items() if group}
     if flagged is not None:
@@ -222,6 +226,16 @@ def _judged(take, critic: Critic, measures: dict[str, float], flagged: bool | No
         off[STYLE] = float(np.logaddexp(0, -measures[LOGIT]))
         score *= math.exp(-off[STYLE])
     return Ranked(take, score, _reasons(measures, far, flagged), off, measures)
+
+
+def _returns(take: Take | Score | str | Path) -> bool:
+    """Whether a take was asked for in sections that come back, so that its repetition is not the model's."""
+    asked = take.settings if isinstance(take, Take) else {}
+    if isinstance(take, str | Path):
+        with suppress(FileError):
+            asked = take_facts(take)["settings"]
+    form = asked.get("form", "")
+    return len({*form}) < len(form)
 
 
 def _reasons(measures: dict[str, float], far: dict[str, float], flagged: bool | None) -> str:
