@@ -16,9 +16,10 @@ import numpy as np
 import pop909
 
 from woodshed.errors import FileError
+from woodshed.symbolic.music.chords import pitched
 from woodshed.symbolic.music.midi import read_midi
 from woodshed.symbolic.music.score import Score
-from woodshed.symbolic.playing.guard import faults
+from woodshed.symbolic.playing.guard import notice
 
 SETS = ("pop909", "lieder", "mutopia", "openewld", "giantmidi")
 
@@ -34,6 +35,23 @@ def pieces(data: Path, name: str, split: str, count: int) -> list[Score]:
             continue
         scores.append(score.freed() if name == "giantmidi" else score)
     return scores
+
+
+def faults(score: Score) -> dict[int, str]:
+    """The bars of a Score (in free time every two seconds) at whose ends the guard would fire, and why.
+
+    Bars are counted from the one in which the music sets in.
+    """
+    notes, lines = pitched(score), score.bars()
+    onsets = notes["onset"].astype(np.int64)
+    lines = lines[max(int(np.searchsorted(lines, onsets[:1].sum(), side="right")) - 1, 0) :]
+    seconds = score.seconds(lines)
+    rows, found = np.stack([onsets, onsets + notes["duration"], notes["pitch"]], axis=1), {}
+    for bar in range(1, len(lines)):
+        fault = notice(rows[: np.searchsorted(onsets, lines[bar])], lines[: bar + 1], seconds[: bar + 1])
+        if fault:
+            found[bar - 1] = fault.name
+    return found
 
 
 def main() -> None:

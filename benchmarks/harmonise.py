@@ -29,7 +29,7 @@ from chord_accuracy import MEASURES, agreement, intervals
 from leadsheets import scores, written_pickup
 from mir_eval.util import adjust_intervals
 
-from woodshed.symbolic.music.chords import merged, pitch_classes, pitched, recognise, reduce, spread
+from woodshed.symbolic.music.chords import REDUCED, merged, pitch_classes, pitched, recognise, spread
 from woodshed.symbolic.music.harmonise import harmonise
 from woodshed.symbolic.music.keys import estimate_key
 from woodshed.symbolic.music.melody import Slots, make_slots, melody_line
@@ -96,8 +96,6 @@ def freely(song: Song) -> np.ndarray:
 SYSTEMS: dict[str, Callable[[Song], np.ndarray]] = {
     "written": lambda song: song.score.chords,
     "harmonise": lambda song: harmonise(song.melody, keep_grid=True),
-    "harmonise, one chord a bar": lambda song: harmonise(song.melody, keep_grid=True, rhythm=1),
-    "harmonise, temperature 1": lambda song: harmonise(song.melody, keep_grid=True, temperature=1, seed=1),
     "harmonise, in free time": freely,
     "template": template,
     "recognise": lambda song: recognise(song.melody),
@@ -121,7 +119,7 @@ def agreement_with_written(song: Song, chords: np.ndarray) -> list[float]:
 def plain(chords: np.ndarray) -> np.ndarray:
     """The chords with their token qualities, which mir_eval knows."""
     rows = chords.copy()
-    rows["quality"] = reduce(chords["quality"])
+    rows["quality"] = REDUCED[chords["quality"]]
     return rows
 
 
@@ -172,7 +170,7 @@ def entropy(song: Song, chords: np.ndarray) -> float:
     found = found[found["root"] >= 0]
     if not len(found):
         return 0.0
-    share = np.unique(found["root"] * 100 + reduce(found["quality"]), return_counts=True)[1] / len(found)
+    share = np.unique(found["root"] * 100 + REDUCED[found["quality"]], return_counts=True)[1] / len(found)
     return float(-(share * np.log2(share)).sum())
 
 
@@ -185,7 +183,7 @@ def heard_again(songs: list[Song]) -> dict:
     for song in songs:
         slots, line = song.slots, song.melody.notes
         found = chord_at(song.score.chords, slots.edges[:-1])
-        minor = np.isin(reduce(found["quality"]), (1, 2, 7, 9, 11, 12, 13))
+        minor = np.isin(REDUCED[found["quality"]], (1, 2, 7, 9, 11, 12, 13))
         bar = slots.bar[slots.at(line["onset"])]
         starts = np.append(slots.starts, len(slots.bar))
         names: dict[tuple, list[int]] = {}

@@ -27,7 +27,6 @@ from woodshed.symbolic.music.measure import (
     strong_beat_adherence,
 )
 from woodshed.symbolic.music.score import Score
-from woodshed.symbolic.playing.harmony import MODES
 from woodshed.symbolic.playing.perform import perform
 from woodshed.symbolic.run import open_run
 
@@ -47,6 +46,7 @@ MEASURES = {
     "entropy": pitch_class_entropy,
 }
 LIVELY = ("notes/s", "entropy")
+MODES = ("free", "guided", "strict")
 
 
 def excerpts(data: Path, bars: int) -> Iterator[Score]:

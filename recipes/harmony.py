@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from leadsheets import scores, written_pickup
 
 from woodshed.files import write_file
-from woodshed.symbolic.music.chords import QUALITY_NAMES, TONES, reduce
+from woodshed.symbolic.music.chords import QUALITY_NAMES, REDUCED, TONES
 from woodshed.symbolic.music.harmonise import CHORDS, FILE, QUALITIES, hear_keys, span
 from woodshed.symbolic.music.keys import estimate_key
 from woodshed.symbolic.music.melody import (
@@ -97,9 +97,9 @@ def written_chords(score: Score, slots: Slots) -> np.ndarray:
     middle = (slots.edges[:-1] + slots.edges[1:]) // 2
     row = np.searchsorted(score.chords["tick"], middle, side="right") - 1
     chords = score.chords[np.maximum(row, 0)]
-    names = [QUALITY_NAMES[quality] for quality in range(reduce(np.arange(len(QUALITY_NAMES))).max() + 1)]
+    names = [QUALITY_NAMES[quality] for quality in range(REDUCED.max() + 1)]
     folded = np.array([QUALITIES.index(FOLDED.get(name, name)) for name in names])
-    written = chords["root"].astype(np.int64) * KINDS + folded[reduce(chords["quality"])]
+    written = chords["root"].astype(np.int64) * KINDS + folded[REDUCED[chords["quality"]]]
     return np.where((row < 0) | (chords["root"] < 0), -1, written)
 
 

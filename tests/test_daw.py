@@ -12,7 +12,7 @@ from strategies import scores
 from woodshed.symbolic.music.chords import parse_chord, spell
 from woodshed.symbolic.music.midi import DRUM_CHANNEL, encode, write_midi
 from woodshed.symbolic.music.score import Score, Track
-from woodshed.symbolic.playing.naming import stem
+from woodshed.symbolic.playing.takes import stem_of
 
 TRACKS = (
     Track("Melody", 73, False, "melody"),
@@ -134,13 +134,13 @@ def test_music21_counts_the_same_bars_beats_and_instruments(path, score):
     ],
 )
 def test_a_name_tells_style_chords_tempo_and_seed(style, chart, bpm, name):
-    given = stem(style, chart, seed=7, number=1, bpm=bpm)
+    given = stem_of(style, chart, seed=7, number=1, bpm=bpm)
     assert given == name if name else "-etc_90bpm" in given
 
 
 @given(st.text(max_size=200), st.text(max_size=400), st.integers(0, 2**63), st.integers(1, 999))
 def test_any_name_is_safe_everywhere(style, chart, seed, number):
-    name = stem(style, chart, seed=seed, number=number, bpm=120)
+    name = stem_of(style, chart, seed=seed, number=number, bpm=120)
     assert not re.search(r'[<>:"/\\|?*\x00-\x1f. ]', name)
     assert len(name) < 128 and name.endswith(f"_120bpm_seed{seed}_take-{number}")
     assert name.isprintable() and not name.startswith("-")
@@ -148,7 +148,7 @@ def test_any_name_is_safe_everywhere(style, chart, seed, number):
 
 @given(st.lists(st.sampled_from(CHORDS), min_size=1, max_size=6), st.integers(1, 4))
 def test_going_round_again_does_not_change_the_name(chords, rounds):
-    once, often = (stem("a", " | ".join(chords * times), seed=1, number=1) for times in (2, 2 * rounds))
+    once, often = (stem_of("a", " | ".join(chords * times), seed=1, number=1) for times in (2, 2 * rounds))
     assert once == often
     assert spell(*parse_chord(chords[0])).replace("/", "_") in once
 

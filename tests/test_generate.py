@@ -266,6 +266,22 @@ def test_progress_goes_from_nothing_to_all(run):
     assert shares == sorted(shares) and 0 <= shares[0] < shares[-1] <= 1
 
 
+def test_a_silent_take_that_is_drawn_again_still_reports(run, monkeypatch):
+    """So that it can be stopped."""
+    shares, begun, decode = [], [], perform.decode
+    monkeypatch.setattr(perform, "_music", lambda run, stage, stream: Score(tempos=[(0, 500_000)]))
+    monkeypatch.setattr(perform, "decode", lambda *args, **more: begun.append(len(shares)) or decode(*args, **more))
+
+    def stop(now):
+        shares.append(now.share)
+        if len(begun) > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(run, bars=4, takes=1, seed=1, report=stop)
+    assert shares == sorted(shares) and len(begun) == 2
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -282,7 +298,8 @@ def test_progress_goes_from_nothing_to_all(run):
         (dict(max_length=100, ending=True), "--max-length 100 with --ending: where it ends is not known; give --bars"),
         (dict(metre=""), "--metre ''"),
         (dict(chords=""), "progression is empty"),
-        (dict(chords="C " * 2001), "2,001 bars; give at most 2,000"),
+        (dict(chords="C " * 2001), "--chords: 2,001 bars; give at most 2,000"),
+        (dict(chords="C", seconds=3600, bpm=300), "--seconds 3600: 4,500 bars; give at most 2,000"),
         (dict(device="meta"), "--device meta: choose from auto"),
         (dict(tempo=3), "no setting 'tempo'"),
         (dict(seconds=-1), "--seconds"),
@@ -362,7 +379,7 @@ def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_p
     assert all(take.originality is not None and take.originality.weight >= 0 for take in played)
     assert generate(run, originality=False, **asked | {"takes": 1})[0].originality is None
     shares = []
-    kept = generate(run, keep=2, report=lambda now: shares.append(now.share), **asked)
+    kept = generate(run, best=2, report=lambda now: shares.append(now.share), **asked)
     assert len(kept) == 2 and {take.seed for take in kept} < {take.seed for take in played}
     assert shares == sorted(shares) and shares[-1] == 1
     scores = [float(take.ranked.split()[0]) for take in kept]
@@ -371,8 +388,8 @@ def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_p
     assert (run / "critic").is_dir()
     again = generate(run, **kept[0].settings)
     assert len(again) == 1 and again[0].score == kept[0].score
-    with pytest.raises(InputError, match=r"--keep 4: give 1 to 3"):
-        generate(run, keep=4, **asked)
+    with pytest.raises(InputError, match=r"--best 4: give 1 to 3"):
+        generate(run, best=4, **asked)
 
 
 def test_takes_of_an_adapted_run_say_that_the_pieces_of_its_base_were_not_examined(run):

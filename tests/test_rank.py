@@ -21,7 +21,7 @@ from woodshed.symbolic.playing import rank as ranking
 from woodshed.symbolic.playing.critic import Classifier, Critic, make_critic
 from woodshed.symbolic.playing.excerpts import windows
 from woodshed.symbolic.playing.generate import generate
-from woodshed.symbolic.playing.rank import distances, overlap, rank
+from woodshed.symbolic.playing.rank import distances, overlap, rank, roll
 from woodshed.symbolic.playing.takes import Take
 from woodshed.symbolic.run import open_run
 
@@ -38,7 +38,7 @@ def pop(tmp_path_factory):
         critic = make_critic(made, corpus)
     held = []
     for score in windows(corpus.scores("test"), corpus.tokenizer, 8):
-        if len(score.notes) > 40 and all(overlap(score, other) < 0.5 for other in held):
+        if len(score.notes) > 40 and all(overlap(roll(score), roll(other)) < 0.5 for other in held):
             held.append(score)
     assert len(held) >= 4
     return made, critic, held[:10]
@@ -94,10 +94,10 @@ def test_nearly_equal_takes_are_not_both_on_top(pop):
     notes["velocity"] += 1
     copies = [best.replace(notes=notes), best.transpose(2)]
     found = rank(made, [*held, *copies], critic=critic)
-    alike = [n for n, one in enumerate(found) if overlap(one.take, best) > 0.9]
+    alike = [n for n, one in enumerate(found) if overlap(roll(one.take), roll(best)) > 0.9]
     assert alike[0] == 0 and alike[1] > 2
     assert all("nearly the same as number" in found[n].reasons for n in alike[1:])
-    assert rank(made, [*held, *copies], critic=critic, keep=3) == found[:3]
+    assert rank(made, [*held, *copies], critic=critic, best=3) == found[:3]
 
 
 @settings(max_examples=30)
@@ -110,7 +110,7 @@ def test_overlap_beside_counting_and_in_another_key(score):
     ]
     moved = [{(o, p + by) for o, p in cells[1]} for by in range(-127, 128)]
     naive = max((len(cells[0] & m) / len(cells[0] | m) if cells[0] | m else 1.0) for m in moved)
-    assert overlap(score, other) == pytest.approx(naive, abs=1e-6)
+    assert overlap(roll(score), roll(other)) == pytest.approx(naive, abs=1e-6)
 
 
 def test_distances_are_counted_in_half_widths_beyond_the_middle():
@@ -168,6 +168,24 @@ def test_of_a_take_with_a_prompt_what_was_written_is_judged(pop):
     assert rank(made, [take], critic=critic)[0].score == alone.score
 
 
+def test_sections_that_were_asked_to_come_back_are_no_fault(pop, tmp_path):
+    made, critic, held = pop
+    bar = int(held[0].bars()[1])
+    notes = held[0].slice(0, bar, cut=True).notes.tolist()
+    loop = held[0].replace(notes=[(at + n * bar, *rest) for n in range(8) for at, *rest in notes])
+    forms = {"AABA": True, "ABC": False, "A": False}
+    takes = [Take(loop, 9, 1, 1.0, {"form": form}) for form in forms]
+    facts = {"settings": {"form": "AABA"}, "seed": 1, "run": "made", "region_quarters": None}
+    write_midi(loop, tmp_path / "a.mid")
+    (tmp_path / "a.json").write_text(json.dumps(facts))
+    found = rank(made, [*takes, loop, tmp_path / "a.mid"], critic=critic)
+    excused = [forms[one.take.settings["form"]] if isinstance(one.take, Take) else one.take != loop for one in found]
+    assert sorted(excused) == [False] * 3 + [True] * 2
+    for one, free in zip(found, excused, strict=True):
+        told = any(word in one.reasons for word in ("repetitive", "stuck in one bar"))
+        assert ("repetition" in one.off, told) == (not free, not free)
+
+
 # --- the whole way, for both tokenizers -----------------------------------------------------------------------
 
 
@@ -212,7 +230,7 @@ def test_the_command_makes_the_critic_once_and_ranks(mine, tmp_path, capsys):
         patch.setattr(
             "woodshed.cli.rank.rank", lambda *some, **more: found.append(more["index"]) or told(*some, **more)
         )
-        main(["rank", str(run), str(takes), "--keep", "1"])
+        main(["rank", str(run), str(takes), "--best", "1"])
     assert found[0] is not None  # copies of the corpus that it has learned go down
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert stored.read_bytes() == made and sorted(takes.rglob("*")) == before
@@ -229,8 +247,8 @@ def test_what_cannot_be_ranked_is_told_in_one_line(mine, tmp_path):
             rank(run, tmp_path / folder)
     with pytest.raises(FileError, match="no such folder"):
         rank(run, tmp_path / "nowhere")
-    with pytest.raises(InputError, match="--keep 0"):
-        rank(run, takes, keep=0)
+    with pytest.raises(InputError, match="--best 0"):
+        rank(run, takes, best=0)
     with pytest.raises(InputError, match="--device meta: choose from auto"):
         rank(run, takes, device="meta")
     (takes / "broken.mid").write_bytes(b"MThd")

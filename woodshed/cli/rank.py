@@ -13,7 +13,7 @@ def command(
     run: RunPath,
     folder: FolderPath,
     corpus: Path | None = None,
-    keep: int | None = None,
+    best: int | None = None,
     checkpoint: int | None = None,
     device: str = "auto",
     json_file: JsonFile = None,
@@ -25,7 +25,7 @@ def command(
         folder: takes of woodshed generate, or any .mid files, their bars where the files have them
         corpus: its corpus, if that has moved: takes that copy from it rank lower, and a style critic that is missing,
             or of another corpus, is made from it and kept
-        keep: tell only so many
+        best: tell only so many
         checkpoint: listen with one of the run's checkpoints instead of the best
         device: where the models compute: cpu, cuda, cuda:1 or mps; auto is the GPU where there is one
         json_file: write all that was found to this file too, which does not exist yet
@@ -34,7 +34,7 @@ def command(
     opened = open_run(run, checkpoint)
     with bar("ranking") as report:
         index = originality_index(corpus) if corpus else learned(opened)
-        found = rank(opened, folder, corpus=corpus, index=index, keep=keep, device=device, report=report)
+        found = rank(opened, folder, corpus=corpus, index=index, best=best, device=device, report=report)
     critic = critic_of(opened)
     print(critic)
     for number, one in enumerate(found, 1):

@@ -28,7 +28,7 @@ from ...errors import EmptyCorpus, FileError, InputError
 from ...files import shown
 from ...progress import Progress, Reporter, unheard
 from ..music.chords import NAMES, recognise
-from ..music.grid import apply_grid, estimate_grid
+from ..music.grid import apply_grid, estimate_grid, main_metre
 from ..music.keys import estimate_key
 from ..music.midi import midi_files, read_midi
 from ..music.parts import assign_parts, only_tracks
@@ -237,7 +237,7 @@ def _facts(score: Score, chords: int, grid: dict) -> Facts:
         key_confidence=round(key_confidence, 3),
         bars=0 if score.free else len(score.bars()) - 1,
         bpm=None if score.free else _tempo(score),
-        metre="free" if score.free else _metre(score),
+        metre="free" if score.free else "{}/{}".format(*main_metre(score)),
         parts=tuple(sorted({track.part for track in score.tracks}, key=PARTS.index)),
         pedal=round(_pedal_share(score), 3),
         velocities=len(np.unique(notes["velocity"])),
@@ -252,15 +252,6 @@ def _tempo(score: Score) -> float:
     edges = score.seconds(np.append(score.tempos["tick"], max(score.end, int(score.tempos["tick"][-1]))))
     half = np.cumsum(np.diff(edges)[order])
     return round(60e6 / float(score.tempos["usec"][order][np.searchsorted(half, half[-1] / 2)]), 2)
-
-
-def _metre(score: Score) -> str:
-    """The metre that is in force for the longest."""
-    lasting: Counter[str] = Counter()
-    edges = np.minimum(np.append(score.metres["tick"], score.end), score.end)
-    for (_, top, bottom), ticks in zip(score.metres.tolist(), np.diff(edges).tolist(), strict=True):
-        lasting[f"{top}/{bottom}"] += ticks
-    return lasting.most_common(1)[0][0]
 
 
 def _pedal_share(score: Score) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,12 +18,15 @@ from ..data.tasks import Region
 from ..music.score import Score
 from ..playing.decode import Sampling, Stream, decode
 from ..playing.excerpts import cut_excerpts, first, play, row_length
-from ..playing.perform import placed
+from ..playing.perform import stepping
 from ..playing.takes import Take
 from ..run import Run
 from .alone import logged_costs
 from .evaluate import EvaluateSettings, excerpt_length, make_settings, refuse_empty
 from .likelihood import likelihood
+
+if TYPE_CHECKING:
+    from ..playing.step import Step
 
 SPEED_BARS, SPEED_IDS, WARM_IDS = 16, 400, 16  # written to measure the speed of playing; the first ids do not count
 UNEVEN, BUSY = 1.2, 1.5  # times as many parameters, minutes, ids; processor time a minute: worth a remark
@@ -53,30 +56,28 @@ def examined(run: Run, corpus: Corpus, rows: EvaluationRows, asked: Questions, r
     model = run.model(merge=True, device=find_device())
     nats = likelihood(model, rows, corpus.tokenizer, report=part(report, 0, 0.4))
     count = sum(weight.numel() for weight in model.parameters())
-    speed = playing_speed(run, asked.settings.seed)
+    step = stepping(run, asked.settings.device)
+    speed = playing_speed(run, step, asked.settings.seed)
     music = [excerpt.score for excerpt in asked.excerpts]
-    played = play(run, music, asked.length, report=part(report, 0.4, 1), **asked.settings.playing)
+    played = play(run, music, asked.length, step=step, report=part(report, 0.4, 1), **asked.settings.playing)
     takes = [first(take.score, corpus.tokenizer, asked.length) for take in played]
     measures = compare_measures(takes, asked.excerpts)
     row = {"run": str(run.folder), "parameters": count, "likelihood": nats, "playing": speed, "training": trained(run)}
     return row | {"measures": measures, "overall": overall(measures)}, played[0]
 
 
-def playing_speed(run: Run, seed: int) -> dict:
+def playing_speed(run: Run, step: Step, seed: int) -> dict:
     """Ids a second in which one take comes out of the engine that `generate` takes, grammar and sampling included.
 
     The first ids do not count: there the engine warms up.
     """
-    from ..playing.engines import make_step
-
     tokenizer = run.tokenizer
     score = Score(tempos=[(0, 500_000)], metres=[(0, 4, 4)], ticks_per_quarter=480)
     region = Region(0, SPEED_BARS * 4 * 480)
     prompt = tasks.prompt(tokenizer, score, region).tolist()
     plan = tasks.plan(score, region, ring=False)
-    step, times = make_step(placed(run.model(merge=True), "auto")), []
     context = min(step.max_seq_len, row_length(run))
-    stream = Stream(prompt, prompt, tokenizer.grammar(plan), Sampling(), seed)
+    stream, times = Stream(prompt, prompt, tokenizer.grammar(plan), Sampling(), seed), []
     decode(step, [stream], context=context, max_length=SPEED_IDS, watch=lambda *_: times.append(time.perf_counter()))
     begin = min(WARM_IDS, len(times) // 2)
     spent = times[-1] - times[begin]

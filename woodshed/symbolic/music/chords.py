@@ -7,7 +7,7 @@ unless the chord is inverted, and no chord is `(-1, 0, -1)`. These are the last 
     parse_progression("| Cmaj7 | Am7 D7 |") -> bars      lay_out(bars, lines) -> CHORD rows
     recognise(score) -> CHORD rows
 
-Tokenizers use the first TOKEN_QUALITIES of the table; `reduce` brings every other quality to one of those.
+Tokenizers use the first TOKEN_QUALITIES of the table; `REDUCED` has the nearest of those for each quality.
 """
 
 from __future__ import annotations
@@ -74,11 +74,6 @@ _SUFFIXES = {  # the others spell themselves
     **{"maj": "", "maj6": "6", "minmaj7": "m(maj7)", "majb5": "(b5)"},
     **{"hdim7add11": "m7b5(11)", "min6maj7": "m6(maj7)"},
 }
-
-
-def reduce(quality):
-    """The token quality (< TOKEN_QUALITIES) nearest to a quality; arrays as well."""
-    return REDUCED[quality]
 
 
 def pitch_classes(root, quality, bass) -> np.ndarray:

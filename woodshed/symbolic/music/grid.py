@@ -61,8 +61,7 @@ class Grid:
 
     `action` is "kept", "shifted" (other bar lines in the file's own metre), "re-barred" (another metre too) or
     "free". `confidence` (0-1) is the expected share of right bar lines; for a kept grid how closely the onsets
-    keep to it. `shift` is in ticks; `metres` holds (tick, numerator, denominator), and `end` is the end of the music,
-    after the shift.
+    keep to it. `shift` is in ticks; `metres` holds (tick, numerator, denominator), after the shift.
     """
 
     action: str
@@ -70,21 +69,6 @@ class Grid:
     reason: str
     shift: int = 0
     metres: tuple[tuple[int, int, int], ...] = ()
-    end: int = 0
-
-    @property
-    def metre(self) -> tuple[int, int] | None:
-        """Numerator and denominator of the metre that holds for the longest; None in free time."""
-        totals: Counter[tuple[int, int]] = Counter()
-        stops = [tick for tick, _, _ in self.metres[1:]] + [self.end]
-        for (tick, *metre), stop in zip(self.metres, stops, strict=False):
-            totals[tuple(metre)] += stop - tick
-        return totals.most_common(1)[0][0] if totals else None
-
-    @property
-    def downbeat(self) -> int:
-        """The first bar line in the ticks of the piece as it was; at or before tick 0."""
-        return -self.shift
 
 
 class Subdivision(NamedTuple):
@@ -146,8 +130,17 @@ def apply_grid(score: Score, grid: Grid) -> Score:
     return score.replace(metres=grid.metres, **moved)
 
 
+def main_metre(score: Score) -> tuple[int, int]:
+    """Numerator and denominator of the metre that is in force for the longest."""
+    lasting: Counter[tuple[int, int]] = Counter()
+    edges = np.minimum(np.append(score.metres["tick"], score.end), score.end)
+    for (_, *metre), ticks in zip(score.metres.tolist(), np.diff(edges).tolist(), strict=True):
+        lasting[tuple(metre)] += ticks
+    return lasting.most_common(1)[0][0]
+
+
 def _kept(score: Score, confidence: float, reason: str) -> Grid:
-    return Grid("kept", confidence, reason, 0, tuple(score.metres.tolist()), score.end)
+    return Grid("kept", confidence, reason, 0, tuple(score.metres.tolist()))
 
 
 def _share_on_ticks(beats: np.ndarray, tolerance: float) -> float:
@@ -204,7 +197,7 @@ def _barred(score: Score, pulse: Subdivision, reading: Reading) -> Grid:
     own = tuple(score.metres[0].tolist()[1:])
     action = "shifted" if own == (length, 4) and len(score.metres) == 1 else "re-barred"
     said = f"the file says {own[0]}/{own[1]}, its beats lie {abs(pulse.phase):.2f} of a quarter off the pulse"
-    return Grid(action, confidence, f"{said}; {length}/4 found", shift, metres, score.end + shift)
+    return Grid(action, confidence, f"{said}; {length}/4 found", shift, metres)
 
 
 def _read(score: Score, pulse: Subdivision) -> Reading:

@@ -1,6 +1,6 @@
 """Chords for a melody: key, harmonic rhythm and cadences, by a model learned from lead sheets.
 
-    harmonise(score) -> CHORD rows              keys(score) -> [(tick, tonic, mode)]
+    harmonise(score) -> CHORD rows
 
 Four steps, all with parameters that `recipes/harmony.py` learned from songs with written chords:
 
@@ -9,7 +9,7 @@ Four steps, all with parameters that `recipes/harmony.py` learned from songs wit
              roots with the same weights, so that all keys are alike to it
     keys     a hidden Markov model of 24 keys, bar by bar: melody notes and odds of chords against the key
     chords   a hidden semi-Markov model: chords follow each other as they do in the key, last as long as chords do at
-             this place of the bar, and begin and end a piece as they should (Viterbi, or exact sampling)
+             this place of the bar, and begin and end a piece as they should (Viterbi)
 
 The network decides what fits the notes; the chain of chords makes a progression of it.
 """
@@ -30,8 +30,6 @@ from .score import CHORD, Score
 
 QUALITIES = ("maj", "min", "7", "maj7", "min7", "dim7", "hdim7", "aug", "sus4")  # that the model writes
 CHORDS = 12 * len(QUALITIES)  # root * len(QUALITIES) + quality
-MODES = ("major", "minor")
-RHYTHMS = (0.5, 1, 2, 4)  # chords a bar
 LONGEST = 8  # bars that a chord may last
 MAX_SLOTS = 20_000  # a longer melody is refused
 FILE = Path(__file__).with_suffix(".safetensors")
@@ -55,24 +53,16 @@ class Cues(NamedTuple):
     shift: int  # ticks that the grid was moved by
 
 
-def harmonise(
-    score: Score, *, rhythm: float | None = None, temperature: float = 0.0, seed: int = 0, keep_grid: bool = False
-) -> np.ndarray:
+def harmonise(score: Score, *, keep_grid: bool = False) -> np.ndarray:
     """Chords that fit the melody of a score: CHORD rows in its ticks, all in root position. Takes a millisecond a bar.
 
     The melody is the part "melody", or else the top of all that sounds; chords the score already has are not looked
-    at. Before the bar in which the melody begins, and under a pickup, there is no chord; the last chord stays.
-    `rhythm` allows at most so many chords a bar (one of RHYTHMS), by default as the music asks. `temperature` 0 gives
-    the best progression, 1 draws from what the model finds likely: another `seed`, another harmonisation. The grid
+    at. Before the bar in which the melody begins, and under a pickup, there is no chord; the last chord stays. The grid
     is checked, as in `prepare`, unless `keep_grid`; music in free time is heard in bars of two seconds. Raises
     InputError without a melody or with bars that are not clear.
     """
-    if rhythm is not None and rhythm not in RHYTHMS:
-        raise InputError(f"rhythm is {rhythm}; choose chords a bar from: {', '.join(map(str, RHYTHMS))}")
-    if not 0 <= temperature <= 10:
-        raise InputError(f"temperature is {temperature}; choose from 0 (the best chords) to 10 (any chords)")
     slots, odds, keys, shift = hear(score, keep_grid)
-    path = decode(odds, keys, slots, changes(slots, rhythm), temperature, np.random.default_rng(seed))
+    path = decode(odds, keys, slots)
     first = np.flatnonzero(np.diff(path, prepend=-1))
     root, quality = np.divmod(path[first], len(QUALITIES))
     quality = np.array([QUALITY_NAMES.index(name) for name in QUALITIES])[quality]
@@ -80,14 +70,6 @@ def harmonise(
     rows = rows[np.append(np.diff(rows["tick"]) > 0, True)]  # of those before the file's beginning the last holds
     silence = np.array([(0, *NO_CHORD)] if rows["tick"][0] > 0 else [], dtype=CHORD)
     return merged(np.concatenate([silence, rows]))
-
-
-def keys(score: Score, *, keep_grid: bool = False) -> list[tuple[int, int, str]]:
-    """The keys `harmonise` hears in a melody: where each begins (tick), its tonic (0-11), "major" or "minor"."""
-    slots, _, heard, shift = hear(score, keep_grid)
-    first = np.flatnonzero(np.diff(heard, prepend=-1))
-    ticks = np.maximum(slots.edges[first] - shift, 0)
-    return [(tick, key % 12, MODES[key // 12]) for tick, key in zip(ticks.tolist(), heard[first].tolist(), strict=True)]
 
 
 # --- hearing --------------------------------------------------------------------------------------------------
@@ -188,17 +170,6 @@ def in_every_key(table: np.ndarray) -> np.ndarray:
 # --- chords ---------------------------------------------------------------------------------------------------
 
 
-def changes(slots: Slots, rhythm: float | None) -> np.ndarray:
-    """Where chords may change, for at most `rhythm` of them a bar: (N,) bool."""
-    if rhythm is None:
-        return np.ones(len(slots.bar), dtype=bool)
-    size = np.bincount(slots.bar)[slots.bar]
-    inside = np.arange(len(size)) - slots.starts[slots.bar]
-    if rhythm >= 1:
-        return inside * int(rhythm) % size < int(rhythm)
-    return (inside == 0) & (slots.bar % round(1 / rhythm) == 0)
-
-
 def lasting(slots: Slots) -> tuple[np.ndarray, np.ndarray]:
     """How likely a chord that begins at a slot ends so many slots later: (N, D) log weights, and how many
     slots there are for it (N,).
@@ -216,18 +187,11 @@ def lasting(slots: Slots) -> tuple[np.ndarray, np.ndarray]:
     return stays + np.where(end < count, np.log(change) + CHANGING, 0), np.minimum(count - np.arange(count), longest)
 
 
-def decode(
-    odds: np.ndarray,
-    keys: np.ndarray,
-    slots: Slots,
-    allowed: np.ndarray,
-    temperature: float,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """The chord of every slot (N,): the best progression at temperature 0, else one drawn from the model.
+def decode(odds: np.ndarray, keys: np.ndarray, slots: Slots) -> np.ndarray:
+    """The chord of every slot (N,): the best progression.
 
-    A semi-Markov chain: `ended[n, c]` is the weight of all that lies before slot n when chord c ends there,
-    `begun[n, c]` when c begins there; sums over what may have been before at a temperature, else the maximum.
+    A semi-Markov chain: `ended[n, c]` is the weight of the best that lies before slot n when chord c ends there,
+    `begun[n, c]` when c begins there.
     """
     p, count = parameters(), len(odds)
     fits = HEARING * odds - COMMON * in_every_key(p["key_chords"])[keys]
@@ -238,41 +202,23 @@ def decode(
     begun = np.full((count, CHORDS), -np.inf)
     begun[0] = ENDING * in_every_key(p["first"])[keys[0]]
     for slot in range(count):
-        if slot and allowed[slot]:
-            begun[slot] = _summed(ended[slot][:, None] + moves[keys[slot]], temperature)
-        if slot and not allowed[slot]:
-            continue
+        if slot:
+            begun[slot] = (ended[slot][:, None] + moves[keys[slot]]).max(axis=0)
         ahead = slice(slot + 1, slot + 1 + room[slot])
         weights = begun[slot] + last[slot, : room[slot], None] + total[ahead] - total[slot]
-        ended[ahead] = _summed(np.stack([ended[ahead], weights]), temperature)
+        ended[ahead] = np.maximum(ended[ahead], weights)
     ended[-1] += ENDING * in_every_key(p["last"])[keys[-1]]
-    path, end = np.empty(count, dtype=np.int64), count
-    chord = _chosen(ended[-1], temperature, rng)
+    path, end, chord = np.empty(count, dtype=np.int64), count, int(ended[-1].argmax())
     while True:
         starts = np.arange(max(end - last.shape[1], 0), end)
         weights = begun[starts, chord] - total[starts, chord] + last[starts, end - starts - 1]
-        start = int(starts[_chosen(weights, temperature, rng)])
+        start = int(starts[weights.argmax()])
         path[start:end] = chord
         if not start:
             return path
-        chord, end = _chosen(ended[start] + moves[keys[start]][:, chord], temperature, rng), start
+        chord, end = int((ended[start] + moves[keys[start]][:, chord]).argmax()), start
 
 
 def _moves(table: np.ndarray, key: int) -> np.ndarray:
     """Log probabilities of one chord after another (CHORDS, CHORDS), from those of a mode by degrees."""
     return np.roll(table[key // 12], (key % 12 * len(QUALITIES),) * 2, axis=(0, 1))
-
-
-def _summed(weights: np.ndarray, temperature: float) -> np.ndarray:
-    """The best along the first axis, or at a temperature the logarithm of the sum of all."""
-    best = weights.max(axis=0)
-    if not temperature:
-        return best
-    floor = np.where(np.isfinite(best), best, 0)
-    with np.errstate(divide="ignore"):
-        return floor + temperature * np.log(np.exp((weights - floor) / temperature).sum(axis=0))
-
-
-def _chosen(weights: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
-    """The index of the best weight, or one drawn at a temperature."""
-    return int(np.argmax(weights + temperature * rng.gumbel(size=len(weights)) if temperature else weights))

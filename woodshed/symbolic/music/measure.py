@@ -31,23 +31,23 @@ SECONDS = 0.02 * 2 ** (np.arange(19) / 2)  # half octaves to 10 s: what lengths 
 # --- chords ---------------------------------------------------------------------------------------------------
 
 
-def chord_adherence(score: Score, chords: np.ndarray | None = None) -> float:
+def chord_adherence(score: Score) -> float:
     """The share of sounding time inside the chord of the moment, its bass included: 0 to 1.
 
-    Every note counts for its length, cut where chords change; drums and time without a chord are left out. `chords`
-    are CHORD rows, by default the score's own. Real pop songs reach .91, with shuffled chords .46 (POP909).
+    Every note counts for its length, cut where chords change; drums and time without a chord are left out. Real pop
+    songs reach .91, with shuffled chords .46 (POP909).
     """
-    inside = _time_inside(score, chords)
+    inside = _time_inside(score)
     return float(inside.trace() / inside[:, -1].sum()) if inside[:, -1].any() else np.nan
 
 
-def rotated_adherence(score: Score, chords: np.ndarray | None = None) -> float:
+def rotated_adherence(score: Score) -> float:
     """What `chord_adherence` would be by chance: its mean when every chord is exchanged for every other of the piece.
 
     The mean over all rotations of the distinct chords. Music that follows its chords adheres far better than this;
     music that ignores them does not. NaN with fewer than two chords.
     """
-    inside = _time_inside(score, chords)
+    inside = _time_inside(score)
     total, others = inside[:, -1].sum(), len(inside) - 1
     return float((inside[:, :-1].sum() - inside.trace()) / (others * total)) if total and others else np.nan
 
@@ -132,10 +132,9 @@ def bass_adherence(score: Score, chords: np.ndarray | None = None) -> float:
     return float(np.mean(found)) if found else np.nan
 
 
-def _time_inside(score: Score, chords: np.ndarray | None) -> np.ndarray:
+def _time_inside(score: Score) -> np.ndarray:
     """Time over each distinct chord that sounds inside each of them, and last all of it: (D, D + 1) in ticks."""
-    chords, notes = score.chords if chords is None else chords, pitched(score)
-    chords = np.concatenate([np.array([(-1, -1, 0, -1)], dtype=CHORD), chords])
+    notes, chords = pitched(score), np.concatenate([np.array([(-1, -1, 0, -1)], dtype=CHORD), score.chords])
     names = np.stack([chords[field] for field in ("root", "quality", "bass")], axis=1)
     distinct, which = np.unique(names, axis=0, return_inverse=True)
     onsets = notes["onset"].astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,13 +11,17 @@ from ...errors import InputError, RunError
 from ...progress import Reporter, part, unheard
 from ..data.corpus import Corpus
 from ..data.likeness import Excerpt
-from ..music.chords import spell
-from ..music.score import Score
+from ..music.chords import NO_CHORD, merged
+from ..music.score import CHORD, Score
 from ..run import Run, longest
 from ..tokenizers import Tokenizer
-from .perform import perform
+from .chart import chart
+from .perform import perform, stepping
 from .settings import UNAIDED, GenerateSettings, temperatures
 from .takes import Take
+
+if TYPE_CHECKING:
+    from .step import Step
 
 TOGETHER = 4  # takes over one progression
 
@@ -86,15 +91,17 @@ def play(
     temperature: str = GenerateSettings.temperature,
     top_p: float = GenerateSettings.top_p,
     device: str = "auto",
+    step: Step | None = None,
     report: Reporter = unheard,
 ) -> list[Take]:
     """Takes of a run from nothing: over the chords, tempo and metre of real excerpts, or where it knows no chords free.
 
     Nothing helps it with chords or out of loops. Four takes share a progression; the progressions come from excerpts
-    that are evenly spread over the pieces.
+    that are evenly spread over the pieces. `step` is as in `perform`; all takes share one.
     """
     common = {"bars": length} if run.tokenizer.needs_bars else {"seconds": length}
     common |= {"temperature": temperature, "top_p": top_p, "device": device} | UNAIDED
+    common |= {"step": step or stepping(run, device)}
     charted = [excerpt for excerpt in excerpts if run.knows_chords and len(excerpt.chords)]
     if not charted:
         return perform(run, takes=takes, seed=seed, report=report, **common)
@@ -109,7 +116,7 @@ def play(
 
 
 def stage_of(score: Score) -> dict:
-    """The chords of a score as a chart, a slot for each beat, and its first tempo and metre: keywords of `perform`.
+    """The chords at the beats of a score as a chart, and its first tempo and metre: keywords of `perform`.
 
     Free time has no bars: a chart bar is two seconds of it.
     """
@@ -117,11 +124,8 @@ def stage_of(score: Score) -> dict:
     if not score.free:
         _, numerator, denominator = score.metres[0].tolist()
     bars, beats = score.bars(end), score.beats(end)
-    at = np.searchsorted(score.chords["tick"], beats[:-1], side="right") - 1
-    names = np.array(["N.C.", *(spell(*chord.tolist()[1:]) for chord in score.chords)])[at + 1]
-    cells = []
-    for inside in np.split(names, np.searchsorted(beats, bars[1:-1])):
-        kept = inside[1:] == inside[:-1]
-        cells.append(" ".join([inside[0], *np.where(kept, "/", inside[1:]).tolist()]))
+    rows = np.concatenate([np.array([(0, *NO_CHORD)], dtype=CHORD), score.chords])
+    held = rows[np.searchsorted(score.chords["tick"], beats[:-1], side="right")]
+    held["tick"] = beats[:-1]
     bpm = float(np.clip(60e6 / score.tempos["usec"][0], 10, 500))
-    return {"chords": f"| {' | '.join(cells)} |", "bpm": bpm, "metre": f"{numerator}/{denominator}"}
+    return {"chords": chart(merged(held), bars), "bpm": bpm, "metre": f"{numerator}/{denominator}"}

@@ -32,7 +32,7 @@ def generate(
     """Play takes and return them; `Take.save` writes one.
 
     `run` is a Run or its folder; settings may be given as keywords: `generate("my-style", chords="Dm7 G7 Cmaj7",
-    bars=8, takes=3, seed=1)`. With `keep` only so many are returned, best first, and `Take.ranked` tells why; the run's
+    bars=8, takes=3, seed=1)`. With `best` only so many are returned, best first, and `Take.ranked` tells why; the run's
     style critic is made, and kept, where it has none yet. `report` hears the Progress.
 
     Inside a prompt all events outside the region stay as they are, in the prompt's own ticks, and so do notes that
@@ -43,7 +43,7 @@ def generate(
     """
     settings = make_settings(settings, changes)
     run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
-    if settings.keep is None:
+    if settings.best is None:
         return perform(run, settings, report=report)
     from .rank import critic_of, rank
 
@@ -51,5 +51,5 @@ def generate(
     # what cannot be had is told before the playing, not after
     critic = critic_of(run, device=settings.device, report=first)
     takes = perform(run, settings, report=second)
-    found = rank(run, takes, critic=critic, keep=settings.keep, device=settings.device, report=third)
+    found = rank(run, takes, critic=critic, best=settings.best, device=settings.device, report=third)
     return [replace(one.take, ranked=str(one)) for one in found]

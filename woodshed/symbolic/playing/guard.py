@@ -9,7 +9,6 @@ lifted.
     Guard().lifted(grammar, allowed), .playable(grammar, allowed) -> the ids that may come next
     Guard().look(grammar) -> how many ids to keep, where the take is to go back to an earlier bar line, a little warmer
     notice(notes, times, seconds) -> Fault or None            the detector alone, on any notes and bar lines
-    faults(score) -> the bars of a Score at which it fires
 """
 
 from __future__ import annotations
@@ -20,9 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..music.chords import pitched
-from ..music.score import DRUMS, PARTS, Score
-from ..tokenizers import Grammar, NoteGrammar
+from ..music.score import DRUMS, PARTS
+from ..tokenizers import NoteGrammar
 
 # All limits but that of density are in bars and in seconds: both have to be passed.
 LOOP_TIMES, LOOP_PERIOD, LOOP_BARS, LOOP_SECONDS = 4, 2, 4, 8  # so often, a period of so many bars at the most
@@ -139,9 +137,9 @@ class Guard:
     until: int = -1  # the step up to which the take stays warmer
     again: int = 0  # steps back without having come past that
 
-    def lifted(self, grammar: Grammar, allowed: np.ndarray) -> np.ndarray:
+    def lifted(self, grammar: NoteGrammar, allowed: np.ndarray) -> np.ndarray:
         """The ids (a mask) that may come next: where keys are down for too long, only those that lift them."""
-        if not isinstance(grammar, NoteGrammar) or grammar.releases is None or not grammar.held:
+        if grammar.releases is None or not grammar.held:
             return allowed
         onset, _, pitch, _ = np.array(grammar.held).T
         lift = np.zeros_like(allowed)
@@ -149,12 +147,10 @@ class Guard:
         lift[grammar.releases + pitch[down >= self.longest_note]] = True
         return allowed & lift if (allowed & lift).any() else allowed
 
-    def playable(self, grammar: Grammar, allowed: np.ndarray) -> np.ndarray:
+    def playable(self, grammar: NoteGrammar, allowed: np.ndarray) -> np.ndarray:
         """The ids (a mask) that may come next: none that strikes a key out of range, or one too many at this moment,
         unless there is no other. Drums have no range, and do not count.
         """
-        if not isinstance(grammar, NoteGrammar):
-            return allowed
         left, full = allowed.copy(), self._full(grammar)
         words, keys = left[grammar.part_words :][: len(PARTS)], left[grammar.keys :][:128]
         beats = bool(words[DRUMS])
@@ -173,10 +169,10 @@ class Guard:
         struck = takewhile(lambda note: note[0] == now, reversed(grammar.notes))
         return sum(part != DRUMS for _, _, _, part in struck) >= self.together
 
-    def look(self, grammar: Grammar) -> int | None:
+    def look(self, grammar: NoteGrammar) -> int | None:
         """Look at a take that has come to a bar line, or is too busy to reach it: how many of its ids to keep where it
         is to go back, None where it may go on."""
-        if not isinstance(grammar, NoteGrammar) or not self._is_due(grammar):
+        if not self._is_due(grammar):
             return None
         times = [*grammar.times, grammar.end] if grammar.done else list(grammar.times)
         if len(grammar.lines) == self.seen[0] and not grammar.done:
@@ -213,20 +209,3 @@ class Guard:
         self.warmer = told["warmer"] = round(WARMER * self.again, 2)
         told["back_to"], self.until = back, max(self.until, times[-1])
         return grammar.lines[back]
-
-
-def faults(score: Score) -> dict[int, str]:
-    """The bars of a Score (in free time every two seconds) at whose ends the guard would fire, and why.
-
-    Bars are counted from the one in which the music sets in.
-    """
-    notes, lines = pitched(score), score.bars()
-    onsets = notes["onset"].astype(np.int64)
-    lines = lines[max(int(np.searchsorted(lines, onsets[:1].sum(), side="right")) - 1, 0) :]
-    seconds = score.seconds(lines)
-    rows, found = np.stack([onsets, onsets + notes["duration"], notes["pitch"]], axis=1), {}
-    for bar in range(1, len(lines)):
-        fault = notice(rows[: np.searchsorted(onsets, lines[bar])], lines[: bar + 1], seconds[: bar + 1])
-        if fault:
-            found[bar - 1] = fault.name
-    return found

@@ -18,14 +18,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...errors import InputError
 from ..music.chords import TONES, merged
 from ..music.measure import NEAR, strong_beats
 from ..music.score import DRUMS, PARTS
-from ..tokenizers import Grammar, NoteGrammar, Plan
+from ..tokenizers import NoteGrammar, Plan
 
-MODES = ("free", "guided", "strict")
 BIAS = 1.0  # nats by which guided harmony makes a wrong note less likely
+KEPT = {"guided": float(np.exp(-BIAS)), "strict": 0.0}  # what is left of the odds of a wrong note
 CARRIERS = np.isin(PARTS, ("bass", "accompaniment", "left", "other"))  # the parts that may have the bass
 INNER = 33  # below this pitch (A1) only the bass is struck at a change, so that there is always room for it beneath
 AHEAD = 128  # strong beats that a note may ring over
@@ -37,28 +36,20 @@ Rule = tuple[np.ndarray, np.ndarray | None]  # ids that break it, and those that
 class Harmony:
     """The chords of a plan as rules for the ids of one tokenizer. It keeps no state: all of it is in the grammar."""
 
-    def __init__(self, plan: Plan, grammar: Grammar, mode: str = "strict"):
-        if mode not in MODES:
-            raise InputError(f"--harmony {mode!r}: choose from {', '.join(MODES)}")
-        if mode != "free" and not isinstance(grammar, NoteGrammar):
-            raise InputError(f"--harmony {mode}: these tokens have no chords; use a run of remi or performance tokens")
-        self.kept = {"free": 1.0, "guided": float(np.exp(-BIAS)), "strict": 0.0}[mode]
-        score = plan.laid_out
+    def __init__(self, plan: Plan, grammar: NoteGrammar, mode: str = "strict"):
+        self.kept, score = KEPT[mode], plan.laid_out
         beats, held = strong_beats(score, score.chords, plan.end)
-        here = beats >= plan.start if self.kept < 1 else np.zeros(len(beats), dtype=bool)
+        here = beats >= plan.start
         beats, held, near = beats[here], held[here], NEAR * score.ticks_per_quarter
-        if len(beats):
-            self.low, self.step, self.high = (grammar.steps(beats + by) for by in (-near, 0, near))
-        else:
-            self.low = self.step = self.high = np.zeros(0, dtype=np.int64)
+        self.low, self.step, self.high = (grammar.steps(beats + by) for by in (-near, 0, near))
         self.change = np.isin(beats, merged(score.chords)["tick"]) & (held["root"] >= 0)
         self.bass = held["bass"].astype(np.int64)
         self.fits = _fitting(held, self.change)
-        self.carriers = CARRIERS & grammar.parts if isinstance(grammar, NoteGrammar) else CARRIERS
+        self.carriers = CARRIERS & grammar.parts
 
     def __call__(self, grammar: NoteGrammar, logits: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logits and mask (V,) of the next id, as the rules leave them. At least one id is always left."""
-        for wrong, instead in self._rules(grammar, allowed) if len(self.step) else ():
+        for wrong, instead in self._rules(grammar, allowed):
             logits, allowed = self._weighed(logits, allowed, allowed & wrong, instead)
         return logits, allowed
 

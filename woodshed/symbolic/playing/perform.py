@@ -33,7 +33,7 @@ from ..music.measure import (
 from ..music.score import Score
 from ..music.sound import MAX_MINUTES, too_long
 from ..run import Run, open_run
-from ..tokenizers import Tokenizer
+from ..tokenizers import NoteGrammar, Tokenizer
 from .decode import Sampling, Stream, decode
 from .form import progressions, remark, repeated, scenes
 from .guard import FINGERS, LONGEST_NOTE, PIANO, Guard
@@ -46,6 +46,8 @@ from .takes import Take, digests_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from .step import Step
+
 TRIES = 8  # to write a take that has a note
 PROMPT_SHARE = 0.5  # the most of a context that a prompt takes
 LARGE = 50e6  # parameters: of less, a step in numpy is done in the time it takes to ask a GPU for one
@@ -57,24 +59,34 @@ def perform(
     run: Run | str | Path,
     settings: ComposeSettings | None = None,
     *,
+    step: Step | None = None,
     report: Reporter = unheard,
     **changes,
 ) -> list[Take]:
-    """As many takes as the settings ask for, in the order of their seeds; arguments and errors are as in generate."""
-    from .engines import make_step
+    """As many takes as the settings ask for, in the order of their seeds; arguments and errors are as in generate.
 
+    `step` is the model where it has been loaded already, by `stepping`.
+    """
     settings = make_settings(settings, changes)
     run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
     stage = set_stage(run, settings)
-    step = make_step(placed(run.model(merge=True), settings.device))
+    step = step or stepping(run, settings.device)
     played, music = _play_scenes(step, run, settings, stage, report)
     known = learned(run) if settings.originality else None
     told = {"engine": step.engine, "digests": digests_of(run, settings.prompt), "known": known}
     return [_take(run, settings, stage, *take, **told) for take in zip(played, music, strict=True)]
 
 
+@enough_memory("for this model", "play on the CPU (--device cpu)")
+def stepping(run: Run, device: str) -> Step:
+    """The model of a run, on its device, as the engine that writes takes: for one performance after another."""
+    from .engines import make_step
+
+    return make_step(placed(run.model(merge=True), device))
+
+
 def _play_scenes(
-    step, run: Run, settings: GenerateSettings, stage: Stage, report: Reporter
+    step: Step, run: Run, settings: GenerateSettings, stage: Stage, report: Reporter
 ) -> tuple[list[list[Stream]], list[Score]]:
     """For each take its streams, one after another, and the music that they have written."""
     closes = _closes(run, settings, stage)
@@ -127,7 +139,7 @@ def _closes(run: Run, settings: GenerateSettings, stage: Stage) -> bool:
     return settings.ending and free and len(stage.lines) > 2
 
 
-def _play(step, run: Run, settings: GenerateSettings, stages: list[Stage], watch, after=()) -> list[Stream]:
+def _play(step: Step, run: Run, settings: GenerateSettings, stages: list[Stage], watch, after=()) -> list[Stream]:
     """One stream a take, written to its end; `after` are those that the takes go on from.
 
     A take without a single note is drawn again, a few times: its seed still tells all of it.
@@ -143,7 +155,8 @@ def _play(step, run: Run, settings: GenerateSettings, stages: list[Stage], watch
         for number in silent:
             streams[number] = anew[number]
             streams[number].rng = np.random.default_rng([anew[number].seed, attempt, stages[number].region.start])
-        decode(step, [streams[number] for number in silent], context=context, max_length=settings.max_length)
+        again = [streams[number] for number in silent]
+        decode(step, again, context=context, max_length=settings.max_length, watch=watch)
     return streams
 
 
@@ -159,7 +172,7 @@ def _streams(run: Run, settings: GenerateSettings, stages: list[Stage], context:
         harmony = Harmony(plan, grammar, settings.harmony) if stage.binding and settings.harmony != "free" else None
         sampling = Sampling(temperature, settings.top_k, settings.top_p, settings.min_p)
         prompts = _prompts(tokenizer, stage, score, region, last)
-        guard = _guard(run) if settings.guard else None
+        guard = _guard(run) if settings.guard and isinstance(grammar, NoteGrammar) else None
         streams.append(Stream(*prompts, grammar, sampling, settings.seed + number, harmony, guard))
     for stream, before in zip(streams, after, strict=False):
         stream.rng = before.rng
@@ -298,7 +311,7 @@ def _per_bar(stage: Stage, music: Score) -> tuple[float | None, ...]:
 def _again(settings: GenerateSettings, stage: Stage, seed: int, temperature: float) -> dict:
     """Keywords of `generate` that make one take again; a prompt that is a Score is not among them."""
     asked = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    asked |= {"takes": 1, "keep": None, "seed": seed, "temperature": f"{temperature:g}"}
+    asked |= {"takes": 1, "best": None, "seed": seed, "temperature": f"{temperature:g}"}
     if settings.melody:
         asked["chords"] = stage.chart or None
     if isinstance(settings.prompt, Path):
@@ -309,7 +322,7 @@ def _again(settings: GenerateSettings, stage: Stage, seed: int, temperature: flo
 def _watch(report: Reporter) -> Callable[[int, Sequence[Stream]], None]:
     """A callback for decode that tells the slowest take's share now and then."""
 
-    done = 0.0  # the guard may step back; a progress bar does not
+    done = 0.0  # the guard may step back, and a silent take begin again; a progress bar does not
 
     def watch(count: int, streams: Sequence[Stream]) -> None:
         nonlocal done

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...errors import FileError, InputError
 from ..music.extras import CONDUCTOR, Extra
-from ..music.grid import Grid, apply_grid, estimate_grid
+from ..music.grid import Grid, apply_grid, estimate_grid, main_metre
 from ..music.midi import read_extras, read_midi
 from ..music.parts import assign_parts, only_tracks, programs_of
 from ..music.score import PARTS, Score
@@ -105,7 +105,8 @@ def read_prompt(
     if melody is not None:
         number = _melody_track(file, melody)
         extras = tuple(one._replace(track=min(one.track, 0)) for one in extras if one.track in (CONDUCTOR, number))
-        file = only_melody(file, str(number + 1))
+        file = only_tracks(file, [number])
+        file = file.replace(tracks=[file.tracks[0]._replace(part="melody")])
     labels = _labels(file, prepared, parts)
     only = prepared.get("only_part")
     sounding = np.unique(file.notes["track"]).tolist()
@@ -114,10 +115,11 @@ def read_prompt(
     if not seen:
         there = ", ".join(sorted({labels[track] for track in sounding}))
         raise FileError(name, f"no prompt: this run plays {only or 'no drums'}, the file has only {there}")
-    score = only_tracks(apply_grid(file, grid), seen)
+    barred = apply_grid(file, grid)
+    score = only_tracks(barred, seen)
     score = score.replace(tracks=[track._replace(part=labels[t]) for t, track in zip(seen, score.tracks, strict=True)])
     origin = grid.shift if grid.action not in ("kept", "free") else 0
-    return Prompt(file, score, tuple(seen), origin, _remark(grid, file, origin), extras, programs)
+    return Prompt(file, score, tuple(seen), origin, _remark(grid, file, barred), extras, programs)
 
 
 def _labels(file: Score, prepared: dict, wanted: Sequence[str] | None) -> list[str]:
@@ -136,17 +138,8 @@ def _labels(file: Score, prepared: dict, wanted: Sequence[str] | None) -> list[s
     return [names.get(role, role) for role in roles]
 
 
-def only_melody(score: Score, track: str = "auto") -> Score:
-    """A score's melody alone: the track of that name or number (from 1), by default the one whose part is melody.
-
-    Raises InputError with the tracks there are.
-    """
-    number = _melody_track(score, track)
-    melody = only_tracks(score, [number])
-    return melody.replace(tracks=[melody.tracks[0]._replace(part="melody")])
-
-
 def _melody_track(score: Score, wanted: str) -> int:
+    """The track of that name or number (from 1), or by "auto" the one whose part is melody. Raises InputError."""
     sounding = np.unique(score.notes["track"]).tolist()
     if wanted == "auto":
         found = [track for track in sounding if assign_parts(score, hands="kept").tracks[track].part == "melody"]
@@ -161,11 +154,11 @@ def _melody_track(score: Score, wanted: str) -> int:
     raise InputError(f"{told}; choose with --melody one of: {there}")
 
 
-def _remark(grid: Grid, file: Score, origin: int) -> str:
+def _remark(grid: Grid, file: Score, barred: Score) -> str:
     """How bars are counted, where not as the file has them."""
     if grid.action in ("kept", "free"):
         return ""
-    seconds = float(file.seconds(int(np.diff(file.replace(metres=grid.metres).bars(1))[0]) - origin))
-    metre = "{}/{}".format(*grid.metre)
+    seconds = float(file.seconds(int(barred.bars()[1]) - grid.shift))
+    metre = "{}/{}".format(*main_metre(barred))
     told = f"the file's bar lines are not where its music has them; bars are counted in {metre}, bar 2 from"
     return f"{told} {seconds:.2f} s on (--keep-grid believes the file)"

@@ -6,7 +6,8 @@
 Everything is compared with excerpts of the musician's own pieces, as `critic.py` stored them. In each measure a take is
 as far off as it lies outside the middle two thirds of the excerpts, in half-widths of these: 0 inside, never more than
 5. Too much is as bad as too little (a model is sure of loops and surprised by chance), but nothing can be too well in
-its chords. Measures come together in CRITERIA, each the mean of its measures, and the score is
+its chords. Measures come together in CRITERIA, each the mean of its measures (repetition but where
+sections were asked to come back), and the score is
 
     exp(-mean over the criteria that apply) * typical       1: like the musician's own pieces in everything; 0: no notes
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,7 +33,7 @@ from ...progress import Progress, Reporter, part, unheard
 from ...statistics import mean_known
 from ..data.corpus import Corpus, find_corpus, open_corpus
 from ..data.originality import Index
-from ..data.take_files import read_stretch, read_written, takes_in
+from ..data.take_files import read_stretch, read_written, take_facts, takes_in
 from ..music.chords import pitched
 from ..music.measure import measure
 from ..music.score import Score
@@ -99,11 +101,11 @@ def rank(
     corpus: Corpus | str | Path | None = None,
     critic: Critic | None = None,
     index: Index | None = None,
-    keep: int | None = None,
+    best: int | None = None,
     device: str = "auto",
     report: Reporter = unheard,
 ) -> list[Ranked]:
-    """Takes, scores or MIDI files (or all of a folder), best first; the best `keep` of them.
+    """Takes, scores or MIDI files (or all of a folder), best first; only so many with `best`.
 
     Bars of files are those that the files state; of takes with a prompt only what was written is judged. The run's
     critic is made, and kept in its folder, where it has none or `corpus` is another than it was made from; or give a
@@ -117,8 +119,8 @@ def rank(
     takes = takes_in(takes) if isinstance(takes, str | Path) else list(takes)
     if not takes:
         raise InputError("no takes to rank; give a folder that holds .mid files")
-    if keep is not None and keep < 1:
-        raise InputError(f"--keep {keep}: choose 1 or more")
+    if best is not None and best < 1:
+        raise InputError(f"--best {best}: choose 1 or more")
     scores = [_score(take) for take in takes]
     if run.tokenizer.needs_bars:
         _refuse_free(takes, scores)
@@ -132,7 +134,7 @@ def rank(
         _judged(take, critic, measures, _flagged(take, score, index))
         for take, score, measures in zip(takes, scores, found, strict=True)
     ]
-    return _diverse(ranked, scores)[:keep]
+    return _diverse(ranked, scores)[:best]
 
 
 def critic_of(run: Run, corpus: Corpus | str | Path | None = None, **options) -> Critic:
@@ -213,6 +215,8 @@ def _judged(take, critic: Critic, measures: dict[str, float], flagged: bool | No
     if not measures:
         return Ranked(take, 0.0, "silent", {}, {})
     far = distances(critic, measures)
+    if _returns(take):
+        far = {name: off for name, off in far.items() if name not in CRITERIA["repetition"]}
     groups = {name: [abs(far[one]) for one in members if one in far] for name, members in CRITERIA.items()}
     off = {name: float(np.mean(group)) for name, group in groups.items() if group}
     if flagged is not None:
@@ -222,6 +226,16 @@ def _judged(take, critic: Critic, measures: dict[str, float], flagged: bool | No
         off[STYLE] = float(np.logaddexp(0, -measures[LOGIT]))
         score *= math.exp(-off[STYLE])
     return Ranked(take, score, _reasons(measures, far, flagged), off, measures)
+
+
+def _returns(take: Take | Score | str | Path) -> bool:
+    """Whether a take was asked for in sections that come back, so that its repetition is not the model's."""
+    asked = take.settings if isinstance(take, Take) else {}
+    if isinstance(take, str | Path):
+        with suppress(FileError):
+            asked = take_facts(take)["settings"]
+    form = asked.get("form", "")
+    return len({*form}) < len(form)
 
 
 def _reasons(measures: dict[str, float], far: dict[str, float], flagged: bool | None) -> str:
@@ -251,7 +265,7 @@ def _odd(name: str, off: float) -> str:
 
 def _diverse(ranked: list[Ranked], scores: list[Score]) -> list[Ranked]:
     """By score, discounted by what a take has in common with those before it; equal ones in an order of their own."""
-    rolls = [_roll(score) for score in scores]
+    rolls = [roll(score) for score in scores]
     names = [str(one.take) if isinstance(one.take, str | Path) else "" for one in ranked]
     order = sorted(range(len(ranked)), key=lambda n: (-ranked[n].score, rolls[n].tobytes(), names[n]))
     left, chosen, closest = order, [], dict.fromkeys(order, (0.0, 0))
@@ -262,30 +276,25 @@ def _diverse(ranked: list[Ranked], scores: list[Score]) -> list[Ranked]:
         told = f", nearly the same as number {-other}" if near >= NEARLY else ""
         chosen.append(replace(ranked[best], reasons=ranked[best].reasons + told))
         for n in left:
-            closest[n] = max(closest[n], (_overlap(rolls[best], rolls[n]), -len(chosen)))
+            closest[n] = max(closest[n], (overlap(rolls[best], rolls[n]), -len(chosen)))
     return chosen
 
 
-def overlap(one: Score, other: Score) -> float:
-    """How much two scores have in common in the best transposition: the Jaccard overlap, 0 to 1, of their (moment,
-    pitch), moments being twelfths of a quarter, in free time tenths of a second.
-    """
-    return _overlap(_roll(one), _roll(other))
-
-
-def _roll(score: Score) -> np.ndarray:
-    """Which pitches begin at which moment: (moments, 128) of 0 and 1."""
+def roll(score: Score) -> np.ndarray:
+    """Which pitches begin at which moment, a twelfth of a quarter or in free time a tenth of a second: (moments, 128)
+    of 0 and 1."""
     notes = pitched(score)
     onsets = (
         score.seconds(notes["onset"]) / FREE_GRID if score.free else notes["onset"] / score.ticks_per_quarter / GRID
     )
     moments = np.rint(onsets).astype(int)
-    roll = np.zeros((moments.max(initial=-1) + 1, 128), dtype=np.float32)
-    roll[moments, notes["pitch"]] = 1
-    return roll
+    found = np.zeros((moments.max(initial=-1) + 1, 128), dtype=np.float32)
+    found[moments, notes["pitch"]] = 1
+    return found
 
 
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """How much two rolls have in common in the best transposition: the Jaccard overlap, 0 to 1."""
     total, long = one.sum() + other.sum(), min(len(one), len(other))
     if not total:
         return 1.0

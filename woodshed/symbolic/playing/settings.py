@@ -19,6 +19,7 @@ MOST_BARS = 2000
 MOST_SECONDS = 3600
 TopP = Annotated[float, Allowed(above=0, most=1)]
 TopK = Annotated[int, Allowed(0, hint="0 draws among all")]
+SPANS = {"bars": "9-12", "seconds": "20-26"}  # how what of a prompt is written anew is told
 UNAIDED = {"harmony": "free", "guard": False, "originality": False}  # a model by itself, where it is to be judged
 
 
@@ -43,9 +44,8 @@ class TakeSettings:
     times; and stay near the range of your pieces, their notes struck at once and their parts that go together."""
     originality: bool = True
     """Tell what each take repeats of the pieces that the run has learned."""
-    keep: Annotated[int, Allowed(1)] | None = None
-    """Write only the best so many takes, as woodshed rank judges; the others are thrown away. Nothing goes to RUN/kept:
-    that is woodshed keep."""
+    best: Annotated[int, Allowed(1)] | None = None
+    """Write only the best so many takes, as woodshed rank judges; the others are thrown away."""
     seed: NotNegative[int] | None = None
     """The first take's seed; the others count on from it. By default a new one; every take stores its own."""
     checkpoint: int | None = None
@@ -146,8 +146,8 @@ def _number(value, kind: type):
 
 def _refuse_contradictions(settings: GenerateSettings) -> None:
     bars, seconds = settings.bars, settings.seconds
-    if settings.keep is not None and settings.keep > settings.takes:
-        raise InputError(f"--keep {settings.keep}: give 1 to {settings.takes}, as many as --takes says")
+    if settings.best is not None and settings.best > settings.takes:
+        raise InputError(f"--best {settings.best}: give 1 to {settings.takes}, as many as --takes says")
     if bars is not None and seconds is not None:
         raise InputError(f"--bars {bars} and --seconds {seconds} both say how long; give one of them")
     if settings.max_length is not None and (settings.ending or len(settings.form) > 1):
@@ -180,8 +180,9 @@ def _refuse_odd_regions(settings: GenerateSettings) -> None:
     inside = settings.span is not None or settings.parts is not None or settings.melody is not None
     if inside and settings.prompt is None:
         raise InputError("a region, parts or a melody belong to a prompt; give a MIDI file or a Score")
-    if inside and settings.span is None and (settings.bars, settings.seconds) != (None, None):
-        raise InputError(f"--bars {settings.bars}: with parts of a prompt name the bars to write, such as 9-12")
+    for name, example in SPANS.items():
+        if inside and settings.span is None and (asked := getattr(settings, name)) is not None:
+            raise InputError(f"--{name} {asked:g}: with parts of a prompt name the {name} to write, such as {example}")
     if inside and len(settings.form) > 1:
         raise InputError(f"--form {settings.form}: sections are for what is written after a prompt, or without one")
     for name in ("bpm", "metre", "max_length", "key"):
@@ -196,8 +197,7 @@ def read_span(name: str, text: str | None) -> str | None:
         return None
     text = f"{text}-{text}" if text.isdecimal() and name == "bars" else text
     if parse_span(text) is None:
-        example = {"bars": "9-12", "seconds": "20-26"}[name]
-        raise InputError(f"--{name} {text}: write the first and the last, such as {example}; extend writes more")
+        raise InputError(f"--{name} {text}: write the first and the last, such as {SPANS[name]}; extend writes more")
     return text
 
 

@@ -279,7 +279,8 @@ def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[np.nd
         usual = DEFAULT_BARS if len(form) == 1 else SECTION_BARS
         count = len(form) * max(usual, *map(len, chords.values()), 1)
     if settings.bars is None and count > MOST_BARS:
-        raise InputError(f"--chords: {count:,} bars; give at most {MOST_BARS:,}")
+        asked = "--chords" if settings.seconds is None else f"--seconds {settings.seconds:g}"
+        raise InputError(f"{asked}: {count:,} bars; give at most {MOST_BARS:,}")
     section = -(-count // len(form))  # a form of so many seconds goes on until it is whole
     lines = start + bar * np.arange(section * len(form) + 1)
     return lines, lay_out(over_form(chords, form, section), lines) if chords else score.chords[:0]
