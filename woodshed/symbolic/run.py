@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from .. import menu
 from ..errors import FileError, RunError, first_line
-from ..files import read_object, replacing, write_file, writing
+from ..files import found_from, read_object, replacing, write_file, writing
 from ..jobs import checkpoint_folders
 from . import bases
 from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
@@ -262,7 +262,7 @@ def find_base(base: str, folder: Path, *, fetch: bool = False) -> Path:
     Only `fetch` downloads that, its JSON and safetensors: for an id that the user has typed, not one that a run names.
     A RunError where there is no such thing, or no network to get it.
     """
-    path = Path(os.path.normpath(folder / base)) if is_local(base) else None
+    path = found_from(folder, base) if is_local(base) else None
     if path is not None and not path.is_dir():
         raise RunError(folder, f"its base is not at {path}; put it back there, or name another with --base")
     path = path or bases.find(base) or (_snapshot(base) if fetch else _fetched(base, folder))

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FileError, InputError, MissingExtra, RunError
-from ...files import built, read_object
+from ...files import built, found_from, read_object
 from ..music.score import Score, Track
 from ..tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
 from .tasks import Posed, Region, describe, pose
@@ -161,8 +161,9 @@ def find_corpus(run: Path, facts: dict) -> Corpus | None:
     """The corpus that the run in a folder has learned, by its fingerprint: where its facts (run.json) say it was, else
     beside the run, one above it, or where you are. None where there is none that can be opened.
     """
-    places = [run.parent, run.parent.parent, Path()]
-    there = [run / facts["corpus_folder"] / DATA] if facts.get("corpus_folder") else []
+    beside = run.absolute().parent
+    places = [beside, beside.parent, Path()]
+    there = [found_from(run, facts["corpus_folder"]) / DATA] if facts.get("corpus_folder") else []
     for path in (*there, *(path for place in places for path in sorted(place.glob(f"*/{DATA}")))):
         with suppress(OSError, RunError):
             with open(path, encoding="utf-8", errors="replace") as file:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ...config import Positive, Share, updated
 from ...errors import EmptyCorpus, FileError, InputError
-from ...files import seen_from
+from ...files import found_from, seen_from
 from ...page import percent
 from ...progress import Reporter, part, unheard
 from .. import tokenizers
@@ -270,7 +270,7 @@ def changed_sources(corpus: Corpus, folder: Path) -> dict[str, list[str]]:
 
 def changes_line(corpus: Corpus) -> str:
     """How many files of a corpus have changed, and how to take that in; empty where none has."""
-    folder = Path(os.path.normpath(corpus.folder / corpus.facts.get("source", "")))
+    folder = found_from(corpus.folder, corpus.facts.get("source", ""))
     try:
         changes = changed_sources(corpus, folder)
     except (OSError, FileError):
