@@ -20,7 +20,7 @@ import numpy as np
 from ... import __version__
 from ...config import Allowed, check, flag, given, read_fields, updated
 from ...errors import InputError, RunError, WoodshedError
-from ...files import new_folder, read_object, write_file, writing
+from ...files import new_folder, read_object, visible, write_file, writing
 from ...jobs import claimed, find_device, free_threads, threads
 from ...progress import Progress, Reporter, part, unheard
 from .. import models
@@ -147,14 +147,14 @@ def named_runs(folders: tuple[Path, ...]) -> list[Entry]:
 
 
 def planned(corpus: Corpus, out: Path, settings: CompareSettings) -> tuple[list[Entry], dict]:
-    """The models to train in `out`, with all they are trained with, and what of that they have in common.
+    """The models to train in the folder `out`, with all they are trained with, and what of that they have in common.
 
     Raises InputError for what no model can be trained with, and for a folder that holds something else.
     """
     kinds = [_kind(word.strip(), settings.size) for word in settings.models.split(",") if word.strip()]
     if len(set(kinds)) < max(2, len(kinds)):
         raise InputError(f"--models {settings.models}: give two or more, each once")
-    common = _claimed(out, {"corpus": corpus.fingerprint, "training": _common(settings)})
+    common = _plan_of(out, {"corpus": corpus.fingerprint, "training": _common(settings)})
     runs = [(f"{model}-{size}", {"model": model, "size": size}) for model, size in kinds]
     return [Entry(name, out / "runs" / name, common | own) for name, own in runs], common
 
@@ -188,8 +188,8 @@ def _common(settings: CompareSettings) -> dict:
     return {"base": "none", "threads": None} | common
 
 
-def _claimed(out: Path, plan: dict) -> dict:
-    """What the models in `out` are trained with: in a new folder as planned, else as it says there if that is the same.
+def _plan_of(out: Path, plan: dict) -> dict:
+    """What the models in `out` are trained with: in an empty folder as planned, else as it says there if that is the same.
 
     Threads are counted once, so that every model has as many, and those that are resumed too.
     """
@@ -202,11 +202,10 @@ def _claimed(out: Path, plan: dict) -> dict:
                 told = f"with {flag(name)} {before.get(name)}, now it is {now.get(name)}"
                 raise InputError(f"--out {out} holds a comparison {told}; leave it as it was, or choose another folder")
         return before
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+    if visible(out):
         raise InputError(f"--out {out} holds something else; choose another folder")
     plan["training"]["threads"] = plan["training"]["threads"] or free_threads()
-    with new_folder(out):
-        write_file(path, json.dumps({"woodshed": __version__} | plan, indent=1))
+    write_file(path, json.dumps({"woodshed": __version__} | plan, indent=1))
     return plan["training"]
 
 
