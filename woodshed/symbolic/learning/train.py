@@ -262,7 +262,7 @@ def _learner(job: Job, course: Course) -> Learner:
     from transformers import PrinterCallback
 
     from .arguments import arguments, refusing
-    from .callbacks import Drawn, Journal, Learner, Pace, Patience, Validation
+    from .callbacks import Journal, Learner, Pace, Patience, Validation
     from .memory import advice, free_memory, memory
 
     settings, per_step = job.settings, course.batch_size * course.accumulation
@@ -285,7 +285,8 @@ def _learner(job: Job, course: Course) -> Learner:
         learner = Learner(
             model=model,
             args=args,
-            train_dataset=Drawn(job.rows, pace.steps * per_step),
+            # all epochs are one of the Trainer's, in order: a resumed run skips to its place without making a row
+            train_dataset=Subset(job.rows, range(pace.steps * per_step)),
             eval_dataset=job.validation and Subset(job.validation, range(len(job.validation))),
             compute_metrics=Validation(job.per),
             callbacks=callbacks,
