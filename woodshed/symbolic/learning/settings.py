@@ -164,7 +164,7 @@ def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
 
     What would change its losses is refused by name. A setting counts as given where it is not the default.
     """
-    was, now = TrainSettings(**_as_now(saved)), given(asked)
+    was, now = TrainSettings(**_tuples(DEFAULTS | saved)), given(asked)
     if "preset" in now:
         own = _with_rate(_of_preset(asked.preset), asked.preset, "new" if was.base is None else was.adapter)
         limited = {name for name in LIMITS if getattr(was, name) is not None}
@@ -207,14 +207,6 @@ def _based(settings: TrainSettings) -> bool:
 
 def _tuples(values: dict) -> dict:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
-def _as_now(saved: dict) -> dict:
-    """The settings of a run, also of one from before some of them: before --adapter a rank of 0 said that all weights
-    are trained."""
-    if "adapter" not in saved:
-        saved = saved | ({"adapter": "lora"} if saved["lora_rank"] else {"adapter": "none"} | dict.fromkeys(LORA))
-    return _tuples(DEFAULTS | saved)
 
 
 def _of_preset(name: str) -> dict:
