@@ -148,8 +148,6 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     if _based(settings) and (for_new := asks_for_new(settings)):
         raise InputError(f"{flag(for_new)} is for a new model; --base {settings.base} brings its own")
     chosen = _preset(settings.preset or DEFAULTS["preset"], new=new, adapter="none" if new else settings.adapter)
-    if "lora_rank" in asked:
-        chosen.pop("lora_alpha", None)
     unfit = (*(LIMITS if asked.keys() & LIMITS else ()), *_of_another_model(settings, chosen))
     chosen = {name: value for name, value in chosen.items() if name not in unfit}
     settings = replace(settings, **DEFAULTS | chosen | asked)
@@ -224,10 +222,7 @@ def _of_preset(name: str) -> dict:
 
 def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
     """The settings of a preset for a `new` model or for a base with an adapter (None: the preset's own)."""
-    own = _of_preset(name)
-    preset = _of_preset(DEFAULTS["preset"]) | own
-    if "lora_rank" in own and "lora_alpha" not in own:
-        del preset["lora_alpha"]  # that of another rank
+    preset = _of_preset(DEFAULTS["preset"]) | _of_preset(name)
     preset["adapter"] = adapter or preset["adapter"]
     if preset["adapter"] != "lora":
         preset = {key: value for key, value in preset.items() if key not in LORA}
