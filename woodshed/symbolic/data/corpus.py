@@ -125,7 +125,7 @@ class Corpus:
         """Rows of ids to train on, drawn anew in every epoch."""
         return TrainingRows(self, max_seq_len, seed)
 
-    def evaluation_rows(self, split: str = "validation", max_seq_len: int = 2048) -> EvaluationRows:
+    def evaluation_rows(self, split: str, max_seq_len: int) -> EvaluationRows:
         """All music of a split as rows of ids: plain pieces, not augmented, always the same."""
         return EvaluationRows(map(self.score, self.split(split)), self.tokenizer, max_seq_len)
 

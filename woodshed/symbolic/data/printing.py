@@ -22,17 +22,18 @@ GRIDS = {
 }
 LEFT = {"title_justify": "left", "title_style": "bold"}  # of a rich table
 EXAMPLES = 3  # files named for each reason
+NAMED = 6  # keys, metres, parts, ... named with their counts
 
 
-def render(found: Inspection, *, files: bool | None = None):
-    """The report for a rich console. `files` says whether each usable file has its line (None: if few)."""
+def render(found: Inspection):
+    """The report for a rich console; where the usable files are few, each has its line."""
     from rich.console import Group
     from rich.text import Text
 
     parts = [Text(_headline(found), style="bold"), Text()]
     if found.usable:
         parts += [_overview(found), Text()]
-        if files or (files is None and len(found.usable) <= FULL_TABLE):
+        if len(found.usable) <= FULL_TABLE:
             parts += [_file_table(found), Text()]
     if found.table:
         parts += [_grid([(name, told_sums(sums)) for name, sums in found.table.items()], "In the table"), Text()]
@@ -90,11 +91,11 @@ def _spread(values: list[float], tell) -> str:
     return f"{middle}, from {low} to {high}" if low != high else middle
 
 
-def _common(values: Iterable[str], most: int = 6) -> str:
+def _common(values: Iterable[str]) -> str:
     """The most frequent values with their counts."""
     counts = Counter(values).most_common()
-    told = ", ".join(f"{value} {count:,}" for value, count in counts[:most])
-    return told + (f", {len(counts) - most} more" if len(counts) > most else "")
+    told = ", ".join(f"{value} {count:,}" for value, count in counts[:NAMED])
+    return told + (f", {len(counts) - NAMED} more" if len(counts) > NAMED else "")
 
 
 def _grid(rows: Iterable[tuple[str, str]], title: str = ""):

@@ -189,7 +189,7 @@ def _common(settings: CompareSettings) -> dict:
 
 
 def _plan_of(out: Path, plan: dict) -> dict:
-    """What the models in `out` are trained with: in an empty folder as planned, else as it says there if that is the same.
+    """What the models in `out` are trained with: as planned in an empty folder, else as it says there if that is alike.
 
     Threads are counted once, so that every model has as many, and those that are resumed too.
     """

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from ... import __version__
 from ... import log as logs
 from ...config import given, read_fields, updated
-from ...errors import EmptyCorpus, FileError, InputError, RunError, WoodshedError
+from ...errors import FileError, InputError, RunError, WoodshedError
 from ...files import new_folder, seen_from
 from ...jobs import claimed, refuse_occupied, resumable, stop_on_signals, threads
 from ...progress import Reporter, unheard
@@ -56,20 +56,19 @@ def train(
     settings: TrainSettings | None = None,
     *,
     report: Reporter = unheard,
-    facts: dict | None = None,
     **keywords,
 ) -> Run:
     """Train on a corpus (or its folder) into the folder `out`, and open the run.
 
-    `keywords` are fields of TrainSettings. `report` is called with a Progress after every step; `facts` (style name,
-    medians of the corpus, ...) go into run.json. Ctrl-C and SIGTERM save a checkpoint and end the run early.
-    Raises InputError for settings that cannot work, RunError for a run or base that does not fit, EmptyCorpus, and
+    `keywords` are fields of TrainSettings. `report` is called with a Progress after every step. Ctrl-C and SIGTERM
+    save a checkpoint and end the run early.
+    Raises InputError for settings that cannot work, RunError for a run, base or corpus that does not fit, and
     FileError where the run cannot be written (a full disk): what is there by then can be resumed.
     """
     settings = updated(TrainSettings, settings, keywords)
     if isinstance(corpus, str | os.PathLike):
         corpus = open_corpus(corpus)
-    job = _job(corpus, Path(out), settings, report=report, facts=facts or {})
+    job = _job(corpus, Path(out), settings, report)
     with _claimed(job.out, resume=settings.resume), _failures_logged(job):
         return _trained(job)
 
@@ -99,7 +98,7 @@ def _trained(job: Job) -> Run:
 # --- before the first step -------------------------------------------------------------------------------------
 
 
-def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> Job:
+def _job(corpus, out: Path, settings: TrainSettings, report: Reporter) -> Job:
     if not settings.resume:
         settings = with_model_of_preset(settings)
     if settings.base != "auto":
@@ -112,16 +111,14 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
         before = {"new_rate": new_rate, "ended": saved["finished"]}
         if saved["finished"] and "patience" not in asked:  # more is asked of it than it would do by itself
             settings = replace(settings, patience=0)
-        facts = saved | facts | {"settings": asdict(settings), "finished": False}
+        facts = saved | {"settings": asdict(settings), "finished": False}
     else:
         refuse_occupied(out, runs.FACTS)
         if settings.base == "auto":
             settings = replace(settings, base=None if asks_for_new(settings) else bases.fitting(corpus.tokenizer))
         settings = _fitted(resolve(settings), out, asked=settings.max_seq_len is not None)
-        facts = _facts(corpus, out, settings) | facts
+        facts = _facts(corpus, out, settings)
     rows = corpus.training_rows(settings.max_seq_len, seed=settings.seed)
-    if not len(rows):
-        raise EmptyCorpus(f"{corpus.folder}: no music to train on; prepare it with more files")
     steps = _steps(settings, len(rows))
     if resume:
         _refuse_finished(out, saved, steps, settings)
