@@ -66,6 +66,11 @@ class Run:
         """Whether there were chords in what it has learned."""
         return self.music.get("chords", self.tokenizer.knows_chords)
 
+    @property
+    def row_length(self) -> int:
+        """Ids in a row: as many as it was trained with."""
+        return self.facts["settings"]["max_seq_len"]
+
     def model(self, *, merge: bool = False, device: str = "cpu") -> PreTrainedModel:
         """Load the weights, ready to generate; an adapter over its base, or merged into it. All in float32.
 

@@ -26,7 +26,7 @@ from ...progress import Progress, Reporter, part, unheard
 from .. import models
 from ..data.corpus import Corpus, open_corpus
 from ..learning.settings import ADAPTER, DEFAULTS, TrainSettings, resolve
-from ..playing.excerpts import refuse_other_tokens, row_length
+from ..playing.excerpts import refuse_other_tokens
 from ..playing.takes import Take
 from ..run import FACTS, open_run, read_facts
 from .alone import train_alone
@@ -261,7 +261,7 @@ def _compared(
 ) -> Comparison:
     """Ask every run, and put the best first."""
     runs = {entry.name: open_run(entry.folder) for entry in entries}
-    length = min(map(row_length, runs.values()), default=1)
+    length = min((run.row_length for run in runs.values()), default=1)
     rows, found, takes = corpus.evaluation_rows(asked.settings.split, length) if runs else [], [], {}
     for number, (name, run) in enumerate(runs.items()):
         own = part(report, number / len(runs), (number + 1) / len(runs), name)

@@ -29,7 +29,7 @@ from ..data.likeness import Excerpt, compare_hidden, compare_histograms, compare
 from ..data.take_files import takes_in
 from ..music.midi import read_midi
 from ..music.score import Score
-from ..playing.excerpts import cut_excerpts, first, play, refuse_other_tokens, row_length
+from ..playing.excerpts import cut_excerpts, first, play, refuse_other_tokens
 from ..playing.settings import MOST_BARS, MOST_SECONDS, GenerateSettings, TopP, temperatures
 from ..playing.takes import Take
 from ..run import ADAPTER, Run, base_run, open_run
@@ -128,7 +128,7 @@ def evaluate(
     excerpts, short = cut_excerpts(corpus, settings.split, length)
     files = _read_takes(settings.takes_dir) if settings.takes_dir else {}
     device = find_device(settings.device, apple=True)
-    model, rows = run.model(merge=True, device=device), corpus.evaluation_rows(settings.split, row_length(run))
+    model, rows = run.model(merge=True, device=device), corpus.evaluation_rows(settings.split, run.row_length)
     with threads(free_threads()):
         nats = likelihood(model, rows, corpus.tokenizer, report=part(report, 0, 0.3))
     played = []
@@ -146,7 +146,7 @@ def evaluate(
     report(Progress(0.9, "hidden states"))
     if takes:
         judging = model if judge is run else judge.model(merge=True, device=device)
-        pool = partial(hidden_state, judging, judge.tokenizer, row_length(judge))
+        pool = partial(hidden_state, judging, judge.tokenizer, judge.row_length)
         with threads(free_threads()):
             facts["frechet"] = {"judge": judge.folder.name} | compare_hidden(takes, excerpts, pool)
     report(Progress(1.0))

@@ -17,7 +17,7 @@ from ..data.likeness import Excerpt, compare_measures, overall
 from ..data.tasks import Region
 from ..music.score import Score
 from ..playing.decode import Sampling, Stream, decode
-from ..playing.excerpts import cut_excerpts, first, play, row_length
+from ..playing.excerpts import cut_excerpts, first, play
 from ..playing.perform import placed
 from ..playing.takes import Take
 from ..run import Run
@@ -75,7 +75,7 @@ def playing_speed(run: Run, seed: int) -> dict:
     prompt = tasks.prompt(tokenizer, score, region).tolist()
     plan = tasks.plan(score, region, ring=False)
     step, times = make_step(placed(run.model(merge=True), "auto")), []
-    context = min(step.max_seq_len, row_length(run))
+    context = min(step.max_seq_len, run.row_length)
     stream = Stream(prompt, prompt, tokenizer.grammar(plan), Sampling(), seed)
     decode(step, [stream], context=context, max_length=SPEED_IDS, watch=lambda *_: times.append(time.perf_counter()))
     begin = min(WARM_IDS, len(times) // 2)

@@ -40,7 +40,7 @@ from ..music.measure import MEASURES, measure
 from ..music.score import Score
 from ..run import Run, base_run, open_run
 from ..tokenizers import BOS
-from .excerpts import TOGETHER, play, refuse_other_tokens, row_length, windows
+from .excerpts import TOGETHER, play, refuse_other_tokens, windows
 
 FILE = Path("critic") / "critic.safetensors"  # a folder of its own: a run's digest is over all weights beside run.json
 FORMAT = 2
@@ -266,7 +266,7 @@ class Ears:
     """The models that listen to excerpts for a run: its base (hidden states), and itself (likelihood)."""
 
     def __init__(self, run: Run, device: str = "auto"):
-        self.run, self.tokenizer, self.context = run, run.tokenizer, row_length(run)
+        self.run, self.tokenizer, self.context = run, run.tokenizer, run.row_length
         device = find_device(device, apple=True)
         self.model = run.model(merge=True, device=device)
         self.base = self.model

@@ -12,7 +12,7 @@ from ..data.corpus import Corpus
 from ..data.likeness import Excerpt
 from ..music.chords import spell
 from ..music.score import Score
-from ..run import Run, longest
+from ..run import Run
 from ..tokenizers import Tokenizer
 from .perform import perform
 from .settings import UNAIDED, GenerateSettings, temperatures
@@ -27,11 +27,6 @@ def refuse_other_tokens(run: Run, corpus: Corpus) -> None:
     if theirs.fingerprint != ours.fingerprint:
         told = f"its tokens are {theirs.name} {theirs.fingerprint}, those of {corpus.folder} {ours.name}"
         raise RunError(run.folder, f"{told} {ours.fingerprint}; give the corpus it was trained on, or one like it")
-
-
-def row_length(run: Run) -> int:
-    """Ids in a row: as many as the run was trained with."""
-    return run.facts["settings"].get("max_seq_len") or longest(run.folder) or 2048
 
 
 def cut_excerpts(corpus: Corpus, split: str, length: int) -> tuple[list[Excerpt], int]:
