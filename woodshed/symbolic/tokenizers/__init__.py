@@ -23,7 +23,7 @@ import numpy as np
 from ... import menu
 from ...errors import InputError, RunError
 from ...files import read_object, write_file
-from ..music.chords import NAMES, REDUCED, TOKEN_QUALITIES, word
+from ..music.chords import NAMES, REDUCED, TOKEN_QUALITIES, merged, word
 from ..music.score import CHORD, NOTE, PARTS, Score, Track
 from ._features import word_features
 
@@ -327,8 +327,15 @@ def chord_rows(ticks: np.ndarray, index: np.ndarray, bass: np.ndarray) -> np.nda
 
 def merged_chords(rows: np.ndarray) -> np.ndarray:
     """Of several rows at one tick the last; then only rows that differ from the chord before them."""
-    rows = rows[lasts(rows["tick"])]
-    return rows[changes(rows["root"], rows["quality"], rows["bass"])]
+    return merged(rows[lasts(rows["tick"])])
+
+
+def reduced(chords: np.ndarray) -> np.ndarray:
+    """Rows of score.CHORD as tokens have them: of the qualities that extended ones are built on, and merged."""
+    rows, sounds = chords.copy(), chords["root"] >= 0
+    rows["quality"] = np.where(sounds, REDUCED[chords["quality"]], 0)
+    rows["bass"] = np.where(sounds & (chords["bass"] >= 0), chords["bass"], chords["root"])
+    return merged_chords(rows)
 
 
 def changes(*columns: np.ndarray) -> np.ndarray:
