@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ...files import shown
 from ...page import clock, percent
 from .report import REASONS, Facts, Inspection, advice, count_files, duration, told_sums
 from .tasks import PLAYED_LEVELS
@@ -43,7 +44,7 @@ def render(found: Inspection):
         parts += [_remark_table(found), Text()]
     parts += [_grid([("-", line) for line in advice(found)], "Advice"), Text()]
     if found.usable:
-        parts.append(Text(plain(f"Next: woodshed prepare {found.folder} --out CORPUS, with the same flags")))
+        parts.append(Text(shown(f"Next: woodshed prepare {found.folder} --out CORPUS, with the same flags")))
     return Group(*parts)
 
 
@@ -108,7 +109,7 @@ def _grid(rows: Iterable[tuple[str, str]], title: str = ""):
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for label, value in rows:
-        table.add_row(Text(plain(label)), Text(plain(value)))
+        table.add_row(Text(shown(label)), Text(shown(value)))
     return table
 
 
@@ -124,7 +125,7 @@ def _file_table(found: Inspection):
         fact = finding.facts
         bpm = f"{fact.bpm:.0f}" if fact.bpm else ""
         told = [finding.path, clock(fact.seconds), f"{fact.notes:,}", fact.key, bpm, fact.metre]
-        table.add_row(*(Text(plain(cell)) for cell in told))
+        table.add_row(*(Text(shown(cell)) for cell in told))
     return table
 
 
@@ -149,8 +150,3 @@ def _remark_table(found: Inspection):
             alike.setdefault(re.sub(r"\d[\d.,/]*", "#", remark), []).append(f"{remark} ({finding.path})")
     most = sorted(alike.values(), key=len, reverse=True)
     return _grid([(count_files(len(told)), told[0] + " ..." * (len(told) > 1)) for told in most], "Remarks")
-
-
-def plain(text: str) -> str:
-    """Text without what a terminal would obey: a file name may hold anything."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
