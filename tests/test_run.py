@@ -53,8 +53,8 @@ def test_a_run_is_whole_and_a_published_one_holds_no_pickles(music):
         }
         assert {path.rpartition(".")[2] for path in published} <= {"json", "jsonl", "safetensors", "png", "md"}
         assert run.tokenizer.fingerprint == ToyCorpus.tokenizer.fingerprint == run.facts["tokenizer"]
-    assert open_run(music / "piano").facts["style"] == "toy"
-    assert "# mine" in (music / "piano" / "README.md").read_text()
+        assert open_run(run) is run and run.facts["style"] == "toy"
+    assert "# toy" in (music / "piano" / "README.md").read_text()
 
 
 def test_transformers_and_peft_open_it_too(music):

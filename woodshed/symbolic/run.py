@@ -88,17 +88,23 @@ class Run:
             return attach(model, self.weights, merge=merge)
 
 
-def open_run(folder: str | Path, checkpoint: int | None = None) -> Run:
-    """Open a run, one of its checkpoints (by step), or a base model by its name.
+def located(name: str | Path) -> Path:
+    """The folder of a run: the one that is named, or where that is none, of the base model of that name."""
+    folder = Path(name)
+    return folder if (folder / FACTS).exists() else bases.find(str(name)) or folder
+
+
+def open_run(folder: Run | str | Path, checkpoint: int | None = None) -> Run:
+    """Open a run, one of its checkpoints (by step), or a base model by its name; one that is open already is answered.
 
     No weights are loaded yet; the files are checked.
 
     Raises RunError for a folder that is not a run, training that has not finished (unless a checkpoint is chosen),
     tokens that are not those of the weights, truncated weights and a missing base.
     """
-    folder = Path(folder)
-    if not (folder / FACTS).exists():
-        folder = bases.find(str(folder)) or folder
+    if isinstance(folder, Run):
+        return folder
+    folder = located(folder)
     facts = read_facts(folder)
     tokenizer = open_tokenizer(folder)
     if tokenizer.fingerprint != facts["tokenizer"]:

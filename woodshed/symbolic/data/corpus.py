@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -152,9 +153,10 @@ def _read_facts(folder: Path) -> dict:
     return data
 
 
-def open_corpus(folder: str | Path) -> Corpus:
-    """Open a prepared corpus; a RunError says what is wrong with a folder that is not one."""
-    return Corpus(folder)
+def open_corpus(folder: Corpus | str | Path) -> Corpus:
+    """Open a prepared corpus, or answer one that is open already; a RunError says what is wrong with a folder that is
+    none."""
+    return Corpus(folder) if isinstance(folder, str | os.PathLike) else folder
 
 
 def find_corpus(run: Path, facts: dict) -> Corpus | None:

@@ -287,7 +287,7 @@ def originality_index(corpus: Corpus | str | Path, *, base: str | None = None) -
 
     Raises RunError for a folder that is no corpus, EmptyCorpus where no piece to train on has pitches.
     """
-    corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+    corpus = open_corpus(corpus)
     pieces = [corpus.pieces[number] for number in corpus.split("train")]
     made = Index(
         corpus.scores("train"),

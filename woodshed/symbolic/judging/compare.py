@@ -102,7 +102,7 @@ def compare(
     are not the corpus's.
     """
     settings = make_settings(settings, changes)
-    corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+    corpus = open_corpus(corpus)
     playing = {name: getattr(settings, name) for name in ("takes", "bars", "seconds", "seed")}
     asked, failed = questions(corpus, settings.split, **playing), {}
     if settings.runs:

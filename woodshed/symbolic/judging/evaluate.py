@@ -120,8 +120,8 @@ def evaluate(
     settings = make_settings(settings, changes)
     if settings.takes_dir and (unused := PLAYING & given(settings).keys()):
         raise InputError(f"{flag(min(unused))} is for takes that are played now; leave it out with --takes-dir")
-    run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
-    corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+    run = open_run(run, settings.checkpoint)
+    corpus = open_corpus(corpus)
     judge = open_run(settings.judge) if settings.judge else _own_judge(run)
     _refuse_unfit(run, corpus, judge, settings)
     length = excerpt_length(corpus.tokenizer, settings)

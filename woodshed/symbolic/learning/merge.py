@@ -20,7 +20,7 @@ def merge(run: Run | str | Path, out: str | Path) -> Run:
     It plays the same, in float32. Takes, log and checkpoints stay with the old run. Raises InputError where `out`
     exists, RunError for a run without an adapter, or whose base is missing or has changed.
     """
-    run, out = run if isinstance(run, Run) else open_run(run), Path(out)
+    run, out = open_run(run), Path(out)
     if not run.facts["adapter"]:
         raise RunError(run.folder, "it has no adapter to merge; it is whole already")
     if os.path.lexists(out):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -66,9 +65,7 @@ def train(
     FileError where the run cannot be written (a full disk): what is there by then can be resumed.
     """
     settings = updated(TrainSettings, settings, keywords)
-    if isinstance(corpus, str | os.PathLike):
-        corpus = open_corpus(corpus)
-    job = _job(corpus, Path(out), settings, report)
+    job = _job(open_corpus(corpus), Path(out), settings, report)
     with _claimed(job.out, resume=settings.resume), _failures_logged(job):
         return _trained(job)
 

@@ -158,8 +158,8 @@ def make_critic(
     the run, and a few over chords of validation pieces to try it on. Same seed and version, same critic.
     Raises RunError for a run of other tokens than the corpus, EmptyCorpus without a training piece.
     """
-    run = run if isinstance(run, Run) else open_run(run)
-    corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+    run = open_run(run)
+    corpus = open_corpus(corpus)
     refuse_other_tokens(run, corpus)
     if takes < 1:
         raise InputError(f"takes {takes}: choose 1 or more")
