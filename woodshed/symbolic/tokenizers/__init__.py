@@ -207,6 +207,11 @@ class Tokenizer(ABC):
         text = json.dumps([self.name, self.settings, self.words])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    @property
+    def facts(self) -> dict:
+        """What a file of its ids says of it."""
+        return {"name": self.name, "settings": self.settings, "fingerprint": self.fingerprint}
+
     @abstractmethod
     def end(self, score: Score) -> int:
         """A tick after all the music, also after every onset once it is rounded to its step."""
@@ -259,9 +264,8 @@ class Tokenizer(ABC):
         flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
         added = [{"id": token, "content": word, "special": True} | flags for token, word in enumerate(SPECIALS)]
         data = {"version": "1.0", **blank, "added_tokens": added, "pre_tokenizer": {"type": "WhitespaceSplit"}}
-        facts = {"name": self.name, "settings": self.settings, "fingerprint": self.fingerprint}
         special = dict(pad_token="PAD", bos_token="BOS", eos_token="EOS", unk_token="PAD")
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", **special, FACTS: facts}
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", **special, FACTS: self.facts}
         for name, content in (("tokenizer.json", data | {"model": model}), ("tokenizer_config.json", config)):
             write_file(Path(folder) / name, json.dumps(content, indent=1))
 
