@@ -69,18 +69,14 @@ class EvaluateSettings:
     """Where models compute: cpu, cuda, cuda:1 or mps; auto is the GPU where there is one, but the CPU to play takes of
     a model of less than 50 million parameters."""
 
+    def __post_init__(self):
+        check(self)
+        temperatures(self.temperature, 1)
+
     @property
     def playing(self) -> dict:
         """How takes are played, as keywords of `excerpts.play`."""
         return {name: getattr(self, name) for name in (*PLAYING, "device")}
-
-
-def make_settings(settings: EvaluateSettings | None, changes: dict) -> EvaluateSettings:
-    """Settings with changes, every value checked."""
-    settings = updated(EvaluateSettings, settings, changes)
-    check(settings)
-    temperatures(settings.temperature, 1)
-    return settings
 
 
 def excerpt_length(tokenizer: Tokenizer, settings: EvaluateSettings) -> int:
@@ -117,7 +113,7 @@ def evaluate(
     `evaluate_page.save` does. Raises InputError for settings that cannot work and a split without pieces, RunError for
     a run or judge that does not fit the corpus.
     """
-    settings = make_settings(settings, changes)
+    settings = updated(EvaluateSettings, settings, changes)
     if settings.takes_dir and (unused := PLAYING & given(settings).keys()):
         raise InputError(f"{flag(min(unused))} is for takes that are played now; leave it out with --takes-dir")
     run = open_run(run, settings.checkpoint)

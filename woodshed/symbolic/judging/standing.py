@@ -22,7 +22,7 @@ from ..playing.perform import placed
 from ..playing.takes import Take
 from ..run import Run
 from .alone import logged_costs
-from .evaluate import EvaluateSettings, excerpt_length, make_settings, refuse_empty
+from .evaluate import EvaluateSettings, excerpt_length, refuse_empty
 from .likelihood import likelihood
 
 SPEED_BARS, SPEED_IDS, WARM_IDS = 16, 400, 16  # written to measure the speed of playing; the first ids do not count
@@ -43,7 +43,7 @@ def questions(corpus: Corpus, split: str | None, **playing) -> Questions:
     """
     split = split or next((name for name in ("test", "validation") if corpus.split(name)), "test")
     refuse_empty(corpus, split)
-    settings = make_settings(None, {"split": split} | playing)
+    settings = EvaluateSettings(split=split, **playing)
     length = excerpt_length(corpus.tokenizer, settings)
     return Questions(settings, length, cut_excerpts(corpus, split, length)[0])
 
