@@ -85,20 +85,21 @@ class Table:
         """Only the rows that are asked for."""
         return Table({name: row for name, row in self.rows.items() if not _not_selected(row, asked)})
 
-    def per_split(self, notes: Mapping[str, int], seconds: Mapping[str, float]) -> dict[str, dict]:
-        """Performances, hours and notes of each split of the table.
+    def sums(self, findings: Iterable[Finding]) -> dict[str, dict]:
+        """Performances, hours and notes of each split of the table, whatever was left out of its files.
 
-        Notes by path are those of the files that were read; hours are the table's, or where it has none theirs.
+        Notes are those of the files that were read; hours are the table's, or where it has none theirs.
         """
         told: dict[str, dict] = {}
-        heard = {row.midi_filename: path for path in notes if (row := self.of(path))}
+        known = {finding.path: finding.facts for finding in findings if finding.facts}
+        heard = {row.midi_filename: known[path] for path in known if (row := self.of(path))}
         for row in self.performances():
             sums = told.setdefault(row.split or "none", {"performances": 0, "hours": 0.0, "notes": 0, "missing": 0})
-            path = heard.get(row.midi_filename, "")
+            facts = heard.get(row.midi_filename)
             sums["performances"] += 1
-            sums["hours"] += (seconds.get(path, 0.0) if row.duration is None else row.duration) / 3600
-            sums["notes"] += notes.get(path, 0)
-            sums["missing"] += not path
+            sums["hours"] += ((facts.seconds if facts else 0.0) if row.duration is None else row.duration) / 3600
+            sums["notes"] += facts.notes if facts else 0
+            sums["missing"] += facts is None
         return told
 
 
@@ -150,14 +151,6 @@ def parse_years(text: str | None) -> range | None:
     if not (first.strip().isdigit() and (last or first).strip().isdigit()) or int(last or first) < int(first):
         raise InputError(f"--year {text}: give a year (2009) or a range (2004-2011)")
     return range(int(first), int(last or first) + 1)
-
-
-def sums_of(table: Table, findings: Iterable[Finding]) -> dict[str, dict]:
-    """Performances, hours and notes of each split of a table, whatever was left out of its files."""
-    known = {finding.path: finding.facts for finding in findings if finding.facts}
-    return table.per_split(
-        {path: facts.notes for path, facts in known.items()}, {path: facts.seconds for path, facts in known.items()}
-    )
 
 
 def read_metadata(path: str | Path) -> Table:

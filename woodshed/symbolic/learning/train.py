@@ -112,7 +112,8 @@ def _job(corpus, out: Path, settings: TrainSettings, report: Reporter) -> Job:
     else:
         refuse_occupied(out, runs.FACTS)
         if settings.base == "auto":
-            settings = replace(settings, base=None if asks_for_new(settings) else bases.fitting(corpus.tokenizer))
+            fits = None if asks_for_new(settings) else bases.fitting(corpus.tokenizer.fingerprint)
+            settings = replace(settings, base=fits)
         settings = _fitted(resolve(settings), out, asked=settings.max_seq_len is not None)
         facts = _facts(corpus, out, settings)
     rows = corpus.training_rows(settings.max_seq_len, seed=settings.seed)
