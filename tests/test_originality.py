@@ -163,7 +163,6 @@ def test_texture_tells_a_copy_of_everything_from_a_copied_melody(tunes):
 def test_other_music_of_the_same_kind_is_not_flagged(tunes):
     reports = [tunes.repeats(tune(seed, tracks=HANDS, notes=128)) for seed in range(100, 140)]
     assert np.mean([report.flagged for report in reports]) <= 0.05
-    assert tunes.summary([tune(100, notes=128)])["flagged"] in (0, 1)
 
 
 # --- what everybody plays --------------------------------------------------------------------------------------

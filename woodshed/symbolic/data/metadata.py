@@ -1,9 +1,9 @@
 """A table beside the music: who wrote what, who played it when, and in which split it belongs.
 
 The columns are those of the MAESTRO dataset (https://magenta.tensorflow.org/datasets/maestro), of which only
-`midi_filename` has to be there: canonical_composer, canonical_title, split, year, midi_filename, audio_filename,
-duration (seconds). A column of our own, weight, says how often a piece is drawn in training, 1 being usual. The table
-is read as CSV and in both forms of MAESTRO's JSON: a list of rows, or a column under each name.
+`midi_filename` has to be there: canonical_composer, canonical_title, split, year, midi_filename, duration (seconds);
+others are passed over. A column of our own, weight, says how often a piece is drawn in training, 1 being usual. The
+table is read as CSV and in both forms of MAESTRO's JSON: a list of rows, or a column under each name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ class TableRow:
     title: str = ""
     split: str = ""
     year: int | None = None
-    audio_filename: str = ""
     duration: float | None = None
     weight: float | None = None
 
@@ -199,7 +198,6 @@ def _performance(row: dict, path: Path) -> TableRow:
         title=told.get("canonical_title", ""),
         split=SPLIT_WORDS.get(split, ""),
         year=_number(int, told, "year", path),
-        audio_filename=told.get("audio_filename", ""),
         duration=_number(float, told, "duration", path),
         weight=weight,
     )
