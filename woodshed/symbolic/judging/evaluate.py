@@ -25,16 +25,16 @@ from ...errors import InputError
 from ...jobs import find_device, free_threads, threads
 from ...progress import Progress, Reporter, part, unheard
 from ..data.corpus import SPLITS, Corpus, open_corpus
-from ..data.likeness import Excerpt, compare_hidden, compare_histograms, compare_measures, overall
 from ..data.take_files import takes_in
 from ..music.midi import read_midi
 from ..music.score import Score
-from ..playing.excerpts import cut_excerpts, first, play, refuse_other_tokens
+from ..playing.excerpts import Excerpt, cut_excerpts, first, play, refuse_other_tokens
 from ..playing.settings import MOST_BARS, MOST_SECONDS, GenerateSettings, TopP, temperatures
 from ..playing.takes import Take
 from ..run import ADAPTER, Run, base_run, open_run
 from ..tokenizers import Tokenizer
 from .likelihood import hidden_state, likelihood
+from .likeness import compare_hidden, compare_histograms, compare_measures, overall
 
 PLAYING = {"takes", "temperature", "top_p", "seed"}  # settings of takes that are played now
 DEFAULT_BARS, DEFAULT_SECONDS = 32, 60

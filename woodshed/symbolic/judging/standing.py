@@ -13,17 +13,17 @@ from ...log import read_log
 from ...progress import Reporter, part
 from ..data import tasks
 from ..data.corpus import Corpus, EvaluationRows
-from ..data.likeness import Excerpt, compare_measures, overall
 from ..data.tasks import Region
 from ..music.score import Score
 from ..playing.decode import Sampling, Stream, decode
-from ..playing.excerpts import cut_excerpts, first, play
+from ..playing.excerpts import Excerpt, cut_excerpts, first, play
 from ..playing.perform import placed
 from ..playing.takes import Take
 from ..run import Run
 from .alone import logged_costs
 from .evaluate import EvaluateSettings, excerpt_length, refuse_empty
 from .likelihood import likelihood
+from .likeness import compare_measures, overall
 
 SPEED_BARS, SPEED_IDS, WARM_IDS = 16, 400, 16  # written to measure the speed of playing; the first ids do not count
 UNEVEN, BUSY = 1.2, 1.5  # times as many parameters, minutes, ids; processor time a minute: worth a remark

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from ...errors import InputError, RunError
 from ...progress import Reporter, part, unheard
 from ..data.corpus import Corpus
-from ..data.likeness import Excerpt
 from ..music.chords import spell
 from ..music.score import Score
 from ..run import Run
@@ -19,6 +19,13 @@ from .settings import UNAIDED, GenerateSettings, temperatures
 from .takes import Take
 
 TOGETHER = 4  # takes over one progression
+
+
+class Excerpt(NamedTuple):
+    """A stretch of a real piece, as the tokens spell it."""
+
+    piece: int
+    score: Score
 
 
 def refuse_other_tokens(run: Run, corpus: Corpus) -> None:
@@ -46,7 +53,7 @@ def cut_excerpts(corpus: Corpus, split: str, length: int) -> tuple[list[Excerpt]
 
 
 def windows(scores: Iterable[Score], tokenizer: Tokenizer, length: int) -> list[Score]:
-    """The same of any scores."""
+    """Any scores in excerpts, as `cut_excerpts` cuts those of a corpus."""
     spelled = (_spelled(score, tokenizer) for score in scores)
     return [window for score in spelled for window in _windows(score, length) if len(window.notes)]
 
