@@ -11,9 +11,9 @@ from ... import config, jobs
 from ...config import (
     Allowed,
     NotNegative,
-    PartShare,
     Positive,
     Seed,
+    ShareBelowOne,
     continued,
     flag,
     given,
@@ -64,7 +64,7 @@ class TrainSettings:
     """Rank of the LoRA adapter (8 by default): a higher one can learn more, and forget more."""
     lora_alpha: Positive[float] | None = None
     """Scale of the LoRA adapter; twice the rank where nothing says otherwise."""
-    lora_dropout: PartShare | None = None
+    lora_dropout: ShareBelowOne | None = None
     """Dropout within the LoRA adapter (0.1 by default)."""
     lora_args: tuple[str, ...] = ()
     """Any other field of peft's LoraConfig, as JSON or name=value."""
