@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     corpus, rows = style_corpus(options.data, options.style, options.work), []
-    options.base = bases.fitting(corpus.tokenizer) if options.base == "auto" else options.base
+    options.base = bases.fitting(corpus.tokenizer.fingerprint) if options.base == "auto" else options.base
     base = open_run(options.base).folder
     folder = options.work / options.style / f"{base.name}-{weights_digest(base)}"
     splits = {name: corpus.evaluation_rows(name, options.max_seq_len) for name in ("validation", "test")}

@@ -23,7 +23,7 @@ from woodshed.symbolic.judging.likelihood import hidden_state
 from woodshed.symbolic.music.measure import histograms, overlapped_area
 from woodshed.symbolic.playing import rank as ranking
 from woodshed.symbolic.playing.critic import Critic, make_critic
-from woodshed.symbolic.playing.excerpts import cut_excerpts, row_length, stage_of, windows
+from woodshed.symbolic.playing.excerpts import cut_excerpts, stage_of, windows
 from woodshed.symbolic.playing.perform import perform
 from woodshed.symbolic.playing.rank import CRITERIA, STYLE, Ranked
 from woodshed.symbolic.run import open_run
@@ -81,7 +81,7 @@ def main() -> None:
     print(critic)
     ranked = ranking.rank(run, takes, critic=critic)
 
-    pool = partial(hidden_state, judge.model(merge=True), judge.tokenizer, row_length(judge))
+    pool = partial(hidden_state, judge.model(merge=True), judge.tokenizer, judge.row_length)
     known = evenly(cut_excerpts(corpus, "train", options.bars)[0], REAL)
     states = np.array([pool(one.score) for one in known])
     middle = states.mean(axis=0)

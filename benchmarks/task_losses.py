@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from woodshed.symbolic.data.corpus import ROOM, cut_window, draw_region, open_corpus, pack
-from woodshed.symbolic.data.tasks import describe, pose, whole
+from woodshed.symbolic.data.tasks import Region, describe, pose
 from woodshed.symbolic.run import open_run
 
 
@@ -26,7 +26,7 @@ def examples(corpus, task: str, length: int, split: str, count: int):
         piece = pieces[number % len(pieces)]
         room = length / corpus.pieces[piece].ids * ROOM[task]
         window = cut_window(corpus.score(piece), corpus.tokenizer, rng.random() * 0.8, room)[0]
-        everything = whole(window, corpus.tokenizer)
+        everything = Region(0, corpus.tokenizer.end(window))
         region = draw_region(task, window, everything, rng)
         if task != "compose" and region == everything:
             continue

@@ -38,8 +38,8 @@ def test_a_plain_name_is_the_newest_version(shelf):
 
 
 def test_a_base_fits_a_tokenizer_with_the_same_ids_alone(shelf, run):
-    assert bases.fitting(open_tokenizer(run)) == "toy-played-1"
-    assert bases.fitting(make("performance", pedal="drop")) is None
+    assert bases.fitting(open_tokenizer(run).fingerprint) == "toy-played-1"
+    assert bases.fitting(make("performance", pedal="drop").fingerprint) is None
 
 
 def test_a_base_says_what_it_has_come_to_on_its_own_music(shelf, run):
@@ -53,7 +53,7 @@ def test_a_base_says_what_it_has_come_to_on_its_own_music(shelf, run):
 
 def test_the_bases_in_the_package_have_the_ids_that_prepare_writes():
     for tokens, name in {"remi": "piano", "performance": "piano-played"}.items():
-        assert bases.fitting(make(tokens)) == bases.find(name).name
+        assert bases.fitting(make(tokens).fingerprint) == bases.find(name).name
 
 
 def test_a_base_is_opened_by_its_name_and_leaves_nothing_in_the_package(shelf, tmp_path, monkeypatch):

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from toys import TINY
+from verbs import commands
 
 import woodshed
-from woodshed.cli import VERBS, commands, main
+from woodshed.cli import VERBS, main
 from woodshed.jobs import own_process
 from woodshed.symbolic.data.corpus import open_corpus
 from woodshed.symbolic.data.prepare import changed_sources

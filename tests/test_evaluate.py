@@ -18,23 +18,22 @@ from woodshed.cli import main
 from woodshed.errors import InputError, RunError
 from woodshed.statistics import frechet_distance
 from woodshed.symbolic.data.corpus import open_corpus
-from woodshed.symbolic.data.likeness import (
-    Excerpt,
+from woodshed.symbolic.data.prepare import prepare
+from woodshed.symbolic.judging import evaluate_page
+from woodshed.symbolic.judging.evaluate import evaluate
+from woodshed.symbolic.judging.likelihood import hidden_state, kind_of, likelihood, same_mix
+from woodshed.symbolic.judging.likeness import (
     compare_hidden,
     compare_histograms,
     compare_measures,
     inside_of_others,
     overall,
 )
-from woodshed.symbolic.data.prepare import prepare
-from woodshed.symbolic.judging import evaluate_page
-from woodshed.symbolic.judging.evaluate import evaluate
-from woodshed.symbolic.judging.likelihood import hidden_state, kind_of, likelihood, same_mix
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.music.chords import lay_out, parse_progression
 from woodshed.symbolic.music.midi import write_midi
 from woodshed.symbolic.music.score import Score
-from woodshed.symbolic.playing.excerpts import cut_excerpts, first, play, stage_of
+from woodshed.symbolic.playing.excerpts import Excerpt, cut_excerpts, first, play, stage_of
 from woodshed.symbolic.run import Run, open_run
 
 

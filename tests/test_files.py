@@ -2,12 +2,14 @@
 
 import errno
 import json
+import math
 import os
+from fractions import Fraction
 
 import pytest
 
 from woodshed.errors import FileError, InputError, RunError
-from woodshed.files import built, new_folder, numbered_folder, read_object, replacing, write_file
+from woodshed.files import built, new_folder, numbered_folder, read_object, replacing, strict_json, write_file
 from woodshed.jobs import claimed
 
 
@@ -139,3 +141,9 @@ def test_disks_that_know_no_modes_and_cannot_tell_take_files(tmp_path, monkeypat
     monkeypatch.setattr("woodshed.files.os.fsync", unable)
     write_file(tmp_path / "a.txt", "new")
     assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_figures_are_json_that_any_program_reads(tmp_path):
+    figures = {"found": Fraction(1, 3), "none": math.nan, "most": [math.inf, 0.1], "name": "\udcff é"}
+    write_file(tmp_path / "a.json", strict_json(figures))
+    assert read_object(tmp_path / "a.json") == {"found": "1/3", "none": None, "most": [None, 0.1], "name": "\udcff é"}

@@ -68,7 +68,7 @@ def test_a_table_of_absolute_paths_has_its_performances_too(tmp_path):
     path.write_text("midi_filename,split\n/music/a/one.mid,train\nC:\\music\\two.mid,test\n")
     table = read_metadata(path)
     assert [table.split(name) for name in ("one.mid", "a/two.mid")] == ["train", "test"]
-    assert {split: sums["performances"] for split, sums in table.per_split({}, {}).items()} == {"train": 1, "test": 1}
+    assert {split: sums["performances"] for split, sums in table.sums([]).items()} == {"train": 1, "test": 1}
 
 
 def test_the_table_divides_and_is_summed_up_before_any_selection(tmp_path):

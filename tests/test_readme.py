@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from verbs import commands
 
-from woodshed.cli import commands, main
+from woodshed.cli import main
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -23,7 +23,7 @@ STEPS = {"max_steps": 4, "eval_steps": 2}
 def music(tmp_path_factory):
     """A folder with a run, an adapter over it, and an adapter over that."""
     folder = tmp_path_factory.mktemp("music")
-    train(ToyCorpus(), folder / "piano", facts={"style": "mine"}, **STEPS, **TINY)
+    train(ToyCorpus(), folder / "piano", **STEPS, **TINY)
     train(ToyCorpus(), folder / "jazz", base=str(folder / "piano"), **STEPS, **ADAPTER)
     train(ToyCorpus(), folder / "late", base=str(folder / "jazz"), lora_rank=4, **STEPS, **ADAPTER)
     return folder
@@ -53,8 +53,8 @@ def test_a_run_is_whole_and_a_published_one_holds_no_pickles(music):
         }
         assert {path.rpartition(".")[2] for path in published} <= {"json", "jsonl", "safetensors", "png", "md"}
         assert run.tokenizer.fingerprint == ToyCorpus.tokenizer.fingerprint == run.facts["tokenizer"]
-    assert open_run(music / "piano").facts["style"] == "mine"
-    assert "# mine" in (music / "piano" / "README.md").read_text()
+        assert open_run(run) is run and run.facts["style"] == "toy"
+    assert "# toy" in (music / "piano" / "README.md").read_text()
 
 
 def test_transformers_and_peft_open_it_too(music):

@@ -16,7 +16,7 @@ import pytest
 from toys import ADAPTER, STEPS, TINY, ToyCorpus, events_of, steps_of, stop_at
 
 from woodshed import jobs
-from woodshed.errors import EmptyCorpus, FileError, InputError, RunError
+from woodshed.errors import FileError, InputError, RunError
 from woodshed.jobs import claimed, free_threads
 from woodshed.symbolic.learning.settings import Course, TrainSettings, resolve
 from woodshed.symbolic.learning.train import train
@@ -316,11 +316,3 @@ def test_a_folder_with_something_in_it_is_never_written_to(reference, tmp_path):
     with pytest.raises(RunError, match="not a run"):
         train(ToyCorpus(), tmp_path, max_steps=1, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
-
-
-def test_an_empty_corpus_is_an_error_before_anything_is_written(tmp_path):
-    corpus = ToyCorpus()
-    corpus.training_rows = lambda max_seq_len, seed=0: []
-    with pytest.raises(EmptyCorpus, match="no music to train on"):
-        train(corpus, tmp_path / "out", **TINY)
-    assert not (tmp_path / "out").exists()

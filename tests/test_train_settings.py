@@ -65,8 +65,9 @@ def test_a_preset_of_ones_own(tmp_path):
     assert settings.training_args == ("weight_decay=0.1",)
     path.write_text('{"lora_rank": 32}')
     assert resolve(TrainSettings(preset=str(path), base="b")).lora_alpha == 64
-    path.write_text('{"lora_rank": 32, "lora_alpha": 8}')
-    assert resolve(TrainSettings(preset=str(path), base="b")).lora_alpha == 8
+    path.write_text('{"lora_rank": 32, "lora_alpha": 10}')
+    assert resolve(TrainSettings(preset=str(path), base="b")).lora_alpha == 10
+    assert resolve(TrainSettings(preset=str(path), base="b", lora_rank=4)).lora_alpha == 10
     path.write_text('{"epoch": 7}')
     with pytest.raises(InputError, match="has no setting 'epoch'; did you mean 'epochs'"):
         resolve(TrainSettings(preset=str(path)))

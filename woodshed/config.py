@@ -75,7 +75,7 @@ Number = TypeVar("Number", int, float)
 Positive = Annotated[Number, Allowed(above=0)]
 NotNegative = Annotated[Number, Allowed(0)]
 Share = Annotated[float, Allowed(0, 1)]
-PartShare = Annotated[float, Allowed(0, below=1)]
+ShareBelowOne = Annotated[float, Allowed(0, below=1)]
 Seed = Annotated[int, Allowed(0, 2**32 - 1)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import glob
 import json
@@ -45,9 +46,14 @@ def read_object(path: str | Path) -> dict:
     return found
 
 
-def strict_json(figures: dict) -> str:
-    """Figures as JSON that any program reads: no NaN."""
-    return json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+def strict_json(figures: Any) -> str:
+    """Figures as JSON that any program reads: dataclasses as objects, what JSON has not as text, and null for NaN."""
+    told = json.loads(json.dumps(figures, default=_plain), parse_constant=lambda nan: None)
+    return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)
 
 
 @contextmanager

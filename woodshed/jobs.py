@@ -112,7 +112,7 @@ def refuse_occupied(out: Path, facts: str = "") -> None:
 
 
 @contextmanager
-def alone(name: str) -> Iterator[None]:
+def one_process(name: str) -> Iterator[None]:
     """Only one of our processes at a time runs a block of this name; others wait. (Windows has no such lock.)"""
     if fcntl is None:
         yield

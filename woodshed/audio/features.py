@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import MissingExtra
-from ..jobs import alone
+from ..jobs import one_process
 from ..key_profiles import TONICS, best_key
 from .wave import Audio
 
@@ -201,7 +201,7 @@ def load_librosa():
     The first time ever that takes some twenty seconds. Two processes that do it at once leave a cache (numba's) in
     which the index of one names the code of the other: from then on a segmentation fault.
     """
-    with alone("librosa"):
+    with one_process("librosa"):
         try:
             import librosa
         except ImportError:

@@ -7,7 +7,6 @@ import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
-from pathlib import Path
 from types import ModuleType
 
 from ..errors import InputError, WoodshedError
@@ -86,17 +85,6 @@ def _dispatch(arguments: list[str], words: tuple[str, ...] = ()) -> None:
     import tyro
 
     tyro.cli(module.command, prog=" ".join(("woodshed", *named)), args=rest, config=(tyro.conf.OmitArgPrefixes,))
-
-
-def commands(*words: str) -> list[str]:
-    """Every command, in full words: "train", "audio scan"; or those that begin with some."""
-    package = import_module(".".join((__name__, *words)).replace("-", "_"))
-    inside = Path(package.__file__).parent
-    found = []
-    for verb in package.VERBS:
-        nested = (inside / verb.replace("-", "_")).is_dir()
-        found += commands(*words, verb) if nested else [" ".join((*words, verb))]
-    return found
 
 
 def _overview(package: ModuleType, words: tuple[str, ...]) -> str:

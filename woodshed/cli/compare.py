@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from ..files import strict_json, write_file
 from ..symbolic.judging.compare import CompareSettings, compare
 from ..symbolic.judging.compare_page import render, save
-from .terminal import CorpusPath, JsonFile, bar, console, refuse_json
+from .terminal import CorpusPath, JsonFile, bar, console, refuse_json, write_json
 
 
 def command(corpus: CorpusPath, out: Path, settings: CompareSettings, json_file: JsonFile = None):
@@ -25,6 +24,5 @@ def command(corpus: CorpusPath, out: Path, settings: CompareSettings, json_file:
         found = compare(corpus, out, settings, report=report)
     console().print(render(found))
     folder = save(found, out)
-    if json_file:
-        write_file(json_file, strict_json(found.facts), new=True)
+    write_json(json_file, found.facts)
     print(folder / "index.html")

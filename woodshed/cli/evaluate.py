@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from ..files import new_folder, strict_json, write_file
+from ..files import new_folder
 from ..symbolic.judging.evaluate import EvaluateSettings, evaluate
 from ..symbolic.judging.evaluate_page import render, save
 from ..symbolic.run import open_run
-from .terminal import CorpusPath, JsonFile, RunPath, bar, console, refuse_json
+from .terminal import CorpusPath, JsonFile, RunPath, bar, console, refuse_json, write_json
 
 
 def command(
@@ -34,6 +34,5 @@ def command(
             found = evaluate(opened, corpus, settings, report=report)
         console().print(render(found))
         folder = save(found, parent)
-    if json_file:
-        write_file(json_file, strict_json(found.facts), new=True)
+    write_json(json_file, found.facts)
     print(folder / "index.html")

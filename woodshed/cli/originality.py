@@ -4,11 +4,10 @@ from pathlib import Path
 
 from ..errors import InputError, RunError
 from ..progress import Progress
-from ..symbolic import bases
 from ..symbolic.data.corpus import Corpus, find_corpus, open_corpus
 from ..symbolic.data.originality import originality_index
 from ..symbolic.data.take_files import read_written, takes_in
-from ..symbolic.run import FACTS, read_facts
+from ..symbolic.run import FACTS, located, read_facts
 from .terminal import CorpusPath, FilePaths, JsonFile, bar, refuse_json, write_json
 
 
@@ -44,8 +43,8 @@ def command(where: CorpusPath, files: FilePaths, json_file: JsonFile = None):
 def learned_by(where: Path) -> tuple[Corpus, str | None]:
     """The corpus in a folder, or the one that the run there has learned and its base. RunError where that is not
     found."""
-    run = where if (where / FACTS).exists() else bases.find(str(where))
-    if run is None:
+    run = located(where)
+    if not (run / FACTS).exists():
         return open_corpus(where), None
     facts = read_facts(run)
     corpus = find_corpus(run, facts)

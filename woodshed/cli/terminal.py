@@ -1,7 +1,5 @@
 """What the commands share: the progress bar, the console, the file for --json."""
 
-import dataclasses
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ from tyro.conf import Positional, arg
 
 from .. import progress
 from ..errors import InputError
-from ..files import shown, write_file
+from ..files import shown, strict_json, write_file
 
 # Arguments by the names that the help has for them.
 RunPath = Annotated[Positional[Path], arg(metavar="RUN")]
@@ -66,8 +64,4 @@ def refuse_json(path: Path | None) -> None:
 def write_json(path: Path | None, data) -> None:
     """The figures of a verb, where --json asks for them."""
     if path:
-        write_file(path, json.dumps(data, indent=1, ensure_ascii=False, default=_plain), new=True)
-
-
-def _plain(value):
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)
+        write_file(path, strict_json(data), new=True)

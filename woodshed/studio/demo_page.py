@@ -51,15 +51,11 @@ AUTO = "auto"  # the melody is the track that sounds like it
 def open_page(*runs: Run | str | Path, name: str = "", device: str = "auto") -> Page:
     """The page of a run or a base, or of several to choose from, which play on a device. Raises RunError for what is
     neither, InputError for a device that is not here."""
-    models = {model.folder.absolute().name: model for model in (_opened(run) for run in runs)}
+    models = {model.folder.absolute().name: model for model in map(open_run, runs)}
     find_device(device, apple=True)
     name, folders = name or next(iter(models)), {takes_folder(run): run for run in models.values()}
     form, playing = partial(_form, models=models), partial(_play_chosen, models, device=device)
     return takes_page(name, list(folders), INTRO, form=form, play=playing, keeper=Keeper(folders))
-
-
-def _opened(run: Run | str | Path) -> Run:
-    return run if isinstance(run, Run) else open_run(run)
 
 
 def takes_folder(run: Run) -> Path:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from ..files import read_object
-from .tokenizers import Tokenizer, saved_facts
+from .tokenizers import saved_facts
 
 FOLDER = Path(__file__).parents[1] / "bases"
 UNITS = ("token", "note")
@@ -30,10 +30,9 @@ def find(name: str) -> Path | None:
     return FOLDER / versions[-1] if versions else None
 
 
-def fitting(tokenizer: Tokenizer | str) -> str | None:
-    """The name and version of the newest base with the same ids as a tokenizer (or its fingerprint), or None."""
-    wanted = tokenizer if isinstance(tokenizer, str) else tokenizer.fingerprint
-    fits = [name for name in names() if saved_facts(FOLDER / name)["fingerprint"] == wanted]
+def fitting(fingerprint: str) -> str | None:
+    """The name and version of the newest base with the same ids as the tokenizer of a fingerprint, or None."""
+    fits = [name for name in names() if saved_facts(FOLDER / name)["fingerprint"] == fingerprint]
     return fits[-1] if fits else None
 
 

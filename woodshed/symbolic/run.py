@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from .. import menu
 from ..errors import FileError, RunError, first_line
-from ..files import read_object, replacing, write_file, writing
+from ..files import found_from, read_object, replacing, write_file, writing
 from ..jobs import checkpoint_folders
 from . import bases
 from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
@@ -66,6 +66,11 @@ class Run:
         """Whether there were chords in what it has learned."""
         return self.music.get("chords", self.tokenizer.knows_chords)
 
+    @property
+    def row_length(self) -> int:
+        """Ids in a row: as many as it was trained with."""
+        return self.facts["settings"]["max_seq_len"]
+
     def model(self, *, merge: bool = False, device: str = "cpu") -> PreTrainedModel:
         """Load the weights, ready to generate; an adapter over its base, or merged into it. All in float32.
 
@@ -83,17 +88,23 @@ class Run:
             return attach(model, self.weights, merge=merge)
 
 
-def open_run(folder: str | Path, checkpoint: int | None = None) -> Run:
-    """Open a run, one of its checkpoints (by step), or a base model by its name.
+def located(name: str | Path) -> Path:
+    """The folder of a run: the one that is named, or where that is none, of the base model of that name."""
+    folder = Path(name)
+    return folder if (folder / FACTS).exists() else bases.find(str(name)) or folder
+
+
+def open_run(folder: Run | str | Path, checkpoint: int | None = None) -> Run:
+    """Open a run, one of its checkpoints (by step), or a base model by its name; one that is open already is answered.
 
     No weights are loaded yet; the files are checked.
 
     Raises RunError for a folder that is not a run, training that has not finished (unless a checkpoint is chosen),
     tokens that are not those of the weights, truncated weights and a missing base.
     """
-    folder = Path(folder)
-    if not (folder / FACTS).exists():
-        folder = bases.find(str(folder)) or folder
+    if isinstance(folder, Run):
+        return folder
+    folder = located(folder)
     facts = read_facts(folder)
     tokenizer = open_tokenizer(folder)
     if tokenizer.fingerprint != facts["tokenizer"]:
@@ -262,7 +273,7 @@ def find_base(base: str, folder: Path, *, fetch: bool = False) -> Path:
     Only `fetch` downloads that, its JSON and safetensors: for an id that the user has typed, not one that a run names.
     A RunError where there is no such thing, or no network to get it.
     """
-    path = Path(os.path.normpath(folder / base)) if is_local(base) else None
+    path = found_from(folder, base) if is_local(base) else None
     if path is not None and not path.is_dir():
         raise RunError(folder, f"its base is not at {path}; put it back there, or name another with --base")
     path = path or bases.find(base) or (_snapshot(base) if fetch else _fetched(base, folder))

@@ -9,9 +9,9 @@ from typing import Literal
 from ... import config
 from ...config import (
     NotNegative,
-    PartShare,
     Positive,
     Seed,
+    ShareBelowOne,
     continued,
     flag,
     given,
@@ -45,7 +45,7 @@ class TrainSettings:
     """Rank of a LoRA or DoRA: a higher one can learn more, and forget more. LoKr: see --lokr-factor."""
     alpha: Positive[float] | None = None
     """Scale; twice the rank where nothing says otherwise (LoKr: the rank)."""
-    dropout: PartShare | None = None
+    dropout: ShareBelowOne | None = None
     """Dropout within a LoRA or DoRA."""
     lokr_factor: int | None = None
     """LoKr: the factor that splits the weights; -1 splits them as evenly as possible. Its strength is alpha / rank."""
@@ -73,15 +73,15 @@ class TrainSettings:
     """Longer gradients are cut to this."""
     timesteps: Literal["corrected", "turbo"] | None = None
     """corrected: drawn as the base was trained; turbo: the eight that a turbo model plays with."""
-    uniform_share: PartShare | None = None
+    uniform_share: ShareBelowOne | None = None
     """Corrected: the share of timesteps drawn uniformly, since playing begins at pure noise, otherwise rarely drawn."""
-    condition_dropout: PartShare | None = None
+    condition_dropout: ShareBelowOne | None = None
     """How often the prompt is left out, for guidance; 0.15, and 0 for a turbo base, which plays without guidance."""
     crop_seconds: NotNegative[float] | None = None
     """Of each song a stretch of this length is learned at a time, another each time; 0 takes songs whole."""
     gradient_checkpointing: bool | None = None
     """Half of the memory, a quarter slower."""
-    validation: PartShare | None = None
+    validation: ShareBelowOne | None = None
     """The part of the songs that is not learned but measured (0.1 by default); none of fewer than four."""
     save_epochs: Positive[int] | None = None
     """Validate and save every so many epochs; by default ten times in a run."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from ... import config
-from ...config import Allowed, PartShare, Positive, Share, continued, flag, given, restored
+from ...config import Allowed, Positive, Share, ShareBelowOne, continued, flag, given, restored
 from ...errors import InputError
 from .health import Pulse
 
@@ -52,9 +52,9 @@ class GanSettings:
     """Stop after so many minutes of training, over all restarts together."""
     base: Path | None = None
     """Go on from this run, with all that it knows, on these recordings."""
-    rehearse: PartShare = 0.0
+    rehearse: ShareBelowOne = 0.0
     """The share of windows that come from the recordings of the --base, so that they are not forgotten; try 0.2."""
-    hold_out: PartShare = 0.1
+    hold_out: ShareBelowOne = 0.1
     """The share of recordings (of five or more) that is not learned: woodshed audio gan evaluate judges by them."""
     save_steps: Positive[int] | None = None
     """Save, listen and check every so many steps; by default every tenth of the run, at least every ten minutes."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FileError, InputError, MissingExtra, RunError
-from ...files import built, read_object
+from ...files import built, found_from, read_object
 from ..music.score import Score, Track
 from ..tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
 from .tasks import Posed, Region, describe, pose
@@ -125,7 +126,7 @@ class Corpus:
         """Rows of ids to train on, drawn anew in every epoch."""
         return TrainingRows(self, max_seq_len, seed)
 
-    def evaluation_rows(self, split: str = "validation", max_seq_len: int = 2048) -> EvaluationRows:
+    def evaluation_rows(self, split: str, max_seq_len: int) -> EvaluationRows:
         """All music of a split as rows of ids: plain pieces, not augmented, always the same."""
         return EvaluationRows(map(self.score, self.split(split)), self.tokenizer, max_seq_len)
 
@@ -152,17 +153,19 @@ def _read_facts(folder: Path) -> dict:
     return data
 
 
-def open_corpus(folder: str | Path) -> Corpus:
-    """Open a prepared corpus; a RunError says what is wrong with a folder that is not one."""
-    return Corpus(folder)
+def open_corpus(folder: Corpus | str | Path) -> Corpus:
+    """Open a prepared corpus, or answer one that is open already; a RunError says what is wrong with a folder that is
+    none."""
+    return Corpus(folder) if isinstance(folder, str | os.PathLike) else folder
 
 
 def find_corpus(run: Path, facts: dict) -> Corpus | None:
     """The corpus that the run in a folder has learned, by its fingerprint: where its facts (run.json) say it was, else
     beside the run, one above it, or where you are. None where there is none that can be opened.
     """
-    places = [run.parent, run.parent.parent, Path()]
-    there = [run / facts["corpus_folder"] / DATA] if facts.get("corpus_folder") else []
+    beside = run.absolute().parent
+    places = [beside, beside.parent, Path()]
+    there = [found_from(run, facts["corpus_folder"]) / DATA] if facts.get("corpus_folder") else []
     for path in (*there, *(path for place in places for path in sorted(place.glob(f"*/{DATA}")))):
         with suppress(OSError, RunError):
             with open(path, encoding="utf-8", errors="replace") as file:

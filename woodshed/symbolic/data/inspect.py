@@ -27,14 +27,14 @@ from ...config import NotNegative, check, updated
 from ...errors import EmptyCorpus, FileError, InputError
 from ...files import shown
 from ...progress import Progress, Reporter, unheard
-from ..music.chords import NAMES, recognise
+from ..music.chords import NAMES, pitched, recognise
 from ..music.grid import apply_grid, estimate_grid, main_metre
 from ..music.keys import estimate_key
 from ..music.midi import midi_files, read_midi
 from ..music.parts import assign_parts, only_tracks
 from ..music.score import PARTS, Score, Track
 from . import songs
-from .metadata import asked_for, parse_years, sums_of, table_of
+from .metadata import asked_for, parse_years, table_of
 from .printing import render
 from .report import Facts, Finding, Inspection
 
@@ -192,20 +192,14 @@ def _dropped_drums(score: Score, music: Score) -> str:
 
 
 def _beyond_the_piano(score: Score) -> str:
-    pitch = _pitches(score)
+    pitch = pitched(score)["pitch"]
     outside = np.count_nonzero((pitch < LOWEST) | (pitch > HIGHEST))
     return f"notes beyond a piano's keys: {outside}" if outside else ""
 
 
-def _pitches(score: Score) -> np.ndarray:
-    """Pitches of all that is not drums."""
-    drums = np.array([track.drums for track in score.tracks], dtype=bool)
-    return score.notes["pitch"][~drums[score.notes["track"]]]
-
-
 def _fault(score: Score, facts: Facts, settings: InspectSettings) -> tuple[str, str]:
     """The first filter that a piece does not pass, and by how much; empty where it passes all."""
-    pitch = _pitches(score)
+    pitch = pitched(score)["pitch"]
     names = instruments(score.tracks)
     faults = {
         "range": len(pitch) and (pitch.max() < LOWEST or pitch.min() > HIGHEST) and f"pitches from {pitch.min()} up",
@@ -233,7 +227,7 @@ def _facts(score: Score, chords: int, grid: dict) -> Facts:
         notes_per_second=round(len(notes) / max(seconds, 1e-3), 2),
         lowest=int(notes["pitch"].min()),
         highest=int(notes["pitch"].max()),
-        key=f"{NAMES[tonic]} {mode}" if len(_pitches(score)) else "",
+        key=f"{NAMES[tonic]} {mode}" if len(pitched(score)) else "",
         key_confidence=round(key_confidence, 3),
         bars=0 if score.free else len(score.bars()) - 1,
         bpm=None if score.free else _tempo(score),
@@ -285,7 +279,7 @@ def inspect(
     table = table_of(Path(folder), settings)
     findings = examine_folder(folder, settings, report=report, chords=chords)
     found = compared([asked_for(finding, table, settings) for finding in findings], settings)
-    return Inspection(Path(folder), settings, found, table and sums_of(table.chosen(settings), found))
+    return Inspection(Path(folder), settings, found, table and table.chosen(settings).sums(found))
 
 
 def examine_folder(

@@ -1,9 +1,9 @@
 """A table beside the music: who wrote what, who played it when, and in which split it belongs.
 
 The columns are those of the MAESTRO dataset (https://magenta.tensorflow.org/datasets/maestro), of which only
-`midi_filename` has to be there: canonical_composer, canonical_title, split, year, midi_filename, audio_filename,
-duration (seconds). A column of our own, weight, says how often a piece is drawn in training, 1 being usual. The table
-is read as CSV and in both forms of MAESTRO's JSON: a list of rows, or a column under each name.
+`midi_filename` has to be there: canonical_composer, canonical_title, split, year, midi_filename, duration (seconds);
+others are passed over. A column of our own, weight, says how often a piece is drawn in training, 1 being usual. The
+table is read as CSV and in both forms of MAESTRO's JSON: a list of rows, or a column under each name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ class TableRow:
     title: str = ""
     split: str = ""
     year: int | None = None
-    audio_filename: str = ""
     duration: float | None = None
     weight: float | None = None
 
@@ -85,20 +84,21 @@ class Table:
         """Only the rows that are asked for."""
         return Table({name: row for name, row in self.rows.items() if not _not_selected(row, asked)})
 
-    def per_split(self, notes: Mapping[str, int], seconds: Mapping[str, float]) -> dict[str, dict]:
-        """Performances, hours and notes of each split of the table.
+    def sums(self, findings: Iterable[Finding]) -> dict[str, dict]:
+        """Performances, hours and notes of each split of the table, whatever was left out of its files.
 
-        Notes by path are those of the files that were read; hours are the table's, or where it has none theirs.
+        Notes are those of the files that were read; hours are the table's, or where it has none theirs.
         """
         told: dict[str, dict] = {}
-        heard = {row.midi_filename: path for path in notes if (row := self.of(path))}
+        known = {finding.path: finding.facts for finding in findings if finding.facts}
+        heard = {row.midi_filename: known[path] for path in known if (row := self.of(path))}
         for row in self.performances():
             sums = told.setdefault(row.split or "none", {"performances": 0, "hours": 0.0, "notes": 0, "missing": 0})
-            path = heard.get(row.midi_filename, "")
+            facts = heard.get(row.midi_filename)
             sums["performances"] += 1
-            sums["hours"] += (seconds.get(path, 0.0) if row.duration is None else row.duration) / 3600
-            sums["notes"] += notes.get(path, 0)
-            sums["missing"] += not path
+            sums["hours"] += ((facts.seconds if facts else 0.0) if row.duration is None else row.duration) / 3600
+            sums["notes"] += facts.notes if facts else 0
+            sums["missing"] += facts is None
         return told
 
 
@@ -152,14 +152,6 @@ def parse_years(text: str | None) -> range | None:
     return range(int(first), int(last or first) + 1)
 
 
-def sums_of(table: Table, findings: Iterable[Finding]) -> dict[str, dict]:
-    """Performances, hours and notes of each split of a table, whatever was left out of its files."""
-    known = {finding.path: finding.facts for finding in findings if finding.facts}
-    return table.per_split(
-        {path: facts.notes for path, facts in known.items()}, {path: facts.seconds for path, facts in known.items()}
-    )
-
-
 def read_metadata(path: str | Path) -> Table:
     """Read a table. Raises FileError where it cannot be read and InputError where it says what it may not."""
     path = Path(path)
@@ -206,7 +198,6 @@ def _performance(row: dict, path: Path) -> TableRow:
         title=told.get("canonical_title", ""),
         split=SPLIT_WORDS.get(split, ""),
         year=_number(int, told, "year", path),
-        audio_filename=told.get("audio_filename", ""),
         duration=_number(float, told, "duration", path),
         weight=weight,
     )

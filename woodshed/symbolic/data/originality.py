@@ -248,23 +248,6 @@ class Index:
         """The weight of the best match of a score; 0 without one."""
         return Repeats(self.matches(score), None).weight
 
-    def summary(self, takes: Sequence[Score]) -> dict:
-        """Of takes of one checkpoint: their median and highest weight, and the share of them that is flagged, beside
-        the median of held-out music of the same length and its level.
-        """
-        found = [self.repeats(take) for take in takes]
-        length = float(np.median([take.end / take.ticks_per_quarter for take in takes])) if takes else 64.0
-        held_out = self.held_out_weights(length)
-        weights = [one.weight for one in found]
-        return {
-            "takes": len(takes),
-            "median": round(float(np.median(weights)), 2) if takes else None,
-            "highest": round(max(weights), 2) if takes else None,
-            "flagged": sum(one.flagged for one in found) / len(takes) if takes else None,
-            "held_out": round(float(np.median(held_out)), 2) if len(held_out) else None,
-            "usual": self.usual(length),
-        }
-
     def _read_levels(self) -> dict[str, list[float]]:
         """The weights stored for this very corpus and method; none where there are none that can be read."""
         try:
@@ -287,7 +270,7 @@ def originality_index(corpus: Corpus | str | Path, *, base: str | None = None) -
 
     Raises RunError for a folder that is no corpus, EmptyCorpus where no piece to train on has pitches.
     """
-    corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+    corpus = open_corpus(corpus)
     pieces = [corpus.pieces[number] for number in corpus.split("train")]
     made = Index(
         corpus.scores("train"),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ...config import Positive, Share, updated
 from ...errors import EmptyCorpus, FileError, InputError
-from ...files import seen_from
+from ...files import found_from, seen_from
 from ...page import percent
 from ...progress import Reporter, part, unheard
 from .. import tokenizers
@@ -24,7 +24,7 @@ from ..tokenizers import Tokenizer
 from .corpus import SPLITS, Corpus, Piece, write_corpus
 from .inspect import Chords, InspectSettings, Reason, compared, examine_folder, file_name, mapped
 from .kept import HELD_OUT, examine_kept, kept_remarks, kept_share, learnable
-from .metadata import Table, asked_for, sums_of, table_of
+from .metadata import Table, asked_for, table_of
 from .report import REASONS, Finding, Inspection, duration, suits, told_sums
 from .splits import divide, group_songs, parse_fractions
 from .usual import usual
@@ -117,7 +117,7 @@ def prepare(
     keys = ("path", "reason", "detail", "digest", "kept")
     skipped = [{key: getattr(one, key) for key in keys} for one in (*findings, *takes) if one.reason]
     facts = _facts(pieces, scores) | {"tokenizer": why, "remarks": [*remarks, *kept_remarks(pieces)]}
-    facts |= {"metadata": table and sums_of(table, findings), "source": seen_from(out, folder)}
+    facts |= {"metadata": table and table.sums(findings), "source": seen_from(out, folder)}
     music = usual(usable, tokenizer) | {
         "chords": facts["chords"] > 0 and tokenizer.knows_chords,
         "prepared": {name: getattr(settings, name) for name in ("hands", "only_part", "keep_grid")}
@@ -270,7 +270,7 @@ def changed_sources(corpus: Corpus, folder: Path) -> dict[str, list[str]]:
 
 def changes_line(corpus: Corpus) -> str:
     """How many files of a corpus have changed, and how to take that in; empty where none has."""
-    folder = Path(os.path.normpath(corpus.folder / corpus.facts.get("source", "")))
+    folder = found_from(corpus.folder, corpus.facts.get("source", ""))
     try:
         changes = changed_sources(corpus, folder)
     except (OSError, FileError):

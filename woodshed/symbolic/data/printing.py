@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ...files import shown
 from ...page import clock, percent
 from .report import REASONS, Facts, Inspection, advice, count_files, duration, told_sums
 from .tasks import PLAYED_LEVELS
@@ -22,17 +23,18 @@ GRIDS = {
 }
 LEFT = {"title_justify": "left", "title_style": "bold"}  # of a rich table
 EXAMPLES = 3  # files named for each reason
+NAMED = 6  # keys, metres, parts, ... named with their counts
 
 
-def render(found: Inspection, *, files: bool | None = None):
-    """The report for a rich console. `files` says whether each usable file has its line (None: if few)."""
+def render(found: Inspection):
+    """The report for a rich console; where the usable files are few, each has its line."""
     from rich.console import Group
     from rich.text import Text
 
     parts = [Text(_headline(found), style="bold"), Text()]
     if found.usable:
         parts += [_overview(found), Text()]
-        if files or (files is None and len(found.usable) <= FULL_TABLE):
+        if len(found.usable) <= FULL_TABLE:
             parts += [_file_table(found), Text()]
     if found.table:
         parts += [_grid([(name, told_sums(sums)) for name, sums in found.table.items()], "In the table"), Text()]
@@ -42,7 +44,7 @@ def render(found: Inspection, *, files: bool | None = None):
         parts += [_remark_table(found), Text()]
     parts += [_grid([("-", line) for line in advice(found)], "Advice"), Text()]
     if found.usable:
-        parts.append(Text(plain(f"Next: woodshed prepare {found.folder} --out CORPUS, with the same flags")))
+        parts.append(Text(shown(f"Next: woodshed prepare {found.folder} --out CORPUS, with the same flags")))
     return Group(*parts)
 
 
@@ -90,11 +92,11 @@ def _spread(values: list[float], tell) -> str:
     return f"{middle}, from {low} to {high}" if low != high else middle
 
 
-def _common(values: Iterable[str], most: int = 6) -> str:
+def _common(values: Iterable[str]) -> str:
     """The most frequent values with their counts."""
     counts = Counter(values).most_common()
-    told = ", ".join(f"{value} {count:,}" for value, count in counts[:most])
-    return told + (f", {len(counts) - most} more" if len(counts) > most else "")
+    told = ", ".join(f"{value} {count:,}" for value, count in counts[:NAMED])
+    return told + (f", {len(counts) - NAMED} more" if len(counts) > NAMED else "")
 
 
 def _grid(rows: Iterable[tuple[str, str]], title: str = ""):
@@ -107,7 +109,7 @@ def _grid(rows: Iterable[tuple[str, str]], title: str = ""):
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for label, value in rows:
-        table.add_row(Text(plain(label)), Text(plain(value)))
+        table.add_row(Text(shown(label)), Text(shown(value)))
     return table
 
 
@@ -123,7 +125,7 @@ def _file_table(found: Inspection):
         fact = finding.facts
         bpm = f"{fact.bpm:.0f}" if fact.bpm else ""
         told = [finding.path, clock(fact.seconds), f"{fact.notes:,}", fact.key, bpm, fact.metre]
-        table.add_row(*(Text(plain(cell)) for cell in told))
+        table.add_row(*(Text(shown(cell)) for cell in told))
     return table
 
 
@@ -148,8 +150,3 @@ def _remark_table(found: Inspection):
             alike.setdefault(re.sub(r"\d[\d.,/]*", "#", remark), []).append(f"{remark} ({finding.path})")
     most = sorted(alike.values(), key=len, reverse=True)
     return _grid([(count_files(len(told)), told[0] + " ..." * (len(told) > 1)) for told in most], "Remarks")
-
-
-def plain(text: str) -> str:
-    """Text without what a terminal would obey: a file name may hold anything."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

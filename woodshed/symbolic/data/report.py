@@ -94,7 +94,7 @@ class Inspection:
     folder: Path
     settings: Any
     findings: tuple[Finding, ...] = field(repr=False)
-    table: dict[str, dict] | None = None  # what of a table of the files was asked for, by split: metadata.sums_of
+    table: dict[str, dict] | None = None  # what of a table of the files was asked for, by split: metadata.Table.sums
 
     @property
     def usable(self) -> list[Finding]:

@@ -53,11 +53,6 @@ class Posed:
     loss_mask: np.ndarray  # (T,) bool
 
 
-def whole(score: Score, tokenizer: Tokenizer) -> Region:
-    """The region that is all of a piece."""
-    return Region(0, tokenizer.end(score))
-
-
 def pose(
     tokenizer: Tokenizer, score: Score, region: Region, *, head=(), last: int | None = None, ended: bool = True
 ) -> Posed:

@@ -39,9 +39,8 @@ class Tokens:
 
     def save(self, path: str | Path) -> None:
         """Write ids and words to a new file of JSON, with what makes the same tokenizer again."""
-        facts = {"name": self.tokenizer.name, "settings": self.tokenizer.settings}
-        facts |= {"fingerprint": self.tokenizer.fingerprint}
-        write_file(path, json.dumps({"tokenizer": facts, "ids": self.ids, "words": self.words}, indent=1), new=True)
+        told = {"tokenizer": self.tokenizer.facts, "ids": self.ids, "words": self.words}
+        write_file(path, json.dumps(told, indent=1), new=True)
 
 
 def tokenise(path: str | Path, tokenizer: str = "auto", *, chords: Chords = "file", keep_grid: bool = False) -> Tokens:

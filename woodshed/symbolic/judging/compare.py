@@ -26,7 +26,7 @@ from ...progress import Progress, Reporter, part, unheard
 from .. import models
 from ..data.corpus import Corpus, open_corpus
 from ..learning.settings import ADAPTER, DEFAULTS, TrainSettings, resolve
-from ..playing.excerpts import refuse_other_tokens, row_length
+from ..playing.excerpts import refuse_other_tokens
 from ..playing.takes import Take
 from ..run import FACTS, open_run, read_facts
 from .alone import train_alone
@@ -102,7 +102,7 @@ def compare(
     are not the corpus's.
     """
     settings = make_settings(settings, changes)
-    corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+    corpus = open_corpus(corpus)
     playing = {name: getattr(settings, name) for name in ("takes", "bars", "seconds", "seed")}
     asked, failed = questions(corpus, settings.split, **playing), {}
     if settings.runs:
@@ -147,14 +147,14 @@ def named_runs(folders: tuple[Path, ...]) -> list[Entry]:
 
 
 def planned(corpus: Corpus, out: Path, settings: CompareSettings) -> tuple[list[Entry], dict]:
-    """The models to train in `out`, with all they are trained with, and what of that they have in common.
+    """The models to train in the folder `out`, with all they are trained with, and what of that they have in common.
 
     Raises InputError for what no model can be trained with, and for a folder that holds something else.
     """
     kinds = [_kind(word.strip(), settings.size) for word in settings.models.split(",") if word.strip()]
     if len(set(kinds)) < max(2, len(kinds)):
         raise InputError(f"--models {settings.models}: give two or more, each once")
-    common = _claimed(out, {"corpus": corpus.fingerprint, "training": _common(settings)})
+    common = _plan_of(out, {"corpus": corpus.fingerprint, "training": _common(settings)})
     runs = [(f"{model}-{size}", {"model": model, "size": size}) for model, size in kinds]
     return [Entry(name, out / "runs" / name, common | own) for name, own in runs], common
 
@@ -188,8 +188,8 @@ def _common(settings: CompareSettings) -> dict:
     return {"base": "none", "threads": None} | common
 
 
-def _claimed(out: Path, plan: dict) -> dict:
-    """What the models in `out` are trained with: in a new folder as planned, else as it says there if that is the same.
+def _plan_of(out: Path, plan: dict) -> dict:
+    """What the models in `out` are trained with: as planned in an empty folder, else as it says there if that is alike.
 
     Threads are counted once, so that every model has as many, and those that are resumed too.
     """
@@ -204,8 +204,7 @@ def _claimed(out: Path, plan: dict) -> dict:
         return before
     refuse_occupied(out)
     plan["training"]["threads"] = plan["training"]["threads"] or free_threads()
-    with new_folder(out):
-        write_file(path, json.dumps({"woodshed": __version__} | plan, indent=1))
+    write_file(path, json.dumps({"woodshed": __version__} | plan, indent=1))
     return plan["training"]
 
 
@@ -261,7 +260,7 @@ def _compared(
 ) -> Comparison:
     """Ask every run, and put the best first."""
     runs = {entry.name: open_run(entry.folder) for entry in entries}
-    length = min(map(row_length, runs.values()), default=1)
+    length = min((run.row_length for run in runs.values()), default=1)
     rows, found, takes = corpus.evaluation_rows(asked.settings.split, length) if runs else [], [], {}
     for number, (name, run) in enumerate(runs.items()):
         own = part(report, number / len(runs), (number + 1) / len(runs), name)

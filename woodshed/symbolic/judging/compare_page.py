@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...files import numbered_folder, strict_json, whole, write_file, writing
+from ...files import numbered_folder, shown, strict_json, whole, write_file, writing
 from ...page import canvas, counted, digits, document, embedded, html_table, percent, png, spaced, tag
-from ..data.printing import LEFT, plain
+from ..data.printing import LEFT
 from ..music.roll import roll_png
 from .compare import Comparison
 
@@ -78,7 +78,7 @@ def render(found: Comparison):
     told = [name for name in TOLD if name in facts["rows"][0]["measures"]]
     music = _rich_table(["median of takes", "inside", *map(spaced, told)], _music_rows(facts, told))
     how = Text(_HOW_SHORT, style="dim")
-    return Group(*(Text(plain(line)) for line in lines), Text(), learned, how, Text(), music)
+    return Group(*(Text(shown(line)) for line in lines), Text(), learned, how, Text(), music)
 
 
 _HOW_SHORT = "nats a token, note, second; memory: the most in training; plays: ids a second"
@@ -93,7 +93,7 @@ def _rich_table(columns: list[str] | tuple[str, ...], rows: list[list[str]]):
         side, head = ("right", name.replace(" ", "\n")) if number else ("left", name)
         table.add_column(head, justify=side, vertical="bottom", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(plain(cell), no_wrap=True) for cell in row))
+        table.add_row(*(Text(shown(cell), no_wrap=True) for cell in row))
     return table
 
 

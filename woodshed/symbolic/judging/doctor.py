@@ -17,7 +17,7 @@ from ...progress import Reporter, unheard
 from .. import bases
 from ..data.corpus import Corpus, find_corpus, open_corpus
 from ..playing.settings import GenerateSettings, temperatures
-from ..run import FACTS, open_run, read_facts
+from ..run import located, open_run, read_facts
 from . import evidence
 from .diagnoses import DIAGNOSES, FEWEST_TAKES, Diagnosis
 from .evidence import Evidence
@@ -75,11 +75,9 @@ def diagnose(
     settings = updated(DoctorSettings, settings, changes)
     if not settings.takes and (unused := given(settings)):
         raise InputError(f"{flag(min(unused))} is for takes that are played now; add --takes 5, or leave it out")
-    folder = Path(run)
-    if not (folder / FACTS).exists():
-        folder = bases.find(str(run)) or folder
+    folder = located(run)
     facts = read_facts(folder)
-    corpus = open_corpus(corpus) if isinstance(corpus, str | Path) else corpus or find_corpus(folder, facts)
+    corpus = find_corpus(folder, facts) if corpus is None else open_corpus(corpus)
     if corpus is not None and corpus.tokenizer.fingerprint != facts["tokenizer"]:
         told = f"its tokens are {facts['tokenizer']}, those of {corpus.folder} {corpus.tokenizer.fingerprint}"
         raise RunError(folder, f"{told}; give the corpus it was trained on, or one like it")

@@ -25,16 +25,16 @@ from ...errors import InputError
 from ...jobs import find_device, free_threads, threads
 from ...progress import Progress, Reporter, part, unheard
 from ..data.corpus import SPLITS, Corpus, open_corpus
-from ..data.likeness import Excerpt, compare_hidden, compare_histograms, compare_measures, overall
 from ..data.take_files import takes_in
 from ..music.midi import read_midi
 from ..music.score import Score
-from ..playing.excerpts import cut_excerpts, first, play, refuse_other_tokens, row_length
+from ..playing.excerpts import Excerpt, cut_excerpts, first, play, refuse_other_tokens
 from ..playing.settings import MOST_BARS, MOST_SECONDS, GenerateSettings, TopP, temperatures
 from ..playing.takes import Take
 from ..run import ADAPTER, Run, base_run, open_run
 from ..tokenizers import Tokenizer
 from .likelihood import hidden_state, likelihood
+from .likeness import compare_hidden, compare_histograms, compare_measures, overall
 
 PLAYING = {"takes", "temperature", "top_p", "seed"}  # settings of takes that are played now
 DEFAULT_BARS, DEFAULT_SECONDS = 32, 60
@@ -69,18 +69,14 @@ class EvaluateSettings:
     """Where models compute: cpu, cuda, cuda:1 or mps; auto is the GPU where there is one, but the CPU to play takes of
     a model of less than 50 million parameters."""
 
+    def __post_init__(self):
+        check(self)
+        temperatures(self.temperature, 1)
+
     @property
     def playing(self) -> dict:
         """How takes are played, as keywords of `excerpts.play`."""
         return {name: getattr(self, name) for name in (*PLAYING, "device")}
-
-
-def make_settings(settings: EvaluateSettings | None, changes: dict) -> EvaluateSettings:
-    """Settings with changes, every value checked."""
-    settings = updated(EvaluateSettings, settings, changes)
-    check(settings)
-    temperatures(settings.temperature, 1)
-    return settings
 
 
 def excerpt_length(tokenizer: Tokenizer, settings: EvaluateSettings) -> int:
@@ -117,18 +113,18 @@ def evaluate(
     `evaluate_page.save` does. Raises InputError for settings that cannot work and a split without pieces, RunError for
     a run or judge that does not fit the corpus.
     """
-    settings = make_settings(settings, changes)
+    settings = updated(EvaluateSettings, settings, changes)
     if settings.takes_dir and (unused := PLAYING & given(settings).keys()):
         raise InputError(f"{flag(min(unused))} is for takes that are played now; leave it out with --takes-dir")
-    run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
-    corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+    run = open_run(run, settings.checkpoint)
+    corpus = open_corpus(corpus)
     judge = open_run(settings.judge) if settings.judge else _own_judge(run)
     _refuse_unfit(run, corpus, judge, settings)
     length = excerpt_length(corpus.tokenizer, settings)
     excerpts, short = cut_excerpts(corpus, settings.split, length)
     files = _read_takes(settings.takes_dir) if settings.takes_dir else {}
     device = find_device(settings.device, apple=True)
-    model, rows = run.model(merge=True, device=device), corpus.evaluation_rows(settings.split, row_length(run))
+    model, rows = run.model(merge=True, device=device), corpus.evaluation_rows(settings.split, run.row_length)
     with threads(free_threads()):
         nats = likelihood(model, rows, corpus.tokenizer, report=part(report, 0, 0.3))
     played = []
@@ -146,7 +142,7 @@ def evaluate(
     report(Progress(0.9, "hidden states"))
     if takes:
         judging = model if judge is run else judge.model(merge=True, device=device)
-        pool = partial(hidden_state, judging, judge.tokenizer, row_length(judge))
+        pool = partial(hidden_state, judging, judge.tokenizer, judge.row_length)
         with threads(free_threads()):
             facts["frechet"] = {"judge": judge.folder.name} | compare_hidden(takes, excerpts, pool)
     report(Progress(1.0))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ...files import numbered_folder, strict_json, whole, write_file, writing
+from ...files import numbered_folder, shown, strict_json, whole, write_file, writing
 from ...page import canvas, counted, digits, document, embedded, html_table, percent, png, spaced, tag
 from ...statistics import evenly
-from ..data.printing import LEFT, plain
+from ..data.printing import LEFT
 from ..music.roll import roll_png
 from .evaluate import Evaluation
 
@@ -55,7 +55,7 @@ def render(found: Evaluation):
     for row in _measure_rows(found.facts):
         table.add_row(*row)
     lines = [_headline(found.facts), *_nats_lines(found.facts), *found.facts["remarks"]]
-    lines = [*map(Text, map(plain, lines)), Text(), table, Text(_HOW_COLUMNS, style="dim"), Text()]
+    lines = [*map(Text, map(shown, lines)), Text(), table, Text(_HOW_COLUMNS, style="dim"), Text()]
     return Group(*lines, *map(Text, _whole_lines(found.facts)))
 
 

@@ -90,10 +90,8 @@ class Evidence:
     @cached_property
     def usual_rate(self) -> float:
         """What the presets have for a model that is trained like this one."""
-        if not self.settings.get("base"):
-            return resolve(TrainSettings(base=None)).learning_rate
-        kind = self.settings.get("adapter") or ("lora" if self.adapter else "none")
-        return resolve(TrainSettings(base=self.settings["base"], adapter=kind)).learning_rate
+        like = TrainSettings(base=self.settings.get("base"), adapter=self.settings.get("adapter"))
+        return resolve(like).learning_rate
 
     def loss(self, place: float) -> tuple[float, float]:
         """The mean training loss at the begin (0) to the end (1) of the run, over a tenth of it and 8 steps at least;

@@ -9,9 +9,9 @@ import numpy as np
 
 from ...progress import Progress, Reporter, unheard
 from ..data.corpus import IGNORED, EvaluationRows
-from ..data.likeness import ratio
 from ..music.score import Score
 from ..tokenizers import Tokenizer
+from .likeness import ratio
 
 PLACES = 4  # parts of a row
 BATCH = 4  # rows that go through the model at once

@@ -13,17 +13,17 @@ from ...log import read_log
 from ...progress import Reporter, part
 from ..data import tasks
 from ..data.corpus import Corpus, EvaluationRows
-from ..data.likeness import Excerpt, compare_measures, overall
 from ..data.tasks import Region
 from ..music.score import Score
 from ..playing.decode import Sampling, Stream, decode
-from ..playing.excerpts import cut_excerpts, first, play, row_length
+from ..playing.excerpts import Excerpt, cut_excerpts, first, play
 from ..playing.perform import stepping
 from ..playing.takes import Take
 from ..run import Run
 from .alone import logged_costs
-from .evaluate import EvaluateSettings, excerpt_length, make_settings, refuse_empty
+from .evaluate import EvaluateSettings, excerpt_length, refuse_empty
 from .likelihood import likelihood
+from .likeness import compare_measures, overall
 
 if TYPE_CHECKING:
     from ..playing.step import Step
@@ -46,7 +46,7 @@ def questions(corpus: Corpus, split: str | None, **playing) -> Questions:
     """
     split = split or next((name for name in ("test", "validation") if corpus.split(name)), "test")
     refuse_empty(corpus, split)
-    settings = make_settings(None, {"split": split} | playing)
+    settings = EvaluateSettings(split=split, **playing)
     length = excerpt_length(corpus.tokenizer, settings)
     return Questions(settings, length, cut_excerpts(corpus, split, length)[0])
 
@@ -76,7 +76,7 @@ def playing_speed(run: Run, step: Step, seed: int) -> dict:
     region = Region(0, SPEED_BARS * 4 * 480)
     prompt = tasks.prompt(tokenizer, score, region).tolist()
     plan = tasks.plan(score, region, ring=False)
-    context = min(step.max_seq_len, row_length(run))
+    context = min(step.max_seq_len, run.row_length)
     stream, times = Stream(prompt, prompt, tokenizer.grammar(plan), Sampling(), seed), []
     decode(step, [stream], context=context, max_length=SPEED_IDS, watch=lambda *_: times.append(time.perf_counter()))
     begin = min(WARM_IDS, len(times) // 2)

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
@@ -35,22 +34,6 @@ DRAW_SECONDS = 60  # between two pictures of the loss
 WINDOW, MIN_WINDOW = 64, 8  # step losses whose median says what is normal
 JUMP_FACTOR, JUMP = 3, 1.0
 MPS_STATE = "rng_state_mps.pth"  # in a checkpoint: where the random numbers of an Apple GPU stand
-
-
-class Drawn(Dataset):
-    """Rows 0 .. count - 1, over as many epochs as that takes: the whole run is one epoch of the Trainer.
-
-    Drawn in order, so that a resumed run skips to its place without making a row.
-    """
-
-    def __init__(self, rows, count: int):
-        self.rows, self.count = rows, count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return self.rows[index]
 
 
 class Validation:

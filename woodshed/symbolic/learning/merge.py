@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ... import __version__
 from ...errors import InputError, RunError
-from ...files import built, new_folder, seen_from
+from ...files import built, found_from, new_folder, seen_from
 from ..run import Run, open_run, publish, quiet, saving
 
 
@@ -20,7 +20,7 @@ def merge(run: Run | str | Path, out: str | Path) -> Run:
     It plays the same, in float32. Takes, log and checkpoints stay with the old run. Raises InputError where `out`
     exists, RunError for a run without an adapter, or whose base is missing or has changed.
     """
-    run, out = run if isinstance(run, Run) else open_run(run), Path(out)
+    run, out = open_run(run), Path(out)
     if not run.facts["adapter"]:
         raise RunError(run.folder, "it has no adapter to merge; it is whole already")
     if os.path.lexists(out):
@@ -30,7 +30,7 @@ def merge(run: Run | str | Path, out: str | Path) -> Run:
     facts["settings"] = facts["settings"] | {"load_in_4bit": False}
     facts.pop("base_weights")
     if facts.get("corpus_folder"):
-        facts["corpus_folder"] = seen_from(out, run.folder / facts["corpus_folder"])
+        facts["corpus_folder"] = seen_from(out, found_from(run.folder, facts["corpus_folder"]))
     with new_folder(out.parent), saving(out), built(out) as temporary:
         with quiet():
             model.save_pretrained(temporary)

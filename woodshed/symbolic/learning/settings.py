@@ -11,9 +11,9 @@ from ... import config, jobs
 from ...config import (
     Allowed,
     NotNegative,
-    PartShare,
     Positive,
     Seed,
+    ShareBelowOne,
     continued,
     flag,
     given,
@@ -65,7 +65,7 @@ class TrainSettings:
     """Rank of the LoRA adapter (8 by default): a higher one can learn more, and forget more."""
     lora_alpha: Positive[float] | None = None
     """Scale of the LoRA adapter; twice the rank where nothing says otherwise."""
-    lora_dropout: PartShare | None = None
+    lora_dropout: ShareBelowOne | None = None
     """Dropout within the LoRA adapter (0.1 by default)."""
     lora_args: tuple[str, ...] = ()
     """Any other field of peft's LoraConfig, as JSON or name=value."""
@@ -149,8 +149,6 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     if _based(settings) and (for_new := asks_for_new(settings)):
         raise InputError(f"{flag(for_new)} is for a new model; --base {settings.base} brings its own")
     chosen = _preset(settings.preset or DEFAULTS["preset"], new=new, adapter="none" if new else settings.adapter)
-    if "lora_rank" in asked:
-        chosen.pop("lora_alpha", None)
     unfit = (*(LIMITS if asked.keys() & LIMITS else ()), *_of_another_model(settings, chosen))
     chosen = {name: value for name, value in chosen.items() if name not in unfit}
     settings = replace(settings, **DEFAULTS | chosen | asked)
@@ -165,7 +163,7 @@ def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
 
     What would change its losses is refused by name. A setting counts as given where it is not the default.
     """
-    was, now = restored(TrainSettings, _as_now(saved), out), given(asked)
+    was, now = restored(TrainSettings, _tuples(DEFAULTS | saved), out), given(asked)
     if "preset" in now:
         own = _with_rate(_of_preset(asked.preset), asked.preset, "new" if was.base is None else was.adapter)
         limited = {name for name in LIMITS if getattr(was, name) is not None}
@@ -210,14 +208,6 @@ def _tuples(values: dict) -> dict:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def _as_now(saved: dict) -> dict:
-    """The settings of a run, also of one from before some of them: before --adapter a rank of 0 said that all weights
-    are trained."""
-    if "adapter" not in saved:
-        saved = saved | ({"adapter": "lora"} if saved["lora_rank"] else {"adapter": "none"} | dict.fromkeys(LORA))
-    return _tuples(DEFAULTS | saved)
-
-
 def _of_preset(name: str) -> dict:
     """What the file of a preset says, checked."""
     shipped = {path.stem: path for path in PRESETS.glob("*.json")}
@@ -233,10 +223,7 @@ def _of_preset(name: str) -> dict:
 
 def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
     """The settings of a preset for a `new` model or for a base with an adapter (None: the preset's own)."""
-    own = _of_preset(name)
-    preset = _of_preset(DEFAULTS["preset"]) | own
-    if "lora_rank" in own and "lora_alpha" not in own:
-        del preset["lora_alpha"]  # that of another rank
+    preset = _of_preset(DEFAULTS["preset"]) | _of_preset(name)
     preset["adapter"] = adapter or preset["adapter"]
     if preset["adapter"] != "lora":
         preset = {key: value for key, value in preset.items() if key not in LORA}

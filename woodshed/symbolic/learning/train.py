@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 from ... import __version__
 from ... import log as logs
 from ...config import given, read_fields, updated
-from ...errors import EmptyCorpus, FileError, InputError, RunError, WoodshedError
+from ...errors import FileError, InputError, RunError, WoodshedError
 from ...files import new_folder, seen_from
 from ...jobs import claimed, refuse_occupied, resumable, stop_on_signals, threads
 from ...progress import Reporter, unheard
@@ -56,20 +55,17 @@ def train(
     settings: TrainSettings | None = None,
     *,
     report: Reporter = unheard,
-    facts: dict | None = None,
     **keywords,
 ) -> Run:
     """Train on a corpus (or its folder) into the folder `out`, and open the run.
 
-    `keywords` are fields of TrainSettings. `report` is called with a Progress after every step; `facts` (style name,
-    medians of the corpus, ...) go into run.json. Ctrl-C and SIGTERM save a checkpoint and end the run early.
-    Raises InputError for settings that cannot work, RunError for a run or base that does not fit, EmptyCorpus, and
+    `keywords` are fields of TrainSettings. `report` is called with a Progress after every step. Ctrl-C and SIGTERM
+    save a checkpoint and end the run early.
+    Raises InputError for settings that cannot work, RunError for a run, base or corpus that does not fit, and
     FileError where the run cannot be written (a full disk): what is there by then can be resumed.
     """
     settings = updated(TrainSettings, settings, keywords)
-    if isinstance(corpus, str | os.PathLike):
-        corpus = open_corpus(corpus)
-    job = _job(corpus, Path(out), settings, report=report, facts=facts or {})
+    job = _job(open_corpus(corpus), Path(out), settings, report)
     with _claimed(job.out, resume=settings.resume), _failures_logged(job):
         return _trained(job)
 
@@ -99,7 +95,7 @@ def _trained(job: Job) -> Run:
 # --- before the first step -------------------------------------------------------------------------------------
 
 
-def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> Job:
+def _job(corpus, out: Path, settings: TrainSettings, report: Reporter) -> Job:
     if not settings.resume:
         settings = with_model_of_preset(settings)
     if settings.base != "auto":
@@ -112,16 +108,15 @@ def _job(corpus, out: Path, settings: TrainSettings, *, report, facts: dict) -> 
         before = {"new_rate": new_rate, "ended": saved["finished"]}
         if saved["finished"] and "patience" not in asked:  # more is asked of it than it would do by itself
             settings = replace(settings, patience=0)
-        facts = saved | facts | {"settings": asdict(settings), "finished": False}
+        facts = saved | {"settings": asdict(settings), "finished": False}
     else:
         refuse_occupied(out, runs.FACTS)
         if settings.base == "auto":
-            settings = replace(settings, base=None if asks_for_new(settings) else bases.fitting(corpus.tokenizer))
+            fits = None if asks_for_new(settings) else bases.fitting(corpus.tokenizer.fingerprint)
+            settings = replace(settings, base=fits)
         settings = _fitted(resolve(settings), out, asked=settings.max_seq_len is not None)
-        facts = _facts(corpus, out, settings) | facts
+        facts = _facts(corpus, out, settings)
     rows = corpus.training_rows(settings.max_seq_len, seed=settings.seed)
-    if not len(rows):
-        raise EmptyCorpus(f"{corpus.folder}: no music to train on; prepare it with more files")
     steps = _steps(settings, len(rows))
     if resume:
         _refuse_finished(out, saved, steps, settings)
@@ -262,7 +257,7 @@ def _learner(job: Job, course: Course) -> Learner:
     from transformers import PrinterCallback
 
     from .arguments import arguments, refusing
-    from .callbacks import Drawn, Journal, Learner, Pace, Patience, Validation
+    from .callbacks import Journal, Learner, Pace, Patience, Validation
     from .memory import advice, free_memory, memory
 
     settings, per_step = job.settings, course.batch_size * course.accumulation
@@ -285,7 +280,8 @@ def _learner(job: Job, course: Course) -> Learner:
         learner = Learner(
             model=model,
             args=args,
-            train_dataset=Drawn(job.rows, pace.steps * per_step),
+            # all epochs are one of the Trainer's, in order: a resumed run skips to its place without making a row
+            train_dataset=Subset(job.rows, range(pace.steps * per_step)),
             eval_dataset=job.validation and Subset(job.validation, range(len(job.validation))),
             compute_metrics=Validation(job.per),
             callbacks=callbacks,

@@ -40,7 +40,7 @@ from ..music.measure import MEASURES, measure
 from ..music.score import Score
 from ..run import Run, base_run, open_run
 from ..tokenizers import BOS
-from .excerpts import TOGETHER, play, refuse_other_tokens, row_length, windows
+from .excerpts import TOGETHER, play, refuse_other_tokens, windows
 
 FILE = Path("critic") / "critic.safetensors"  # a folder of its own: a run's digest is over all weights beside run.json
 FORMAT = 2
@@ -158,8 +158,8 @@ def make_critic(
     the run, and a few over chords of validation pieces to try it on. Same seed and version, same critic.
     Raises RunError for a run of other tokens than the corpus, EmptyCorpus without a training piece.
     """
-    run = run if isinstance(run, Run) else open_run(run)
-    corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+    run = open_run(run)
+    corpus = open_corpus(corpus)
     refuse_other_tokens(run, corpus)
     if takes < 1:
         raise InputError(f"takes {takes}: choose 1 or more")
@@ -266,7 +266,7 @@ class Ears:
     """The models that listen to excerpts for a run: its base (hidden states), and itself (likelihood)."""
 
     def __init__(self, run: Run, device: str = "auto"):
-        self.run, self.tokenizer, self.context = run, run.tokenizer, row_length(run)
+        self.run, self.tokenizer, self.context = run, run.tokenizer, run.row_length
         device = find_device(device, apple=True)
         self.model = run.model(merge=True, device=device)
         self.base = self.model

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import numpy as np
 
-from ...config import Allowed, PartShare, check
+from ...config import Allowed, ShareBelowOne, check
 from ...errors import InputError
 from ..tokenizers import Grammar
 from .guard import Guard
@@ -33,7 +33,7 @@ class Sampling:
     )
     top_k: TopK = 0  # only the k likeliest; 0 for all
     top_p: TopP = 1.0  # only the likeliest that together have this probability
-    min_p: PartShare = 0.0  # only ids at least this share as likely as the likeliest
+    min_p: ShareBelowOne = 0.0  # only ids at least this share as likely as the likeliest
 
     def __post_init__(self):
         check(self)

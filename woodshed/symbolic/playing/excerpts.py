@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ...errors import InputError, RunError
 from ...progress import Reporter, part, unheard
 from ..data.corpus import Corpus
-from ..data.likeness import Excerpt
 from ..music.chords import NO_CHORD, merged
 from ..music.score import CHORD, Score
-from ..run import Run, longest
+from ..run import Run
 from ..tokenizers import Tokenizer
 from .chart import chart
 from .perform import perform, stepping
@@ -26,17 +25,19 @@ if TYPE_CHECKING:
 TOGETHER = 4  # takes over one progression
 
 
+class Excerpt(NamedTuple):
+    """A stretch of a real piece, as the tokens spell it."""
+
+    piece: int
+    score: Score
+
+
 def refuse_other_tokens(run: Run, corpus: Corpus) -> None:
     """A RunError unless the ids of a run mean what those of the corpus do."""
     ours, theirs = corpus.tokenizer, run.tokenizer
     if theirs.fingerprint != ours.fingerprint:
         told = f"its tokens are {theirs.name} {theirs.fingerprint}, those of {corpus.folder} {ours.name}"
         raise RunError(run.folder, f"{told} {ours.fingerprint}; give the corpus it was trained on, or one like it")
-
-
-def row_length(run: Run) -> int:
-    """Ids in a row: as many as the run was trained with."""
-    return run.facts["settings"].get("max_seq_len") or longest(run.folder) or 2048
 
 
 def cut_excerpts(corpus: Corpus, split: str, length: int) -> tuple[list[Excerpt], int]:
@@ -56,7 +57,7 @@ def cut_excerpts(corpus: Corpus, split: str, length: int) -> tuple[list[Excerpt]
 
 
 def windows(scores: Iterable[Score], tokenizer: Tokenizer, length: int) -> list[Score]:
-    """The same of any scores."""
+    """Any scores in excerpts, as `cut_excerpts` cuts those of a corpus."""
     spelled = (_spelled(score, tokenizer) for score in scores)
     return [window for score in spelled for window in _windows(score, length) if len(window.notes)]
 

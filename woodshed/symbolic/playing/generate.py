@@ -42,7 +42,7 @@ def generate(
     cannot be read and RunError for a folder that is no run.
     """
     settings = make_settings(settings, changes)
-    run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
+    run = open_run(run, settings.checkpoint)
     if settings.best is None:
         return perform(run, settings, report=report)
     from .rank import critic_of, rank

@@ -144,7 +144,7 @@ def _play(step: Step, run: Run, settings: GenerateSettings, stages: list[Stage],
 
     A take without a single note is drawn again, a few times: its seed still tells all of it.
     """
-    context = min(step.max_seq_len, run.facts.get("settings", {}).get("max_seq_len") or step.max_seq_len)
+    context = min(step.max_seq_len, run.row_length)
     streams = _streams(run, settings, stages, context, after)
     decode(step, streams, context=context, max_length=settings.max_length, watch=watch)
     for attempt in range(1, TRIES):

@@ -115,7 +115,7 @@ def rank(
     Raises InputError where there is nothing to rank, RunError for a run without a critic and no corpus to make it from
     or a corpus of other tokens, FileError for what cannot be read.
     """
-    run = run if isinstance(run, Run) else open_run(run)
+    run = open_run(run)
     takes = takes_in(takes) if isinstance(takes, str | Path) else list(takes)
     if not takes:
         raise InputError("no takes to rank; give a folder that holds .mid files")
@@ -142,7 +142,7 @@ def critic_of(run: Run, corpus: Corpus | str | Path | None = None, **options) ->
 
     Raises a RunError where there is none and no corpus to make it from.
     """
-    corpus = open_corpus(corpus) if isinstance(corpus, str | Path) else corpus
+    corpus = None if corpus is None else open_corpus(corpus)
     critic = open_critic(run)
     if critic is None and corpus is None:
         corpus = find_corpus(run.folder, run.facts)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from ...config import Allowed, NotNegative, PartShare, Share, check, updated
+from ...config import Allowed, NotNegative, Share, ShareBelowOne, check, updated
 from ...errors import InputError
 from ..music.keys import parse_key
 from ..music.score import Score
@@ -35,7 +35,7 @@ class TakeSettings:
     """Draw only among the likeliest ids that together have this probability."""
     top_k: TopK = 0
     """Draw only among the k likeliest ids; 0 for all."""
-    min_p: PartShare = 0.0
+    min_p: ShareBelowOne = 0.0
     """Draw only among ids at least this share as likely as the likeliest."""
     harmony: Literal["free", "guided", "strict"] = "guided"
     """How chords are kept on strong beats and in the bass: as the model likes, with a soft bias, or strictly."""

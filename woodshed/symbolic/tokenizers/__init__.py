@@ -23,7 +23,7 @@ import numpy as np
 from ... import menu
 from ...errors import InputError, RunError
 from ...files import read_object, write_file
-from ..music.chords import NAMES, REDUCED, TOKEN_QUALITIES, word
+from ..music.chords import NAMES, REDUCED, TOKEN_QUALITIES, merged, word
 from ..music.score import CHORD, NOTE, PARTS, Score, Track
 from ._features import word_features
 
@@ -207,6 +207,11 @@ class Tokenizer(ABC):
         text = json.dumps([self.name, self.settings, self.words])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    @property
+    def facts(self) -> dict:
+        """What a file of its ids says of it."""
+        return {"name": self.name, "settings": self.settings, "fingerprint": self.fingerprint}
+
     @abstractmethod
     def end(self, score: Score) -> int:
         """A tick after all the music, also after every onset once it is rounded to its step."""
@@ -259,9 +264,8 @@ class Tokenizer(ABC):
         flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
         added = [{"id": token, "content": word, "special": True} | flags for token, word in enumerate(SPECIALS)]
         data = {"version": "1.0", **blank, "added_tokens": added, "pre_tokenizer": {"type": "WhitespaceSplit"}}
-        facts = {"name": self.name, "settings": self.settings, "fingerprint": self.fingerprint}
         special = dict(pad_token="PAD", bos_token="BOS", eos_token="EOS", unk_token="PAD")
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", **special, FACTS: facts}
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", **special, FACTS: self.facts}
         for name, content in (("tokenizer.json", data | {"model": model}), ("tokenizer_config.json", config)):
             write_file(Path(folder) / name, json.dumps(content, indent=1))
 
@@ -327,8 +331,15 @@ def chord_rows(ticks: np.ndarray, index: np.ndarray, bass: np.ndarray) -> np.nda
 
 def merged_chords(rows: np.ndarray) -> np.ndarray:
     """Of several rows at one tick the last; then only rows that differ from the chord before them."""
-    rows = rows[lasts(rows["tick"])]
-    return rows[changes(rows["root"], rows["quality"], rows["bass"])]
+    return merged(rows[lasts(rows["tick"])])
+
+
+def reduced(chords: np.ndarray) -> np.ndarray:
+    """Rows of score.CHORD as tokens have them: of the qualities that extended ones are built on, and merged."""
+    rows, sounds = chords.copy(), chords["root"] >= 0
+    rows["quality"] = np.where(sounds, REDUCED[chords["quality"]], 0)
+    rows["bass"] = np.where(sounds & (chords["bass"] >= 0), chords["bass"], chords["root"])
+    return merged_chords(rows)
 
 
 def changes(*columns: np.ndarray) -> np.ndarray:

@@ -78,11 +78,6 @@ class MidiTok(Tokenizer):
     def settings(self) -> dict:
         return self.config
 
-    @property
-    def facts(self) -> dict:
-        """Name and fingerprint, as a folder of ours would say."""
-        return {"name": self.name, "fingerprint": self.fingerprint}
-
     def end(self, score: Score) -> int:
         return max(score.end, 1)
 

@@ -31,6 +31,7 @@ from . import (
     note_rows,
     part_index,
     part_tracks,
+    reduced,
     strikes,
 )
 from ._performance_grammar import PerformanceGrammar
@@ -149,9 +150,8 @@ class Performance(Tokenizer):
         notes = _stepped_notes(self.pedalled(score), clock, whole=True)
         pedals = self._stepped_pedals(score, clock)
         pedals["tick"] *= STEP
-        chords = _stepped_chords(score, clock)
-        bass = np.where(chords["bass"] == chords["root"], -1, chords["bass"])
-        chords = chord_rows(chords["tick"] * STEP, chord_index(chords), bass)
+        chords = reduced(_stepped_chords(score, clock))
+        chords["tick"] *= STEP
         columns = [notes[name] for name in ("onset", "end", "pitch", "velocity", "part")]
         return _score(np.stack(columns), pedals, chords)
 

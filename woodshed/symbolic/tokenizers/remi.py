@@ -29,6 +29,7 @@ from . import (
     note_rows,
     part_index,
     part_tracks,
+    reduced,
     strikes,
 )
 from ._remi_grammar import RemiGrammar
@@ -100,7 +101,7 @@ class Remi(Tokenizer):
         if not len(chords):
             return (np.zeros(0, dtype=np.int64),) * 3
         again = bars.starts[:-1] if self.restate == "bar" else bars.beats(score)
-        steps = np.sort(np.concatenate([again, np.maximum(chords["tick"], 0)]))
+        steps = np.sort(np.concatenate([again, chords["tick"]]))
         steps = steps[changes(steps) & (steps >= 0) & (steps < bars.starts[-1])]
         held = np.searchsorted(chords["tick"], steps, side="right") - 1
         steps, chords = steps[held >= 0], chords[held[held >= 0]]
@@ -136,10 +137,7 @@ class Remi(Tokenizer):
         columns = [notes["step"], DURATION_STEPS[notes["duration"]], notes["pitch"], notes["velocity"], notes["part"]]
         metres = [(bars.starts[b], *METRES[bars.metre[b]]) for b in np.flatnonzero(changes(bars.metre))]
         tempos = [(bars.starts[b], round(6e7 / TEMPOS[bars.tempo[b]])) for b in np.flatnonzero(changes(bars.tempo))]
-        chords = _stepped_chords(score, bars)
-        index = chord_index(chords)
-        bass = np.where(chords["bass"] == chords["root"], -1, chords["bass"])
-        chords = chord_rows(np.maximum(chords["tick"], 0), index, bass)
+        chords = reduced(_stepped_chords(score, bars))
         return _score(np.stack(columns), metres, tempos, chords[chords["tick"] < bars.starts[-1]])
 
     def end(self, score: Score) -> int:
@@ -222,10 +220,9 @@ def _stepped_notes(score: Score, bars: Bars, whole: bool) -> dict[str, np.ndarra
 
 
 def _stepped_chords(score: Score, bars: Bars) -> np.ndarray:
-    """The chords with steps for ticks; the last of several at one step, and of those before the first bar."""
+    """The chords with steps for ticks; the last of several at one step, and of those up to the first bar line."""
     chords = score.chords.copy()
-    chords["tick"] = bars.steps(chords["tick"])
-    chords = chords[np.append(chords["tick"][1:] > 0, True)[: len(chords)]]
+    chords["tick"] = np.maximum(bars.steps(chords["tick"]), 0)
     return chords[lasts(chords["tick"])]
 
 

@@ -7,23 +7,16 @@ without knowing what is much or little of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
 from ...statistics import frechet_distance
 from ..music.measure import MEASURES, NOTE_VALUES, SECONDS, histograms, kl_divergence, measure, overlapped_area
 from ..music.score import Score
+from ..playing.excerpts import Excerpt
 
 LOW, HIGH = 5, 95  # percentiles that a take should lie between
 FEWEST, DRAWS = 4, 8  # samples on each side of a Frechet distance, and how often the real pieces are halved
-
-
-class Excerpt(NamedTuple):
-    """A stretch of a real piece, as the tokens spell it."""
-
-    piece: int
-    score: Score
 
 
 # --- measures --------------------------------------------------------------------------------------------------
