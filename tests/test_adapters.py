@@ -374,12 +374,3 @@ def test_a_run_goes_on_with_its_own_adapter_alone(change, tmp_path):
     name = next(iter(change)).replace("_", "-")
     with pytest.raises(RunError, match=rf"--{name} was .*: that would be another run"):
         resumed(TrainSettings(resume=True, **change), saved, tmp_path)
-
-
-@pytest.mark.parametrize("rank, adapter", [(8, "lora"), (0, "none")])
-def test_a_run_from_before_the_adapters_had_a_flag_goes_on(rank, adapter, tmp_path):
-    saved = dataclasses.asdict(settings(max_steps=3)) | {"lora_rank": rank, "lora_alpha": 2 * rank}
-    for name in ("adapter", "load_in_4bit"):
-        del saved[name]
-    now = resumed(TrainSettings(resume=True, max_steps=5), saved, tmp_path)
-    assert (now.adapter, now.lora_rank or 0, now.max_steps) == (adapter, rank, 5)

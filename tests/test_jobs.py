@@ -11,10 +11,10 @@ import torch
 from woodshed.errors import FileError, InputError
 from woodshed.jobs import (
     Job,
-    alone,
     checkpoint_folders,
     enough_memory,
     find_device,
+    one_process,
     refuse_occupied,
     remove_checkpoints,
     resumable,
@@ -67,12 +67,12 @@ def test_a_lock_follows_no_link_and_empties_nothing(tmp_path, monkeypatch):
     lock, diary = tmp_path / f"woodshed-{os.getuid()}-test.lock", tmp_path / "diary"
     diary.write_text("mine")
     lock.symlink_to(diary)
-    with pytest.raises(OSError, match="symbolic links"), alone("test"):
+    with pytest.raises(OSError, match="symbolic links"), one_process("test"):
         pass
     assert diary.read_text() == "mine"
     lock.unlink()
     lock.write_text("held")
-    with alone("test"):
+    with one_process("test"):
         assert lock.read_text() == "held"
 
 

@@ -200,7 +200,7 @@ def test_pop909_keeps_to_its_chords_on_the_beat_and_not_a_beat_late(monkeypatch)
     generator = np.random.default_rng(0)
 
     def mean(change):
-        return np.mean([chord_adherence(score, change(score.chords.copy())) for score in songs])
+        return np.mean([chord_adherence(score.replace(chords=change(score.chords.copy()))) for score in songs])
 
     def late(beats):
         def change(chords):
