@@ -68,7 +68,7 @@ def perform(
     `step` is the model where it has been loaded already, by `stepping`.
     """
     settings = make_settings(settings, changes)
-    run = run if isinstance(run, Run) else open_run(run, settings.checkpoint)
+    run = open_run(run, settings.checkpoint)
     stage = set_stage(run, settings)
     step = step or stepping(run, settings.device)
     played, music = _play_scenes(step, run, settings, stage, report)
@@ -92,7 +92,6 @@ def _play_scenes(
     closes = _closes(run, settings, stage)
     played, music, begun = [[] for _ in range(settings.takes)], [None] * settings.takes, stage.region.start
     for scene in scenes(settings.form, settings.vary, stage.lines, ending=settings.ending, closes=closes):
-        last, new = scene.end == stage.region.end, []
         if scene.source is not None:
             new = [repeated(before, scene) for before in music]
         else:
@@ -100,11 +99,12 @@ def _play_scenes(
             done = [(tick - begun) / (stage.region.end - begun) for tick in (scene.start, scene.end)]
             before = [streams[-1] for streams in played if streams]
             streams = _play(step, run, settings, stages, _watch(part(report, *done)), after=before)
-            for take, one, stream in zip(played, stages, streams, strict=True):
+            new = [_music(run, *written) for written in zip(stages, streams, strict=True)]
+            for take, stream in zip(played, streams, strict=True):
                 _count_from(stream, int(np.searchsorted(stage.lines, scene.start)))
                 take.append(stream)
-                new.append(_music(run, one, stream))
-        new = new if last else [without_slips(one, scene.end) for one in new]
+        if scene.end < stage.region.end:
+            new = [without_slips(one, scene.end) for one in new]
         music = [one if before is None else joined(before, one) for before, one in zip(music, new, strict=True)]
     return played, music
 
