@@ -207,6 +207,13 @@ def test_an_ending_closes_on_the_tonic(run):
     assert asked.score.chords["root"].tolist()[-2:] == [2, 7]
 
 
+def test_no_note_is_struck_a_moment_before_the_end(run):
+    for take in generate(run, bars=2, takes=6, seed=1, chords="C G", temperature="1.2"):
+        score, end = take.score, 8 * take.score.ticks_per_quarter
+        notes = score.notes[~np.array([track.drums for track in score.tracks])[score.notes["track"]]]
+        assert notes["duration"][notes["onset"].astype(int) + notes["duration"] >= end].min(initial=480) >= 48
+
+
 def test_music_in_a_key_closes_on_its_tonic(run):
     take = generate(run, bars=4, takes=1, seed=1, ending=True, key="F# minor")[0]
     assert take.score.chords[-1].tolist()[1:] == (6, 1, 6) and take.settings["key"] == "F# minor"

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ...errors import EmptyCorpus
-from ...jobs import enough_memory, find_device
+from ...jobs import enough_memory, find_device, free_threads, threads
 from ...progress import Progress, Reporter, part, unheard
 from ...statistics import mean_known
 from ..data import tasks
@@ -71,7 +72,8 @@ def perform(
     run = open_run(run, settings.checkpoint)
     stage = set_stage(run, settings)
     step = step or stepping(run, settings.device)
-    played, music = _play_scenes(step, run, settings, stage, report)
+    with threads(free_threads()), threadpool_limits(1, "blas"):  # more gain nothing on small matrices, and spin
+        played, music = _play_scenes(step, run, settings, stage, report)
     known = learned(run) if settings.originality else None
     told = {"engine": step.engine, "digests": digests_of(run, settings.prompt), "known": known}
     return [_take(run, settings, stage, *take, **told) for take in zip(played, music, strict=True)]
@@ -103,7 +105,7 @@ def _play_scenes(
             for take, stream in zip(played, streams, strict=True):
                 _count_from(stream, int(np.searchsorted(stage.lines, scene.start)))
                 take.append(stream)
-        if scene.end < stage.region.end:
+        if scene.end < stage.region.end or not stage.followed:
             new = [without_slips(one, scene.end) for one in new]
         music = [one if before is None else joined(before, one) for before, one in zip(music, new, strict=True)]
     return played, music
