@@ -9,7 +9,7 @@ from woodshed.errors import InputError
 from woodshed.symbolic.music.chords import parse_progression
 from woodshed.symbolic.music.score import Score
 from woodshed.symbolic.playing import perform
-from woodshed.symbolic.playing.form import over_form, progressions, remark, repeated, scenes
+from woodshed.symbolic.playing.form import over_form, progressions, remark, repeated, scenes, usual_sections
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.guard import Guard
 from woodshed.symbolic.playing.placing import joined
@@ -17,7 +17,8 @@ from woodshed.symbolic.playing.placing import joined
 
 def played(form, vary, bars, **how):
     """Scenes over bars of one tick, as (start, end), and the source of what is repeated."""
-    found = scenes(form, vary, np.arange(bars + 1), **{"ending": False, "closes": False} | how)
+    sections = [bars // len(form)] * len(form) if isinstance(bars, int) else bars
+    found = scenes(form, sections, vary, np.arange(sum(sections) + 1), **{"ending": False, "closes": False} | how)
     return [(scene.start, scene.end, *[scene.source] * (scene.source is not None)) for scene in found]
 
 
@@ -25,7 +26,7 @@ def test_a_take_of_one_section_is_written_at_once():
     assert played("A", 0.5, 8) == [(0, 8)]
     assert played("A", 0.5, 8, ending=True) == [(0, 8)]
     assert played("A", 0.5, 8, ending=True, closes=True) == [(0, 7), (7, 8)]
-    assert [scene.closes for scene in scenes("A", 0, np.arange(9), ending=True, closes=True)] == [False, True]
+    assert [scene.closes for scene in scenes("A", [8], 0, np.arange(9), ending=True, closes=True)] == [False, True]
 
 
 def test_what_returns_is_repeated_but_for_its_end():
@@ -48,6 +49,27 @@ def test_a_part_of_a_section_is_whole_bars_and_not_all_of_it(vary, section, anew
     assert played("AA", vary, 2 * section)[1] == (section, 2 * section - anew, 0)
 
 
+def test_sections_may_have_lengths_of_their_own():
+    assert played("ABA", 0.25, [4, 2, 4]) == [(0, 6), (6, 9, 0), (9, 10)]
+    assert played("ABAB", 0, [2, 3, 2, 3], ending=True) == [(0, 2), (2, 5), (5, 9, 0), (9, 10)]
+
+
+@pytest.mark.parametrize(
+    ("chords", "form", "bars"),
+    [
+        ("A: C Am F G B: F G", "AABA", [4, 4, 2, 4]),
+        ("C G", "AB", [8, 8]),
+        ("C G Am", "AB", [9, 9]),
+        ("C F G " * 4, "A", [24]),
+        ("C G " * 9, "A", [18]),
+        ("A: C G Am", "A", [18]),
+    ],
+)
+def test_sections_are_as_long_as_their_own_chords_or_whole_times_through_all(chords, form, bars):
+    assert usual_sections(progressions(chords, form), form, 16 if form == "A" else 8) == bars
+    assert usual_sections({}, form, 8) == [8] * len(form)
+
+
 def test_a_last_section_has_at_least_its_ending_anew():
     assert played("AA", 0, 8, ending=True) == [(0, 4), (4, 7, 0), (7, 8)]
     assert played("AA", 0.5, 8, ending=True, closes=True) == [(0, 4), (4, 6, 0), (6, 7), (7, 8)]
@@ -56,14 +78,14 @@ def test_a_last_section_has_at_least_its_ending_anew():
 
 def test_sections_begin_their_chords_anew_and_may_have_their_own():
     by_letter = progressions("| C | F | G |", "AB")
-    assert over_form(by_letter, "AB", 4) == parse_progression("| C | F | G | C | C | F | G | C |")
+    assert over_form(by_letter, "AB", [4, 4]) == parse_progression("| C | F | G | C | C | F | G | C |")
     for chords in (
         "A: C Am F G  B: | Dm G7 | % |",
         "A: C Am F G | B： | Dm G7 | % |",
         "\nA: C Am F G\nB: | Dm G7 | % |\n",
     ):
         by_letter = progressions(chords, "AABA")
-        assert over_form(by_letter, "ABA", 2) == parse_progression("| C | Am | Dm G7 | Dm G7 | C | Am |")
+        assert over_form(by_letter, "ABA", [2, 2, 2]) == parse_progression("| C | Am | Dm G7 | Dm G7 | C | Am |")
     assert progressions("|: C | A:| x3", "A")["A"] == parse_progression("|: C | A :| x3")
 
 
@@ -110,12 +132,12 @@ def test_chords_that_fit_no_form_are_refused(chords, message):
     ],
 )
 def test_what_of_the_chords_may_not_be_as_it_was_meant_is_told(chords, form, bars, told):
-    found = remark(progressions(chords, form), form, bars)
+    found = remark(progressions(chords, form), form, [bars // len(form)] * len(form))
     assert found.startswith(told) and bool(found) == bool(told)
 
 
 def test_what_is_repeated_sounds_like_what_it_repeats():
-    scene = scenes("AA", 0, 1920 * np.arange(3), ending=False, closes=False)[1]
+    scene = scenes("AA", [1, 1], 0, 1920 * np.arange(3), ending=False, closes=False)[1]
     first = Score([(0, 480, 60, 80, 0), (1800, 480, 64, 70, 0)], pedals=[(0, 127, 0)], chords=[(0, 0, 0, 0)])
     both = joined(first, repeated(first, scene))
     assert both.notes["onset"].tolist() == [0, 1800, 1920, 3720] and both.notes["duration"].tolist()[-1] == 120
@@ -144,6 +166,8 @@ def test_takes_have_the_form_that_was_asked_for(run):
         assert score.chords["root"].tolist() == [0, 9, 5, 7, 4, 2, 4, 2, 0, 9, 5, 7]
         assert score.end <= 12 * 4 * score.ticks_per_quarter
     assert shares == sorted(shares) and shares[-1] > 0.9
+    short = generate(run, form="AB", chords="A: C Am B: F", takes=1, seed=1)[0]
+    assert short.chart == "| C | Am | F |" and not short.remarks
     again = generate(run, **take.settings)[0]
     assert again.score == take.score and again.seed == 2
 

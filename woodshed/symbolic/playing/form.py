@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,23 +32,24 @@ class Scene:
     closes: bool = False  # whether it is the closing bar, over the tonic
 
 
-def scenes(form: str, vary: float, lines: np.ndarray, *, ending: bool, closes: bool) -> list[Scene]:
-    """The scenes of a form over bar lines in ticks, of which there are a multiple of its letters and one.
+def scenes(
+    form: str, sections: Sequence[int], vary: float, lines: np.ndarray, *, ending: bool, closes: bool
+) -> list[Scene]:
+    """The scenes of a form, whose sections have so many bars each, over bar lines in ticks.
 
     Of a section that returns the share `vary`, in whole bars, is written anew at its end; of a last one with an
     `ending` a bar at least. New bars that follow each other are one scene, but for a last one that `closes`, and for
     the first of a section that will return: what sounds into it would be missing there.
     """
-    bars = len(lines) - 1
-    section = bars // len(form)
-    same = section - _anew(vary, section)
+    bars, begins = len(lines) - 1, np.cumsum([0, *sections])
     back = np.zeros(bars, int)  # how many bars before each that lies which it repeats; 0 for new ones
     for number, letter in enumerate(form):
-        back[number * section :][:same] = (number - form.index(letter)) * section
+        same = sections[number] - _anew(vary, sections[number])
+        back[begins[number] :][:same] = begins[number] - begins[form.index(letter)]
     back[bars - ending :] = 0
     back[bars - closes :] = -1
     first = set(np.flatnonzero(np.diff(back, prepend=bars)).tolist())
-    first |= {number * section for number, letter in enumerate(form) if letter in form[number + 1 :]}
+    first |= {int(begins[number]) for number, letter in enumerate(form) if letter in form[number + 1 :]}
     starts = sorted(first)
     return [
         Scene(int(lines[a]), int(lines[b]), int(lines[a - back[a]]) if back[a] > 0 else None, closes=bool(back[a] < 0))
@@ -88,21 +90,36 @@ def _of_section(chords: str, label: re.Match, end: int) -> list[Bar]:
         raise InputError(f"{label[1]}: {error}") from None
 
 
-def over_form(by_letter: dict[str, list[Bar]], form: str, section: int) -> list[Bar]:
+def usual_sections(by_letter: dict[str, list[Bar]], form: str, least: int) -> list[int]:
+    """The bars of each section where nothing says how long: those of its own chords, or else whole times through the
+    chords, `least` bars or more."""
+    if _own(by_letter):
+        return [len(by_letter[letter]) for letter in form]
+    once = max(map(len, by_letter.values()), default=1)
+    return [-(-least // once) * once] * len(form)
+
+
+def _own(by_letter: dict[str, list[Bar]]) -> bool:
+    """Whether letters have chords of their own."""
+    return len({id(progression) for progression in by_letter.values()}) > 1
+
+
+def over_form(by_letter: dict[str, list[Bar]], form: str, sections: Sequence[int]) -> list[Bar]:
     """The chords of all bars: each section, of so many bars, begins its progression anew, and repeats it."""
-    return [by_letter[letter][bar % len(by_letter[letter])] for letter in form for bar in range(section)]
+    return [
+        by_letter[letter][bar % len(by_letter[letter])]
+        for letter, bars in zip(form, sections, strict=True)
+        for bar in range(bars)
+    ]
 
 
-def remark(by_letter: dict[str, list[Bar]], form: str, bars: int) -> str:
-    """What of the chords is not played in so many bars, or oftener than may be meant; empty where all is as usual."""
-    section = bars // len(form)
-    for letter, progression in by_letter.items():
-        if len(progression) > section:
-            of = f" of {letter}" * (len(by_letter) > 1)
-            return f"the chords{of} last {len(progression)} bars; the first {section} are played"
-    alike = len(by_letter) > 1 and len({id(progression) for progression in by_letter.values()}) == 1
-    if alike and section > SECTION_BARS:
-        return f'each section plays all {section} bars of the chords; --chords "A: ... B: ..." gives each its own'
+def remark(by_letter: dict[str, list[Bar]], form: str, sections: Sequence[int]) -> str:
+    """What of the chords is not played, or oftener than may be meant; empty where all is as usual."""
+    for letter, bars in zip(form, sections, strict=True):
+        if letter in by_letter and (asked := len(by_letter[letter])) > bars:
+            return f"the chords{f' of {letter}' * (len(by_letter) > 1)} last {asked} bars; the first {bars} are played"
+    if len(by_letter) > 1 and not _own(by_letter) and sections[0] > SECTION_BARS:
+        return f'each section plays all {sections[0]} bars of the chords; --chords "A: ... B: ..." gives each its own'
     return ""
 
 

@@ -93,7 +93,8 @@ def _play_scenes(
     """For each take its streams, one after another, and the music that they have written."""
     closes = _closes(run, settings, stage)
     played, music, begun = [[] for _ in range(settings.takes)], [None] * settings.takes, stage.region.start
-    for scene in scenes(settings.form, settings.vary, stage.lines, ending=settings.ending, closes=closes):
+    sections = stage.sections or [len(stage.lines) - 1]
+    for scene in scenes(settings.form, sections, settings.vary, stage.lines, ending=settings.ending, closes=closes):
         if scene.source is not None:
             new = [repeated(before, scene) for before in music]
         else:
@@ -267,7 +268,7 @@ def _remarks(settings: GenerateSettings, stage: Stage, music: Score, score: Scor
 def _chords_told(settings: GenerateSettings, stage: Stage) -> str:
     """That the chords asked for go on longer than what was written, if they do."""
     chords = progressions(settings.chords, settings.form) if settings.chords is not None else {}
-    return remark(chords, settings.form, len(stage.lines) - 1)
+    return remark(chords, settings.form, stage.sections or [len(stage.lines) - 1])
 
 
 def _beside(stage: Stage) -> tuple[Extra, ...]:

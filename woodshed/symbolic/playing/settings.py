@@ -64,7 +64,8 @@ class LengthSettings:
     They repeat until the length is reached. / holds a chord for one more share of its bar, % repeats the bar before,
     N.C. is none, |: ... :| is played twice."""
     bars: int | None = None
-    """How many bars to write (by default 16, or 8 for each section of a form, or once through longer chords)."""
+    """How many bars to write (by default 16, or 8 for each section of a form, or what whole times through the chords
+    take)."""
     seconds: float | None = None
     """How many seconds to write, up to the next bar line, or in a form so that its sections are whole."""
     max_length: Annotated[int, Allowed(1)] | None = None
@@ -81,8 +82,8 @@ class LengthSettings:
     """Come to an end in the last bar: on the tonic, or with --chords on the chord of that bar (so let --bars be a
     multiple of your progression). Not with --max-length."""
     form: str = "A"
-    """Sections of equal length by letters: in AABA the first one comes back, twice. Each has the chords from their
-    beginning, or its own: "A: C Am F G B: F G Em Am"."""
+    """Sections by letters: in AABA the first one comes back, twice. Each has the chords from their beginning, or its
+    own, as long as they are: "A: C Am F G B: F G". With --bars or --seconds all are equally long."""
     vary: Share = 0.25
     """How much of a section is new when it comes back, in whole bars at its end: 0 nothing, 1 all of it, over the same
     --chords where they are given."""

@@ -24,7 +24,7 @@ from ..music.score import PARTS, Score
 from ..run import Run
 from ..tokenizers import Tokenizer
 from .chart import bar_lines, bar_ticks, chart, chart_bars, harmonised, parse_metre, spliced
-from .form import SECTION_BARS, Scene, over_form, progressions
+from .form import SECTION_BARS, Scene, over_form, progressions, usual_sections
 from .prompts import Prompt, read_prompt
 from .settings import MOST_BARS, GenerateSettings
 
@@ -51,6 +51,7 @@ class Stage:
     only: tuple[str, ...] = ()  # the parts asked for, where the run has learned them: it may write no other
     programs: dict[str, int] = field(default_factory=dict)  # General MIDI's, of tracks that are new
     bar: int | None = None  # ticks of a bar in free time, where a tempo or metre was asked for
+    sections: tuple[int, ...] = ()  # how many bars each section of the form has
 
     @cached_property
     def followed(self) -> bool:
@@ -116,11 +117,11 @@ def _empty(settings: GenerateSettings, learned: dict) -> Stage:
     bpm = settings.bpm or learned.get("bpm", 120)
     metre = parse_metre(learned.get("metre", "4/4") if settings.metre is None else settings.metre)
     score = Score(tempos=[(0, round(6e7 / bpm))], metres=[(0, *metre)], tracks=(), ticks_per_quarter=TICKS)
-    lines, chords = _length(settings, score, 0)
+    lines, chords, sections = _length(settings, score, 0)
     end = int(lines[-1])
     staged, head = score.replace(chords=chords), _keyed(learned.get("head", ()), settings)
     told = dict(binding=settings.chords is not None, last=end if settings.ending else None, head=head)
-    return Stage(Prompt(score, staged), score, staged, Region(0, end), **told)
+    return Stage(Prompt(score, staged), score, staged, Region(0, end), sections=sections, **told)
 
 
 def _after(prompt: Prompt, settings: GenerateSettings, knows: bool) -> Stage:
@@ -133,11 +134,12 @@ def _after(prompt: Prompt, settings: GenerateSettings, knows: bool) -> Stage:
     start = int(score.seams(max(int(end) - slack, int(last) + 1))[-1])
     file = _ended(prompt.file, int(prompt.to_file(start)), settings, barred=not score.free)
     score = _ended(score, start, settings, barred=not score.free)
-    lines, chords = _length(settings, score, start)
+    lines, chords, sections = _length(settings, score, start)
     end = int(lines[-1])
     score = score.replace(chords=np.concatenate([score.chords, chords]))
     told = dict(binding=settings.chords is not None, last=end if settings.ending else None, bar=int(lines[1]) - start)
-    return Stage(prompt, file, score, Region(start, end), head=_keyed(describe(prompt.score), settings), **told)
+    told |= dict(sections=sections, head=_keyed(describe(prompt.score), settings))
+    return Stage(prompt, file, score, Region(start, end), **told)
 
 
 def _keyed(head: Iterable[str], settings: GenerateSettings) -> tuple[str, ...]:
@@ -263,27 +265,31 @@ def _span(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer) -> t
     return start, max(end, start + 1)
 
 
-def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[np.ndarray, np.ndarray]:
-    """The bar lines of a region that begins at `start`, after all else, and the chords asked for in it."""
-    form = settings.form
+def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    """The bar lines of a region that begins at `start`, after all else, the chords asked for in it, and how many bars
+    each section has."""
+    form, bar = settings.form, bar_ticks(score, settings.bpm, settings.metre)
     chords = progressions(settings.chords, form) if settings.chords is not None else {}
-    bar = bar_ticks(score, settings.bpm, settings.metre)
-    if settings.bars is not None:
-        count = int(settings.bars)
-    elif settings.seconds is not None:
-        ticks = settings.seconds * 1e6 * score.ticks_per_quarter / int(score.tempos["usec"][-1])
-        count = max(1, int(np.ceil(ticks / bar - 1e-9)))
-    elif settings.max_length is not None:
-        count = min(MOST_BARS, settings.max_length)
+    if (count := _bars_asked(settings, score, bar)) is None:
+        sections = usual_sections(chords, form, DEFAULT_BARS if len(form) == 1 else SECTION_BARS)
     else:
-        usual = DEFAULT_BARS if len(form) == 1 else SECTION_BARS
-        count = len(form) * max(usual, *map(len, chords.values()), 1)
-    if settings.bars is None and count > MOST_BARS:
+        sections = [-(-count // len(form))] * len(form)  # a form of so many seconds goes on until it is whole
+    if settings.bars is None and (count := sum(sections)) > MOST_BARS:
         asked = "--chords" if settings.seconds is None else f"--seconds {settings.seconds:g}"
         raise InputError(f"{asked}: {count:,} bars; give at most {MOST_BARS:,}")
-    section = -(-count // len(form))  # a form of so many seconds goes on until it is whole
-    lines = start + bar * np.arange(section * len(form) + 1)
-    return lines, lay_out(over_form(chords, form, section), lines) if chords else score.chords[:0]
+    lines = start + bar * np.arange(sum(sections) + 1)
+    laid = lay_out(over_form(chords, form, sections), lines) if chords else score.chords[:0]
+    return lines, laid, tuple(sections)
+
+
+def _bars_asked(settings: GenerateSettings, score: Score, bar: int) -> int | None:
+    """How many bars of so many ticks are to be written; None where nothing says."""
+    if settings.bars is not None:
+        return int(settings.bars)
+    if settings.seconds is not None:
+        ticks = settings.seconds * 1e6 * score.ticks_per_quarter / int(score.tempos["usec"][-1])
+        return max(1, int(np.ceil(ticks / bar - 1e-9)))
+    return None if settings.max_length is None else min(MOST_BARS, settings.max_length)
 
 
 # --- one stretch after another ---------------------------------------------------------------------------------
