@@ -159,7 +159,8 @@ def _pitch_class(name: str) -> int:
 
 Bar = list[tuple[Chord, Fraction]]  # the chords of a bar, each with its share of the bar
 
-_LINE = re.compile(r"(?P<close>:)?\|+\]?(?P<open>:)?(?(close)(?:\s*\(?[x×]?\s*(?P<times>[1-9]\d?)\s*[x×]?\)?)?)")
+_TIMES = r"(?:\s*\(?[x×]?\s*(?P<times>[1-9]\d?)(?!\.)\s*[x×]?\)?)?"
+_LINE = re.compile(rf"(?P<close>:)?\|+\]?(?P<open>:)?(?:\s*(?P<ending>[1-9])\.)?(?(close){_TIMES})")
 _WORD = re.compile(r"(?:\([^()|\n]*\)|[^\s|,])+")
 
 
@@ -167,22 +168,29 @@ def parse_progression(text: str) -> list[Bar]:
     """Read a chord chart: `| Cmaj7 | Am7 D7 |` gives a list of bars, each a list of (chord, share of the bar).
 
     The chords of a bar share it equally; `/` or `.` holds a chord for another share. `%` repeats the bar before
-    (beside other chords, the chord before). `|: ... :|` is played twice, `:| x3` three times. Without any bar line
-    every chord lasts a bar. Raises InputError with the bar and the character of what cannot be read.
+    (beside other chords, the chord before). `|: ... :|` is played twice, `:| x3` three times; `|: ... |1. ... :|2. ...`
+    has another ending each time. Without any bar line every chord lasts a bar. Raises InputError with the bar and the
+    character of what cannot be read.
     """
     bars: list[Bar] = []
-    written, start, opened = 0, 0, None
+    again: list[Bar] = []  # what comes back before another ending
+    written, start, opened, ending = 0, 0, None, None
     for words, line in _cells(text):
         if words:
             written += 1
             bars.append(_bar(words, bars, written))
         if line and line["close"]:
-            bars += bars[start:] * (int(line["times"] or 2) - 1)
-            start, opened = len(bars), None
+            again = again or bars[start : start + ending if ending is not None else None]
+            bars += again * (int(line["times"] or 2) - 1)
+            opened = None
+            if not line["ending"]:
+                start, again, ending = len(bars), [], None
+        elif line and line["ending"]:
+            ending = len(bars) - start
         if line and line["open"]:
             if opened is not None:
                 raise _misplaced(written + 1, line.start(), "a second |: before the first was closed by :|")
-            start, opened = len(bars), line.start()
+            start, opened, again, ending = len(bars), line.start(), [], None
     if opened is not None:
         raise _misplaced(written, opened, "|: is never closed; write :| where the repeat ends")
     if not bars:
