@@ -390,6 +390,12 @@ def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_p
     assert len(again) == 1 and again[0].score == kept[0].score
     with pytest.raises(InputError, match=r"--best 4: give 1 to 3"):
         generate(run, best=4, **asked)
+    assert not any("critic" in remark for remark in kept[0].remarks)
+    shutil.rmtree(run / "critic")
+    monkeypatch.setattr("woodshed.symbolic.playing.rank.find_corpus", lambda folder, facts: None)
+    kept = generate(run, best=1, **asked)
+    assert kept[0].ranked and not (run / "critic").exists()
+    assert any("no corpus" in remark and "woodshed rank RUN FOLDER --corpus" in remark for remark in kept[0].remarks)
 
 
 def test_takes_of_an_adapted_run_say_that_the_pieces_of_its_base_were_not_examined(run):
