@@ -20,6 +20,8 @@ from woodshed.symbolic.data.corpus import open_corpus
 from woodshed.symbolic.data.prepare import changed_sources
 from woodshed.symbolic.music.midi import read_midi
 
+NOWHERE = "nowhere: not a run: no such folder; woodshed train makes one, base models: piano, piano-played"
+
 
 def run_main(capsys, *arguments) -> tuple[int, str, str]:
     try:
@@ -93,8 +95,18 @@ def play_in_a_file(capsys, run, song):
         (["prepare", "{empty}", "--out", "c"], "no MIDI"),
         (["prepare", "{songs}", "--out", "c", "--tokenizer", "rem"], "choose from"),
         (["prepare", "{songs}", "--out", "c", "--fractions", "1,1"], "--fractions 1,1"),
-        (["train", "{songs}", "--out", "r"], "not a corpus"),
-        (["generate", "{songs}"], "not a run"),
+        (["train", "{songs}", "--out", "r"], "not a corpus: it has no corpus.json; make one with: woodshed prepare"),
+        (["train", "nowhere", "--out", "r"], "nowhere: not a corpus: no such folder; make one with"),
+        (
+            ["generate", "{songs}"],
+            "not a run: it has no run.json; woodshed train makes one, base models: piano, piano-pl",
+        ),
+        (["generate", "nowhere"], NOWHERE),
+        (["extend", "nowhere", "{songs}/song 1.mid"], NOWHERE),
+        (["rank", "nowhere", "."], NOWHERE),
+        (["doctor", "nowhere"], NOWHERE),
+        (["merge", "nowhere", "--out", "r"], NOWHERE),
+        (["generate", "{songs}/song 1.mid"], "song 1.mid: not a run: a file, not a folder"),
         (["fill", "piano", "nowhere.mid"], "say what to write anew: --bars 9-12, --seconds 20-26 or --parts melody"),
         (["fill", "piano", "{songs}/song 1.mid", "--bars", "99-120"], "the file has 30 bars"),
         (["fill", "piano", "{songs}/song 1.mid", "--seconds", "20"], "--seconds 20: write the first and the last"),
