@@ -20,6 +20,8 @@ from woodshed.symbolic.data.corpus import open_corpus
 from woodshed.symbolic.data.prepare import changed_sources
 from woodshed.symbolic.music.midi import read_midi
 
+NOWHERE = "nowhere: not a run: no such folder; woodshed train makes one, base models: piano, piano-played"
+
 
 def run_main(capsys, *arguments) -> tuple[int, str, str]:
     try:
@@ -50,7 +52,9 @@ def test_the_whole_line_from_a_folder_to_takes(capsys, songs, tmp_path):
     assert "Trainable parameters" in out + err and "nats per note" in re.sub(r"\s+", " ", out + err)
     two = ["--takes", 2, "--seed", 1]
     code, out, _ = run_main(capsys, "generate", tmp_path / "run", "--chords", "C F", "--bars", 2, *two)
-    assert code == 0 and out.count(" in chord, 0") == out.count("in chord, bar by bar") == 2
+    assert (
+        code == 0 and out.count(" in chord (0") == out.count("in chord, bar by bar") == out.count("of 2 changes") == 2
+    )
     folder = tmp_path / "run" / "takes" / "001"
     assert sorted({path.suffix for path in folder.iterdir()}) == [".json", ".mid", ".png", ".wav"]
     code, _, err = run_main(capsys, "prepare", songs, "--out", tmp_path / "corpus")
@@ -93,8 +97,18 @@ def play_in_a_file(capsys, run, song):
         (["prepare", "{empty}", "--out", "c"], "no MIDI"),
         (["prepare", "{songs}", "--out", "c", "--tokenizer", "rem"], "choose from"),
         (["prepare", "{songs}", "--out", "c", "--fractions", "1,1"], "--fractions 1,1"),
-        (["train", "{songs}", "--out", "r"], "not a corpus"),
-        (["generate", "{songs}"], "not a run"),
+        (["train", "{songs}", "--out", "r"], "not a corpus: it has no corpus.json; make one with: woodshed prepare"),
+        (["train", "nowhere", "--out", "r"], "nowhere: not a corpus: no such folder; make one with"),
+        (
+            ["generate", "{songs}"],
+            "not a run: it has no run.json; woodshed train makes one, base models: piano, piano-pl",
+        ),
+        (["generate", "nowhere"], NOWHERE),
+        (["extend", "nowhere", "{songs}/song 1.mid"], NOWHERE),
+        (["rank", "nowhere", "."], NOWHERE),
+        (["doctor", "nowhere"], NOWHERE),
+        (["merge", "nowhere", "--out", "r"], NOWHERE),
+        (["generate", "{songs}/song 1.mid"], "song 1.mid: not a run: a file, not a folder"),
         (["fill", "piano", "nowhere.mid"], "say what to write anew: --bars 9-12, --seconds 20-26 or --parts melody"),
         (["fill", "piano", "{songs}/song 1.mid", "--bars", "99-120"], "the file has 30 bars"),
         (["fill", "piano", "{songs}/song 1.mid", "--seconds", "20"], "--seconds 20: write the first and the last"),

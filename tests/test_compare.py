@@ -40,6 +40,13 @@ ASKED = {"models": "decoder:2m,lstm:2m,decoder:6m", "max_steps": 4, "max_seq_len
 ASKED |= {"takes": 2, "bars": 4}
 
 
+def test_the_help_names_every_model(capsys):
+    with pytest.raises(SystemExit):
+        main(["compare", "--help"])
+    told = capsys.readouterr().out.split()
+    assert all(any(word.strip(",;") == name for word in told) for name in models.names())
+
+
 @pytest.fixture(scope="module")
 def corpus(songs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare") / "corpus"

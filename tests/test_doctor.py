@@ -364,6 +364,12 @@ def test_too_little_data(playing):
     assert find_corpus(playing, {"corpus": "0" * 16}) is None
 
 
+def test_of_a_corpus_that_it_was_not_trained_on_nothing_is_said(playing):
+    found = diagnose("piano", playing.parent / "corpus")
+    assert found.diagnoses == () and found.figures["corpus"].startswith("12 files")
+    assert any("is not the corpus it was trained on: takes are judged by that music, and n" in t for t in found.remarks)
+
+
 def test_figures_that_come_back_are_counted():
     theme = [60, 62, 64, 65, 67, 69, 71, 72]
 

@@ -26,7 +26,7 @@ from woodshed.symbolic.playing.chart import parse_metre
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.settings import temperatures
 from woodshed.symbolic.playing.step import HubStep
-from woodshed.symbolic.playing.takes import save_takes
+from woodshed.symbolic.playing.takes import Take, save_takes
 from woodshed.symbolic.run import open_run
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
@@ -397,6 +397,31 @@ def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_p
     assert len(again) == 1 and again[0].score == kept[0].score
     with pytest.raises(InputError, match=r"--best 4: give 1 to 3"):
         generate(run, best=4, **asked)
+    assert not any("critic" in remark for remark in kept[0].remarks)
+    shutil.rmtree(run / "critic")
+    monkeypatch.setattr("woodshed.symbolic.playing.rank.find_corpus", lambda folder, facts: None)
+    kept = generate(run, best=1, **asked)
+    assert kept[0].ranked and not (run / "critic").exists()
+    assert any("no corpus" in remark and "woodshed rank RUN FOLDER --corpus" in remark for remark in kept[0].remarks)
+
+
+def test_a_take_is_told_in_one_line_of_figures_and_one_of_bars():
+    measures = {"chord_adherence": 0.951, "rotated_adherence": 0.5, "bass_adherence": 0.75, "chord_changes": 8.0}
+    take = Take(Score(), 9, 1, 0.8, {}, measures=measures | {"recurrence": 0.7})
+    assert take_lines(take, "a.mid") == [
+        "a.mid: 9 notes, 0.0 s, T 0.8, 0.95 in chord (0.50 by chance), bass right at 6 of 8 changes, bars return 0.70"
+    ]
+    alone = replace(take, settings={"parts": ("melody",)}, measures=dict.fromkeys(take.measures, np.nan))
+    assert take_lines(alone, "a.mid") == ["a.mid: 9 notes, 0.0 s, T 0.8"]  # a melody has no bass
+
+    def bars(*adherence):
+        return take_lines(replace(take, adherence_per_bar=adherence), "a.mid")[1].strip()
+
+    assert bars(0.912, None, 0.3) == "in chord, bar by bar: 0.91   -  0.30"
+    assert bars(*[0.9] * 70, None) == "in chord, at least 0.6 in each of 71 bars"
+    assert bars(*[0.9] * 20, 0.5, 0.1) == "in chord, less than 0.6 in 2 of 22 bars: bar 21 0.50, bar 22 0.10"
+    many = bars(*[0.5] * 20, 0.1)
+    assert many.count(" 0.50") == 15 and many.endswith("bar 21 0.10, and 5 more")
 
 
 def test_takes_of_an_adapted_run_say_that_the_pieces_of_its_base_were_not_examined(run):

@@ -81,6 +81,14 @@ def test_drums_beside_a_piano_are_dropped_with_a_word(tmp_path):
     assert len(only.score.notes) + len(finding.score.notes) == len(with_drums.score.notes)
 
 
+def test_instruments_are_named_by_their_own_programs():
+    def named(*programs):
+        return inspecting.instruments([Track(program=program) for program in programs])
+
+    assert named(0) == ["piano (1)"] and named(5) == ["electric piano (6)"] and named(7) == ["clavinet (8)"]
+    assert named(33, 6, 4, 0) == ["piano (1, 5)", "harpsichord (7)", "bass (34)"]  # all pianos are one instrument
+
+
 def test_one_part_is_learned_alone_and_its_absence_is_told(tmp_path):
     path = tmp_path / "music.mid"
     tracks = (Track("Melody", 0, False, "melody"), Track("Organ", 19, False, "accompaniment"))

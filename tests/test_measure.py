@@ -22,6 +22,7 @@ from woodshed.symbolic.music.measure import (
     adherence_gain,
     adherence_per_bar,
     bass_adherence,
+    bass_at_changes,
     chord_adherence,
     empty_bars,
     groove_consistency,
@@ -166,6 +167,8 @@ def test_the_bass_is_the_lowest_note_at_the_change_or_the_first_after_it():
     assert share((0, 3000, 48), (1920, 480, 52)) == 1 / 2  # the held C is lower than the E
     assert share((0, 1960, 48), (1920, 480, 52)) == 1  # it ends with the moment
     assert share((100, 480, 60)) == 1  # no music, no bass
+    two = [(0, 480, 48, 80, 0), (3840, 480, 48, 80, 0)]
+    assert bass_at_changes(Score(two, chords=chords)) == [True, False]  # nothing sounds under the second
 
 
 def test_music_that_follows_its_chords_beats_its_rotations():

@@ -119,6 +119,7 @@ def test_a_disguised_copy_inside_other_music_is_found_where_it_is(tunes, tempo, 
     assert match.semitones == semitones and match.tempo == pytest.approx(1 / tempo, rel=0.1)
     assert 20 <= match.notes <= 32 and match.bars == pytest.approx(4 * tempo, rel=0.35)
     assert "NOT ORIGINAL" in str(report) and f"in 3.mid bar {match.bar}" in str(report)
+    assert str(report).endswith(f"counts as {match.weight:.1f} rare notes (your own pieces: up to {report.usual:.1f})")
 
 
 def test_a_copy_played_freely_is_named_in_seconds(tunes):

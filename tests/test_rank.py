@@ -18,7 +18,7 @@ from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.music.chords import pitched
 from woodshed.symbolic.music.midi import write_midi
 from woodshed.symbolic.playing import rank as ranking
-from woodshed.symbolic.playing.critic import Classifier, Critic, make_critic
+from woodshed.symbolic.playing.critic import Classifier, Critic, make_critic, open_critic, unlearned
 from woodshed.symbolic.playing.excerpts import windows
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.rank import distances, overlap, rank, roll
@@ -76,6 +76,27 @@ def test_loops_noise_and_silence_come_last_among_real_music(pop):
     assert by_take[id(bad[0])].off["repetition"] > 2 and "repetitive" in by_take[id(bad[0])].reasons
     assert by_take[id(bad[1])].off["chords"] > 2 and "off its chords" in by_take[id(bad[1])].reasons
     assert all(0 <= one.score <= 1 for one in found)
+
+
+def test_without_critic_and_corpus_loops_noise_and_silence_come_last_all_the_same(pop, monkeypatch):
+    made, _, held = pop
+    monkeypatch.setattr(ranking, "find_corpus", lambda folder, facts: None)
+    monkeypatch.setattr(type(made), "model", None)  # nothing listens
+    bad = [looped(held[0]), random_notes(held[1]), held[2].replace(notes=())]
+    found = rank(made, [*bad, *held])
+    assert {id(one.take) for one in found[-3:]} == {id(score) for score in bad} and found[-1].reasons == "silent"
+    assert all({*one.off} <= {"chords", "repetition", "statistics", "guard"} for one in found)
+    assert open_critic(made) is None and "--corpus CORPUS" in str(unlearned(made))
+    short = unlearned(made)
+    assert set(distances(short, {"chord_adherence": 0.9, "bass_adherence": 0.8, "empty_bars": 0.0}).values()) == {0.0}
+
+
+def test_without_critic_a_take_that_the_guard_gave_up_goes_down(pop):
+    made, _, held = pop
+    events = {"sound": (), "mended": ({"back_to": 3},), "left": ({"back_to": 3}, {"back_to": None})}
+    takes = {name: Take(held[0], 9, 1, 1.0, {}, guarded=told) for name, told in events.items()}
+    found = {name: rank(made, [take], critic=unlearned(made))[0].score for name, take in takes.items()}
+    assert found["sound"] == found["mended"] > found["left"]
 
 
 def test_the_order_of_the_takes_does_not_matter(pop):
@@ -212,9 +233,10 @@ def test_the_command_makes_the_critic_once_and_ranks(mine, tmp_path, capsys):
     corpus, elsewhere = run.parent / "corpus", tmp_path / "far" / "away" / "corpus"
     elsewhere.parent.mkdir(parents=True)
     corpus.rename(elsewhere)
-    with pytest.raises(SystemExit):
-        main(["rank", str(run), str(takes)])
-    assert "--corpus" in capsys.readouterr().err
+    main(["rank", str(run), str(takes)])
+    told = capsys.readouterr().out.splitlines()
+    assert "none, and no corpus" in told[0] and "--corpus" in told[0] and len(told) == 4
+    assert not (run / "critic").exists()
     elsewhere.rename(corpus)
     before = sorted(takes.rglob("*"))
     main(["rank", str(run), str(takes), "--json", str(tmp_path / "out.json")])

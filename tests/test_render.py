@@ -257,8 +257,11 @@ def test_the_command_renders_files_and_folders(capsys, tmp_path):
         assert (file.getframerate(), file.getnchannels()) == (48000, 2)
     before = (songs / "a.wav").read_bytes()
     (songs / "z.mid").write_bytes(b"MThd")
-    code, _, err = run_main(capsys, "render", songs, "--out", tmp_path / "half")
+    code, _, err = run_main(capsys, "render", songs / "b.mid", songs / "z.mid", "--out", tmp_path / "half")
     assert code == 1 and "z.mid" in err and not (tmp_path / "half").exists()  # nothing before all can be read
+    code, out, err = run_main(capsys, "render", songs, "--out", tmp_path / "whole")
+    assert code == 0 and err.startswith("left out: ") and "z.mid: truncated" in err and err.count("\n") == 1
+    assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == ["a.wav", "b.wav"] and "b.wav: " in out
     (songs / "z.mid").unlink()
     code, _, err = run_main(capsys, "render", songs)
     assert code == 1 and "exists already" in err and not (songs / "b.wav").exists()

@@ -46,6 +46,13 @@ def read_object(path: str | Path) -> dict:
     return found
 
 
+def unread(folder: Path, name: str, error: Exception) -> str:
+    """Why `read_object` could not read the file of that name in a folder, in words."""
+    if not folder.is_dir():
+        return "a file, not a folder" if folder.exists() else "no such folder"
+    return f"it has no {name}" if isinstance(error, FileNotFoundError) else f"its {name} cannot be read ({error})"
+
+
 def strict_json(figures: Any) -> str:
     """Figures as JSON that any program reads: dataclasses as objects, what JSON has not as text, and null for NaN."""
     told = json.loads(json.dumps(figures, default=_plain), parse_constant=lambda nan: None)

@@ -89,5 +89,5 @@ def _page_of_several(folder: Path, runs: list[Run], device: str) -> server.Page:
     """The page of the runs in a folder and of the base models."""
     from ..studio import demo_page
 
-    newest = dict.fromkeys(bases.find(name.rpartition("-")[0]) for name in bases.names())
+    newest = map(bases.find, bases.newest())
     return demo_page.open_page(*runs, *newest, name=folder.absolute().name or "woodshed", device=device)

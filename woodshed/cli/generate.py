@@ -1,6 +1,7 @@
 """woodshed generate"""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from ..symbolic.playing.settings import ComposeSettings, TakeSettings
 from ..symbolic.playing.takes import Take, save_takes
 from ..symbolic.run import open_run
 from .terminal import RunPath, bar
+
+MOST_BARS = 16  # told one by one
+FALLS_OUT = 0.6  # of a bar in its chord: of 100 real bars two have less
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,10 @@ class TakeFiles:
 
 def command(run: RunPath, settings: ComposeSettings, files: TakeFiles):
     """Play new music, over your chords or free.
+
+    Each take is told in numbers from 0 to 1: how much of its sound is in the chord of the moment, and would be by
+    chance, in the other chords; at how many changes of chord the bass has the root, or the bass you wrote; and how much
+    a bar is like an earlier one. Of more than 16 bars only those are named of which less than 0.6 is in the chord.
 
     Args:
         run: a run made by woodshed train, or a base model (piano, piano-played)
@@ -63,18 +71,14 @@ def chart_lines(chart: str) -> list[str]:
 
 
 def take_lines(take: Take, path: Path) -> list[str]:
-    """The file, notes, adherence to the chords (and to rotated ones, and bar by bar), recurrence; why it was kept; what
-    it repeats of the training pieces; the guard's work.
+    """The file and its figures; why it was kept; how it keeps to the chords bar by bar; what it repeats of the training
+    pieces; the guard's work.
     """
-    told = [f"{take.notes} notes", f"{take.score.seconds(take.score.end):.1f} s", f"T {take.temperature:g}"]
-    names = {"chord_adherence": "in chord", "rotated_adherence": "in rotated chords", "recurrence": "recurrence"}
-    told += [f"{take.measures[k]:.2f} {about}" for k, about in names.items() if not math.isnan(take.measures[k])]
-    lines = [f"{path}: " + ", ".join(told)]
+    lines = [f"{path}: " + ", ".join(_figures(take))]
     if take.ranked:
         lines += [f"    {take.ranked}"]
     if any(value is not None for value in take.adherence_per_bar):
-        bars = ["  - " if value is None else f"{value:.2f}" for value in take.adherence_per_bar]
-        lines += [f"    in chord, bar by bar: {' '.join(bars)}"]
+        lines += [f"    in chord, {_bars(take.adherence_per_bar)}"]
     if take.originality:
         lines += [f"    {take.originality}"]
     if take.guarded:
@@ -83,3 +87,29 @@ def take_lines(take: Take, path: Path) -> list[str]:
         times = "once" if back == 1 else f"{back} times"
         lines += [f"    stepped back {times}: {noticed}"]
     return lines
+
+
+def _figures(take: Take) -> list[str]:
+    """Notes, length, temperature, adherence to the chords and what would be chance, the bass, recurrence."""
+    told = [f"{take.notes} notes", f"{take.score.seconds(take.score.end):.1f} s", f"T {take.temperature:g}"]
+    names = ("chord_adherence", "rotated_adherence", "bass_adherence", "recurrence")
+    inside, chance, bass, again = (take.measures[name] for name in names)
+    if not math.isnan(inside):
+        told.append(f"{inside:.2f} in chord" + ("" if math.isnan(chance) else f" ({chance:.2f} by chance)"))
+    if not math.isnan(bass) and not take.settings.get("parts"):
+        changes = round(take.measures["chord_changes"])
+        told.append(f"bass right at {round(bass * changes)} of {changes} changes")
+    return told if math.isnan(again) else [*told, f"bars return {again:.2f}"]
+
+
+def _bars(adherence: Sequence[float | None]) -> str:
+    """What of each bar is in its chord; where they are many, which bars fall out."""
+    if len(adherence) <= MOST_BARS:
+        return "bar by bar: " + " ".join("  - " if value is None else f"{value:.2f}" for value in adherence)
+    low = [(value, bar) for bar, value in enumerate(adherence, 1) if value is not None and value < FALLS_OUT]
+    if not low:
+        return f"at least {FALLS_OUT:g} in each of {len(adherence)} bars"
+    worst = sorted(sorted(low)[:MOST_BARS], key=lambda one: one[1])
+    more = f", and {len(low) - MOST_BARS} more" * (len(low) > MOST_BARS)
+    named = ", ".join(f"bar {bar} {value:.2f}" for value, bar in worst)
+    return f"less than {FALLS_OUT:g} in {len(low)} of {len(adherence)} bars: {named}{more}"

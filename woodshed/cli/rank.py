@@ -20,6 +20,9 @@ def command(
 ):
     """The takes of a folder, best first, with reasons: how much each is like your own pieces, and unlike the others.
 
+    Without the run's corpus, as with a base model, only chords, bass, scales, returning bars and rests are judged,
+    beside real piano music.
+
     Args:
         run: a run made by woodshed train, or a base model
         folder: takes of woodshed generate, or any .mid files, their bars where the files have them

@@ -2,11 +2,13 @@
 
 import math
 import os
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import FileError, InputError
-from ..files import new_folder
+from ..files import new_folder, shown
 from ..progress import Progress
 from ..symbolic.music.midi import midi_files, read_midi
 from ..symbolic.music.render import CEILING, LUFS, render
@@ -28,14 +30,14 @@ def command(
     Volume, panning and bends are not played; without a soundfont every instrument is a piano, and drums are drums.
 
     Args:
-        files: MIDI files, or folders of them
+        files: MIDI files, or folders of them, of which those that cannot be read are told and left out
         out: the .wav; a folder for them where FILES are several. By default beside each file
         soundfont: a .sf2 or .sf3 whose instruments play; needs fluidsynth or tinysoundfont
         picture: draw the piano roll to this .png, with parts and chords; a folder where FILES are several
         sample_rate: samples a second
         loudness: how loud the whole is to be, in LUFS; softer where its peaks would pass -1 dBFS
     """
-    paths = [path for file in files for path in (midi_files(file) if file.is_dir() else [file])]
+    paths = [path for file in files for path in (_readable(file) if file.is_dir() else [file])]
     if not paths:
         raise InputError("no MIDI to render; give files, or folders that hold some")
     several = len(paths) > 1 or files[0].is_dir()
@@ -53,6 +55,17 @@ def command(
             if png:
                 _draw(score, png, path.stem)
             report(Progress((number + 1) / len(paths), path.name))
+
+
+def _readable(folder: Path) -> Iterator[Path]:
+    """The MIDI files of a folder, but for those that cannot be read, which are told."""
+    for path in midi_files(folder):
+        try:
+            read_midi(path)
+        except FileError as error:
+            print(f"left out: {shown(str(error))}", file=sys.stderr)
+        else:
+            yield path
 
 
 def _targets(paths: list[Path], out: Path | None, *, suffix: str, several: bool) -> list[Path]:

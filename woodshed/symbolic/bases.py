@@ -24,6 +24,11 @@ def names() -> list[str]:
     return sorted(found, key=lambda name: (name.rpartition("-")[0], int(name.rpartition("-")[2])))
 
 
+def newest() -> list[str]:
+    """The plain names, each of which is the newest of its versions."""
+    return [*dict.fromkeys(name.rpartition("-")[0] for name in names())]
+
+
 def find(name: str) -> Path | None:
     """The folder of a base: `piano-2`, or the newest `piano`; None where there is none of that name."""
     versions = [known for known in names() if name in (known, known.rpartition("-")[0])]

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from .. import menu
 from ..errors import FileError, RunError, first_line
-from ..files import found_from, read_object, replacing, write_file, writing
+from ..files import found_from, read_object, replacing, unread, write_file, writing
 from ..jobs import checkpoint_folders
 from . import bases
 from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
@@ -122,7 +122,8 @@ def read_facts(folder: Path) -> dict:
     try:
         facts = read_object(folder / FACTS)
     except (OSError, ValueError) as error:
-        raise RunError(folder, f"not a run: {FACTS} cannot be read ({error}); make one with woodshed train") from None
+        told = f"not a run: {unread(folder, FACTS, error)}; woodshed train makes one"
+        raise RunError(folder, f"{told}, base models: {', '.join(bases.newest()) or 'none'}") from None
     if not facts.keys() >= KNOWN:
         raise RunError(folder, f"not a run: {FACTS} does not hold {', '.join(sorted(KNOWN))}")
     return facts

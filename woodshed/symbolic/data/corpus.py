@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FileError, InputError, MissingExtra, RunError
-from ...files import built, found_from, read_object
+from ...files import built, found_from, read_object, unread
 from ..music.score import Score, Track
 from ..tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
 from .tasks import Posed, Region, describe, pose
@@ -145,7 +145,7 @@ def _read_facts(folder: Path) -> dict:
     try:
         data = read_object(folder / DATA)
     except (OSError, ValueError) as error:
-        raise RunError(folder, f"not a corpus ({error}); make one with: {make}") from None
+        raise RunError(folder, f"not a corpus: {unread(folder, DATA, error)}; make one with: {make}") from None
     if (found := data.get("format")) != FORMAT:
         raise RunError(folder, f"a corpus of format {found}, this version reads {FORMAT}; make it again with: {make}")
     if missing := {"settings", "fingerprint", "skipped", "pieces", "tokenizer"} - data.keys():

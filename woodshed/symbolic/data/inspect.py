@@ -44,6 +44,7 @@ POOL_FROM = 200  # files; below it starting processes costs more than they bring
 MOST_WORKERS = 61  # Windows cannot wait for more
 LOWEST, HIGHEST = 21, 108  # a piano's keys
 PIANOS = range(6)  # General MIDI programs that are one instrument: grand, upright, electric
+KEYS = {4: "electric piano", 5: "electric piano", 6: "harpsichord", 7: "clavinet"}  # within the family
 FAMILIES = "piano chimes organ guitar bass strings ensemble brass reed flute lead pad effect ethnic percussion sound"
 SILENCE = 2.0  # seconds at the start of freely played music that are cut away
 
@@ -212,10 +213,14 @@ def _fault(score: Score, facts: Facts, settings: InspectSettings) -> tuple[str, 
 
 
 def instruments(tracks: Iterable[Track]) -> list[str]:
-    """The different instruments of some tracks, as General MIDI family and program number (from 1); no drums."""
-    programs = sorted({0 if track.program in PIANOS else track.program for track in tracks if not track.drums})
+    """The different instruments of some tracks, as General MIDI family and program numbers (from 1); no drums."""
+    programs = sorted({track.program for track in tracks if not track.drums})
+    pianos = [program for program in programs if program in PIANOS]
+    kinds = [pianos] * bool(pianos) + [[program] for program in programs if program not in PIANOS]
     families = FAMILIES.split()
-    return [f"{families[program // 8]} ({program + 1})" for program in programs]
+    names = [KEYS.get(kind[0], families[kind[0] // 8]) for kind in kinds]
+    numbers = [", ".join(str(program + 1) for program in kind) for kind in kinds]
+    return [f"{name} ({told})" for name, told in zip(names, numbers, strict=True)]
 
 
 def _facts(score: Score, chords: int, grid: dict) -> Facts:

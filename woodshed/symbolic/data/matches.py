@@ -69,6 +69,8 @@ class Repeats:
 
     def __str__(self) -> str:
         longest = str(self.matches[0]) if self.matches else "nothing in common with any training piece"
-        level = "no held-out pieces to compare with" if self.usual is None else f"usual up to {self.usual:.1f}"
+        level = (
+            "no held-out pieces to compare with" if self.usual is None else f"your own pieces: up to {self.usual:.1f}"
+        )
         verdict = "NOT ORIGINAL: " if self.flagged else ""
-        return f"{verdict}{longest}; it counts {self.weight:.1f} ({level})"
+        return f"{verdict}{longest}; it counts as {self.weight:.1f} rare notes ({level})"

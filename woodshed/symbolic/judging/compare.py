@@ -45,7 +45,8 @@ class CompareSettings:
     """What to compare: models to train, or runs that are trained already."""
 
     models: str | None = None
-    """Models to train, each from nothing and for the same time: lstm,decoder; decoder:2m has a size of its own."""
+    """Models to train, each from nothing and for the same time: decoder, lstm, music_gpt2, music_transformer; write
+    lstm,decoder for two of them. decoder:2m has a size of its own."""
     runs: tuple[Path, ...] = ()
     """Finished runs (or base models) to compare instead."""
     size: str = DEFAULTS["size"]

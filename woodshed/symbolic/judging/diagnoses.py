@@ -151,7 +151,7 @@ def flat_loss(seen: Evidence) -> Diagnosis | None:
     fresh, rate, usual = not seen.settings.get("base"), seen.settings["learning_rate"], seen.usual_rate
     (start, _), (end, _), (fell, chance), (late, noise) = seen.loss(0), seen.loss(1), seen.fall(0, 1), seen.fall(0.5, 1)
     least = max(chance, STEEP * start if fresh else 0)
-    counted = unigram(seen) if fresh and seen.corpus else np.inf
+    counted = unigram(seen) if fresh and seen.learned else np.inf
     if fell > least and (late > noise or end < 0.98 * counted):
         return None
     told = f"the training loss went from {start:.3f} to {end:.3f} nats a token in {len(seen.steps):,} steps"
@@ -167,7 +167,7 @@ def flat_loss(seen: Evidence) -> Diagnosis | None:
 
 def unigram(seen: Evidence) -> float:
     """Nats a token of the shares of ids in 32 training rows: what is known by counting alone."""
-    rows = seen.corpus.training_rows(seen.settings["max_seq_len"], seed=seen.settings["seed"])
+    rows = seen.learned.training_rows(seen.settings["max_seq_len"], seed=seen.settings["seed"])
     labels = np.concatenate([rows[index]["labels"] for index in range(32)])
     share = np.bincount(labels[labels != IGNORED]) / max((labels != IGNORED).sum(), 1)
     return float(-(share[share > 0] * np.log(share[share > 0])).sum())
@@ -219,7 +219,7 @@ def ended_by_itself(seen: Evidence) -> Diagnosis | None:
 
 def _against_by_heart(seen: Evidence) -> Iterator[Remedy]:
     """What keeps a model from learning its pieces by heart."""
-    if seen.corpus is None or not seen.corpus.settings.get("augment"):
+    if seen.learned is None or not seen.learned.settings.get("augment"):
         yield Remedy("prepare", "--augment", "12 keys and 3 tempi: 36 times the music")
     if seen.settings.get("base"):
         yield Remedy("train", "--adapter lora --lora-dropout 0.2", "fewer weights to remember with")
@@ -264,10 +264,10 @@ def _smoothed(seen: Evidence) -> np.ndarray:
 
 
 def little_music(seen: Evidence) -> Diagnosis | None:
-    if seen.corpus is None or not seen.corpus.own:
+    if seen.learned is None or not seen.learned.own:
         return None
-    files, minutes = len(seen.corpus.own), sum(piece.seconds for piece in seen.corpus.own) / 60
-    left_out = Counter(row["reason"] for row in seen.corpus.skipped)
+    files, minutes = len(seen.learned.own), sum(piece.seconds for piece in seen.learned.own) / 60
+    left_out = Counter(row["reason"] for row in seen.learned.skipped)
     if files >= LITTLE_FILES and minutes >= LITTLE_MINUTES:
         return None
     told = f"{files} files, {minutes:.0f} minutes; a style wants {LITTLE_FILES} files and {LITTLE_MINUTES:.0f} minutes"
@@ -276,7 +276,7 @@ def little_music(seen: Evidence) -> Diagnosis | None:
         reason, count = left_out.most_common(1)[0]
         cause += f", and {sum(left_out.values())} files were left out, {count} of them for {LEFT_OUT[reason]}"
         remedies += _back_in(reason)
-    if not seen.corpus.settings.get("augment"):
+    if not seen.learned.settings.get("augment"):
         remedies.append(Remedy("prepare", "--augment", "12 keys and 3 tempi: 36 times the music"))
     if not seen.settings.get("base") and seen.base:
         remedies.append(Remedy("train", f"--base {seen.base}", "adapt what knows music already"))

@@ -125,8 +125,9 @@ def _remarks(seen: Evidence) -> list[str]:
         told.append("How random or repetitive it plays was not judged: --takes 5 --corpus CORPUS does that.")
     if seen.running:
         told.append("It is being trained now: this is how it stands.")
-    if seen.corpus is not None and seen.corpus.fingerprint != seen.facts["corpus"]:
-        told.append(f"{seen.corpus.folder} is not the corpus it was trained on: its takes are judged by that music.")
+    if seen.corpus is not None and seen.learned is None:
+        only = "takes are judged by that music, and nothing else is said of it"
+        told.append(f"{seen.corpus.folder} is not the corpus it was trained on: {only}.")
     if judged and len(seen.takes) < FEWEST_TAKES:
         told.append(f"{len(seen.takes)} of its takes are too few to judge by: --takes 5 plays more.")
     return told

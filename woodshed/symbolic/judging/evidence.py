@@ -52,6 +52,11 @@ class Evidence:
     def settings(self) -> dict:
         return self.facts["settings"]
 
+    @property
+    def learned(self) -> Corpus | None:
+        """The corpus, if it is the one that the run was trained on: another is only a yardstick for its takes."""
+        return self.corpus if self.corpus is not None and self.corpus.fingerprint == self.facts["corpus"] else None
+
     @cached_property
     def steps(self) -> np.ndarray:
         """Step, loss and learning rate of every step: (N, 3)."""

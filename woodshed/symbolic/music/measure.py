@@ -112,7 +112,12 @@ def strong_beat_adherence(score: Score, chords: np.ndarray | None = None) -> flo
 
 
 def bass_adherence(score: Score, chords: np.ndarray | None = None) -> float:
-    """The share of chord changes at which the lowest note is the chord's root, or the bass written after its slash.
+    """The share of chord changes at which the bass is right: see `bass_at_changes`."""
+    return mean_known(bass_at_changes(score, chords))
+
+
+def bass_at_changes(score: Score, chords: np.ndarray | None = None) -> list[bool]:
+    """At which chord changes the lowest note is the chord's root, or the bass written after its slash.
 
     It is the lowest of the notes that sound on, or are struck, when the chord changes; where there is none, of those
     struck first under the chord. Changes under which nothing sounds are left out.
@@ -129,7 +134,7 @@ def bass_adherence(score: Score, chords: np.ndarray | None = None) -> float:
             sounding = (onsets >= later[0]) & (onsets <= later[0] + near) if len(later) else sounding
         if root >= 0 and sounding.any():
             found.append(notes["pitch"][sounding].min() % 12 == bass)
-    return float(np.mean(found)) if found else np.nan
+    return found
 
 
 def _time_inside(score: Score) -> np.ndarray:

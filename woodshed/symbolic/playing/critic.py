@@ -16,7 +16,8 @@ what the musician likes, which the other takes need not be. What the critic is w
 which there are none.
 
 With it the spread of the excerpts in every measure is stored, which ranking compares takes with: the corpus may be gone
-by then.
+by then. Without a critic and a corpus to make one from `unlearned` judges: by what is usual in real music, in those
+measures that tell styles apart the least.
 """
 
 from __future__ import annotations
@@ -54,6 +55,19 @@ L2 = 0.1
 SOLVING = 50  # steps of Newton's method, at most
 NATS, LOGIT = "nats_per_note", "critic"
 NAMES = (*MEASURES, NATS, LOGIT)
+USUAL = {  # the middle two thirds of 400 excerpts that `piano` learned; equal bars and rests are in hardly any
+    "chord_adherence": (0.84, 0.94),
+    "strong_beat_adherence": (0.82, 0.97),
+    "bass_adherence": (0.71, 1.0),
+    "recurrence": (0.13, 0.36),
+    "repeated_bars": (1, 2),
+    "self_similarity_1": (0.05, 0.21),
+    "self_similarity_2": (0.04, 0.21),
+    "self_similarity_4": (0.04, 0.27),
+    "empty_bars": (0, 0.125),
+    "scale_consistency": (0.91, 1.0),
+    "pitch_class_entropy": (2.56, 2.95),
+}
 
 
 @dataclass(frozen=True)
@@ -88,12 +102,22 @@ class Critic:
         return self.facts["length"]
 
     @property
+    def learned(self) -> bool:
+        """Whether it was made from a corpus."""
+        return self.facts["corpus"] is not None
+
+    @property
     def judges(self) -> bool:
         """Whether it tells the musician's pieces from takes, as far as that is known."""
         return self.classifier is not None and (self.facts["auc"] is None or self.facts["auc"] > 0.5)
 
     def __str__(self) -> str:
         facts = self.facts
+        if not self.learned:
+            told = (
+                "style critic: none, and no corpus to make one from; chords, bass, scales, returning bars and rests are"
+            )
+            return f"{told} judged beside real piano music. By your pieces: woodshed rank RUN FOLDER --corpus CORPUS"
         made = f"{facts['excerpts']} excerpts of {facts['pieces']} pieces"
         if self.classifier is None:
             few = f"{facts['pieces']} pieces to learn from are too few, it takes {FEWEST}"
@@ -139,6 +163,13 @@ def open_critic(run: Run) -> Critic | None:
     return Critic(excerpts, classifier, facts)
 
 
+def unlearned(run: Run) -> Critic:
+    """What judges the takes of a run that has no critic, nor a corpus to make one from."""
+    edges = np.array([USUAL.get(name, (np.nan, np.nan)) for name in NAMES], dtype=np.float32).T
+    facts = {"names": NAMES, "corpus": None, "length": _length(run), "excerpts": 0, "pieces": 0, "auc": None}
+    return Critic(np.repeat(edges, 2, axis=0), None, facts)
+
+
 # --- making it -------------------------------------------------------------------------------------------------
 
 
@@ -163,7 +194,7 @@ def make_critic(
     refuse_other_tokens(run, corpus)
     if takes < 1:
         raise InputError(f"takes {takes}: choose 1 or more")
-    length = length or (BARS if run.tokenizer.needs_bars else SECONDS)
+    length = length or _length(run)
     train, pieces = _excerpts(corpus, "train", length)
     held, held_pieces = _excerpts(corpus, "validation", length)
     if not train:
@@ -194,6 +225,10 @@ def make_critic(
         one, other = logits[np.array(heard) >= len(train)], classifier.logits(fresh)
         facts |= {"accuracy": accuracy(one, other), "auc": auc(one, other), "fresh_takes": len(fresh)}
     return Critic(excerpts, classifier, facts)
+
+
+def _length(run: Run) -> int:
+    return BARS if run.tokenizer.needs_bars else SECONDS
 
 
 def _measured(music: list[Score]) -> np.ndarray:

@@ -25,7 +25,7 @@ from ..data.tasks import Region
 from ..music.extras import Extra, released, without_bends
 from ..music.measure import (
     adherence_per_bar,
-    bass_adherence,
+    bass_at_changes,
     chord_adherence,
     recurrence_per_bar,
     rotated_adherence,
@@ -291,11 +291,13 @@ def _measures(stage: Stage, music: Score) -> dict[str, float]:
     """What can be counted in the music that was written: among the rest of the stage where that matters."""
     whole = stage.score.merge(music)
     first, last = np.searchsorted(whole.bars(stage.region.end), [stage.region.start, stage.region.end])
+    bass = bass_at_changes(music, _holding(stage, music))
     return {
         "chord_adherence": chord_adherence(music),
         "rotated_adherence": rotated_adherence(music),
         "strong_beat_adherence": strong_beat_adherence(music, _holding(stage, music)),
-        "bass_adherence": bass_adherence(music, _holding(stage, music)),
+        "bass_adherence": mean_known(bass),
+        "chord_changes": float(len(bass)),
         "recurrence": mean_known(recurrence_per_bar(whole)[first:last]),
     }
 

@@ -11,7 +11,9 @@ sections were asked to come back), and the score is
 
     exp(-mean over the criteria that apply) * typical       1: like the musician's own pieces in everything; 0: no notes
 
-`typical` being the style critic's probability that it is one of them.
+`typical` being the style critic's probability that it is one of them. Without a critic and a corpus to make one from,
+as with base models, the excerpts are real music in general, `typical` is 1, and a take that the guard could not put
+right goes down.
 
 Then takes are chosen one after another by score * (1 - 0.5 * the closest overlap with those chosen before), in the way
 of maximal marginal relevance (Carbonell and Goldstein 1998, "The use of MMR, diversity-based reranking").
@@ -27,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import FileError, InputError, RunError
+from ...errors import FileError, InputError
 from ...jobs import free_threads, threads
 from ...progress import Progress, Reporter, part, unheard
 from ...statistics import mean_known
@@ -38,7 +40,7 @@ from ..music.chords import pitched
 from ..music.measure import measure
 from ..music.score import Score
 from ..run import Run, open_run
-from .critic import FILE, LOGIT, NATS, Critic, Ears, keep_critic, open_critic, sigmoid
+from .critic import LOGIT, NATS, Critic, Ears, keep_critic, open_critic, sigmoid, unlearned
 from .excerpts import windows
 from .takes import Take
 
@@ -51,7 +53,7 @@ CRITERIA = {
         *("pitch_class_entropy", "scale_consistency", "groove_consistency", "empty_bars"),
     ),
 }
-ORIGINALITY, STYLE = "originality", "style"
+ORIGINALITY, STYLE, GUARD = "originality", "style", "guard"
 UPWARD = {*CRITERIA["chords"], LOGIT}  # never too much of these
 FARTHEST = 5.0
 MIDDLE = (100 / 6, 50, 500 / 6)  # percentiles
@@ -109,11 +111,12 @@ def rank(
 
     Bars of files are those that the files state; of takes with a prompt only what was written is judged. The run's
     critic is made, and kept in its folder, where it has none or `corpus` is another than it was made from; or give a
-    `critic`. A Take that is flagged for repeating more of its corpus than the musician does goes down; so does any
-    other, by an originality `index` of the corpus. `device` is where the models compute.
+    `critic`. Without critic and corpus takes are judged by what is usual in real music (`critic.unlearned`). A
+    Take that is flagged for repeating more of its corpus than the musician does goes down; so does any other, by an
+    originality `index` of the corpus. `device` is where the models compute.
 
-    Raises InputError where there is nothing to rank, RunError for a run without a critic and no corpus to make it from
-    or a corpus of other tokens, FileError for what cannot be read.
+    Raises InputError where there is nothing to rank, RunError for a corpus of other tokens, FileError for what cannot
+    be read.
     """
     run = open_run(run)
     takes = takes_in(takes) if isinstance(takes, str | Path) else list(takes)
@@ -126,9 +129,9 @@ def rank(
         _refuse_free(takes, scores)
     critic = critic or critic_of(run, corpus, device=device, report=part(report, 0, 0.5))
     with threads(free_threads()):
-        ears, found = Ears(run, device), []
+        ears, found = Ears(run, device) if critic.learned else None, []
         for number, score in enumerate(scores):
-            found.append(_measured(ears, critic, score))
+            found.append(_measured(run, ears, critic, score))
             report(Progress((1 + (number + 1) / len(scores)) / 2, "judging"))
     ranked = [
         _judged(take, critic, measures, _flagged(take, score, index))
@@ -138,20 +141,15 @@ def rank(
 
 
 def critic_of(run: Run, corpus: Corpus | str | Path | None = None, **options) -> Critic:
-    """The critic of a run; made and kept there where it has none, or one of another corpus than is given.
-
-    Raises a RunError where there is none and no corpus to make it from.
-    """
+    """The critic of a run; made and kept there where it has none, or one of another corpus than is given. Without a
+    corpus to make it from, what is usual in real music."""
     corpus = None if corpus is None else open_corpus(corpus)
     critic = open_critic(run)
     if critic is None and corpus is None:
         corpus = find_corpus(run.folder, run.facts)
     if corpus is not None and (critic is None or critic.facts["corpus"] != corpus.fingerprint):
         return keep_critic(run, corpus, **options)
-    if critic is None:
-        reason = f"it has no {FILE.as_posix()} that tells the musician's pieces, and its corpus is not where it was"
-        raise RunError(run.folder, f"{reason}; make it with: woodshed rank RUN DIR --corpus CORPUS")
-    return critic
+    return critic or unlearned(run)
 
 
 def _score(take: Take | Score | str | Path) -> Score:
@@ -171,17 +169,18 @@ def _refuse_free(takes: Sequence, scores: list[Score]) -> None:
 # --- how far off a take is -------------------------------------------------------------------------------------
 
 
-def _measured(ears: Ears, critic: Critic, score: Score) -> dict[str, float]:
+def _measured(run: Run, ears: Ears | None, critic: Critic, score: Score) -> dict[str, float]:
     """Every measure of a score, the mean over its excerpts; nothing for silence."""
-    parts = windows([score], ears.tokenizer, critic.length)
+    parts = windows([score], run.tokenizer, critic.length)
     if not parts:
         return {}
-    hidden, nats = ears.hear(parts)
     rows = [measure(part) for part in parts]
     found = {name: mean_known([row[name] for row in rows]) for name in rows[0]}
-    found[NATS] = mean_known(nats)
-    if critic.judges:
-        found[LOGIT] = mean_known(critic.classifier.logits(hidden))
+    if ears:
+        hidden, nats = ears.hear(parts)
+        found[NATS] = mean_known(nats)
+        if critic.judges:
+            found[LOGIT] = mean_known(critic.classifier.logits(hidden))
     return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
@@ -214,13 +213,15 @@ def _judged(take, critic: Critic, measures: dict[str, float], flagged: bool | No
     """Its score and reasons; `flagged` says whether it repeats too much of the corpus, None where nobody looked."""
     if not measures:
         return Ranked(take, 0.0, "silent", {}, {})
-    far = distances(critic, measures)
-    if _returns(take):
+    far, told = distances(critic, measures), _told(take)
+    if _returns(told["settings"]):
         far = {name: off for name, off in far.items() if name not in CRITERIA["repetition"]}
     groups = {name: [abs(far[one]) for one in members if one in far] for name, members in CRITERIA.items()}
     off = {name: float(np.mean(group)) for name, group in groups.items() if group}
     if flagged is not None:
         off[ORIGINALITY] = FARTHEST * flagged
+    if not critic.learned:
+        off[GUARD] = FARTHEST * told["aground"]
     score = math.exp(-float(np.mean([*off.values()])))
     if LOGIT in measures:
         off[STYLE] = float(np.logaddexp(0, -measures[LOGIT]))
@@ -228,12 +229,20 @@ def _judged(take, critic: Critic, measures: dict[str, float], flagged: bool | No
     return Ranked(take, score, _reasons(measures, far, flagged), off, measures)
 
 
-def _returns(take: Take | Score | str | Path) -> bool:
-    """Whether a take was asked for in sections that come back, so that its repetition is not the model's."""
-    asked = take.settings if isinstance(take, Take) else {}
-    if isinstance(take, str | Path):
+def _told(take: Take | Score | str | Path) -> dict:
+    """What a take says of how it was asked for, and whether the guard gave it up; of other music nothing."""
+    facts = {}
+    if isinstance(take, Take):
+        facts = vars(take)
+    elif isinstance(take, str | Path):
         with suppress(FileError):
-            asked = take_facts(take)["settings"]
+            facts = take_facts(take)
+    given_up = any(event.get("back_to") is None for event in facts.get("guarded", ()))
+    return {"settings": facts.get("settings", {}), "aground": given_up}
+
+
+def _returns(asked: dict) -> bool:
+    """Whether a take was asked for in sections that come back, so that its repetition is not the model's."""
     form = asked.get("form", "")
     return len({*form}) < len(form)
 
