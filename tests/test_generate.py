@@ -15,11 +15,12 @@ from folders import tune
 from woodshed.cli.generate import take_lines
 from woodshed.errors import FileError, InputError, RunError
 from woodshed.files import numbered_folder
+from woodshed.symbolic.data.inspect import InspectSettings, examine
 from woodshed.symbolic.data.take_files import read_stretch, read_written, takes_in
 from woodshed.symbolic.music.chords import pitched
 from woodshed.symbolic.music.extras import Extra
 from woodshed.symbolic.music.keys import estimate_key
-from woodshed.symbolic.music.midi import read_extras, read_midi, read_texts, write_midi
+from woodshed.symbolic.music.midi import read_extras, read_midi, read_texts, read_whole, write_midi
 from woodshed.symbolic.music.score import Score, Track
 from woodshed.symbolic.playing import engines, perform
 from woodshed.symbolic.playing.chart import parse_metre
@@ -399,6 +400,20 @@ def test_takes_of_an_adapted_run_say_that_the_pieces_of_its_base_were_not_examin
     take = generate(opened, bars=1, takes=1, seed=1)[0]
     assert take.remarks == (take.originality.unexamined,) and "that the base mine has learned" in take.remarks[0]
     assert take.facts()["originality"]["unexamined_base"] == "mine"
+
+
+def test_chords_of_takes_in_a_file_that_states_none_say_nothing_of_its_other_bars(run, tmp_path):
+    song, path = tune(1, notes=64, tracks=HANDS), tmp_path / "song.mid"
+    write_midi(song, path)
+    asked = dict(takes=1, seed=1, keep_grid=True)
+    for number, (bars, chords) in enumerate({"2-2": "Dm", "4-4": None}.items()):
+        take = generate(run, prompt=path, bars=bars, chords=chords, **asked)[0]
+        path = tmp_path / f"take {number}.mid"
+        take.save(path.with_suffix(""), sound=False, picture=False)
+        assert read_midi(path).chords.tolist() == take.score.chords.tolist() and not len(read_whole(path).chords)
+    known = [(tick, root) for tick, root, *_ in take.score.chords.tolist() if not 5760 <= tick < 7680]
+    assert known[:3] == [(1920, 2), (3840, -1), (7680, -1)] and len(take.score.chords) > 3
+    assert examine(path, InspectSettings(keep=("short",))).facts.chords == 0
 
 
 def test_what_is_filled_in_is_judged_by_the_chords_that_it_was_written_over(run, songs):

@@ -20,6 +20,7 @@ from .smf import LYRIC, MARKER, TEXT, Meta
 MARK = "woodshed: "
 _LETTER = re.compile(r"([A-H])([1-9]?)['’′]*")
 FREE, CHORDS, PART = MARK + "free time", MARK + "chords", MARK + "part "
+IN_PLACES = MARK + "chords in places"  # those of takes, in a file that states none
 
 
 def marks(metas: list[Meta]) -> set[str]:

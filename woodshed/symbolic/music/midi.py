@@ -22,7 +22,7 @@ from ...files import write_file
 from . import smf
 from .channels import DRUM_CHANNEL, told
 from .extras import CONDUCTOR, ENDED, SUSTAIN, Extra, find_extras
-from .marks import FREE, MARK, marks, noted_parts, read_chords
+from .marks import FREE, IN_PLACES, MARK, marks, noted_parts, read_chords
 from .score import DEFAULT_USEC, FREE_TICKS, METRE, NOTE, PEDAL, TEMPO, Score, Track, array
 from .smf import CONTROL, NAME, NOTE_OFF, NOTE_ON, PROGRAM, SET_TEMPO, SIGNATURE, TEXT, Events, Meta
 from .voices import close, tracks_of
@@ -91,6 +91,17 @@ def read_texts(path: str | Path) -> list[str]:
     """The text events of a MIDI file in order: the `texts` of `write_midi`, without the marks Woodshed adds."""
     texts = [meta.text for meta in load_events(path).metas if meta.kind == TEXT]
     return [text for text in texts if text and not text.startswith(MARK)]
+
+
+def read_whole(path: str | Path, warn: Callable[[str], None] | None = None) -> Score:
+    """A MIDI file as `read_midi`, without chords that stand in places alone: those say nothing of the whole."""
+    score = read_midi(path, warn)
+    return score.replace(chords=()) if has_chords_in_places(path) else score
+
+
+def has_chords_in_places(path: str | Path) -> bool:
+    """Whether the chords of a file stand in what takes have written alone, as it states none itself."""
+    return IN_PLACES in marks(load_events(path).metas)
 
 
 def read_extras(path: str | Path) -> tuple[Extra, ...]:

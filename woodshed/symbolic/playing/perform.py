@@ -21,7 +21,8 @@ from ..data import tasks
 from ..data.corpus import find_corpus
 from ..data.originality import Index, originality_index
 from ..data.tasks import Region
-from ..music.extras import Extra, released, without_bends
+from ..music.extras import CONDUCTOR, Extra, released, without_bends
+from ..music.marks import IN_PLACES
 from ..music.measure import (
     adherence_per_bar,
     bass_adherence,
@@ -31,6 +32,7 @@ from ..music.measure import (
     strong_beat_adherence,
 )
 from ..music.score import Score
+from ..music.smf import TEXT, meta_event
 from ..music.sound import MAX_MINUTES, too_long
 from ..run import Run, open_run
 from ..tokenizers import NoteGrammar, Tokenizer
@@ -38,7 +40,7 @@ from .decode import Sampling, Stream, decode
 from .form import progressions, remark, repeated, scenes
 from .guard import FINGERS, LONGEST_NOTE, PIANO, Guard
 from .harmony import Harmony
-from .placing import finish, in_ensemble, joined, reached, without_slips, written
+from .placing import finish, in_ensemble, in_file, in_places, joined, reached, without_slips, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
 from .stage import Stage, at_scene, fitted, set_stage
 from .takes import Take, digests_of
@@ -242,8 +244,8 @@ def _take(
         measures=measures,
         adherence_per_bar=_per_bar(stage, music),
         guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),
-        region=_in_file(stage),
-        extras=_beside(stage),
+        region=in_file(stage) if len(stage.prompt.file.notes) else None,
+        extras=_beside(stage, score),
         originality=originality,
         chart=stage.chart,
         end=int(stage.prompt.to_file(stage.region.end)) if stage.extends else None,
@@ -268,20 +270,13 @@ def _chords_told(settings: GenerateSettings, stage: Stage) -> str:
     return remark(chords, settings.form, len(stage.lines) - 1)
 
 
-def _beside(stage: Stage) -> tuple[Extra, ...]:
+def _beside(stage: Stage, score: Score) -> tuple[Extra, ...]:
     """What the prompt's file says besides, but for what belongs to the notes that are written anew."""
-    start, end = (max(int(stage.prompt.to_file(tick)), 0) for tick in (stage.region.start, stage.region.end))
+    start, end = in_file(stage)
+    noted = (Extra(CONDUCTOR, 0, meta_event(TEXT, IN_PLACES)),) * in_places(stage, score)
     if stage.extends:
-        return released(stage.prompt.extras, start)
-    return without_bends(stage.prompt.extras, stage.tracks, start, end)
-
-
-def _in_file(stage: Stage) -> tuple[int, int] | None:
-    """The region in ticks of the file; None without a prompt, where all of it is written."""
-    if not len(stage.prompt.file.notes):
-        return None
-    start, end = (int(stage.prompt.to_file(tick)) for tick in (stage.region.start, stage.region.end))
-    return max(start, 0), end
+        return noted + released(stage.prompt.extras, start)
+    return noted + without_bends(stage.prompt.extras, stage.tracks, start, end)
 
 
 def _measures(stage: Stage, music: Score) -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..data.tasks import Region
-from ..music.chords import merged
+from ..music.chords import NO_CHORD, merged
 from ..music.parts import only_tracks, sounding_parts
 from ..music.score import DRUMS, PARTS, Score, Track
 from ..tokenizers import lasts, part_index, part_tracks
@@ -126,13 +126,28 @@ def finish(stage: Stage, music: Score, *, pedalled: bool) -> tuple[Score, Score]
 
 
 def _chords(stage: Stage, music: Score) -> np.ndarray:
-    """The chords of the file, with those of the region."""
+    """The chords of the file, with those of the region; where the file states none they end with the region."""
     if not stage.charted:
         return stage.file.chords
-    region = stage.region
-    chords = spliced(stage.score.chords, music.chords, region.start, region.end, resume=stage.followed)
-    chords["tick"] = np.maximum(stage.prompt.to_file(chords["tick"]), 0)
-    return chords
+    start, end = in_file(stage)
+    inner = music.chords.copy()
+    inner["tick"] = np.maximum(stage.prompt.to_file(inner["tick"]), 0)
+    unstated = np.array([(-1, *NO_CHORD)], dtype=inner.dtype)
+    chords = spliced(np.concatenate([unstated, stage.file.chords]), inner, start, end, resume=stage.file.end > end)
+    return chords[chords["tick"] >= 0]
+
+
+def in_file(stage: Stage) -> tuple[int, int]:
+    """The region in ticks of the file."""
+    start, end = (max(int(stage.prompt.to_file(tick)), 0) for tick in (stage.region.start, stage.region.end))
+    return start, end
+
+
+def in_places(stage: Stage, score: Score) -> bool:
+    """Whether the chords of a file that was written into stand where that was, and those of the rest are not known."""
+    (start, end), prompt = in_file(stage), stage.prompt
+    unstated = prompt.in_places or not len(prompt.file.chords)
+    return unstated and len(score.chords) > 0 and (start > 0 or end < prompt.file.end)
 
 
 def _pedals(stage: Stage, music: Score, new: Score, pedalled: bool) -> np.ndarray:
@@ -143,7 +158,7 @@ def _pedals(stage: Stage, music: Score, new: Score, pedalled: bool) -> np.ndarra
     rows, beyond = stage.file.pedals, stage.extends
     if not (pedalled or beyond):
         return rows
-    start, end = (max(int(stage.prompt.to_file(tick)), 0) for tick in (stage.region.start, stage.region.end))
+    start, end = in_file(stage)
     inside = np.isin(rows["track"], stage.tracks) & (rows["tick"] >= start) & (rows["tick"] < end)
     found = [rows[~inside]]
     playing = np.unique(new.notes["track"]).tolist()

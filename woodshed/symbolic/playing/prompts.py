@@ -15,7 +15,7 @@ import numpy as np
 from ...errors import FileError, InputError
 from ..music.extras import CONDUCTOR, Extra
 from ..music.grid import Grid, apply_grid, estimate_grid, main_metre
-from ..music.midi import read_extras, read_midi
+from ..music.midi import has_chords_in_places, read_extras, read_midi
 from ..music.parts import assign_parts, only_tracks, programs_of
 from ..music.score import PARTS, Score
 
@@ -33,6 +33,7 @@ class Prompt:
     remark: str = ""  # how bars are counted, where not as the file has them
     extras: tuple[Extra, ...] = ()  # what else the file says, which no run sees
     programs: dict[str, int] = field(default_factory=dict)  # what plays each part, tracks that are left out with it
+    in_places: bool = False  # whether the file's chords stand in what takes have written alone, which no run sees
 
     def to_file(self, ticks) -> np.ndarray:
         """Ticks of `score` in the file's."""
@@ -116,10 +117,11 @@ def read_prompt(
         there = ", ".join(sorted({labels[track] for track in sounding}))
         raise FileError(name, f"no prompt: this run plays {only or 'no drums'}, the file has only {there}")
     barred = apply_grid(file, grid)
-    score = only_tracks(barred, seen)
+    in_places = not isinstance(source, Score) and has_chords_in_places(source)
+    score = only_tracks(barred.replace(chords=()) if in_places else barred, seen)
     score = score.replace(tracks=[track._replace(part=labels[t]) for t, track in zip(seen, score.tracks, strict=True)])
     origin = grid.shift if grid.action not in ("kept", "free") else 0
-    return Prompt(file, score, tuple(seen), origin, _remark(grid, file, barred), extras, programs)
+    return Prompt(file, score, tuple(seen), origin, _remark(grid, file, barred), extras, programs, in_places)
 
 
 def _labels(file: Score, prepared: dict, wanted: Sequence[str] | None) -> list[str]:
