@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .channels import told, unheard
+from .channels import first_programs, told, unheard
 from .chords import Chord
 from .marks import MARK, chart_metas, chord_named
 from .smf import (
@@ -42,6 +42,7 @@ _RESET = b"\xb0\x79\x00"  # of all controllers but volume
 _LEVELS = b"\xb0\x07", b"\xb0\x0b"  # volume and expression
 _AT_REST = {0xE0: b"\xe0\x00\x40", 0xD0: b"\xd0\x00"}  # a bend and a channel's pressure
 ENDED = meta_event(END, b"")  # where a file ends later than what is in it
+NO_PROGRAM = b"\xc0"  # of a track that names none: it is given none
 OURS = (MARK, "woodshed ")  # how texts begin that Woodshed writes anew
 
 
@@ -59,7 +60,8 @@ class Extra(NamedTuple):
 
 def extras_of(extras: Iterable[Extra], track: int, channel: int) -> list[tuple[int, bytes]]:
     """The events of one track, on a channel, with their ticks."""
-    return [(one.tick, _on_channel(one.event, channel)) for one in extras if one.track == track]
+    mine = (one for one in extras if one.track == track and one.event != NO_PROGRAM)
+    return [(one.tick, _on_channel(one.event, channel)) for one in mine]
 
 
 def _on_channel(event: bytes, channel: int) -> bytes:
@@ -73,6 +75,8 @@ def find_extras(events: Events) -> tuple[Extra, ...]:
     loose = unheard(events, keys)
     silent = _silent_tracks(events, keys, loose)
     found = _meta_events(events.metas, keys, silent) + _channel_events(events, keys, struck)
+    programs = enumerate(first_programs(events, keys))
+    found += [Extra(number, 0, NO_PROGRAM) for number, program in programs if program is None]
     found += [Extra(silent[int(events.key[at]) // 16], int(events.tick[at]), _message(events, at)) for at in loose]
     return tuple(sorted(found, key=lambda extra: extra.tick))
 
@@ -173,7 +177,9 @@ def released(extras: Iterable[Extra], start: int) -> tuple[Extra, ...]:
     volume and expression the most they were, since a file may have faded in or out."""
     kept = [one for one in extras if one.tick < start and one.event != ENDED]
     rest = []
-    for track in dict.fromkeys(one.track for one in kept if one.event[0] < 0xF0 and one.track > CONDUCTOR):
+    for track in dict.fromkeys(
+        one.track for one in kept if one.event[0] < 0xF0 and one.event != NO_PROGRAM and one.track > CONDUCTOR
+    ):
         mine = [one.event for one in kept if one.track == track]
         loud = (max((event for event in mine if event[:2] == level), default=b"") for level in _LEVELS)
         rest += [Extra(track, start, event) for event in (_RESET, *loud) if event]
