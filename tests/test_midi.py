@@ -329,13 +329,17 @@ def test_bends_go_with_their_notes_and_music_goes_on_at_rest():
     assert set(kept) <= set(found)
     assert without_bends(kept, [0], 40, 80) == tuple(sorted(kept, key=lambda one: one.tick))
     faded = [Extra(0, tick, bytes([0xB0, 7, value])) for tick, value in ((0, 100), (30, 50), (39, 0), (41, 99))]
-    assert released(faded, 40)[3:] == (Extra(0, 40, b"\xb0\x79\x00"), Extra(0, 40, b"\xb0\x07\x64"))
-    assert released(faded[::-1], 40)[-1].event[2] == 100  # whether it fades out or in
+    reset, loud = Extra(0, 40, b"\xb0\x79\x00"), Extra(0, 40, b"\xb0\x07\x64")
+    assert released(faded, 40)[3:] == (loud,)
+    assert released([*bends[:1], *faded], 40)[4:] == (reset, loud)
+    assert released([*bends[:1], *faded[:1]], 40)[2:] == (reset, loud)  # which not all let volume be
+    still = [b"\xb0\x07\x50", b"\xb0\x0a\x20", b"\xb0\x5b\x28", b"\xc0", b"\xe0\x00\x50", b"\xe0\x00\x40"]
+    assert released([Extra(0, 0, event) for event in still], 40)[6:] == ()
     on_the_line = [Extra(0, 50, b"\xe0\x00\x70"), Extra(0, 80, b"\xe0\x00\x40"), Extra(0, 30, b"\xd0\x64")]
     found = without_bends(on_the_line, [0], 40, 80)
     assert [one.event for one in found if one.tick == 80][-1] == b"\xe0\x00\x40"
     assert Extra(0, 40, b"\xd0\x00") in found and Extra(0, 80, b"\xd0\x64") in found
-    assert len(released(faded, 40)) == 5 and released([], 40) == ()
+    assert len(released(faded, 40)) == 4 and released([], 40) == ()
 
 
 def test_chords_and_our_own_notes_are_not_written_back_twice(tmp_path):

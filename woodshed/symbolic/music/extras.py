@@ -40,6 +40,7 @@ PRESSURE = 0xD  # of a channel: one data byte, as a program has
 _NAME, _MARKER, _CUE = b"\xff\x03", b"\xff\x06", b"\xff\x07"
 _RESET = b"\xb0\x79\x00"  # of all controllers but volume
 _LEVELS = b"\xb0\x07", b"\xb0\x0b"  # volume and expression
+_LASTING = {0, 7, 8, 10, 11, 32, *range(70, 80), *range(91, 96)}  # what a reset leaves, and expression: see _LEVELS
 _AT_REST = {0xE0: b"\xe0\x00\x40", 0xD0: b"\xd0\x00"}  # a bend and a channel's pressure
 ENDED = meta_event(END, b"")  # where a file ends later than what is in it
 NO_PROGRAM = b"\xc0"  # of a track that names none: it is given none
@@ -173,17 +174,25 @@ def name_event(extras: Iterable[Extra], number: int, name: str) -> bytes:
 
 
 def released(extras: Iterable[Extra], start: int) -> tuple[Extra, ...]:
-    """The extras before the tick `start`, at which other music goes on: there all controllers are at rest again, and
-    volume and expression the most they were, since a file may have faded in or out."""
+    """The extras before the tick `start`, at which other music goes on: there all controllers that are not at rest are
+    put back, and volume and expression are the most they were, since a file may have faded in or out."""
     kept = [one for one in extras if one.tick < start and one.event != ENDED]
     rest = []
-    for track in dict.fromkeys(
-        one.track for one in kept if one.event[0] < 0xF0 and one.event != NO_PROGRAM and one.track > CONDUCTOR
-    ):
+    for track in dict.fromkeys(one.track for one in kept if one.event[0] < 0xF0 and one.track > CONDUCTOR):
         mine = [one.event for one in kept if one.track == track]
+        held = {event[:-1] if event[0] < 0xC0 else event[:1]: event for event in mine}
+        reset = [_RESET] * any(_is_moved(event) for event in held.values())
         loud = (max((event for event in mine if event[:2] == level), default=b"") for level in _LEVELS)
-        rest += [Extra(track, start, event) for event in (_RESET, *loud) if event]
+        faded = [event for event in loud if event and (reset or event != held[event[:2]])]
+        rest += [Extra(track, start, event) for event in (*reset, *faded)]
     return tuple(kept + rest)
+
+
+def _is_moved(event: bytes) -> bool:
+    """Whether a channel event leaves a controller, bend or pressure where a reset would put it back."""
+    if event[0] == 0xB0 and event[1] in _LASTING:
+        return False
+    return (event[0] in (0xA0, 0xB0) and event[2] > 0) or (event[0] in _AT_REST and event != _AT_REST[event[0]])
 
 
 def without_bends(extras: Iterable[Extra], tracks: Iterable[int], start: int, end: int) -> tuple[Extra, ...]:
