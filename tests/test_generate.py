@@ -130,6 +130,15 @@ def test_strict_harmony_without_chords_is_told(run):
     assert not generate(run, bars=1, takes=1, seed=1, harmony="strict", chords="C")[0].remarks
 
 
+def test_tracks_that_a_take_leaves_out_are_named(run):
+    song = tune(1, notes=64, tracks=HANDS)
+    song = song.merge(tune(2, notes=64).replace(tracks=(Track("Kit", 0, True),)))
+    for bars, where in {2: "from bar 9 on", "2-3": "in bars 2-3"}.items():
+        (remark,) = generate(run, prompt=song, bars=bars, takes=1, seed=1, keep_grid=True)[0].remarks
+        names, told = remark.split(": ")
+        assert ("Kit" in names) == (bars == 2) and told.startswith("nothing was written for") and told.endswith(where)
+
+
 def test_a_chart_that_is_cut_off_is_told(run):
     assert generate(run, bars=2, takes=1, seed=1, chords="C | F | G")[0].remarks == (
         "the chords last 3 bars; the first 2 are played",

@@ -26,7 +26,7 @@ from woodshed.symbolic.music.score import CHORD as CHORD_DTYPE
 from woodshed.symbolic.music.score import Score, Track
 from woodshed.symbolic.playing.chart import bar_lines, chart, harmonised
 from woodshed.symbolic.playing.form import Scene
-from woodshed.symbolic.playing.placing import finish, in_ensemble, without_slips, written
+from woodshed.symbolic.playing.placing import finish, in_ensemble, resting, without_slips, written
 from woodshed.symbolic.playing.prompts import read_prompt
 from woodshed.symbolic.playing.settings import make_settings
 from woodshed.symbolic.playing.stage import Stage, at_scene, fitted, set_stage
@@ -442,6 +442,22 @@ def test_chords_asked_for_hold_in_the_region_only():
     assert not free.binding and stage_of("remi", song, bars="2-3").binding
     with pytest.raises(InputError, match="learned no chords"):
         stage_of("remi", song, bars="2-3", chords="C", music={"chords": False})
+
+
+def test_low_notes_are_for_the_bass_of_the_file_and_who_has_none_is_named():
+    song = tune(3, notes=256, tracks=(*SONG, Track("Kit", 0, True)), step=240)
+    low = [(onset, 12, pitch, 80, 0) for onset in range(0, 96, 12) for pitch in (38 + onset // 12, 64, 67)]
+    own = Score([*low, (48, 12, 50, 80, 1)], tracks=(SONG[1], SONG[2]), ticks_per_quarter=12)
+    stage = stage_of("remi", song, bars="3-4")
+    for music, bass in ((own, [38, 39, 40, 41, 50]), (own.replace(notes=low), [*range(38, 46)])):
+        whole, alone = finish(stage, written(stage, music), pedalled=False)
+        heard = {track.name: alone.notes["pitch"][alone.notes["track"] == n] for n, track in enumerate(alone.tracks)}
+        assert heard["Low"].tolist() == bass and len(alone.notes) == len(music.notes)
+        assert resting(stage, whole) == ["Sung"]  # the kit, which the run does not see, plays on
+    whole, _ = finish(stage, written(stage, music.replace(notes=low[1:3])), pedalled=False)
+    assert resting(stage, whole) == ["Sung", "Low"]
+    beyond = stage_of("remi", song, bars=2)
+    assert resting(beyond, finish(beyond, written(beyond, music), pedalled=False)[0]) == ["Sung", "Kit"]
 
 
 @pytest.mark.parametrize("beats", [5, 7])

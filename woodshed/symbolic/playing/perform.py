@@ -40,7 +40,7 @@ from .decode import Sampling, Stream, decode
 from .form import progressions, remark, repeated, scenes
 from .guard import FINGERS, LONGEST_NOTE, PIANO, Guard
 from .harmony import Harmony
-from .placing import finish, in_ensemble, in_file, in_places, joined, reached, without_slips, written
+from .placing import finish, in_ensemble, in_file, in_places, joined, reached, resting, without_slips, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
 from .stage import Stage, at_scene, fitted, set_stage
 from .takes import Take, digests_of
@@ -260,7 +260,7 @@ def _remarks(settings: GenerateSettings, stage: Stage, music: Score, score: Scor
     unbound = "no chords were given to keep to, so that --harmony strict has no effect"
     unbound = unbound if settings.harmony == "strict" and not stage.binding else ""
     unheard = f"takes of more than {MAX_MINUTES} minutes have no .wav" if too_long(score) else ""
-    remarks = (stage.prompt.remark, unbound, _chords_told(settings, stage), silent, unheard)
+    remarks = (stage.prompt.remark, unbound, _chords_told(settings, stage), silent, _resting(stage, score), unheard)
     return tuple(remark for remark in remarks if remark)
 
 
@@ -268,6 +268,19 @@ def _chords_told(settings: GenerateSettings, stage: Stage) -> str:
     """That the chords asked for go on longer than what was written, if they do."""
     chords = progressions(settings.chords, settings.form) if settings.chords is not None else {}
     return remark(chords, settings.form, len(stage.lines) - 1)
+
+
+def _resting(stage: Stage, score: Score) -> str:
+    """Which of the file's tracks have nothing in what was written, if any, and where."""
+    names, region = resting(stage, score), [stage.region.start, stage.region.end]
+    if stage.score.free:
+        first, last = stage.score.seconds(region)
+        where = f"from {first:.1f} s on" if stage.extends else f"from {first:.1f} to {last:.1f} s"
+    else:
+        before, last = np.searchsorted(stage.score.bars(region[1]), region)
+        where = f"from bar {before + 1} on" if stage.extends else f"in bars {before + 1}-{last}"
+    told = "it; it rests" if len(names) == 1 else "them; they rest"
+    return f"{', '.join(names)}: nothing was written for {told} {where}" if names else ""
 
 
 def _beside(stage: Stage, score: Score) -> tuple[Extra, ...]:
