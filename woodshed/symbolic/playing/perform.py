@@ -21,8 +21,6 @@ from ..data import tasks
 from ..data.corpus import find_corpus
 from ..data.originality import Index, originality_index
 from ..data.tasks import Region
-from ..music.extras import CONDUCTOR, Extra, released, without_bends
-from ..music.marks import IN_PLACES
 from ..music.measure import (
     adherence_per_bar,
     bass_adherence,
@@ -32,7 +30,6 @@ from ..music.measure import (
     strong_beat_adherence,
 )
 from ..music.score import Score
-from ..music.smf import TEXT, meta_event
 from ..music.sound import MAX_MINUTES, too_long
 from ..run import Run, open_run
 from ..tokenizers import NoteGrammar, Tokenizer
@@ -40,7 +37,8 @@ from .decode import Sampling, Stream, decode
 from .form import progressions, remark, repeated, scenes
 from .guard import FINGERS, LONGEST_NOTE, PIANO, Guard
 from .harmony import Harmony
-from .placing import finish, in_ensemble, in_file, in_places, joined, reached, resting, without_slips, written
+from .noting import noted
+from .placing import finish, in_ensemble, in_file, joined, reached, resting, without_slips, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
 from .stage import Stage, at_scene, fitted, set_stage
 from .takes import Take, digests_of
@@ -245,7 +243,7 @@ def _take(
         adherence_per_bar=_per_bar(stage, music),
         guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),
         region=in_file(stage) if len(stage.prompt.file.notes) else None,
-        extras=_beside(stage, score),
+        extras=noted(stage, settings, score, f"{run.folder.name} seed {seed}"),
         originality=originality,
         chart=stage.chart,
         end=int(stage.prompt.to_file(stage.region.end)) if stage.extends else None,
@@ -281,15 +279,6 @@ def _resting(stage: Stage, score: Score) -> str:
         where = f"from bar {before + 1} on" if stage.extends else f"in bars {before + 1}-{last}"
     told = "it; it rests" if len(names) == 1 else "them; they rest"
     return f"{', '.join(names)}: nothing was written for {told} {where}" if names else ""
-
-
-def _beside(stage: Stage, score: Score) -> tuple[Extra, ...]:
-    """What the prompt's file says besides, but for what belongs to the notes that are written anew."""
-    start, end = in_file(stage)
-    noted = (Extra(CONDUCTOR, 0, meta_event(TEXT, IN_PLACES)),) * in_places(stage, score)
-    if stage.extends:
-        return noted + released(stage.prompt.extras, start)
-    return noted + without_bends(stage.prompt.extras, stage.tracks, start, end)
 
 
 def _measures(stage: Stage, music: Score) -> dict[str, float]:

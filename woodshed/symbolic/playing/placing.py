@@ -186,13 +186,6 @@ def in_file(stage: Stage) -> tuple[int, int]:
     return start, end
 
 
-def in_places(stage: Stage, score: Score) -> bool:
-    """Whether the chords of a file that was written into stand where that was, and those of the rest are not known."""
-    (start, end), prompt = in_file(stage), stage.prompt
-    unstated = prompt.in_places or not len(prompt.file.chords)
-    return unstated and len(score.chords) > 0 and (start > 0 or end < prompt.file.end)
-
-
 def _pedals(stage: Stage, music: Score, new: Score, pedalled: bool) -> np.ndarray:
     """The file's pedal, with that of the region on every track that plays in it.
 
