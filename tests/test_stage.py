@@ -279,6 +279,30 @@ def test_a_new_part_is_played_to_parts_that_the_run_knows_beside_it(tracks, part
     assert [track.part for track in stage.score.tracks] == heard and stage.tracks == ()
 
 
+@each
+@pytest.mark.parametrize("word", ["Strings", " strings", "3"])
+def test_a_track_can_be_asked_for_by_name_or_number(name, word):
+    band = (SONG[0], SONG[1], Track("Strings", 48, False, "accompaniment"), Track("Kit", 0, True, "drums"))
+    song = tune(3, notes=160, tracks=band, step=240)
+    stage = stage_of(name, song, parts=(word,), bars="2-3", music=BAND)
+    assert stage.tracks == (2,) and stage.region.parts == stage.only == ("accompaniment",)
+    whole = check_law(stage, song, Score([(0, 12, 60, 80, 0)], ticks_per_quarter=12), TOKENIZERS[name])
+    assert len(whole.notes) < len(song.notes)
+    with pytest.raises(
+        InputError, match=r"--parts Kit: .*, or a track: 1 'Sung', 2 'Band', 3 'Strings'; this run plays"
+    ):
+        stage_of(name, song, parts=("Kit",), music=BAND)
+
+
+def test_a_word_is_a_part_before_it_is_a_name_and_a_hand_can_be_named():
+    choir = (SONG[0], Track("Bass", 52, False, "accompaniment"), Track("Low", 33, False, "bass"))
+    song = tune(3, notes=120, tracks=choir)
+    assert stage_of("remi", song, parts="bass").tracks == (2,) and stage_of("remi", song, parts="1,2").tracks == (0, 1)
+    hands = tune(3, notes=120, tracks=(Track("Up", part="right"), Track("Down", part="left")))
+    down, left = (stage_of("remi", hands, parts=word) for word in ("Down", "left"))
+    assert down.tracks == left.tracks == (1,) and down.region == left.region
+
+
 def test_chords_under_a_bare_melody_are_those_that_fit_to_it():
     song = tune(5, notes=64, tracks=SONG[:1])
     new, old = (stage_of("remi", song, music=BAND, **asked) for asked in ({"parts": "accompaniment"}, {"melody": "1"}))
@@ -291,11 +315,11 @@ def test_chords_under_a_bare_melody_are_those_that_fit_to_it():
         (
             "left",
             [DUO, ["other"]],
-            r"--parts left: the file has no such part; .*: melody; this run plays melody \+ acc",
+            r"--parts left: the file has no such part; .*: melody, or a track: 1 'Sung'; this run plays melody \+ acc",
         ),
         ("other", [DUO, ["other"]], r"--parts other: .*this run plays melody \+ accompaniment, other$"),
         ("bass accompaniment", [DUO, ["melody", "bass"]], "--parts bass accompaniment: the file has no such part"),
-        ("bass", [], "--parts bass: the file has no such part; choose from: melody$"),
+        ("bass", [], "--parts bass: the file has no such part; choose from: melody, or a track: 1 'Sung'$"),
     ],
 )
 def test_a_part_that_the_run_plays_to_no_others_is_refused(parts, ensembles, message):
