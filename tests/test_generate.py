@@ -27,7 +27,7 @@ from woodshed.symbolic.playing.chart import parse_metre
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.settings import temperatures
 from woodshed.symbolic.playing.step import HubStep
-from woodshed.symbolic.playing.takes import save_takes
+from woodshed.symbolic.playing.takes import excerpt, save_takes
 from woodshed.symbolic.run import open_run
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
@@ -450,6 +450,33 @@ def test_a_mid_names_no_folders_and_a_json_does(run, tmp_path):
     mid, told = take.save(tmp_path / "take-1", sound=False, picture=False)
     assert str(tmp_path) not in " ".join(read_texts(mid)) and "song.mid" in " ".join(read_texts(mid))
     assert json.loads(told.read_text())["settings"]["prompt"] == str(tmp_path / "song.mid")
+
+
+def test_what_is_new_is_marked_and_sounds_with_what_is_around_it(run, tmp_path):
+    write_midi(tune(1, notes=256, tracks=HANDS), tmp_path / "song.mid")  # 32 bars, 64 s
+    path, asked = tmp_path / "song.mid", dict(takes=1, seed=1, keep_grid=True)
+    lasting = {}
+    for bars, marked in {
+        "11-12": [(10, "new"), (12, "end")],
+        "1-2": [(0, "new"), (2, "end")],
+        2: [(32, "new")],
+    }.items():
+        take = generate(run, prompt=path, bars=bars, **asked)[0]
+        path = take.save(tmp_path / f"take {bars}", sound=False, picture=False)[0]
+        assert [(tick / 1920, text[10:]) for tick, text in markers(path) if text.startswith("woodshed: ")] == marked
+        heard = excerpt(take.score, take.region)
+        lasting[bars] = float(heard.seconds(heard.end))
+    assert lasting == pytest.approx({"11-12": 20, "1-2": 12, 2: 12}, abs=1)  # 8 s before and after 4 s
+    assert read_midi(path).notes.tolist() == take.score.notes.tolist()
+    assert len(read_stretch(path).notes) == take.notes
+    whole = generate(run, bars=2, takes=1, seed=1)[0]
+    assert excerpt(whole.score, whole.region) is whole.score
+
+
+def markers(path):
+    tracks = [list(track) for track in mido.MidiFile(path).tracks]
+    ticks = np.cumsum([message.time for message in tracks[0]]).tolist()
+    return [(tick, m.text) for tick, m in zip(ticks, tracks[0], strict=True) if m.type == "marker"]
 
 
 def test_takes_too_long_to_sound_are_saved_without(run, tmp_path, monkeypatch):

@@ -6,12 +6,13 @@ import wave
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from matplotlib.image import imread
 from strategies import DATA, scores
 
 from woodshed.errors import FileError, InputError
 from woodshed.symbolic.music.chords import spell
 from woodshed.symbolic.music.midi import read_midi
-from woodshed.symbolic.music.roll import draw_roll
+from woodshed.symbolic.music.roll import SHADE, draw_roll
 from woodshed.symbolic.music.score import PARTS, Score, Track
 from woodshed.symbolic.music.sound import TAIL, synthesise, write_wav
 
@@ -124,8 +125,6 @@ def test_a_wav_holds_what_was_written(tmp_path):
 
 def picture(score, path, title=""):
     """The pixels of a roll, (height, width, 3), 0 .. 1."""
-    from matplotlib.image import imread
-
     draw_roll(score, path, title)
     return imread(path)[:, :, :3]
 
@@ -160,6 +159,18 @@ def test_a_longer_piece_takes_more_rows_but_not_endlessly(tmp_path):
 def test_any_score_can_be_drawn(tmp_path_factory, score):
     image = picture(score, tmp_path_factory.mktemp("roll") / "a.png", "5 $ for 爱\nand \x01 more")
     assert image.shape[1] == 1540 and image.std() > 0
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_what_is_new_is_shaded(tmp_path, free):
+    score = Score([(bar * 1920, 480, 60, 80, 0) for bar in range(32)])
+    score, half = (score.freed(), 32_000) if free else (score, 16 * 1920)
+    draw_roll(score, tmp_path / "a.png", region=(half, 2 * half))
+    image = imread(tmp_path / "a.png")[:, :, :3]
+    plain = picture(score, tmp_path / "b.png")
+    assert shows(image, SHADE) and not shows(plain, SHADE)
+    rows = np.flatnonzero((image != plain)[60:].any(axis=(1, 2))) + 60  # below the heading
+    assert rows.min() > 0.4 * len(image)
 
 
 def test_drums_do_not_hide_the_bass(tmp_path):

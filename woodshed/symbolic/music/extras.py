@@ -18,6 +18,7 @@ from .marks import MARK, chart_metas, chord_named
 from .smf import (
     CONTROL,
     END,
+    MARKER,
     NAME,
     NOTE_OFF,
     NOTE_ON,
@@ -124,7 +125,7 @@ def _meta_events(metas: list[Meta], keys: list[int], silent: dict[int, int]) -> 
     homes |= {key // 16: number for number, key in enumerate(keys) if counts[key // 16] == 1}
     found = []
     for meta in metas:
-        ours = meta.kind == TEXT and meta.text.startswith(OURS)
+        ours = meta.kind in (TEXT, MARKER) and meta.text.startswith(OURS)
         title = meta.track == 0 and not counts[0]
         named = meta.kind == NAME and not title and homes.get(meta.track, 0) > CONDUCTOR  # as the Score has it
         if meta.kind in (*HELD, *PLACE) or ours or named:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COLOURS = dict(zip(PARTS, ("#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#0072B2", "#666666", "#0072B2"), strict=True))
 BARS_PER_ROW, SECONDS_PER_ROW = 16, 30
 MAX_ROWS = 6
+SHADE = "#fff0b8"  # behind what is new
 WIDTH = 14.0  # inches
 LARGEST, SMALLEST = 9, 5.5  # points of a chord's name
 DPI = 110
@@ -36,16 +37,19 @@ class Layout(NamedTuple):
     labels: list[str]
 
 
-def draw_roll(score: Score, path: str | Path, title: str = "", *, new: bool = False) -> None:
-    """Draw a score as a PNG: colour is the part, opacity the velocity, chord names stand along the top.
+def draw_roll(
+    score: Score, path: str | Path, title: str = "", *, region: tuple[int, int] | None = None, new: bool = False
+) -> None:
+    """Draw a score as a PNG: colour is the part, opacity the velocity, chord names stand along the top,
+    and the `region` from one tick to another is shaded, as what is new.
 
     The file appears only when it is whole. Raises FileError where the disk refuses; with `new` also where something is
     there.
     """
-    write_file(path, roll_png(score, title), new=new)
+    write_file(path, roll_png(score, title, region), new=new)
 
 
-def roll_png(score: Score, title: str = "") -> bytes:
+def roll_png(score: Score, title: str = "", region: tuple[int, int] | None = None) -> bytes:
     """The piano roll of a score, as PNG: rows of 16 bars (30 seconds in free time), longer ones where more than six
     would be needed.
     """
@@ -64,11 +68,13 @@ def roll_png(score: Score, title: str = "") -> bytes:
         axes = figure.add_axes((0.45 / WIDTH, bottom / total, 1 - 0.7 / WIDTH, height / total))
         axes.set_xlim(*layout.edges[row : row + 2])
         axes.set_ylim(low - 0.5, high + 0.5)
+        if region:
+            axes.axvspan(*_position(score, region), color=SHADE, linewidth=0, zorder=-1)
         _draw_keyboard(axes, low, high)
         _draw_time(axes, layout)
         _draw_notes(axes, score)
         _draw_chords(axes, score)
-    _draw_heading(figure, score, title, total)
+    _draw_heading(figure, score, title, total, shaded=region is not None)
     buffer = io.BytesIO()
     canvas.print_png(buffer)
     return buffer.getvalue()
@@ -184,18 +190,19 @@ def _draw_chords(axes: Axes, score: Score) -> None:
             free = here + room
 
 
-def _draw_heading(figure: Figure, score: Score, title: str, total: float) -> None:
-    """The title, and what the colours mean where there is more than one."""
+def _draw_heading(figure: Figure, score: Score, title: str, total: float, *, shaded: bool) -> None:
+    """The title, and what the colours mean where there is more than one, or a shade."""
     from matplotlib.patches import Patch
 
     place = 1 - 0.08 / total
     title = _printable(" ".join(title.split()))
     figure.text(0.45 / WIDTH, place, title, fontsize=11, weight="bold", color="#222222", va="top", parse_math=False)
     played = {score.tracks[track].part for track in np.unique(score.notes["track"]).tolist()}
-    if len(played) > 1:
+    if len(played) > 1 or shaded:
         handles = [Patch(color=COLOURS[part], label=part) for part in PARTS if part in played]
+        handles += [Patch(color=SHADE, label="new")] * shaded
         anchor = (1 - 0.25 / WIDTH, 1 - 0.02 / total)
-        figure.legend(handles=handles, loc="upper right", bbox_to_anchor=anchor, ncols=7, fontsize=8, frameon=False)
+        figure.legend(handles=handles, loc="upper right", bbox_to_anchor=anchor, ncols=8, fontsize=8, frameon=False)
 
 
 def _printable(text: str) -> str:

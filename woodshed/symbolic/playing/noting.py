@@ -9,7 +9,7 @@ import numpy as np
 
 from ..music.extras import CONDUCTOR, Extra, released, without_bends
 from ..music.keys import estimate_key, parse_key
-from ..music.marks import IN_PLACES
+from ..music.marks import END_OF_NEW, IN_PLACES, NEW
 from ..music.score import Score
 from ..music.smf import KEY, MARKER, NAME, TEXT, meta_event
 from ..music.spelling import signature
@@ -23,11 +23,13 @@ def noted(stage: Stage, settings: GenerateSettings, score: Score, title: str) ->
     sections = _sections(stage, settings.form)
     if not len(stage.prompt.file.notes):
         return (_meta(0, NAME, title), *_key(settings, score), *sections)
-    there = (_meta(0, TEXT, IN_PLACES),) * _in_places(stage, score)
     start, end = in_file(stage)
+    goes_on = end < score.end
+    new = [_meta(0, TEXT, IN_PLACES)] * _in_places(stage, score)
+    new += [_meta(start, MARKER, NEW)] * (start > 0 or goes_on) + [_meta(end, MARKER, END_OF_NEW)] * goes_on
     if stage.extends:
-        return (*there, *released(stage.prompt.extras, start), *sections)
-    return (*there, *without_bends(stage.prompt.extras, stage.tracks, start, end))
+        return (*released(stage.prompt.extras, start), *new, *sections)
+    return (*without_bends(stage.prompt.extras, stage.tracks, start, end), *new)
 
 
 def _meta(tick: int, kind: int, data: str | bytes) -> Extra:

@@ -41,7 +41,7 @@ from .noting import noted
 from .placing import finish, in_ensemble, in_file, joined, reached, resting, without_slips, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
 from .stage import Stage, at_scene, fitted, set_stage
-from .takes import Take, digests_of
+from .takes import Take, digests_of, excerpt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -242,7 +242,7 @@ def _take(
         measures=measures,
         adherence_per_bar=_per_bar(stage, music),
         guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),
-        region=in_file(stage) if len(stage.prompt.file.notes) else None,
+        region=_in_file(stage),
         extras=noted(stage, settings, score, f"{run.folder.name} seed {seed}"),
         originality=originality,
         chart=stage.chart,
@@ -257,7 +257,9 @@ def _remarks(settings: GenerateSettings, stage: Stage, music: Score, score: Scor
     silent = "" if len(music.notes) else f"nothing was written, in {TRIES} attempts; try a higher temperature"
     unbound = "no chords were given to keep to, so that --harmony strict has no effect"
     unbound = unbound if settings.harmony == "strict" and not stage.binding else ""
-    unheard = f"takes of more than {MAX_MINUTES} minutes have no .wav" if too_long(score) else ""
+    unheard = (
+        f"takes of more than {MAX_MINUTES} minutes have no .wav" if too_long(excerpt(score, _in_file(stage))) else ""
+    )
     remarks = (stage.prompt.remark, unbound, _chords_told(settings, stage), silent, _resting(stage, score), unheard)
     return tuple(remark for remark in remarks if remark)
 
@@ -279,6 +281,11 @@ def _resting(stage: Stage, score: Score) -> str:
         where = f"from bar {before + 1} on" if stage.extends else f"in bars {before + 1}-{last}"
     told = "it; it rests" if len(names) == 1 else "them; they rest"
     return f"{', '.join(names)}: nothing was written for {told} {where}" if names else ""
+
+
+def _in_file(stage: Stage) -> tuple[int, int] | None:
+    """The region in ticks of the file; None without a prompt, where all of it is written."""
+    return in_file(stage) if len(stage.prompt.file.notes) else None
 
 
 def _measures(stage: Stage, music: Score) -> dict[str, float]:
