@@ -35,6 +35,7 @@ from woodshed.symbolic.music.chords import (
 from woodshed.symbolic.music.keys import estimate_key, key_name, parse_key
 from woodshed.symbolic.music.midi import read_midi
 from woodshed.symbolic.music.score import CHORD, Score, Track
+from woodshed.symbolic.music.spelling import signature
 
 EVERY_CHORD = [NO_CHORD, *itertools.product(range(12), range(len(QUALITIES)), range(12))]
 CHORDS = st.sampled_from(EVERY_CHORD)
@@ -107,6 +108,11 @@ def test_what_spell_writes_in_any_key_is_read_back():
 )
 def test_spelling_is_that_of_the_key(key, written):
     assert " ".join(spell(*parse_chord(text), key) for text in written.split()) == written
+
+
+def test_a_key_has_the_sharps_or_flats_of_its_spelling():
+    sharps = {"C": 0, "D": 2, "F#": 6, "Db": -5, "Am": 0, "F": -1, "Ebm": -6, "G#m": 5, "Bm": 2, "Cm": -3}
+    assert {name: signature(*parse_key(name)) for name in sharps} == sharps
 
 
 def test_spelling_is_that_of_a_jazz_chart():

@@ -1,5 +1,6 @@
 """Takes in sections: what comes back is what was played, but for its end, and stands over its own chords."""
 
+import mido
 import numpy as np
 import pytest
 from conftest import HANDS
@@ -7,7 +8,9 @@ from folders import tune
 
 from woodshed.errors import InputError
 from woodshed.symbolic.music.chords import parse_progression
+from woodshed.symbolic.music.midi import read_extras, read_midi
 from woodshed.symbolic.music.score import Score
+from woodshed.symbolic.music.smf import MARKER, as_meta
 from woodshed.symbolic.playing import perform
 from woodshed.symbolic.playing.form import over_form, progressions, remark, repeated, scenes, usual_sections
 from woodshed.symbolic.playing.generate import generate
@@ -187,6 +190,26 @@ def test_a_form_goes_on_from_a_file(run):
     first = round(take.region[0] / (4 * take.score.ticks_per_quarter))
     assert bars_alike(take.score, first, first + 2, 2)
     assert take.score.slice(0, take.region[0]).notes.tolist() == song.notes.tolist()
+
+
+def test_a_file_names_sections_and_key(run, tmp_path):
+    take = generate(run, form="ABA", bars=6, key="Ebm", metre="3/4", takes=1, seed=3)[0]
+    take.save(tmp_path / "new", sound=False, picture=False)
+    conductor = mido.MidiFile(tmp_path / "new.mid").tracks[0]
+    assert conductor.name == "run seed 3" and "Ebm" in [m.key for m in conductor if m.type == "key_signature"]
+    assert sections(tmp_path / "new.mid") == [(0, "A"), (2880, "B"), (5760, "A")]
+    assert read_midi(tmp_path / "new.mid").chords.tolist() == take.score.chords.tolist()
+    more = generate(run, prompt=tmp_path / "new.mid", keep_grid=True, form="AB", bars=2, takes=1, seed=1)[0]
+    more.save(tmp_path / "more", sound=False, picture=False)
+    assert sections(tmp_path / "more.mid")[3:] == [(8640, "A"), (10080, "B")]
+    conductor = mido.MidiFile(tmp_path / "more.mid").tracks[0]
+    assert [m.name for m in conductor if m.type == "track_name"] == ["run seed 3"]  # the file's own
+
+
+def sections(path):
+    """The sections that markers in a file name, with their ticks."""
+    found = [(one.tick, as_meta(one.event).text) for one in read_extras(path) if one.event[1] == MARKER]
+    return [(tick, text.removeprefix("Section ")) for tick, text in found if text.startswith("Section ")]
 
 
 def test_seconds_last_to_the_end_of_a_section_and_each_has_eight_bars_by_default(run):

@@ -15,18 +15,19 @@ from folders import tune
 from woodshed.cli.generate import take_lines
 from woodshed.errors import FileError, InputError, RunError
 from woodshed.files import numbered_folder
+from woodshed.symbolic.data.inspect import InspectSettings, examine
 from woodshed.symbolic.data.take_files import read_stretch, read_written, takes_in
 from woodshed.symbolic.music.chords import pitched
 from woodshed.symbolic.music.extras import Extra
 from woodshed.symbolic.music.keys import estimate_key
-from woodshed.symbolic.music.midi import read_extras, read_midi, read_texts, write_midi
+from woodshed.symbolic.music.midi import read_extras, read_midi, read_texts, read_whole, write_midi
 from woodshed.symbolic.music.score import Score, Track
 from woodshed.symbolic.playing import engines, perform
 from woodshed.symbolic.playing.chart import parse_metre
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.settings import temperatures
 from woodshed.symbolic.playing.step import HubStep
-from woodshed.symbolic.playing.takes import Take, save_takes
+from woodshed.symbolic.playing.takes import Take, excerpt, save_takes
 from woodshed.symbolic.run import open_run
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
@@ -127,6 +128,15 @@ def test_an_accompaniment_by_itself_is_no_take(run, tmp_path):
 def test_strict_harmony_without_chords_is_told(run):
     assert "no chords were given" in generate(run, bars=1, takes=1, seed=1, harmony="strict")[0].remarks[0]
     assert not generate(run, bars=1, takes=1, seed=1, harmony="strict", chords="C")[0].remarks
+
+
+def test_tracks_that_a_take_leaves_out_are_named(run):
+    song = tune(1, notes=64, tracks=HANDS)
+    song = song.merge(tune(2, notes=64).replace(tracks=(Track("Kit", 0, True),)))
+    for bars, where in {2: "from bar 9 on", "2-3": "in bars 2-3"}.items():
+        (remark,) = generate(run, prompt=song, bars=bars, takes=1, seed=1, keep_grid=True)[0].remarks
+        names, told = remark.split(": ")
+        assert ("Kit" in names) == (bars == 2) and told.startswith("nothing was written for") and told.endswith(where)
 
 
 def test_a_chart_that_is_cut_off_is_told(run):
@@ -433,6 +443,20 @@ def test_takes_of_an_adapted_run_say_that_the_pieces_of_its_base_were_not_examin
     assert take.facts()["originality"]["unexamined_base"] == "mine"
 
 
+def test_chords_of_takes_in_a_file_that_states_none_say_nothing_of_its_other_bars(run, tmp_path):
+    song, path = tune(1, notes=64, tracks=HANDS), tmp_path / "song.mid"
+    write_midi(song, path)
+    asked = dict(takes=1, seed=1, keep_grid=True)
+    for number, (bars, chords) in enumerate({"2-2": "Dm", "4-4": None}.items()):
+        take = generate(run, prompt=path, bars=bars, chords=chords, **asked)[0]
+        path = tmp_path / f"take {number}.mid"
+        take.save(path.with_suffix(""), sound=False, picture=False)
+        assert read_midi(path).chords.tolist() == take.score.chords.tolist() and not len(read_whole(path).chords)
+    known = [(tick, root) for tick, root, *_ in take.score.chords.tolist() if not 5760 <= tick < 7680]
+    assert known[:3] == [(1920, 2), (3840, -1), (7680, -1)] and len(take.score.chords) > 3
+    assert examine(path, InspectSettings(keep=("short",))).facts.chords == 0
+
+
 def test_what_is_filled_in_is_judged_by_the_chords_that_it_was_written_over(run, songs):
     """Bars written anew have chords of their own: adherence bar by bar is to the same chords as in all."""
     if not open_run(run).tokenizer.needs_bars:
@@ -458,6 +482,33 @@ def test_a_mid_names_no_folders_and_a_json_does(run, tmp_path):
     mid, told = take.save(tmp_path / "take-1", sound=False, picture=False)
     assert str(tmp_path) not in " ".join(read_texts(mid)) and "song.mid" in " ".join(read_texts(mid))
     assert json.loads(told.read_text())["settings"]["prompt"] == str(tmp_path / "song.mid")
+
+
+def test_what_is_new_is_marked_and_sounds_with_what_is_around_it(run, tmp_path):
+    write_midi(tune(1, notes=256, tracks=HANDS), tmp_path / "song.mid")  # 32 bars, 64 s
+    path, asked = tmp_path / "song.mid", dict(takes=1, seed=1, keep_grid=True)
+    lasting = {}
+    for bars, marked in {
+        "11-12": [(10, "new"), (12, "end")],
+        "1-2": [(0, "new"), (2, "end")],
+        2: [(32, "new")],
+    }.items():
+        take = generate(run, prompt=path, bars=bars, **asked)[0]
+        path = take.save(tmp_path / f"take {bars}", sound=False, picture=False)[0]
+        assert [(tick / 1920, text[10:]) for tick, text in markers(path) if text.startswith("woodshed: ")] == marked
+        heard = excerpt(take.score, take.region)
+        lasting[bars] = float(heard.seconds(heard.end))
+    assert lasting == pytest.approx({"11-12": 20, "1-2": 12, 2: 12}, abs=1)  # 8 s before and after 4 s
+    assert read_midi(path).notes.tolist() == take.score.notes.tolist()
+    assert len(read_stretch(path).notes) == take.notes
+    whole = generate(run, bars=2, takes=1, seed=1)[0]
+    assert excerpt(whole.score, whole.region) is whole.score
+
+
+def markers(path):
+    tracks = [list(track) for track in mido.MidiFile(path).tracks]
+    ticks = np.cumsum([message.time for message in tracks[0]]).tolist()
+    return [(tick, m.text) for tick, m in zip(ticks, tracks[0], strict=True) if m.type == "marker"]
 
 
 def test_takes_too_long_to_sound_are_saved_without(run, tmp_path, monkeypatch):

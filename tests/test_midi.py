@@ -15,7 +15,7 @@ from strategies import DATA, scores
 
 from woodshed.errors import FileError, InputError
 from woodshed.symbolic.music.chords import QUALITY_NAMES, parse_chord
-from woodshed.symbolic.music.extras import Extra, released, without_bends
+from woodshed.symbolic.music.extras import NO_PROGRAM, Extra, released, without_bends
 from woodshed.symbolic.music.midi import (
     encode,
     events,
@@ -140,6 +140,26 @@ def test_what_a_score_does_not_hold_can_be_written_back(tmp_path):
     assert [message.text for message in voice if message.type in ("lyrics", "marker")] == ["la", "lu", "Coda"]
 
 
+def said(path):
+    """The extras of a file without the signs that a track names no program."""
+    return tuple(one for one in read_extras(path) if one.event != NO_PROGRAM)
+
+
+def test_a_track_that_names_no_program_is_given_none(tmp_path):
+    drums, second, third = (
+        NOTE_C.replace(b"\x90", bytes([0x90 | on])).replace(b"\x80", bytes([0x80 | on])) for on in (9, 1, 2)
+    )
+    (tmp_path / "a.mid").write_bytes(smf(NOTE_C, drums, second + b"\x00\xc1\x05", b"\x00\xc2\x00" + third))
+    score, extras = read_midi(tmp_path / "a.mid"), read_extras(tmp_path / "a.mid")
+    assert [one.track for one in extras if one.event == NO_PROGRAM] == [0, 1, 2]
+    more = score.replace(tracks=[*score.tracks, Track("New")], notes=[*score.notes.tolist(), (0, 96, 50, 64, 4)])
+    write_midi(more, tmp_path / "b.mid", extras=extras)
+    tracks = mido.MidiFile(tmp_path / "b.mid").tracks[1:]
+    told = [[message.program for message in track if message.type == "program_change"] for track in tracks]
+    assert told == [[], [], [5], [0], [0]]
+    assert read_midi(tmp_path / "b.mid") == more and read_extras(tmp_path / "b.mid") == extras
+
+
 def test_what_a_channel_is_told_holds_for_all_its_tracks(tmp_path):
     setup = b"\x00\xc0\x30\x00\xb0\x07\x28\x60\xc0\x3c"  # program 48, volume 40, program 60 a little later
     (tmp_path / "a.mid").write_bytes(smf(setup, NOTE_C, NOTE_C))
@@ -157,7 +177,7 @@ def test_what_a_track_says_twice_stays_and_ports_are_apart(tmp_path):
     pan = b"\x00\xb0\x0a\x20\x00\xb0\x0a\x40\x00\xb0\x0a\x20"
     other = b"\x00\xff\x21\x01\x01"  # port 1
     (tmp_path / "a.mid").write_bytes(smf(null + pan + null + NOTE_C, other + NOTE_C))
-    extras = read_extras(tmp_path / "a.mid")
+    extras = said(tmp_path / "a.mid")
     null, pan = ["657f", "647f"], ["0a20", "0a40", "0a20"]
     assert [one.event[1:].hex() for one in extras] == [*null, *pan, *null]
     assert {one.track for one in extras} == {0}
@@ -169,7 +189,7 @@ def test_tracks_that_a_daw_exports_on_one_channel_keep_to_themselves(tmp_path):
     for program in ([b"", b"", b""], [b"\x00\xc0\x05", b"\x00\xc0\x06", b"\x00\xc0\x07"]):
         tracks = [one + two for one, two in zip(program, (first, second, lead), strict=True)]
         (tmp_path / "a.mid").write_bytes(smf(*tracks))
-        assert read_extras(tmp_path / "a.mid") == (
+        assert said(tmp_path / "a.mid") == (
             Extra(0, 0, b"\xb0\x07\x64"), Extra(1, 0, b"\xb0\x07\x3c"), Extra(2, 0, b"\xe0\x00\x50"),
         )  # fmt: skip
         assert read_midi(tmp_path / "a.mid").pedals.tolist() == [(0, 127, 2)]
@@ -178,7 +198,7 @@ def test_tracks_that_a_daw_exports_on_one_channel_keep_to_themselves(tmp_path):
 def test_what_a_track_says_holds_against_what_its_channel_is_told(tmp_path):
     setup, volume = b"\x00\xb0\x07\x28", b"\x00\xb0\x07\x50"
     (tmp_path / "a.mid").write_bytes(smf(volume + NOTE_C, setup))
-    assert [one.event[2] for one in read_extras(tmp_path / "a.mid")] == [0x28, 0x50]
+    assert [one.event[2] for one in said(tmp_path / "a.mid")] == [0x28, 0x50]
 
 
 def test_the_staves_of_an_instrument_share_what_one_of_them_says(tmp_path):
@@ -277,7 +297,7 @@ def test_tracks_without_notes_stay_whole(tmp_path):
         [m for m in t if m.type != "end_of_track"] for t in before[2:]
     ]
     kept = released(extras, 90)
-    assert all(one in extras for one in kept) and {one.track for one in kept} == {-1, -2, -3, -4}
+    assert all(one in extras for one in kept) and {one.track for one in kept} == {0, -1, -2, -3, -4}
 
 
 def test_tracks_without_notes_are_not_heard_by_others(tmp_path):
@@ -286,10 +306,10 @@ def test_tracks_without_notes_are_not_heard_by_others(tmp_path):
         melody = [NOTE_C.replace(b"\x90", b"\x91").replace(b"\x80", b"\x81")] * count
         (tmp_path / "a.mid").write_bytes(smf(b"", *melody, empty))
         score, extras = read_midi(tmp_path / "a.mid"), read_extras(tmp_path / "a.mid")
-        assert {one.track for one in extras} == {-2}
+        assert {one.track for one in said(tmp_path / "a.mid")} == {-2}
         write_midi(score, tmp_path / "b.mid", extras=extras)
         assert read_midi(tmp_path / "b.mid") == score
-        assert {one.track for one in read_extras(tmp_path / "b.mid")} == {-2}
+        assert {one.track for one in said(tmp_path / "b.mid")} == {-2}
 
 
 def test_rehearsal_letters_do_not_become_chords():
@@ -309,13 +329,17 @@ def test_bends_go_with_their_notes_and_music_goes_on_at_rest():
     assert set(kept) <= set(found)
     assert without_bends(kept, [0], 40, 80) == tuple(sorted(kept, key=lambda one: one.tick))
     faded = [Extra(0, tick, bytes([0xB0, 7, value])) for tick, value in ((0, 100), (30, 50), (39, 0), (41, 99))]
-    assert released(faded, 40)[3:] == (Extra(0, 40, b"\xb0\x79\x00"), Extra(0, 40, b"\xb0\x07\x64"))
-    assert released(faded[::-1], 40)[-1].event[2] == 100  # whether it fades out or in
+    reset, loud = Extra(0, 40, b"\xb0\x79\x00"), Extra(0, 40, b"\xb0\x07\x64")
+    assert released(faded, 40)[3:] == (loud,)
+    assert released([*bends[:1], *faded], 40)[4:] == (reset, loud)
+    assert released([*bends[:1], *faded[:1]], 40)[2:] == (reset, loud)  # which not all let volume be
+    still = [b"\xb0\x07\x50", b"\xb0\x0a\x20", b"\xb0\x5b\x28", b"\xc0", b"\xe0\x00\x50", b"\xe0\x00\x40"]
+    assert released([Extra(0, 0, event) for event in still], 40)[6:] == ()
     on_the_line = [Extra(0, 50, b"\xe0\x00\x70"), Extra(0, 80, b"\xe0\x00\x40"), Extra(0, 30, b"\xd0\x64")]
     found = without_bends(on_the_line, [0], 40, 80)
     assert [one.event for one in found if one.tick == 80][-1] == b"\xe0\x00\x40"
     assert Extra(0, 40, b"\xd0\x00") in found and Extra(0, 80, b"\xd0\x64") in found
-    assert len(released(faded, 40)) == 5 and released([], 40) == ()
+    assert len(released(faded, 40)) == 4 and released([], 40) == ()
 
 
 def test_chords_and_our_own_notes_are_not_written_back_twice(tmp_path):

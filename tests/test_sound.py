@@ -1,17 +1,19 @@
 """Sound and picture: pitch, time, loudness; and the PNG of a roll."""
 
+import itertools
 import time
 import wave
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from matplotlib.image import imread
 from strategies import DATA, scores
 
 from woodshed.errors import FileError, InputError
-from woodshed.symbolic.music.chords import spell
+from woodshed.symbolic.music.chords import lay_out, parse_progression, spell
 from woodshed.symbolic.music.midi import read_midi
-from woodshed.symbolic.music.roll import draw_roll
+from woodshed.symbolic.music.roll import SHADE, chord_names, draw_roll
 from woodshed.symbolic.music.score import PARTS, Score, Track
 from woodshed.symbolic.music.sound import TAIL, synthesise, write_wav
 
@@ -124,8 +126,6 @@ def test_a_wav_holds_what_was_written(tmp_path):
 
 def picture(score, path, title=""):
     """The pixels of a roll, (height, width, 3), 0 .. 1."""
-    from matplotlib.image import imread
-
     draw_roll(score, path, title)
     return imread(path)[:, :, :3]
 
@@ -162,6 +162,18 @@ def test_any_score_can_be_drawn(tmp_path_factory, score):
     assert image.shape[1] == 1540 and image.std() > 0
 
 
+@pytest.mark.parametrize("free", [False, True])
+def test_what_is_new_is_shaded(tmp_path, free):
+    score = Score([(bar * 1920, 480, 60, 80, 0) for bar in range(32)])
+    score, half = (score.freed(), 32_000) if free else (score, 16 * 1920)
+    draw_roll(score, tmp_path / "a.png", region=(half, 2 * half))
+    image = imread(tmp_path / "a.png")[:, :, :3]
+    plain = picture(score, tmp_path / "b.png")
+    assert shows(image, SHADE) and not shows(plain, SHADE)
+    rows = np.flatnonzero((image != plain)[60:].any(axis=(1, 2))) + 60  # below the heading
+    assert rows.min() > 0.4 * len(image)
+
+
 def test_drums_do_not_hide_the_bass(tmp_path):
     from woodshed.symbolic.music.roll import COLOURS
 
@@ -176,6 +188,20 @@ def test_a_chord_that_holds_stands_at_the_next_row_too(tmp_path):
     rows = np.flatnonzero((with_chord != without).any(axis=(1, 2)))
     middle = len(with_chord) / 2
     assert (rows < middle).any() and (rows > middle).any()
+
+
+def test_chords_that_are_too_close_for_one_line_are_named_in_two(tmp_path):
+    bar = "Cmaj7 C#dim7 Dm7 G7#5"
+    notes = [(480 * beat, 480, 60, 80, 0) for beat in range(64)]
+    close = Score(notes, chords=lay_out(parse_progression(f"{bar} | C"), np.arange(17) * 1920))
+    wide = close.replace(chords=lay_out(parse_progression("C | Am"), np.arange(17) * 1920))
+    names = chord_names(close, 0, 16 * 1920)
+    assert [name.text for name in names[:5]] == ["Cmaj7", "Dbdim7", "Dm7", "G7#5", "C"] and len(names) == 40
+    for line in (0, 1):
+        mine = [name for name in names if name.line == line]
+        assert all(a.position + 480 < b.position for a, b in itertools.pairwise(mine))
+    assert {name.line for name in chord_names(wide, 0, 16 * 1920)} == {0}
+    assert len(picture(close, tmp_path / "a.png")) > len(picture(wide, tmp_path / "b.png"))
 
 
 def test_chords_are_named_in_the_key_of_the_music(tmp_path, monkeypatch):

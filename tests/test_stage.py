@@ -26,7 +26,7 @@ from woodshed.symbolic.music.score import CHORD as CHORD_DTYPE
 from woodshed.symbolic.music.score import Score, Track
 from woodshed.symbolic.playing.chart import bar_lines, chart, harmonised
 from woodshed.symbolic.playing.form import Scene
-from woodshed.symbolic.playing.placing import finish, in_ensemble, without_slips, written
+from woodshed.symbolic.playing.placing import finish, in_ensemble, resting, without_slips, written
 from woodshed.symbolic.playing.prompts import read_prompt
 from woodshed.symbolic.playing.settings import make_settings
 from woodshed.symbolic.playing.stage import Stage, at_scene, fitted, set_stage
@@ -279,6 +279,30 @@ def test_a_new_part_is_played_to_parts_that_the_run_knows_beside_it(tracks, part
     assert [track.part for track in stage.score.tracks] == heard and stage.tracks == ()
 
 
+@each
+@pytest.mark.parametrize("word", ["Strings", " strings", "3"])
+def test_a_track_can_be_asked_for_by_name_or_number(name, word):
+    band = (SONG[0], SONG[1], Track("Strings", 48, False, "accompaniment"), Track("Kit", 0, True, "drums"))
+    song = tune(3, notes=160, tracks=band, step=240)
+    stage = stage_of(name, song, parts=(word,), bars="2-3", music=BAND)
+    assert stage.tracks == (2,) and stage.region.parts == stage.only == ("accompaniment",)
+    whole = check_law(stage, song, Score([(0, 12, 60, 80, 0)], ticks_per_quarter=12), TOKENIZERS[name])
+    assert len(whole.notes) < len(song.notes)
+    with pytest.raises(
+        InputError, match=r"--parts Kit: .*, or a track: 1 'Sung', 2 'Band', 3 'Strings'; this run plays"
+    ):
+        stage_of(name, song, parts=("Kit",), music=BAND)
+
+
+def test_a_word_is_a_part_before_it_is_a_name_and_a_hand_can_be_named():
+    choir = (SONG[0], Track("Bass", 52, False, "accompaniment"), Track("Low", 33, False, "bass"))
+    song = tune(3, notes=120, tracks=choir)
+    assert stage_of("remi", song, parts="bass").tracks == (2,) and stage_of("remi", song, parts="1,2").tracks == (0, 1)
+    hands = tune(3, notes=120, tracks=(Track("Up", part="right"), Track("Down", part="left")))
+    down, left = (stage_of("remi", hands, parts=word) for word in ("Down", "left"))
+    assert down.tracks == left.tracks == (1,) and down.region == left.region
+
+
 def test_chords_under_a_bare_melody_are_those_that_fit_to_it():
     song = tune(5, notes=64, tracks=SONG[:1])
     new, old = (stage_of("remi", song, music=BAND, **asked) for asked in ({"parts": "accompaniment"}, {"melody": "1"}))
@@ -291,11 +315,11 @@ def test_chords_under_a_bare_melody_are_those_that_fit_to_it():
         (
             "left",
             [DUO, ["other"]],
-            r"--parts left: the file has no such part; .*: melody; this run plays melody \+ acc",
+            r"--parts left: the file has no such part; .*: melody, or a track: 1 'Sung'; this run plays melody \+ acc",
         ),
         ("other", [DUO, ["other"]], r"--parts other: .*this run plays melody \+ accompaniment, other$"),
         ("bass accompaniment", [DUO, ["melody", "bass"]], "--parts bass accompaniment: the file has no such part"),
-        ("bass", [], "--parts bass: the file has no such part; choose from: melody$"),
+        ("bass", [], "--parts bass: the file has no such part; choose from: melody, or a track: 1 'Sung'$"),
     ],
 )
 def test_a_part_that_the_run_plays_to_no_others_is_refused(parts, ensembles, message):
@@ -436,9 +460,28 @@ def test_chords_asked_for_hold_in_the_region_only():
     whole, _ = finish(stage, written(stage, Score([(0, 12, 60, 80, 0)], ticks_per_quarter=12)), pedalled=False)
     assert rows(whole.chords) == rows(stage.score.chords)
     free = stage_of("remi", song.replace(chords=()), bars="2-3")
+    music = Score([(0, 12, 60, 80, 0)], chords=[(0, 2, 0, 2)], ticks_per_quarter=12)
+    heard, _ = finish(free, written(free, music), pedalled=False)
+    assert rows(heard.chords) == [(1920, 2, 0, 2), (5760, -1, 0, -1)]  # a file that states none is given no others
     assert not free.binding and stage_of("remi", song, bars="2-3").binding
     with pytest.raises(InputError, match="learned no chords"):
         stage_of("remi", song, bars="2-3", chords="C", music={"chords": False})
+
+
+def test_low_notes_are_for_the_bass_of_the_file_and_who_has_none_is_named():
+    song = tune(3, notes=256, tracks=(*SONG, Track("Kit", 0, True)), step=240)
+    low = [(onset, 12, pitch, 80, 0) for onset in range(0, 96, 12) for pitch in (38 + onset // 12, 64, 67)]
+    own = Score([*low, (48, 12, 50, 80, 1)], tracks=(SONG[1], SONG[2]), ticks_per_quarter=12)
+    stage = stage_of("remi", song, bars="3-4")
+    for music, bass in ((own, [38, 39, 40, 41, 50]), (own.replace(notes=low), [*range(38, 46)])):
+        whole, alone = finish(stage, written(stage, music), pedalled=False)
+        heard = {track.name: alone.notes["pitch"][alone.notes["track"] == n] for n, track in enumerate(alone.tracks)}
+        assert heard["Low"].tolist() == bass and len(alone.notes) == len(music.notes)
+        assert resting(stage, whole) == ["Sung"]  # the kit, which the run does not see, plays on
+    whole, _ = finish(stage, written(stage, music.replace(notes=low[1:3])), pedalled=False)
+    assert resting(stage, whole) == ["Sung", "Low"]
+    beyond = stage_of("remi", song, bars=2)
+    assert resting(beyond, finish(beyond, written(beyond, music), pedalled=False)[0]) == ["Sung", "Kit"]
 
 
 @pytest.mark.parametrize("beats", [5, 7])

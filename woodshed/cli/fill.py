@@ -29,8 +29,9 @@ def command(
         bars: which bars to write, such as 9-12 or 9
         seconds: which seconds to write, such as 20-26, where the file has no bars (for runs of played music); a run
             that counts bars writes all bars anew that they touch
-        parts: which parts to write: melody, bass, accompaniment, left, right ...; by default all; one that the file has
-            not gets a track of its own, where the run has learned to play it to others
+        parts: which parts to write: melody, bass, accompaniment, left, right ...; or tracks of
+            the file by name or number (from 1), such as Lead or 2; by default all; a part that the file has not gets a
+            track of its own, where the run has learned to play it to others
         chords: the chords to play over; by default those the file states or its parts imply
         keep_grid: believe the bars and beats of the file instead of checking them
     """

@@ -30,7 +30,7 @@ from ...progress import Progress, Reporter, unheard
 from ..music.chords import NAMES, pitched, recognise
 from ..music.grid import apply_grid, estimate_grid, main_metre
 from ..music.keys import estimate_key
-from ..music.midi import midi_files, read_midi
+from ..music.midi import midi_files, read_whole
 from ..music.parts import assign_parts, only_tracks
 from ..music.score import PARTS, Score, Track
 from . import songs
@@ -106,12 +106,12 @@ def examine(
     """One file: its music as it would be learned (grid checked, parts assigned and chosen), or why not.
 
     `chords` "recognise" hears them where the file states none, before a part is chosen; "none" drops the file's.
-    `read` gives the music of a file, as read_midi does by default.
+    `read` gives the music of a file, as read_whole does by default.
     """
     settings, warnings = settings or InspectSettings(), []
     path = Path(path)
     try:
-        score = (read or read_midi)(path, warn=warnings.append)
+        score = (read or read_whole)(path, warn=warnings.append)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except FileError as error:
         return Finding(path.name, "unreadable", error.reason)

@@ -37,6 +37,19 @@ def told(events: Events, keys: Sequence[int], which: np.ndarray) -> list[np.ndar
     return found
 
 
+def first_programs(events: Events, keys: Sequence[int]) -> list[int | None]:
+    """The program that holds for each track (its key) at its first note; None where none is named."""
+    sounding = (events.kind == NOTE_ON) & (events.data[:, 1] > 0)
+    programs = []
+    for key, mine in zip(keys, told(events, keys, np.flatnonzero(events.kind == PROGRAM)), strict=True):
+        first, own = np.argmax(sounding & (events.key == key)) if len(mine) else 0, events.key[mine] == key
+        before = mine[own & (mine < first)]
+        if not len(before):
+            before = mine[~own & (events.tick[mine] <= events.tick[first])]
+        programs.append(int(events.data[before[-1], 0]) if len(before) else None)
+    return programs
+
+
 def _reaches(silent: int, home: int, port: dict[int, int]) -> bool:
     """Whether what a MIDI track without notes says on a channel is heard by a track; without a port it is by all."""
     return silent % 16 == home % 16 and port.get(silent // 16) in (None, port.get(home // 16))

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .channels import told, unheard
+from .channels import first_programs, told, unheard
 from .chords import Chord
 from .marks import MARK, chart_metas, chord_named
 from .smf import (
     CONTROL,
     END,
+    MARKER,
     NAME,
     NOTE_OFF,
     NOTE_ON,
@@ -40,8 +41,10 @@ PRESSURE = 0xD  # of a channel: one data byte, as a program has
 _NAME, _MARKER, _CUE = b"\xff\x03", b"\xff\x06", b"\xff\x07"
 _RESET = b"\xb0\x79\x00"  # of all controllers but volume
 _LEVELS = b"\xb0\x07", b"\xb0\x0b"  # volume and expression
+_LASTING = {0, 7, 8, 10, 11, 32, *range(70, 80), *range(91, 96)}  # what a reset leaves, and expression: see _LEVELS
 _AT_REST = {0xE0: b"\xe0\x00\x40", 0xD0: b"\xd0\x00"}  # a bend and a channel's pressure
 ENDED = meta_event(END, b"")  # where a file ends later than what is in it
+NO_PROGRAM = b"\xc0"  # of a track that names none: it is given none
 OURS = (MARK, "woodshed ")  # how texts begin that Woodshed writes anew
 
 
@@ -59,7 +62,8 @@ class Extra(NamedTuple):
 
 def extras_of(extras: Iterable[Extra], track: int, channel: int) -> list[tuple[int, bytes]]:
     """The events of one track, on a channel, with their ticks."""
-    return [(one.tick, _on_channel(one.event, channel)) for one in extras if one.track == track]
+    mine = (one for one in extras if one.track == track and one.event != NO_PROGRAM)
+    return [(one.tick, _on_channel(one.event, channel)) for one in mine]
 
 
 def _on_channel(event: bytes, channel: int) -> bytes:
@@ -73,6 +77,8 @@ def find_extras(events: Events) -> tuple[Extra, ...]:
     loose = unheard(events, keys)
     silent = _silent_tracks(events, keys, loose)
     found = _meta_events(events.metas, keys, silent) + _channel_events(events, keys, struck)
+    programs = enumerate(first_programs(events, keys))
+    found += [Extra(number, 0, NO_PROGRAM) for number, program in programs if program is None]
     found += [Extra(silent[int(events.key[at]) // 16], int(events.tick[at]), _message(events, at)) for at in loose]
     return tuple(sorted(found, key=lambda extra: extra.tick))
 
@@ -119,7 +125,7 @@ def _meta_events(metas: list[Meta], keys: list[int], silent: dict[int, int]) -> 
     homes |= {key // 16: number for number, key in enumerate(keys) if counts[key // 16] == 1}
     found = []
     for meta in metas:
-        ours = meta.kind == TEXT and meta.text.startswith(OURS)
+        ours = meta.kind in (TEXT, MARKER) and meta.text.startswith(OURS)
         title = meta.track == 0 and not counts[0]
         named = meta.kind == NAME and not title and homes.get(meta.track, 0) > CONDUCTOR  # as the Score has it
         if meta.kind in (*HELD, *PLACE) or ours or named:
@@ -169,15 +175,25 @@ def name_event(extras: Iterable[Extra], number: int, name: str) -> bytes:
 
 
 def released(extras: Iterable[Extra], start: int) -> tuple[Extra, ...]:
-    """The extras before the tick `start`, at which other music goes on: there all controllers are at rest again, and
-    volume and expression the most they were, since a file may have faded in or out."""
+    """The extras before the tick `start`, at which other music goes on: there all controllers that are not at rest are
+    put back, and volume and expression are the most they were, since a file may have faded in or out."""
     kept = [one for one in extras if one.tick < start and one.event != ENDED]
     rest = []
     for track in dict.fromkeys(one.track for one in kept if one.event[0] < 0xF0 and one.track > CONDUCTOR):
         mine = [one.event for one in kept if one.track == track]
+        held = {event[:-1] if event[0] < 0xC0 else event[:1]: event for event in mine}
+        reset = [_RESET] * any(_is_moved(event) for event in held.values())
         loud = (max((event for event in mine if event[:2] == level), default=b"") for level in _LEVELS)
-        rest += [Extra(track, start, event) for event in (_RESET, *loud) if event]
+        faded = [event for event in loud if event and (reset or event != held[event[:2]])]
+        rest += [Extra(track, start, event) for event in (*reset, *faded)]
     return tuple(kept + rest)
+
+
+def _is_moved(event: bytes) -> bool:
+    """Whether a channel event leaves a controller, bend or pressure where a reset would put it back."""
+    if event[0] == 0xB0 and event[1] in _LASTING:
+        return False
+    return (event[0] in (0xA0, 0xB0) and event[2] > 0) or (event[0] in _AT_REST and event != _AT_REST[event[0]])
 
 
 def without_bends(extras: Iterable[Extra], tracks: Iterable[int], start: int, end: int) -> tuple[Extra, ...]:

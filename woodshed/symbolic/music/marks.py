@@ -20,6 +20,8 @@ from .smf import LYRIC, MARKER, TEXT, Meta
 MARK = "woodshed: "
 _LETTER = re.compile(r"([A-H])([1-9]?)['’′]*")
 FREE, CHORDS, PART = MARK + "free time", MARK + "chords", MARK + "part "
+NEW, END_OF_NEW = MARK + "new", MARK + "end"  # markers, for who looks for what a take has written
+IN_PLACES = MARK + "chords in places"  # those of takes, in a file that states none
 
 
 def marks(metas: list[Meta]) -> set[str]:
@@ -55,7 +57,7 @@ def chart_metas(metas: list[Meta]) -> set[Meta]:
 
 
 def _charts(metas: list[Meta]) -> Iterator[list[Meta]]:
-    markers = [meta for meta in metas if meta.kind == MARKER]
+    markers = [meta for meta in metas if meta.kind == MARKER and not meta.text.startswith(MARK)]
     if CHORDS in marks(metas) or _is_chart(markers, share=0.5):
         yield [meta for meta in markers if chord_named(meta.text)]
     lines = sorted((meta for meta in metas if meta.kind in (TEXT, LYRIC)), key=lambda meta: (meta.track, meta.kind))

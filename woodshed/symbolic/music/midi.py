@@ -20,11 +20,11 @@ import numpy as np
 from ...errors import FileError, InputError
 from ...files import write_file
 from . import smf
-from .channels import DRUM_CHANNEL, told
+from .channels import DRUM_CHANNEL, first_programs, told
 from .extras import CONDUCTOR, ENDED, SUSTAIN, Extra, find_extras
-from .marks import FREE, MARK, marks, noted_parts, read_chords
+from .marks import FREE, IN_PLACES, MARK, marks, noted_parts, read_chords
 from .score import DEFAULT_USEC, FREE_TICKS, METRE, NOTE, PEDAL, TEMPO, Score, Track, array
-from .smf import CONTROL, NAME, NOTE_OFF, NOTE_ON, PROGRAM, SET_TEMPO, SIGNATURE, TEXT, Events, Meta
+from .smf import CONTROL, NAME, NOTE_OFF, NOTE_ON, SET_TEMPO, SIGNATURE, TEXT, Events, Meta
 from .voices import close, tracks_of
 
 MAX_BYTES = 8 * 2**20
@@ -91,6 +91,17 @@ def read_texts(path: str | Path) -> list[str]:
     """The text events of a MIDI file in order: the `texts` of `write_midi`, without the marks Woodshed adds."""
     texts = [meta.text for meta in load_events(path).metas if meta.kind == TEXT]
     return [text for text in texts if text and not text.startswith(MARK)]
+
+
+def read_whole(path: str | Path, warn: Callable[[str], None] | None = None) -> Score:
+    """A MIDI file as `read_midi`, without chords that stand in places alone: those say nothing of the whole."""
+    score = read_midi(path, warn)
+    return score.replace(chords=()) if has_chords_in_places(path) else score
+
+
+def has_chords_in_places(path: str | Path) -> bool:
+    """Whether the chords of a file stand in what takes have written alone, as it states none itself."""
+    return IN_PLACES in marks(load_events(path).metas)
 
 
 def read_extras(path: str | Path) -> tuple[Extra, ...]:
@@ -237,16 +248,10 @@ def _tracks(events: Events, keys: np.ndarray) -> tuple[Track, ...]:
     """A track for each key: name and part of its MIDI track, the program that holds for it at the first note."""
     names = {meta.track: meta.text for meta in reversed(events.metas) if meta.kind == NAME}
     parts = noted_parts(events.metas)
-    sounding = (events.kind == NOTE_ON) & (events.data[:, 1] > 0)
-    tracks, changes = [], told(events, keys.tolist(), np.flatnonzero(events.kind == PROGRAM))
-    for key, mine in zip(keys.tolist(), changes, strict=True):
-        first, own = np.argmax(sounding & (events.key == key)) if len(mine) else 0, events.key[mine] == key
-        before = mine[own & (mine < first)]
-        if not len(before):
-            before = mine[~own & (events.tick[mine] <= events.tick[first])]
-        program = int(events.data[before[-1], 0]) if len(before) else 0
+    tracks = []
+    for key, program in zip(keys.tolist(), first_programs(events, keys.tolist()), strict=True):
         name, part = names.get(key // 16, ""), parts.get(key // 16, "other")
-        tracks.append(Track(name, program, key % 16 == DRUM_CHANNEL, part))
+        tracks.append(Track(name, program or 0, key % 16 == DRUM_CHANNEL, part))
     return tuple(tracks)
 
 

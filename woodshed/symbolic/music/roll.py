@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 COLOURS = dict(zip(PARTS, ("#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#0072B2", "#666666", "#0072B2"), strict=True))
 BARS_PER_ROW, SECONDS_PER_ROW = 16, 30
 MAX_ROWS = 6
+SHADE = "#fff0b8"  # behind what is new
 WIDTH = 14.0  # inches
 LARGEST, SMALLEST = 9, 5.5  # points of a chord's name
+LINE = 11  # points from a line of chords' names to the one above it
 DPI = 110
 BLACK_KEYS = (1, 3, 6, 8, 10)
 BENEATH = ("drums", "accompaniment", "left", "other", "right", "bass", "melody")  # what is drawn first, what on top
@@ -36,16 +38,29 @@ class Layout(NamedTuple):
     labels: list[str]
 
 
-def draw_roll(score: Score, path: str | Path, title: str = "", *, new: bool = False) -> None:
-    """Draw a score as a PNG: colour is the part, opacity the velocity, chord names stand along the top.
+class ChordName(NamedTuple):
+    """A chord's name above a row: where, in how many points, in which line from below; `again` if it only holds on."""
+
+    position: float
+    text: str
+    size: float
+    line: int
+    again: bool
+
+
+def draw_roll(
+    score: Score, path: str | Path, title: str = "", *, region: tuple[int, int] | None = None, new: bool = False
+) -> None:
+    """Draw a score as a PNG: colour is the part, opacity the velocity, chord names stand along the top,
+    and the `region` from one tick to another is shaded, as what is new.
 
     The file appears only when it is whole. Raises FileError where the disk refuses; with `new` also where something is
     there.
     """
-    write_file(path, roll_png(score, title), new=new)
+    write_file(path, roll_png(score, title, region), new=new)
 
 
-def roll_png(score: Score, title: str = "") -> bytes:
+def roll_png(score: Score, title: str = "", region: tuple[int, int] | None = None) -> bytes:
     """The piano roll of a score, as PNG: rows of 16 bars (30 seconds in free time), longer ones where more than six
     would be needed.
     """
@@ -56,19 +71,23 @@ def roll_png(score: Score, title: str = "") -> bytes:
     rows = len(layout.edges) - 1
     low, high = _pitch_range(score)
     height = float(np.clip(0.045 * (high - low), 1.3, 3.2))
-    figure = Figure(figsize=(WIDTH, rows * (height + 0.55) + 0.45), dpi=DPI, facecolor="white")
+    names = [chord_names(score, *layout.edges[row : row + 2].tolist()) for row in range(rows)]
+    between = 0.55 + LINE / 72 * any(name.line for row in names for name in row)
+    figure = Figure(figsize=(WIDTH, rows * (height + between) + 0.45), dpi=DPI, facecolor="white")
     canvas = FigureCanvasAgg(figure)
     total = figure.get_figheight()
     for row in range(rows):
-        bottom = total - 0.45 - (row + 1) * (height + 0.55) + 0.3
+        bottom = total - 0.45 - (row + 1) * (height + between) + 0.3
         axes = figure.add_axes((0.45 / WIDTH, bottom / total, 1 - 0.7 / WIDTH, height / total))
         axes.set_xlim(*layout.edges[row : row + 2])
         axes.set_ylim(low - 0.5, high + 0.5)
+        if region:
+            axes.axvspan(*_position(score, region), color=SHADE, linewidth=0, zorder=-1)
         _draw_keyboard(axes, low, high)
         _draw_time(axes, layout)
         _draw_notes(axes, score)
-        _draw_chords(axes, score)
-    _draw_heading(figure, score, title, total)
+        _draw_chords(axes, names[row])
+    _draw_heading(figure, score, title, total, shaded=region is not None)
     buffer = io.BytesIO()
     canvas.print_png(buffer)
     return buffer.getvalue()
@@ -155,47 +174,57 @@ def _draw_notes(axes: Axes, score: Score) -> None:
     axes.add_collection(PolyCollection(corners, facecolors=colours, linewidth=0, zorder=3), autolim=False)
 
 
-def _draw_chords(axes: Axes, score: Score) -> None:
-    """The names of the chords above a row, in grey the one that holds on from the row before.
+def chord_names(score: Score, start: float, stop: float) -> list[ChordName]:
+    """The names of the chords of a row of the picture, with the one that holds on from the row before.
 
-    Where chords follow each other quickly the row's names are smaller; one that still runs into the one before is left
-    out.
+    Where chords follow each other quickly they are smaller, and if need be in two lines; one that still runs into
+    another is left out.
     """
-    start, stop = axes.get_xlim()
-    position, free = _position(score, score.chords["tick"]), start
-    _, top = axes.get_ylim()
+    position = _position(score, score.chords["tick"])
     first = max(int(np.searchsorted(position, start, side="right")) - 1, 0)
-    row = range(first, int(np.searchsorted(position, stop)))
-    key = estimate_key(score)[:2]
-    names = [spell(*chord.tolist()[1:], key) for chord in score.chords[row.start : row.stop]]
-    at = np.maximum(position[row.start : row.stop], start)
-    letters = np.array([len(name) + 1 for name in names], dtype=float)
-    width = (stop - start) / (WIDTH * 11)  # of a letter
+    row = score.chords[first : int(np.searchsorted(position, stop))]
     held = int(len(row) > 0 and position[first] < start)
-    tightest = (np.diff(at) / letters[:-1] / width)[held:].min(initial=1)
-    size = float(np.clip(tightest, SMALLEST / LARGEST, 1))
-    for number, name, here, room in zip(row, names, at, letters * width * size, strict=True):
-        again = bool(position[number] < start)
-        if again and number + 1 < len(position) and position[number + 1] < start + room:
-            continue  # the next chord needs the place
-        if free <= here:
-            look = {"color": "#999999" if again else "#222222", "weight": "bold", "va": "bottom", "parse_math": False}
-            axes.text(here, top + 0.4, name, fontsize=LARGEST * size, **look)
-            free = here + room
+    at = np.maximum(position[first : first + len(row)], start)
+    key = estimate_key(score)[:2]
+    names = [spell(*chord.tolist()[1:], key) for chord in row]
+    widths = np.array([len(name) + 1 for name in names]) * (stop - start) / (WIDTH * 11)
+    room = [((at[lines:] - at[:-lines]) / widths[:-lines])[held:].min(initial=1) for lines in (1, 2)]
+    size = float(np.clip(room[0] if room[0] >= SMALLEST / LARGEST else room[1], SMALLEST / LARGEST, 1))
+    free, found = [start, start], []
+    for number, (name, here, width) in enumerate(zip(names, at.tolist(), (widths * size).tolist(), strict=True)):
+        again = number < held
+        unneeded = again and (row["root"][0] < 0 or (at[1:2] < start + width).any())  # the next chord needs the place
+        line = next((line for line in (0, 1) if free[line] <= here), None)
+        if not unneeded and line is not None:
+            found.append(ChordName(here, name, LARGEST * size, line, again))
+            free[line] = here + width
+    return found
 
 
-def _draw_heading(figure: Figure, score: Score, title: str, total: float) -> None:
-    """The title, and what the colours mean where there is more than one."""
+def _draw_chords(axes: Axes, names: list[ChordName]) -> None:
+    """The names of chords above a row, in grey one that holds on from the row before."""
+    _, top = axes.get_ylim()
+    look = {"weight": "bold", "va": "bottom", "parse_math": False, "annotation_clip": False}
+    for name in names:
+        above = (0, 2 + name.line * LINE)
+        colour = "#999999" if name.again else "#222222"
+        place = {"xytext": above, "textcoords": "offset points"}
+        axes.annotate(name.text, (name.position, top), **place, fontsize=name.size, color=colour, **look)
+
+
+def _draw_heading(figure: Figure, score: Score, title: str, total: float, *, shaded: bool) -> None:
+    """The title, and what the colours mean where there is more than one, or a shade."""
     from matplotlib.patches import Patch
 
     place = 1 - 0.08 / total
     title = _printable(" ".join(title.split()))
     figure.text(0.45 / WIDTH, place, title, fontsize=11, weight="bold", color="#222222", va="top", parse_math=False)
     played = {score.tracks[track].part for track in np.unique(score.notes["track"]).tolist()}
-    if len(played) > 1:
+    if len(played) > 1 or shaded:
         handles = [Patch(color=COLOURS[part], label=part) for part in PARTS if part in played]
+        handles += [Patch(color=SHADE, label="new")] * shaded
         anchor = (1 - 0.25 / WIDTH, 1 - 0.02 / total)
-        figure.legend(handles=handles, loc="upper right", bbox_to_anchor=anchor, ncols=7, fontsize=8, frameon=False)
+        figure.legend(handles=handles, loc="upper right", bbox_to_anchor=anchor, ncols=8, fontsize=8, frameon=False)
 
 
 def _printable(text: str) -> str:

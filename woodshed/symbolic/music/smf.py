@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-TEXT, NAME, LYRIC, MARKER, PORT, END, SET_TEMPO, SIGNATURE = 1, 3, 5, 6, 0x21, 0x2F, 0x51, 0x58  # meta events
+TEXT, NAME, LYRIC, MARKER, PORT, END = 1, 3, 5, 6, 0x21, 0x2F  # meta events
+SET_TEMPO, SIGNATURE, KEY = 0x51, 0x58, 0x59
 NOTE_OFF, NOTE_ON, CONTROL, PROGRAM = 0x8, 0x9, 0xB, 0xC  # the upper half of a status byte
 MAX_TICK = 2**31 - 1
 MAX_DELTA = 2**28 - 1

@@ -16,6 +16,11 @@ def bass_name(bass: int, root: int, key: tuple[int, str] = C_MAJOR) -> str:
     return _name(_near(bass, _near(root, _tonic(*key) - 5) - 6))
 
 
+def signature(tonic: int, mode: str) -> int:
+    """The sharps of a key, or below 0 its flats: 2 in D major, -6 in Eb minor."""
+    return _tonic(tonic, mode) - 3 * (mode == "minor")
+
+
 def _tonic(tonic: int, mode: str) -> int:
     """The place of a tonic: major keys from Db to F#, minor ones from Eb to G#."""
     flattest = -5 if mode == "major" else -3

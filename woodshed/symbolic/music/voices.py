@@ -10,7 +10,7 @@ import numpy as np
 
 from .channels import CHANNELS, DRUM_CHANNEL
 from .chords import spell
-from .extras import CONDUCTOR, ENDED, SUSTAIN, Extra, beside_chords, extras_of, marked, name_event
+from .extras import CONDUCTOR, ENDED, NO_PROGRAM, SUSTAIN, Extra, beside_chords, extras_of, marked, name_event
 from .keys import estimate_key
 from .marks import CHORDS, FREE, PART
 from .score import Score
@@ -70,8 +70,9 @@ def _voice(score: Score, number: int, channel: int, extras: Sequence[Extra]) -> 
     own = list(zip(ticks[order].tolist(), map(bytes, rows[order]), strict=True))
     kept = [event for event in extras_of(extras, number, channel) if event[1][:2] != bytes([0xFF, NAME])]
     start = int(notes["onset"][0]) if count else 0
-    program = (_program_tick(extras, number, start), bytes([0xC0 | channel, track.program]))
-    return head + sorted([*kept, program, *own], key=lambda event: event[0])
+    program = [(_program_tick(extras, number, start), bytes([0xC0 | channel, track.program]))]
+    program *= track.program > 0 or (number, NO_PROGRAM) not in {(one.track, one.event) for one in extras}
+    return head + sorted([*kept, *program, *own], key=lambda event: event[0])
 
 
 def _program_tick(extras: Sequence[Extra], number: int, start: int) -> int:

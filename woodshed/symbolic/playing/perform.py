@@ -22,7 +22,6 @@ from ..data import tasks
 from ..data.corpus import find_corpus
 from ..data.originality import Index, originality_index
 from ..data.tasks import Region
-from ..music.extras import Extra, released, without_bends
 from ..music.measure import (
     adherence_per_bar,
     bass_at_changes,
@@ -39,10 +38,11 @@ from .decode import Sampling, Stream, decode
 from .form import progressions, remark, repeated, scenes
 from .guard import FINGERS, LONGEST_NOTE, PIANO, Guard
 from .harmony import Harmony
-from .placing import finish, in_ensemble, joined, reached, without_slips, written
+from .noting import noted
+from .placing import finish, in_ensemble, in_file, joined, reached, resting, without_slips, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
 from .stage import Stage, at_scene, fitted, set_stage
-from .takes import Take, digests_of
+from .takes import Take, digests_of, excerpt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -246,7 +246,7 @@ def _take(
         adherence_per_bar=_per_bar(stage, music),
         guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),
         region=_in_file(stage),
-        extras=_beside(stage),
+        extras=noted(stage, settings, score, f"{run.folder.name} seed {seed}"),
         originality=originality,
         chart=stage.chart,
         end=int(stage.prompt.to_file(stage.region.end)) if stage.extends else None,
@@ -260,8 +260,10 @@ def _remarks(settings: GenerateSettings, stage: Stage, music: Score, score: Scor
     silent = "" if len(music.notes) else f"nothing was written, in {TRIES} attempts; try a higher temperature"
     unbound = "no chords were given to keep to, so that --harmony strict has no effect"
     unbound = unbound if settings.harmony == "strict" and not stage.binding else ""
-    unheard = f"takes of more than {MAX_MINUTES} minutes have no .wav" if too_long(score) else ""
-    remarks = (stage.prompt.remark, unbound, _chords_told(settings, stage), silent, unheard)
+    unheard = (
+        f"takes of more than {MAX_MINUTES} minutes have no .wav" if too_long(excerpt(score, _in_file(stage))) else ""
+    )
+    remarks = (stage.prompt.remark, unbound, _chords_told(settings, stage), silent, _resting(stage, score), unheard)
     return tuple(remark for remark in remarks if remark)
 
 
@@ -271,20 +273,22 @@ def _chords_told(settings: GenerateSettings, stage: Stage) -> str:
     return remark(chords, settings.form, stage.sections or [len(stage.lines) - 1])
 
 
-def _beside(stage: Stage) -> tuple[Extra, ...]:
-    """What the prompt's file says besides, but for what belongs to the notes that are written anew."""
-    start, end = (max(int(stage.prompt.to_file(tick)), 0) for tick in (stage.region.start, stage.region.end))
-    if stage.extends:
-        return released(stage.prompt.extras, start)
-    return without_bends(stage.prompt.extras, stage.tracks, start, end)
+def _resting(stage: Stage, score: Score) -> str:
+    """Which of the file's tracks have nothing in what was written, if any, and where."""
+    names, region = resting(stage, score), [stage.region.start, stage.region.end]
+    if stage.score.free:
+        first, last = stage.score.seconds(region)
+        where = f"from {first:.1f} s on" if stage.extends else f"from {first:.1f} to {last:.1f} s"
+    else:
+        before, last = np.searchsorted(stage.score.bars(region[1]), region)
+        where = f"from bar {before + 1} on" if stage.extends else f"in bars {before + 1}-{last}"
+    told = "it; it rests" if len(names) == 1 else "them; they rest"
+    return f"{', '.join(names)}: nothing was written for {told} {where}" if names else ""
 
 
 def _in_file(stage: Stage) -> tuple[int, int] | None:
     """The region in ticks of the file; None without a prompt, where all of it is written."""
-    if not len(stage.prompt.file.notes):
-        return None
-    start, end = (int(stage.prompt.to_file(tick)) for tick in (stage.region.start, stage.region.end))
-    return max(start, 0), end
+    return in_file(stage) if len(stage.prompt.file.notes) else None
 
 
 def _measures(stage: Stage, music: Score) -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..data.tasks import Region
-from ..music.chords import merged
+from ..music.chords import NO_CHORD, merged
 from ..music.parts import only_tracks, sounding_parts
 from ..music.score import DRUMS, PARTS, Score, Track
 from ..tokenizers import lasts, part_index, part_tracks
@@ -17,6 +17,7 @@ from .prompts import HANDS, Prompt
 from .stage import Stage
 
 SLIP = 0.1  # of a quarter
+LATELY = 8  # bars before a region, or seconds: who plays there is missed in it
 
 
 def written(stage: Stage, music: Score) -> Score:
@@ -117,6 +118,7 @@ def finish(stage: Stage, music: Score, *, pedalled: bool) -> tuple[Score, Score]
     """
     homes = stage.prompt.seen if stage.extends else stage.tracks
     grow = stage.programs if stage.extends or stage.region.parts else None
+    music = music if stage.region.parts else _with_bass(stage, music, homes)
     new = place(stage.prompt, music, stage.file, homes, grow=grow)
     notes = np.concatenate([stage.file.notes, new.notes])
     pedals = _pedals(stage, music, new, pedalled)
@@ -125,14 +127,63 @@ def finish(stage: Stage, music: Score, *, pedalled: bool) -> tuple[Score, Score]
     return whole, only_tracks(whole.replace(notes=new.notes), sounding)
 
 
+def _with_bass(stage: Stage, music: Score, homes: Sequence[int]) -> Score:
+    """Music with a bass for the bass track of the file, if that is among the `homes`, in bars that have none of their
+    own: of the notes that are struck together the lowest, where it is nearer to the pitches of that track than to those
+    of the other parts.
+    """
+    part, notes, there = part_index(music), music.notes, stage.prompt.file.notes
+    basses = [track for track in stage.prompt.tracks_of(["bass"]) if track in homes]
+    bass = part == PARTS.index("bass")
+    free = ~bass & ~np.isin(part, [DRUMS, PARTS.index("melody")])
+    if not basses or not free.any():
+        return music
+    theirs = np.median(there["pitch"][np.isin(there["track"], basses)])
+    nearer = notes["pitch"] < (theirs + np.median(notes["pitch"][free])) / 2
+    order = np.lexsort((notes["pitch"], notes["onset"]))
+    lowest = np.zeros(len(notes), bool)
+    lowest[order[np.diff(notes["onset"][order], prepend=-1) > 0]] = True
+    bar = np.searchsorted(stage.lines, notes["onset"], side="right")
+    alone = ~np.isin(bar, bar[bass])
+    return _by_part(music, np.where(free & nearer & lowest & alone, PARTS.index("bass"), part))
+
+
+def resting(stage: Stage, whole: Score) -> list[str]:
+    """The names of the file's tracks that have played till now, or played there, and have no note in the region."""
+    start, end = in_file(stage)
+    if stage.extends:
+        lines = stage.file.seams(start)
+        first, last, tracks = (
+            int(lines[lines < start][-LATELY:][0]) if start else 0,
+            start,
+            range(len(stage.file.tracks)),
+        )
+    else:
+        first, last, tracks = start, end, stage.tracks
+    old, new = (
+        set(score.notes["track"][(score.notes["onset"] >= a) & (score.notes["onset"] < b)].tolist())
+        for score, a, b in ((stage.prompt.file, first, last), (whole, start, end))
+    )
+    found = [track for track in tracks if track in old - new]
+    return [stage.file.tracks[track].name.strip() or f"track {track + 1}" for track in found]
+
+
 def _chords(stage: Stage, music: Score) -> np.ndarray:
-    """The chords of the file, with those of the region."""
+    """The chords of the file, with those of the region; where the file states none they end with the region."""
     if not stage.charted:
         return stage.file.chords
-    region = stage.region
-    chords = spliced(stage.score.chords, music.chords, region.start, region.end, resume=stage.followed)
-    chords["tick"] = np.maximum(stage.prompt.to_file(chords["tick"]), 0)
-    return chords
+    start, end = in_file(stage)
+    inner = music.chords.copy()
+    inner["tick"] = np.maximum(stage.prompt.to_file(inner["tick"]), 0)
+    unstated = np.array([(-1, *NO_CHORD)], dtype=inner.dtype)
+    chords = spliced(np.concatenate([unstated, stage.file.chords]), inner, start, end, resume=stage.file.end > end)
+    return chords[chords["tick"] >= 0]
+
+
+def in_file(stage: Stage) -> tuple[int, int]:
+    """The region in ticks of the file."""
+    start, end = (max(int(stage.prompt.to_file(tick)), 0) for tick in (stage.region.start, stage.region.end))
+    return start, end
 
 
 def _pedals(stage: Stage, music: Score, new: Score, pedalled: bool) -> np.ndarray:
@@ -143,7 +194,7 @@ def _pedals(stage: Stage, music: Score, new: Score, pedalled: bool) -> np.ndarra
     rows, beyond = stage.file.pedals, stage.extends
     if not (pedalled or beyond):
         return rows
-    start, end = (max(int(stage.prompt.to_file(tick)), 0) for tick in (stage.region.start, stage.region.end))
+    start, end = in_file(stage)
     inside = np.isin(rows["track"], stage.tracks) & (rows["tick"] >= start) & (rows["tick"] < end)
     found = [rows[~inside]]
     playing = np.unique(new.notes["track"]).tolist()

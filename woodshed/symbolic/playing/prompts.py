@@ -15,7 +15,7 @@ import numpy as np
 from ...errors import FileError, InputError
 from ..music.extras import CONDUCTOR, Extra
 from ..music.grid import Grid, apply_grid, estimate_grid, main_metre
-from ..music.midi import read_extras, read_midi
+from ..music.midi import has_chords_in_places, read_extras, read_midi
 from ..music.parts import assign_parts, only_tracks, programs_of
 from ..music.score import PARTS, Score
 
@@ -33,6 +33,7 @@ class Prompt:
     remark: str = ""  # how bars are counted, where not as the file has them
     extras: tuple[Extra, ...] = ()  # what else the file says, which no run sees
     programs: dict[str, int] = field(default_factory=dict)  # what plays each part, tracks that are left out with it
+    in_places: bool = False  # whether the file's chords stand in what takes have written alone, which no run sees
 
     def to_file(self, ticks) -> np.ndarray:
         """Ticks of `score` in the file's."""
@@ -62,6 +63,13 @@ class Prompt:
         """The file's tracks that play these parts, in the file's words or the run's; None for all that are seen."""
         known = dict(zip(self.seen, (track.part for track in self.score.tracks), strict=True))
         return [t for t, part in known.items() if parts is None or {part, self.file.tracks[t].part} & set(parts)]
+
+    def asked(self, words: Sequence[str] | None) -> list[int]:
+        """The file's tracks that a musician means: of these parts or, where none plays one, of that name or number."""
+        if words is None:
+            return self.tracks_of(None)
+        found = {t for word in words for t in self.tracks_of([word]) or _tracks_named(self.file, word)}
+        return [track for track in self.seen if track in found]
 
     def parts(self) -> list[str]:
         """The parts that the run sees, in the file's words."""
@@ -101,13 +109,13 @@ def read_prompt(
         raise FileError(name, "no prompt: it has no notes")
     file = assign_parts(file, hands="kept")
     grid = Grid("kept", 1.0, "") if keep_grid or prepared.get("keep_grid") else estimate_grid(file)
-    programs = programs_of(file, _labels(file, prepared, parts))
+    programs = programs_of(file, _labels(file, prepared, _parts_meant(file, parts)))
     if melody is not None:
         number = _melody_track(file, melody)
         extras = tuple(one._replace(track=min(one.track, 0)) for one in extras if one.track in (CONDUCTOR, number))
         file = only_tracks(file, [number])
         file = file.replace(tracks=[file.tracks[0]._replace(part="melody")])
-    labels = _labels(file, prepared, parts)
+    labels = _labels(file, prepared, _parts_meant(file, parts))
     only = prepared.get("only_part")
     sounding = np.unique(file.notes["track"]).tolist()
     drums = prepared.get("drums", only == "drums")
@@ -116,10 +124,11 @@ def read_prompt(
         there = ", ".join(sorted({labels[track] for track in sounding}))
         raise FileError(name, f"no prompt: this run plays {only or 'no drums'}, the file has only {there}")
     barred = apply_grid(file, grid)
-    score = only_tracks(barred, seen)
+    in_places = not isinstance(source, Score) and has_chords_in_places(source)
+    score = only_tracks(barred.replace(chords=()) if in_places else barred, seen)
     score = score.replace(tracks=[track._replace(part=labels[t]) for t, track in zip(seen, score.tracks, strict=True)])
     origin = grid.shift if grid.action not in ("kept", "free") else 0
-    return Prompt(file, score, tuple(seen), origin, _remark(grid, file, barred), extras, programs)
+    return Prompt(file, score, tuple(seen), origin, _remark(grid, file, barred), extras, programs, in_places)
 
 
 def _labels(file: Score, prepared: dict, wanted: Sequence[str] | None) -> list[str]:
@@ -138,20 +147,36 @@ def _labels(file: Score, prepared: dict, wanted: Sequence[str] | None) -> list[s
     return [names.get(role, role) for role in roles]
 
 
+def _parts_meant(file: Score, words: Sequence[str] | None) -> list[str]:
+    """Parts asked for, with those of tracks that are asked for by their names or numbers."""
+    named = [track for word in {*(words or ())} - {*PARTS} for track in _tracks_named(file, word)]
+    return [*(words or ()), *(file.tracks[track].part for track in named)]
+
+
+def _tracks_named(score: Score, wanted: str) -> list[int]:
+    """The tracks that sound, of that name or number (from 1)."""
+    sounding = np.unique(score.notes["track"]).tolist()
+    if wanted.isdigit():
+        return [track for track in sounding if track == int(wanted) - 1]
+    return [track for track in sounding if score.tracks[track].name.strip().lower() == wanted.strip().lower()]
+
+
+def listed(score: Score, tracks: Sequence[int]) -> str:
+    """Tracks as they can be asked for: `1 'Lead', 2 'Keys'`."""
+    return ", ".join(f"{track + 1} {score.tracks[track].name!r}" for track in tracks)
+
+
 def _melody_track(score: Score, wanted: str) -> int:
     """The track of that name or number (from 1), or by "auto" the one whose part is melody. Raises InputError."""
     sounding = np.unique(score.notes["track"]).tolist()
     if wanted == "auto":
         found = [track for track in sounding if assign_parts(score, hands="kept").tracks[track].part == "melody"]
-    elif wanted.isdigit():
-        found = [int(wanted) - 1] if int(wanted) - 1 in sounding else []
     else:
-        found = [track for track in sounding if score.tracks[track].name.strip().lower() == wanted.strip().lower()]
+        found = _tracks_named(score, wanted)
     if found:
         return max(found, key=lambda track: np.count_nonzero(score.notes["track"] == track))
-    there = ", ".join(f"{track + 1} {score.tracks[track].name!r}" for track in sounding)
     told = "no track sounds like the melody" if wanted == "auto" else f"--melody {wanted}: no such track"
-    raise InputError(f"{told}; choose with --melody one of: {there}")
+    raise InputError(f"{told}; choose with --melody one of: {listed(score, sounding)}")
 
 
 def _remark(grid: Grid, file: Score, barred: Score) -> str:

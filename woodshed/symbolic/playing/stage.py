@@ -25,7 +25,7 @@ from ..run import Run
 from ..tokenizers import Tokenizer
 from .chart import bar_lines, bar_ticks, chart, chart_bars, harmonised, parse_metre, spliced
 from .form import SECTION_BARS, Scene, over_form, progressions, usual_sections
-from .prompts import Prompt, read_prompt
+from .prompts import Prompt, listed, read_prompt
 from .settings import MOST_BARS, GenerateSettings
 
 TICKS = 480  # a quarter in takes without a prompt
@@ -183,9 +183,10 @@ def _inside(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer, le
     """Some bars or seconds of a prompt, or all of it, in all parts or in some."""
     ensembles = learned.get("ensembles", ())
     new = _new_parts(prompt, settings, ensembles)
-    tracks = [] if settings.melody else prompt.tracks_of(settings.parts)
+    tracks = [] if settings.melody else prompt.asked(settings.parts)
     if new:
-        prompt = prompt.heard_beside(settings.parts, [one for one in ensembles if {*new} < {*one}])
+        written = _run_parts(prompt, settings, tracks, new)
+        prompt = prompt.heard_beside(written, [one for one in ensembles if {*new} < {*one}])
     start, end = _span(prompt, settings, tokenizer)
     # on a grid a note played a little early belongs to the bar on whose line it is heard
     slack = prompt.score.ticks_per_quarter // (2 * tokenizer.steps) if tokenizer.needs_bars else 0
@@ -234,10 +235,11 @@ def _new_parts(prompt: Prompt, settings: GenerateSettings, ensembles: Sequence[C
         if unknown := {*parts} - {*PARTS}:
             raise InputError(f"--parts {min(unknown)}: choose from: {', '.join(PARTS)}")
         return []
-    new = [part for part in parts if not prompt.tracks_of([part])]
+    new = [part for part in parts if not prompt.asked([part])]
     if not new or any({*new} < {*one} for one in ensembles):
         return new
     told = f"the file has no such part; choose from: {', '.join(prompt.parts())}"
+    told += f", or a track: {listed(prompt.file, prompt.seen)}"
     plays = ", ".join(" + ".join(one) for one in ensembles)
     raise InputError(f"--parts {' '.join(new)}: {told}" + f"; this run plays {plays}" * bool(plays))
 

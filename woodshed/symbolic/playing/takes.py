@@ -25,6 +25,7 @@ from ..run import ADAPTER, FACTS, Run, weights_digest
 
 MEASURED = ("measures", "adherence_per_bar", "originality")  # facts that stand in the .json alone
 MAX_STYLE, MAX_CHORDS = 24, 40  # letters: the whole stays below 128, well inside what any disk takes
+AROUND = 8  # seconds at least that sound before what was written in a file, and seconds after it
 UNSAFE = r"[^\w#+-]+"  # also what Windows forbids, and the dot, which would look like the beginning of a suffix
 
 
@@ -108,20 +109,31 @@ class Take:
     def show(
         self, stem: str | Path, *, sound: bool = True, picture: bool = True, soundfont: Path | None = None
     ) -> list[Path]:
-        """Write how it sounds, `stem`.wav, by a soundfont where one is given, and looks, `stem`.png. Music that
-        is too long (sound.too_long) has no sound."""
+        """Write how it sounds, `stem`.wav, by a soundfont where one is given, and looks, `stem`.png. Of a take in a
+        file the excerpt sounds in which it is new; music that is too long (sound.too_long) has no sound."""
         wav, png = _shown(Path(stem))
-        sound = sound and not too_long(self.score)
+        heard = excerpt(self.score, self.region)
+        sound = sound and not too_long(heard)
         if sound:
             from ..music.render import render
             from ..music.sound import write_wav
 
-            write_wav(wav, render(self.score, soundfont))
+            write_wav(wav, render(heard, soundfont))
         if picture:
             from ..music.roll import draw_roll
 
-            draw_roll(self.score, png, title=f"{self.run} seed {self.seed} temperature {self.temperature:g}")
+            title = f"{self.run} seed {self.seed} temperature {self.temperature:g}"
+            draw_roll(self.score, png, title, region=None if heard is self.score else self.region)
         return [wav] * sound + [png] * picture
+
+
+def excerpt(score: Score, region: tuple[int, int] | None) -> Score:
+    """What of a take sounds in its .wav: all of it, or of one in a file what was written and what is around it."""
+    if region is None or (region[0] <= 0 and region[1] >= score.end):
+        return score
+    first, last = score.ticks(score.seconds(region) + AROUND * np.array([-1, 1])).tolist()
+    lines = score.seams(region[0])
+    return score.slice(int(lines[lines <= max(first, 0)][-1]), last, cut=True)
 
 
 def _shown(stem: Path) -> list[Path]:
