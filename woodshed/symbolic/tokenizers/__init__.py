@@ -151,6 +151,15 @@ class NoteGrammar(Grammar):
     def ringing(self) -> list[list[int]]:
         """The rows of the notes whose length the next id decides."""
 
+    @property
+    @abstractmethod
+    def waits(self) -> int:
+        """The id by which time goes on to what the plan says next, or to its end."""
+
+    @abstractmethod
+    def stands(self) -> np.ndarray:
+        """(vocab_size,) int: the step at which time stands after each id; -1 after ids by which none passes."""
+
     @abstractmethod
     def late(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """(vocab_size,) bool twice: ids that let `ringing` sound past a step, and the id that ends it there."""

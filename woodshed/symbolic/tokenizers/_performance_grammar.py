@@ -99,6 +99,15 @@ class PerformanceGrammar(NoteGrammar):
 
     ringing = held
 
+    @property
+    def waits(self) -> int:
+        return SHIFT + LONGEST
+
+    def stands(self) -> np.ndarray:
+        steps = np.full(len(WORDS), -1)
+        steps[SHIFT + 1 : SHIFT + LONGEST + 1] = self.time + np.arange(1, LONGEST + 1)
+        return steps
+
     def late(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         past, last = np.zeros((2, len(WORDS)), dtype=bool)
         if step - self.time < LONGEST:

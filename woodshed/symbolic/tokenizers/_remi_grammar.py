@@ -79,6 +79,16 @@ class RemiGrammar(NoteGrammar):
     def ringing(self) -> list[list[int]]:
         return [[self.now, -1, self.pitch, self.part]] if self.stage == "velocity" else []
 
+    @property
+    def waits(self) -> int:
+        return self._next_bar
+
+    def stands(self) -> np.ndarray:
+        steps = np.full(len(WORDS), -1)
+        steps[POSITION:CHORD] = self.line + np.arange(CHORD - POSITION)
+        steps[[BAR, self._next_bar]] = self.bars.starts[len(self.lines)]
+        return steps
+
     def late(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         past, last = np.zeros((2, len(WORDS)), dtype=bool)
         first = DURATION + int(np.searchsorted(DURATIONS, step - self.now, side="right"))
