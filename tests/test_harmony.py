@@ -79,6 +79,20 @@ def test_guided_lies_between_free_and_strict(name):
     assert (np.diff(every, axis=0) > 0.02).all()
 
 
+@pytest.mark.parametrize(("name", "first"), [("remi", "Position_0"), ("performance", "VELOCITY_9")])
+@pytest.mark.parametrize(("text", "basses"), [("C", range(128)), ("C/E", range(4, 128, 12))])
+def test_a_bass_after_a_slash_is_kept_in_guided_harmony_too(name, first, text, basses):
+    score, end = stage(text, bars=1)
+    plan, tokenizer = Plan(score, 0, end), OURS[name]
+    grammar = tokenizer.grammar(plan)
+    harmony = Harmony(plan, grammar, "guided")
+
+    inverted = ["Bass_E"] * (name == "remi" and text == "C/E")
+    enter(grammar, tokenizer, first, *inverted, "Part_accompaniment")
+    mask = harmony(grammar, np.zeros(tokenizer.vocab_size), grammar.allowed())[1]
+    assert np.flatnonzero(mask[grammar.keys :][:128]).tolist() == list(basses)
+
+
 @pytest.mark.parametrize("name", ["remi", "performance"])
 def test_weak_beats_stay_free_and_notes_in_passing_end_before_they_clash(name):
     for take in chance_plays(OURS[name], "C", (4, 4), "strict"):

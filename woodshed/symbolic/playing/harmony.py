@@ -11,7 +11,8 @@ Three rules, where the plan has chords:
 offer, that one inherits the probability: a note that would ring too long ends on the beat, and a moment that would pass
 without its bass gets it. So the model is not left to choose among ids it never meant.
 
-The last bar of an ending is strict in every mode. On its last chord only tones of it are struck, over its bass, and all
+A bass after a slash is asked for by name, and strict where it is guided. The last bar of an ending is strict in every
+mode. On its last chord only tones of it are struck, over its bass, and all
 of them sound to the end; after its middle nothing is struck.
 """
 
@@ -66,6 +67,7 @@ class Harmony:
             changes = np.append(changes, last)
         self.change = np.isin(beats, changes) & (held["root"] >= 0)
         self.bass = held["bass"].astype(np.int64)
+        self.named = (held["bass"] != held["root"]) & (mode != "free")
         self.fits = _fitting(held, self.change)
         self.carriers = CARRIERS & grammar.parts
 
@@ -146,7 +148,7 @@ class Harmony:
         if now < self.step[beat] or now > self._until(now, before, struck, beat):
             return
         lowest = min(before + [pitch for _, pitch in struck], default=128)
-        strict, part = bool(self.closes[beat]), PARTS[grammar.part]
+        strict, part = bool(self.closes[beat] or self.named[beat]), PARTS[grammar.part]
         deeper = (lowest > PITCHES) & (bass == PITCHES % 12)
         if lowest < 128 and lowest % 12 == bass:
             yield Rule(_ids(allowed, striking, (lowest > PITCHES) & ~deeper & (part != "drums")), strict=strict)
@@ -160,7 +162,7 @@ class Harmony:
         words = slice(grammar.part_words, grammar.part_words + len(PARTS))
         fit = self.carriers | np.isin(PARTS, (*grammar.leads, "drums"))
         yield Rule(_ids(allowed, words, ~fit), strict=strict)
-        if lowest < 128 or strict:
+        if lowest < 128 or self.closes[beat]:
             paying = _ids(allowed, words, self.carriers)
             paying[striking] = deeper & self.carriers[grammar.part]
             yield Rule(grammar.leaves, paying if (paying & allowed).any() else ~grammar.leaves, strict)
