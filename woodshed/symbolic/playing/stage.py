@@ -29,7 +29,7 @@ from .prompts import Prompt, read_prompt
 from .settings import MOST_BARS, GenerateSettings
 
 TICKS = 480  # a quarter in takes without a prompt
-DEFAULT_BARS = 16
+DEFAULT_BARS = 16  # at least; chords are played to their end
 KEY_BARS = 16  # before the end, which tell the key
 USUAL_BARS = 8  # before the end, which tell tempo and metre
 ACCOMPANIMENT = ("accompaniment",)  # what is written to a melody
@@ -277,7 +277,8 @@ def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[np.nd
         count = min(MOST_BARS, settings.max_length)
     else:
         usual = DEFAULT_BARS if len(form) == 1 else SECTION_BARS
-        count = len(form) * max(usual, *map(len, chords.values()), 1)
+        longest = max(map(len, chords.values()), default=1)
+        count = len(form) * longest * -(-usual // longest)
     if settings.bars is None and count > MOST_BARS:
         asked = "--chords" if settings.seconds is None else f"--seconds {settings.seconds:g}"
         raise InputError(f"{asked}: {count:,} bars; give at most {MOST_BARS:,}")
