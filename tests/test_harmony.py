@@ -93,6 +93,32 @@ def test_a_bass_after_a_slash_is_kept_in_guided_harmony_too(name, first, text, b
     assert np.flatnonzero(mask[grammar.keys :][:128]).tolist() == list(basses)
 
 
+@each
+@pytest.mark.parametrize("mode", ["free", "guided", "strict"])
+def test_without_a_chord_the_parts_that_carry_chords_are_silent(name, mode):
+    """Strictly they are; where it is guided, they are quieter than in free play."""
+    carry, quiet, every = ("bass", "accompaniment", "left", "other"), [], []
+    for take in chance_plays(OURS[name], "C | N.C. | F | N.C.", (4, 4), mode, takes=6):
+        onset, part = take.notes["onset"].astype(int), np.array([take.tracks[n].part for n in take.notes["track"]])
+        ends, carried = onset + take.notes["duration"], np.isin(part, carry)
+        quiet.append(((onset + 58) // 1920 % 2 == 1) & carried)
+        every.append(carried)
+        over = carried & (onset // 1920 % 2 == 0) & (ends > (onset // 1920 + 1) * 1920 + 60)
+        assert mode != "strict" or not over[onset < (onset // 1920 + 1) * 1920 - 60].any()
+    share = np.concatenate(quiet).sum() / np.concatenate(every).sum()
+    assert {"free": share > 0.4, "guided": share < 0.4, "strict": share == 0}[mode]
+
+
+@pytest.mark.parametrize("name", ["remi", "performance"])
+def test_an_accompaniment_alone_rests_where_no_chord_is(name):
+    score, end = stage("C | N.C.", bars=2)
+    melody = Score([(0, 240, 72, 80, 0)], tracks=(Track("tune", part="melody"),))
+    score = score.replace(notes=melody.notes, tracks=melody.tracks)
+    only = tuple(part for part in PARTS if part != "accompaniment")
+    for take in chance_plays(OURS[name], "", None, "strict", given=only, score=(score, end)):
+        assert len(take.notes) and (take.notes["onset"] < 1920 - 50).all()
+
+
 @pytest.mark.parametrize("name", ["remi", "performance"])
 def test_weak_beats_stay_free_and_notes_in_passing_end_before_they_clash(name):
     for take in chance_plays(OURS[name], "C", (4, 4), "strict"):
@@ -217,11 +243,11 @@ def test_what_breaks_a_rule_is_made_less_likely_and_its_heir_inherits():
 def test_without_chords_nothing_changes(name):
     tokenizer = OURS[name]
     score, end = stage("C Am F G", bars=2)
-    for other in (score.replace(chords=()), stage("N.C.")[0]):
+    for other, told in ((score.replace(chords=()), True), (stage("N.C.")[0], False)):
         plan = Plan(other, 0, end, ring=False)
         with_, without = (tokenizer.grammar(plan) for _ in range(2))
         streams = [
-            Stream([BOS], [BOS], with_, Sampling(), 1, Harmony(plan, with_)),
+            Stream([BOS], [BOS], with_, Sampling(), 1, Harmony(plan, with_, told=told)),
             Stream([BOS], [BOS], without, Sampling(), 1),
         ]
         decode(Hashed(tokenizer.vocab_size), streams, context=20_000)

@@ -1,10 +1,11 @@
 """Notes held to the chords while they are written: what chord and clock ask of the next id.
 
-Three rules, where the plan has chords:
+The rules, where the plan has chords:
 
 - On a strong beat (measure.strong_beats) only tones of its chord are struck, all that the chord names; and what rings
   on from before it belongs to the chord too, or ends there.
 - Where the chord changes, its root (or the bass after the slash) is the lowest note of all that sound.
+- Where it has none (N.C.), the parts that carry chords are silent.
 - Everything else is free: notes in passing keep the music alive.
 
 "strict" forbids what breaks a rule, "guided" makes it less likely, "free" lets all be. Where a rule has another id to
@@ -48,10 +49,13 @@ class Rule(NamedTuple):
 class Harmony:
     """The chords of a plan as rules for the ids of one tokenizer. It keeps no state: all of it is in the grammar.
 
-    `closing` is the tick at which the last bar of an ending begins.
+    `closing` is the tick at which the last bar of an ending begins. `told` is whether somebody wrote the chords: those
+    that were only heard in a file ask for neither a bass nor silence.
     """
 
-    def __init__(self, plan: Plan, grammar: NoteGrammar, mode: str = "strict", closing: int | None = None):
+    def __init__(
+        self, plan: Plan, grammar: NoteGrammar, mode: str = "strict", closing: int | None = None, *, told: bool = True
+    ):
         self.kept, score = KEPT[mode], plan.laid_out
         beats, held = strong_beats(score, score.chords, plan.end)
         here = beats >= plan.start
@@ -67,7 +71,8 @@ class Harmony:
             changes = np.append(changes, last)
         self.change = np.isin(beats, changes) & (held["root"] >= 0)
         self.bass = held["bass"].astype(np.int64)
-        self.named = (held["bass"] != held["root"]) & (mode != "free")
+        self.named = (held["bass"] != held["root"]) & told & (mode != "free")
+        self.silent = (held["root"] < 0) & told
         self.fits = _fitting(held, self.change)
         self.carriers = CARRIERS & grammar.parts
 
@@ -98,6 +103,8 @@ class Harmony:
             yield from self._ending(grammar, allowed)
         now, striking = grammar.now, slice(grammar.keys, grammar.keys + 128)
         beat = int(np.searchsorted(self.low, now, side="right")) - 1
+        if self.silent.any():
+            yield from self._tacet(grammar, allowed, beat)
         if beat < 0:
             return
         strict = bool(self.closes[beat])
@@ -110,14 +117,15 @@ class Harmony:
     def _ringing(self, grammar: NoteGrammar) -> Iterator[Rule]:
         """What rings belongs to the chord of every strong beat it sounds over, or ends there; before the last chord
         of an ending it ends in any case."""
-        ringing = [(onset, pitch) for onset, _, pitch, part in grammar.ringing if part != DRUMS]
+        ringing = [(onset, pitch, part) for onset, _, pitch, part in grammar.ringing if part != DRUMS]
         if not ringing:
             return
-        onsets, pitches = np.transpose(ringing)
+        onsets, pitches, parts = np.transpose(ringing)
         side = "right" if grammar.releases is None else "left"
         first = int(np.searchsorted(self.step, grammar.now, side=side))
         clash = ~self.fits[first : first + AHEAD, pitches]
         clash |= self.closes[first : first + AHEAD, None] & (onsets < self.last)
+        clash |= self.silent[first : first + AHEAD, None] & CARRIERS[parts]
         beats = np.flatnonzero(clash.any(axis=1))
         for beat in (*beats[:1], *beats[self.closes[first + beats]][:1]):
             strict = bool(self.closes[first + beat])
@@ -127,6 +135,17 @@ class Harmony:
             ends = np.zeros(len(grammar.leaves), dtype=bool)
             ends[grammar.releases + pitches[clash[beat]]] = True
             yield Rule(~ends, ends, strict)
+
+    def _tacet(self, grammar: NoteGrammar, allowed: np.ndarray, beat: int) -> Iterator[Rule]:
+        """Without a chord only the parts that lead play, and drums; where none of them is to be written, none does."""
+        if not (grammar.parts & ~CARRIERS).any():
+            waits, stands = np.arange(len(allowed)) == grammar.waits, grammar.stands()
+            where = np.searchsorted(self.low, stands, side="right") - 1
+            yield Rule((stands >= 0) & (where >= 0) & self.silent[where] & ~waits, waits)
+        if beat >= 0 and self.silent[beat]:
+            wrong = grammar.strikes & CARRIERS[grammar.part]
+            wrong[grammar.part_words :][: len(PARTS)] = CARRIERS
+            yield Rule(wrong, grammar.leaves if (grammar.leaves & allowed).any() else None)
 
     def _ending(self, grammar: NoteGrammar, allowed: np.ndarray) -> Iterator[Rule]:
         """After its middle nothing is struck in the last bar; what is struck on its last chord sounds to the end."""

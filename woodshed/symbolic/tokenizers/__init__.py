@@ -128,6 +128,7 @@ class NoteGrammar(Grammar):
     keys: int  # the id that strikes pitch 0; those of the other pitches follow
     releases: int | None = None  # the id that lifts pitch 0, where notes are ended by ids of their own
     part_words: int  # the id of the first part
+    strikes: np.ndarray  # (vocab_size,) bool: ids that strike a key of the part in force, or that one has to follow
     leaves: np.ndarray  # (vocab_size,) bool: ids after which no more notes come at this moment
     leads: tuple[str, ...]  # parts whose notes may stand before the bass of their moment
     parts: np.ndarray  # (PARTS,) bool: which are to be written

@@ -42,6 +42,7 @@ class PerformanceGrammar(NoteGrammar):
     """
 
     keys, releases, part_words, leads = ON, OFF, PART, ("melody", "right")
+    strikes = np.isin(np.arange(len(WORDS)), [*range(ON, OFF), *range(VELOCITY, PEDAL_ON)])
     passes = np.isin(np.arange(len(WORDS)), range(SHIFT + 1, VELOCITY))
     leaves = np.isin(np.arange(len(WORDS)), [EOS, *range(CHORD, BASS)]) | passes
 

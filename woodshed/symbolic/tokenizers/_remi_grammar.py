@@ -32,6 +32,7 @@ class RemiGrammar(NoteGrammar):
     """Bars come from the plan; inside a bar positions rise, parts and pitches rise at a position."""
 
     keys, part_words, leads = PITCH, PART, ("melody",)
+    strikes = np.isin(np.arange(len(WORDS)), range(PITCH, VELOCITY))
     leaves = np.isin(KIND, [KINDS.index("bar"), KINDS.index("position")]) | (np.arange(len(WORDS)) == EOS)
 
     def __init__(self, tokenizer: Tokenizer, plan: Plan):
