@@ -340,7 +340,7 @@ def test_temperatures_and_metres():
 
 
 def test_strict_harmony_holds_strong_beats_and_the_bass_and_guided_lies_between(run):
-    asked = {"chords": "C7b9 Fmaj7/A | Bb G7", "bars": 4, "takes": 4, "seed": 2, "temperature": "1.0"}
+    asked = {"chords": "C7b9 Fmaj7/A | Bb G7", "bars": 4, "takes": 12, "seed": 2, "temperature": "1.0"}
     strong, bass = {}, {}
     for harmony in ("free", "guided", "strict"):
         measures = [take.measures for take in generate(run, harmony=harmony, **asked)]

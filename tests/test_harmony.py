@@ -5,7 +5,7 @@ import pytest
 from test_decode import Hashed
 from test_tokenizers import OURS, each
 
-from woodshed.symbolic.music.chords import lay_out, parse_progression
+from woodshed.symbolic.music.chords import TONES, lay_out, parse_progression
 from woodshed.symbolic.music.measure import bass_adherence, chord_adherence, strong_beat_adherence
 from woodshed.symbolic.music.score import PARTS, Score, Track
 from woodshed.symbolic.playing.decode import Sampling, Stream, decode
@@ -39,13 +39,13 @@ def placed(music, score):
     return score.replace(notes=notes, tracks=music.tracks)
 
 
-def chance_plays(tokenizer, text, metre, mode, takes=2, given=(), score=None):
+def chance_plays(tokenizer, text, metre, mode, takes=2, given=(), score=None, closing=None):
     score, end = stage(text, metre) if score is None else score
     plan = Plan(score, 0, end, given=given, ring=False)
     streams = []
     for seed in range(takes):
         grammar = tokenizer.grammar(plan)
-        harmony = Harmony(plan, grammar, mode) if mode != "free" else None
+        harmony = Harmony(plan, grammar, mode, closing)
         streams.append(Stream([BOS], [BOS], grammar, Sampling(), seed, harmony))
     decode(Hashed(tokenizer.vocab_size), streams, context=50_000)
     return [placed(tokenizer.decode_body(np.array(stream.ids)), score) for stream in streams]
@@ -79,6 +79,46 @@ def test_guided_lies_between_free_and_strict(name):
     assert (np.diff(every, axis=0) > 0.02).all()
 
 
+@pytest.mark.parametrize(("name", "first"), [("remi", "Position_0"), ("performance", "VELOCITY_9")])
+@pytest.mark.parametrize(("text", "basses"), [("C", range(128)), ("C/E", range(4, 128, 12))])
+def test_a_bass_after_a_slash_is_kept_in_guided_harmony_too(name, first, text, basses):
+    score, end = stage(text, bars=1)
+    plan, tokenizer = Plan(score, 0, end), OURS[name]
+    grammar = tokenizer.grammar(plan)
+    harmony = Harmony(plan, grammar, "guided")
+
+    inverted = ["Bass_E"] * (name == "remi" and text == "C/E")
+    enter(grammar, tokenizer, first, *inverted, "Part_accompaniment")
+    mask = harmony(grammar, np.zeros(tokenizer.vocab_size), grammar.allowed())[1]
+    assert np.flatnonzero(mask[grammar.keys :][:128]).tolist() == list(basses)
+
+
+@each
+@pytest.mark.parametrize("mode", ["free", "guided", "strict"])
+def test_without_a_chord_the_parts_that_carry_chords_are_silent(name, mode):
+    """Strictly they are; where it is guided, they are quieter than in free play."""
+    carry, quiet, every = ("bass", "accompaniment", "left", "other"), [], []
+    for take in chance_plays(OURS[name], "C | N.C. | F | N.C.", (4, 4), mode, takes=6):
+        onset, part = take.notes["onset"].astype(int), np.array([take.tracks[n].part for n in take.notes["track"]])
+        ends, carried = onset + take.notes["duration"], np.isin(part, carry)
+        quiet.append(((onset + 58) // 1920 % 2 == 1) & carried)
+        every.append(carried)
+        over = carried & (onset // 1920 % 2 == 0) & (ends > (onset // 1920 + 1) * 1920 + 60)
+        assert mode != "strict" or not over[onset < (onset // 1920 + 1) * 1920 - 60].any()
+    share = np.concatenate(quiet).sum() / np.concatenate(every).sum()
+    assert {"free": share > 0.4, "guided": share < 0.4, "strict": share == 0}[mode]
+
+
+@pytest.mark.parametrize("name", ["remi", "performance"])
+def test_an_accompaniment_alone_rests_where_no_chord_is(name):
+    score, end = stage("C | N.C.", bars=2)
+    melody = Score([(0, 240, 72, 80, 0)], tracks=(Track("tune", part="melody"),))
+    score = score.replace(notes=melody.notes, tracks=melody.tracks)
+    only = tuple(part for part in PARTS if part != "accompaniment")
+    for take in chance_plays(OURS[name], "", None, "strict", given=only, score=(score, end)):
+        assert len(take.notes) and (take.notes["onset"] < 1920 - 50).all()
+
+
 @pytest.mark.parametrize("name", ["remi", "performance"])
 def test_weak_beats_stay_free_and_notes_in_passing_end_before_they_clash(name):
     for take in chance_plays(OURS[name], "C", (4, 4), "strict"):
@@ -90,6 +130,42 @@ def test_weak_beats_stay_free_and_notes_in_passing_end_before_they_clash(name):
         near = 58  # ticks; and a tick for rounding
         assert (np.abs(onsets - np.rint(onsets / 960) * 960) > near - 1).all()  # bar lines and half bars
         assert (ends <= -(-onsets // 960) * 960 + 1).all()
+
+
+@each
+@pytest.mark.parametrize("mode", ["free", "guided", "strict"])
+@pytest.mark.parametrize(
+    ("text", "metre", "where"),
+    [("C Am F G", (4, 4), 0), ("Cmaj7 | %", (4, 4), 0), ("F | C/E", (3, 4), 0), ("C F | G7 C", (4, 4), 960)],
+)
+def test_an_ending_is_struck_by_the_middle_of_its_last_bar_and_rings_on(name, mode, text, metre, where):
+    """`where` in the last bar is its last chord: over its bass only tones of it, each of which sounds to the end."""
+    score, end = stage(text, metre, bars=4)
+    closing, near = end - 480 * metre[0], 60
+    _, root, quality, bass = score.chords[-1].tolist()
+    for take in chance_plays(OURS[name], text, metre, mode, score=(score, end), closing=closing):
+        notes = take.notes[[not take.tracks[track].drums for track in take.notes["track"]]]
+        onset, ends = notes["onset"].astype(int), notes["onset"].astype(int) + notes["duration"]
+        assert take.notes["onset"].max() <= closing + max(240 * metre[0], where) + near
+        last = onset >= closing + where - near
+        assert TONES[quality, (notes["pitch"][last] - root) % 12].all()
+        voices = [(row["pitch"], row["track"]) for row in notes]  # a pitch that is struck again ends where it was
+        until = {voice: stop for voice, stop in zip(voices, ends, strict=True)}
+        assert (
+            min(until[voice] for voice, late in zip(voices, last, strict=True) if late) >= end - 160
+        )  # REMI's lengths
+        for moment in (closing + where + near, end - 160):
+            sounding = (onset <= moment) & (ends >= moment)
+            assert notes["pitch"][sounding].min() % 12 == bass
+
+
+@pytest.mark.parametrize("name", ["remi", "performance"])
+@pytest.mark.parametrize("text", ["", "C | N.C."])
+def test_an_ending_without_a_chord_is_struck_by_its_middle_too(name, text):
+    score, end = stage("C | N.C.", bars=4)
+    score = score if text else score.replace(chords=())
+    takes = chance_plays(OURS[name], text, None, "free", score=(score, end), closing=end - 1920)
+    assert max(take.notes["onset"].max() for take in takes) <= end - 960 + 60
 
 
 def test_a_listed_tension_is_a_tone_of_its_chord_and_an_unlisted_one_is_not():
@@ -167,11 +243,11 @@ def test_what_breaks_a_rule_is_made_less_likely_and_its_heir_inherits():
 def test_without_chords_nothing_changes(name):
     tokenizer = OURS[name]
     score, end = stage("C Am F G", bars=2)
-    for other in (score.replace(chords=()), stage("N.C.")[0]):
+    for other, told in ((score.replace(chords=()), True), (stage("N.C.")[0], False)):
         plan = Plan(other, 0, end, ring=False)
         with_, without = (tokenizer.grammar(plan) for _ in range(2))
         streams = [
-            Stream([BOS], [BOS], with_, Sampling(), 1, Harmony(plan, with_)),
+            Stream([BOS], [BOS], with_, Sampling(), 1, Harmony(plan, with_, told=told)),
             Stream([BOS], [BOS], without, Sampling(), 1),
         ]
         decode(Hashed(tokenizer.vocab_size), streams, context=20_000)

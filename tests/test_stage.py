@@ -523,6 +523,23 @@ def test_a_chart_reads_back_to_the_same_chords(lengths, places):
 # --- which bars ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("asked", "bars"),
+    [
+        ({}, 16),
+        ({"chords": "C F G7 C"}, 16),
+        ({"chords": "C7 F7 C7 C7 F7 F7 C7 C7 G7 F7 C7 G7"}, 24),
+        ({"chords": "C Am Dm G Em A7"}, 18),
+        ({"chords": "|: C | F | C | G :| F"}, 18),
+        ({"chords": "C Am Dm G Em A7", "form": "AB"}, 24),
+        ({"chords": "A: C Am B: F G Em", "form": "AAB"}, 27),
+        ({"chords": "C7 F7 C7 C7 F7 F7 C7 C7 G7 F7 C7 G7", "bars": 10}, 10),
+    ],
+)
+def test_by_default_chords_are_played_to_their_end(asked, bars):
+    assert len(set_stage(run_of("remi"), make_settings(None, asked)).lines) == bars + 1
+
+
 @each
 def test_bars_and_seconds_are_counted_as_the_file_counts_them(name):
     song = tune(2, notes=80, metres=[(0, 3, 4), (1440 * 4, 4, 4)])

@@ -79,7 +79,7 @@ def _form(gradio, *, models: Mapping[str, Run]) -> dict:
         visible=run.knows_chords,
     )
     with gradio.Row():
-        usual = f"{DEFAULT_BARS}, or all the chords"
+        usual = f"{DEFAULT_BARS}, or more for all chords"
         form["bars"] = gradio.Number(
             None, label="Bars", placeholder=usual, precision=0, minimum=1, maximum=MOST_BARS, min_width=120
         )

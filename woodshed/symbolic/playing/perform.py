@@ -172,7 +172,12 @@ def _streams(run: Run, settings: GenerateSettings, stages: list[Stage], context:
         last = None if stage.last is None else stage.last - stage.region.start + region.start
         plan = tasks.plan(score, region, last=last, ring=False, chords=stage.binding, only=stage.only)
         grammar = tokenizer.grammar(plan)
-        harmony = Harmony(plan, grammar, settings.harmony) if stage.binding and settings.harmony != "free" else None
+        closing = settings.ending and stage.last == stage.region.end
+        closing = int(stage.lines[-2]) - stage.region.start + region.start if closing else None
+        bound = stage.binding and settings.harmony != "free"
+        told = bool(settings.chords or settings.melody) or not stage.charted
+        rules = (plan, grammar, settings.harmony, closing)
+        harmony = Harmony(*rules, told=told) if bound or closing is not None else None
         sampling = Sampling(temperature, settings.top_k, settings.top_p, settings.min_p)
         prompts = _prompts(tokenizer, stage, score, region, last)
         guard = _guard(run) if settings.guard and isinstance(grammar, NoteGrammar) else None

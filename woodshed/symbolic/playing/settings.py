@@ -64,8 +64,8 @@ class LengthSettings:
     They repeat until the length is reached. / holds a chord for one more share of its bar, % repeats the bar before,
     N.C. is none, |: ... :| is played twice."""
     bars: int | None = None
-    """How many bars to write (by default 16, or 8 for each section of a form, or what whole times through the chords
-    take)."""
+    """How many bars to write. By default 16, or 8 for each section of a form, and over chords as many more as play them
+    to their end: three times a progression of 6, twice a blues of 12."""
     seconds: float | None = None
     """How many seconds to write, up to the next bar line, or in a form so that its sections are whole."""
     max_length: Annotated[int, Allowed(1)] | None = None

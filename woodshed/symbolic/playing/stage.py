@@ -29,7 +29,7 @@ from .prompts import Prompt, listed, read_prompt
 from .settings import MOST_BARS, GenerateSettings
 
 TICKS = 480  # a quarter in takes without a prompt
-DEFAULT_BARS = 16
+DEFAULT_BARS = 16  # at least; chords are played to their end
 KEY_BARS = 16  # before the end, which tell the key
 USUAL_BARS = 8  # before the end, which tell tempo and metre
 ACCOMPANIMENT = ("accompaniment",)  # what is written to a melody

@@ -128,6 +128,7 @@ class NoteGrammar(Grammar):
     keys: int  # the id that strikes pitch 0; those of the other pitches follow
     releases: int | None = None  # the id that lifts pitch 0, where notes are ended by ids of their own
     part_words: int  # the id of the first part
+    strikes: np.ndarray  # (vocab_size,) bool: ids that strike a key of the part in force, or that one has to follow
     leaves: np.ndarray  # (vocab_size,) bool: ids after which no more notes come at this moment
     leads: tuple[str, ...]  # parts whose notes may stand before the bass of their moment
     parts: np.ndarray  # (PARTS,) bool: which are to be written
@@ -150,6 +151,15 @@ class NoteGrammar(Grammar):
     @abstractmethod
     def ringing(self) -> list[list[int]]:
         """The rows of the notes whose length the next id decides."""
+
+    @property
+    @abstractmethod
+    def waits(self) -> int:
+        """The id by which time goes on to what the plan says next, or to its end."""
+
+    @abstractmethod
+    def stands(self) -> np.ndarray:
+        """(vocab_size,) int: the step at which time stands after each id; -1 after ids by which none passes."""
 
     @abstractmethod
     def late(self, step: int) -> tuple[np.ndarray, np.ndarray]:

@@ -42,6 +42,7 @@ class PerformanceGrammar(NoteGrammar):
     """
 
     keys, releases, part_words, leads = ON, OFF, PART, ("melody", "right")
+    strikes = np.isin(np.arange(len(WORDS)), [*range(ON, OFF), *range(VELOCITY, PEDAL_ON)])
     passes = np.isin(np.arange(len(WORDS)), range(SHIFT + 1, VELOCITY))
     leaves = np.isin(np.arange(len(WORDS)), [EOS, *range(CHORD, BASS)]) | passes
 
@@ -98,6 +99,15 @@ class PerformanceGrammar(NoteGrammar):
         return list(self.down.values())
 
     ringing = held
+
+    @property
+    def waits(self) -> int:
+        return SHIFT + LONGEST
+
+    def stands(self) -> np.ndarray:
+        steps = np.full(len(WORDS), -1)
+        steps[SHIFT + 1 : SHIFT + LONGEST + 1] = self.time + np.arange(1, LONGEST + 1)
+        return steps
 
     def late(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         past, last = np.zeros((2, len(WORDS)), dtype=bool)

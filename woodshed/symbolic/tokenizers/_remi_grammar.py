@@ -32,6 +32,7 @@ class RemiGrammar(NoteGrammar):
     """Bars come from the plan; inside a bar positions rise, parts and pitches rise at a position."""
 
     keys, part_words, leads = PITCH, PART, ("melody",)
+    strikes = np.isin(np.arange(len(WORDS)), range(PITCH, VELOCITY))
     leaves = np.isin(KIND, [KINDS.index("bar"), KINDS.index("position")]) | (np.arange(len(WORDS)) == EOS)
 
     def __init__(self, tokenizer: Tokenizer, plan: Plan):
@@ -78,6 +79,16 @@ class RemiGrammar(NoteGrammar):
     @property
     def ringing(self) -> list[list[int]]:
         return [[self.now, -1, self.pitch, self.part]] if self.stage == "velocity" else []
+
+    @property
+    def waits(self) -> int:
+        return self._next_bar
+
+    def stands(self) -> np.ndarray:
+        steps = np.full(len(WORDS), -1)
+        steps[POSITION:CHORD] = self.line + np.arange(CHORD - POSITION)
+        steps[[BAR, self._next_bar]] = self.bars.starts[len(self.lines)]
+        return steps
 
     def late(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         past, last = np.zeros((2, len(WORDS)), dtype=bool)
