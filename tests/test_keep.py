@@ -210,7 +210,7 @@ def test_who_learns_mostly_from_takes_is_told(tmp_path):
 
 def test_takes_are_no_music_that_the_doctor_counts_for_yours(tmp_path):
     corpus = prepare(songs_folder(tmp_path, 4), tmp_path / "corpus", kept=[takes_of(tmp_path, tune(50))])
-    told = little_music(SimpleNamespace(corpus=corpus, settings={}, base="piano"))
+    told = little_music(SimpleNamespace(corpus=corpus, learned=corpus, settings={}, base="piano"))
     assert len(corpus) == 5 and "4 files, 4 minutes" in told.symptom
 
 

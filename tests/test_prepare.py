@@ -163,7 +163,7 @@ def test_a_killed_preparation_leaves_nothing(tmp_path, monkeypatch, where, error
     from woodshed.symbolic.data import inspect as inspecting
     from woodshed.symbolic.data import prepare as preparing
 
-    module, name = {"read": (inspecting, "read_midi"), "encode": (preparing, "_length"), "save": (writing.np, "save")}[
+    module, name = {"read": (inspecting, "read_whole"), "encode": (preparing, "_length"), "save": (writing.np, "save")}[
         where
     ]
     original = getattr(module, name)

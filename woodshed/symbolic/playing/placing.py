@@ -175,8 +175,9 @@ def _chords(stage: Stage, music: Score) -> np.ndarray:
     start, end = in_file(stage)
     inner = music.chords.copy()
     inner["tick"] = np.maximum(stage.prompt.to_file(inner["tick"]), 0)
-    unstated = np.array([(-1, *NO_CHORD)], dtype=inner.dtype)
-    chords = spliced(np.concatenate([unstated, stage.file.chords]), inner, start, end, resume=stage.file.end > end)
+    goes_on = stage.file.end > end
+    unstated = np.array([(-1, *NO_CHORD)] * (start > 0 or goes_on), dtype=inner.dtype)
+    chords = spliced(np.concatenate([unstated, stage.file.chords]), inner, start, end, resume=goes_on)
     return chords[chords["tick"] >= 0]
 
 
