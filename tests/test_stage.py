@@ -463,6 +463,9 @@ def test_chords_asked_for_hold_in_the_region_only():
     music = Score([(0, 12, 60, 80, 0)], chords=[(0, 2, 0, 2)], ticks_per_quarter=12)
     heard, _ = finish(free, written(free, music), pedalled=False)
     assert rows(heard.chords) == [(1920, 2, 0, 2), (5760, -1, 0, -1)]  # a file that states none is given no others
+    silent = stage_of("remi", song.replace(chords=()), bars="2-3", chords="N.C. G")
+    silent, _ = finish(silent, written(silent, music), pedalled=False)
+    assert rows(silent.chords) == [(1920, -1, 0, -1), (3840, 7, 0, 7), (5760, -1, 0, -1)]
     assert not free.binding and stage_of("remi", song, bars="2-3").binding
     with pytest.raises(InputError, match="learned no chords"):
         stage_of("remi", song, bars="2-3", chords="C", music={"chords": False})

@@ -175,10 +175,10 @@ def _chords(stage: Stage, music: Score) -> np.ndarray:
     start, end = in_file(stage)
     inner = music.chords.copy()
     inner["tick"] = np.maximum(stage.prompt.to_file(inner["tick"]), 0)
-    goes_on = stage.file.end > end
-    unstated = np.array([(-1, *NO_CHORD)] * (start > 0 or goes_on), dtype=inner.dtype)
-    chords = spliced(np.concatenate([unstated, stage.file.chords]), inner, start, end, resume=goes_on)
-    return chords[chords["tick"] >= 0]
+    stated, goes_on = stage.file.chords, stage.file.end > end
+    if goes_on and not (stated["tick"] <= end).any():
+        stated = np.concatenate([np.array([(end, *NO_CHORD)], dtype=stated.dtype), stated])
+    return spliced(stated, inner, start, end, resume=goes_on)
 
 
 def in_file(stage: Stage) -> tuple[int, int]:
