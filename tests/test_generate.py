@@ -207,6 +207,7 @@ def test_an_ending_closes_on_the_tonic(run):
         start = int(take.score.bars(take.score.ticks_per_quarter * 16)[3])
         assert take.score.end <= start + 4 * take.score.ticks_per_quarter
         assert (take.score.notes["onset"] >= start - 10).any()  # in steps of ten milliseconds
+        assert take.score.notes["onset"].max() <= start + 2.2 * take.score.ticks_per_quarter
         onset, duration = take.score.notes["onset"], take.score.notes["duration"]
         assert duration[onset + duration == start].min(initial=480) >= 48
         tonic, mode, _ = estimate_key(take.score.slice(0, start))
@@ -215,6 +216,7 @@ def test_an_ending_closes_on_the_tonic(run):
     assert shares == sorted(shares)
     asked = generate(run, chords=CHORDS, bars=4, takes=1, seed=1, ending=True)[0]
     assert asked.score.chords["root"].tolist()[-2:] == [2, 7]
+    assert asked.score.notes["onset"].max() <= asked.score.chords["tick"][-1] + 0.2 * asked.score.ticks_per_quarter
 
 
 def test_no_note_is_struck_a_moment_before_the_end(run):

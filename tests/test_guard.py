@@ -255,6 +255,19 @@ def test_a_take_that_gets_out_of_it_cools_down_again(name):
 
 
 @both
+def test_music_from_nothing_strikes_its_first_note_before_it_is_due(name):
+    tokenizer, rest = OURS[name], {"remi": "Bar_None", "performance": "TIME_SHIFT_1000ms"}[name]
+    takes = [stream(tokenizer, seed, bars=4) for seed in range(4)]
+    for take in takes:
+        take.guard.sets_in = int(take.grammar.steps(480))
+    decode(Toy(tokenizer, cycle=rest, love=8.0), takes, context=60_000)
+    assert all(take.grammar.notes[0][0] < take.guard.sets_in for take in takes)
+    free = stream(tokenizer, bars=4)
+    decode(Toy(tokenizer, cycle=rest, love=8.0), [free], context=60_000)
+    assert free.grammar.notes[0][0] >= free.grammar.steps(480)
+
+
+@both
 def test_guarded_takes_are_the_same_alone_or_among_others(name):
     tokenizer = OURS[name]
     engine = {"cycle": ILL[name, "looped"], "love": 16.0}

@@ -131,6 +131,7 @@ class Guard:
     longest_note: float = LONGEST_NOTE  # seconds
     pitches: tuple[int, int] = PIANO  # the lowest and the highest
     together: int = FINGERS  # notes struck at one moment
+    sets_in: int | None = None  # the step before which music that begins from nothing strikes its first note
     warmer: float = 0.0  # added to the temperature for now
     happened: list[dict] = field(default_factory=list)
     seen: tuple[int, int] = (0, 0)  # lines and notes there were at the last look
@@ -148,9 +149,13 @@ class Guard:
         return allowed & lift if (allowed & lift).any() else allowed
 
     def playable(self, grammar: NoteGrammar, allowed: np.ndarray) -> np.ndarray:
-        """The ids (a mask) that may come next: none that strikes a key out of range, or one too many at this moment,
-        unless there is no other. Drums have no range, and do not count.
+        """The ids (a mask) that may come next: none that strikes a key out of range, or one too many at this moment, or
+        waits too long for a first note, unless there is no other. Drums have no range, and do not count.
         """
+        if self.sets_in is not None and not grammar.notes:
+            begins = allowed & (grammar.stands() < self.sets_in)
+            begins[grammar.ids] = False  # no id twice: a pedal could go down and up for ever
+            allowed = begins if begins.any() else allowed
         left, full = allowed.copy(), self._full(grammar)
         words, keys = left[grammar.part_words :][: len(PARTS)], left[grammar.keys :][:128]
         beats = bool(words[DRUMS])

@@ -181,6 +181,8 @@ def _streams(run: Run, settings: GenerateSettings, stages: list[Stage], context:
         sampling = Sampling(temperature, settings.top_k, settings.top_p, settings.min_p)
         prompts = _prompts(tokenizer, stage, score, region, last)
         guard = _guard(run) if settings.guard and isinstance(grammar, NoteGrammar) else None
+        if guard and not stage.binding and not len(score.notes):
+            guard.sets_in = int(grammar.steps(region.start + score.ticks_per_quarter))
         streams.append(Stream(*prompts, grammar, sampling, settings.seed + number, harmony, guard))
     for stream, before in zip(streams, after, strict=False):
         stream.rng = before.rng
