@@ -185,6 +185,14 @@ def test_a_file_is_asked_for_as_the_commands_do(asked, told):
     assert settings == GenerateSettings(**common | told)
 
 
+def test_parts_alone_are_asked_of_what_has_learned_parts(opened):
+    assert settings_of(**ASKED | dict(parts=["melody"])).parts == ("melody",) and settings_of(**ASKED).parts is None
+    assert settings_of(**SENT | dict(what=EXTEND, prompt="x.mid", parts=["melody"])).parts is None
+    assert "parts" in demo_page.shown_fields(opened, demo_page.NEW) & demo_page.shown_fields(opened, FILL)
+    alike = dataclasses.replace(opened, facts=opened.facts | {"music": {}})
+    assert "parts" not in demo_page.shown_fields(alike, demo_page.NEW)
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [

@@ -387,6 +387,23 @@ def test_takes_keep_to_what_the_corpus_plays(run):
     assert min(pitched(take.score)["pitch"].min() for take in wild) < 54
 
 
+def test_parts_are_written_alone_or_with_others_that_are_dropped(run):
+    opened = open_run(run)
+    opened.facts["music"] = opened.facts["music"] | {"ensembles": [["melody", "bass"], ["melody"]]}
+    asked = {"takes": 2, "seed": 3, "chords": "C F", "harmony": "strict", "originality": False} | (
+        {"bars": 4} if opened.tokenizer.needs_bars else {"seconds": 8}
+    )
+    both, bass = (generate(opened, parts=parts, **asked) for parts in (("bass", "melody"), "bass"))
+    for whole, alone in zip(both, bass, strict=True):
+        written = {track.part for track in whole.score.tracks}
+        assert "bass" in written <= {"melody", "bass"} and {track.part for track in alone.score.tracks} == {"bass"}
+        assert np.array_equal(alone.score.notes["pitch"], whole.score.only("bass").notes["pitch"])
+        assert generate(opened, **alone.settings)[0].score == alone.score
+    assert {track.part for take in generate(opened, parts="melody", **asked) for track in take.score.tracks} == {
+        "melody"
+    }
+
+
 def test_takes_are_told_from_the_learned_pieces_and_the_best_are_kept(run, tmp_path, monkeypatch):
     """The corpus is found where the run says it is; the critic is made, and kept in the run."""
     shutil.copytree(run.parent, tmp_path / "home")

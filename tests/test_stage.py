@@ -327,6 +327,22 @@ def test_a_part_that_the_run_plays_to_no_others_is_refused(parts, ensembles, mes
         stage_of("remi", tune(5, tracks=SONG[:1]), parts=parts, music={"ensembles": ensembles})
 
 
+@pytest.mark.parametrize(
+    ("parts", "plays"),
+    [("melody", ("melody",)), ("bass", ("melody", "bass")), ("bass, melody", ("melody", "bass"))],
+)
+def test_parts_alone_are_played_with_what_usually_plays_beside_them(parts, plays):
+    music = {"ensembles": [["melody", "bass"], ["melody"], ["melody", "bass", "accompaniment"]]}
+    stage = stage_of("remi", None, parts=parts, music=music)
+    assert stage.only == plays and {*stage.kept} == {*parts.split(", ")} and not stage.region.parts
+    band = tune(3, notes=64, tracks=SONG)
+    assert {band.tracks[track].part for track in stage.keep(band).notes["track"]} == {*stage.kept}
+    with pytest.raises(
+        InputError, match=r"--parts drums: this run plays melody \+ bass, melody, melody \+ bass \+ acc"
+    ):
+        stage_of("remi", None, parts="drums", music=music)
+
+
 def test_tokens_without_parts_play_to_nothing():
     pytest.importorskip("miditok")
     run = Run(Path("toy"), make("miditok:TSD"), {"music": BAND}, Path("toy"))
@@ -589,8 +605,8 @@ def test_bars_begin_where_the_music_has_them():
         (dict(melody="7"), "--melody 7: no such track"),
         (dict(melody="auto", parts="bas"), "--parts bas: choose from: melody, "),
         (dict(bars="1-2", bpm=90), "--bpm: what is written inside"),
-        (dict(prompt=None, bars="1-2"), "belong to a prompt"),
-        (dict(prompt=None, parts="melody"), "belong to a prompt"),
+        (dict(prompt=None, bars="1-2"), "belongs to a prompt"),
+        (dict(prompt=None, parts="melody"), "--parts melody: this run has learned no parts"),
         (dict(prompt=Score()), "no notes"),
         (dict(bars="1-2", chords="H7"), "H7"),
     ],

@@ -28,7 +28,7 @@ class TakeFiles:
     """A .sf2 or .sf3 that plays the .wav; by default our own piano."""
 
 
-def command(run: RunPath, settings: ComposeSettings, files: TakeFiles):
+def command(run: RunPath, settings: ComposeSettings, files: TakeFiles, parts: tuple[str, ...] | None = None):
     """Play new music, over your chords or free.
 
     Each take is told in numbers from 0 to 1: how much of its sound is in the chord of the moment, and would be by
@@ -39,8 +39,10 @@ def command(run: RunPath, settings: ComposeSettings, files: TakeFiles):
         run: a run made by woodshed train, or a base model (piano, piano-played)
         settings: what to play
         files: where the takes go, and what plays them
+        parts: which parts to write, such as melody for a tune alone, accompaniment, bass or drums; by default all that
+            play together in the run's music
     """
-    generate_with_bar(run, settings, files)
+    generate_with_bar(run, settings, files, parts=parts)
 
 
 def generate_with_bar(run: Path, settings: TakeSettings, files: TakeFiles = TakeFiles(), **more) -> Path:

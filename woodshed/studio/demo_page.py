@@ -39,7 +39,7 @@ HARMONY = get_args(get_type_hints(GenerateSettings)["harmony"])
 PLAYING, JUDGING = 0.85, 0.05  # shares of the time: writing notes, ranking; the rest is sound and pictures
 NEW, EXTEND, FILL, ACCOMPANY = "New music", "Go on from a file", "Write bars of a file anew", "Accompany a melody"
 FIELDS = {  # what is asked for each, besides what is always asked
-    NEW: ("bars", "key", "bpm", "form", "ending"),
+    NEW: ("bars", "key", "bpm", "form", "ending", "parts"),
     EXTEND: ("prompt", "bars", "key", "form", "ending", "keep_grid"),
     FILL: ("prompt", "region", "seconds", "parts", "keep_grid"),
     ACCOMPANY: ("prompt", "melody", "keep_grid"),
@@ -119,6 +119,8 @@ def _let_choose(gradio, form: dict, models: Mapping[str, Run]) -> None:
 def shown_fields(run: Run, what: str) -> set[str]:
     """The fields of a wish that make sense for a model."""
     never = {"seconds"} if run.tokenizer.needs_bars else set()
+    if what == NEW and not (run.tokenizer.knows_parts and run.music.get("ensembles")):
+        never.add("parts")
     return {*ALWAYS, *FIELDS[what]} - never - ({"chords", "harmony"} if not run.knows_chords else set())
 
 
@@ -205,6 +207,7 @@ def settings_of(cold: float, hot: float, seed: str, what: str = NEW, **asked) ->
     asked = {name: asked.get(name) for name in (*ALWAYS, *FIELDS[what])}
     asked |= {"seed": seed_of(seed), "temperature": f"{cold:g}:{hot:g}"}
     asked |= {name: asked[name].strip() for name in ("chords", "form") if asked.get(name)}
+    asked["parts"] = tuple(asked.get("parts") or ()) or None
     if what != NEW:
         if not asked["prompt"]:
             raise InputError(f"{what}: choose a MIDI file first, or {NEW}")
@@ -212,7 +215,6 @@ def settings_of(cold: float, hot: float, seed: str, what: str = NEW, **asked) ->
     if what == FILL:
         asked["bars"] = read_span("bars", asked.pop("region"))
         asked["seconds"] = read_span("seconds", asked["seconds"])
-        asked["parts"] = tuple(asked["parts"] or ()) or None
         if not (asked["bars"] or asked["seconds"] or asked["parts"]):
             raise InputError(f"{what}: say which, such as 9-12, or choose parts")
     if what == ACCOMPANY:

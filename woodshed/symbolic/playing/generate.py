@@ -1,6 +1,7 @@
 """Play: a run, and chords, a prompt or nothing, become takes. A prompt is music plus the region of it to write.
 
 generate(run, chords="Cmaj7 Am7 | Dm7 G7", bars=8)         over chords
+generate(run, chords="Dm7 G7 Cmaj7", parts="melody")       a part of it alone
 generate(run, prompt="song.mid", bars=8)                   eight bars after the end
 generate(run, prompt="song.mid", bars="9-12")              bars 9 to 12 anew, all else as it was
 generate(run, prompt="song.mid", parts="bass")             a part anew, or a new part, to all the others

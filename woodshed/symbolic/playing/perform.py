@@ -151,7 +151,8 @@ def _play(step: Step, run: Run, settings: GenerateSettings, stages: list[Stage],
     streams = _streams(run, settings, stages, context, after)
     decode(step, streams, context=context, max_length=settings.max_length, watch=watch)
     for attempt in range(1, TRIES):
-        silent = [n for n, stream in enumerate(streams) if not len(_music(run, stages[n], stream).notes)]
+        wanted = (stage.keep(_music(run, stage, stream)) for stage, stream in zip(stages, streams, strict=True))
+        silent = [number for number, music in enumerate(wanted) if not len(music.notes)]
         if not silent:
             break
         anew = _streams(run, settings, stages, context, after)
@@ -230,7 +231,7 @@ def _take(
     known: Index | None,
 ) -> Take:
     """One take from its streams, one after another, and the music that they have written."""
-    stage = stage if streams[-1].cut is None else reached(stage, music)
+    stage, music = stage if streams[-1].cut is None else reached(stage, music), stage.keep(music)
     originality = known.repeats(music, start=stage.region.start) if known else None
     unexamined = [originality.unexamined] if originality and originality.unexamined else []
     score, own = finish(stage, music, pedalled=run.tokenizer.settings.get("pedal") == "events")

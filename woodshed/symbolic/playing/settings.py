@@ -105,7 +105,8 @@ class GenerateSettings(ComposeSettings):
     prompt: Score | Path | str | None = None
     """Music to go on from, or inside which to write: a MIDI file or a Score."""
     parts: tuple[str, ...] | str | None = None
-    """Which parts to write, the prompt's or new ones; all others stay. By default all of the prompt's."""
+    """Which parts to write. Of a prompt, its own or new ones; all others stay. Without a prompt, those to keep of what
+    plays together in the run's music. By default all."""
     melody: str | None = None
     """The prompt's track that is kept as the melody, alone, to be accompanied: its name or number, or "auto"."""
     keep_grid: bool = False
@@ -178,9 +179,10 @@ def _refuse_odd_regions(settings: GenerateSettings) -> None:
             raise InputError(f"--seconds {settings.seconds}: write from when to when, such as 20-26")
     if settings.parts is not None and not (settings.parts and all(settings.parts)):
         raise InputError("--parts: name at least one part, such as melody")
-    inside = settings.span is not None or settings.parts is not None or settings.melody is not None
+    inside = settings.span is not None or settings.melody is not None
     if inside and settings.prompt is None:
-        raise InputError("a region, parts or a melody belong to a prompt; give a MIDI file or a Score")
+        raise InputError("a region or a melody belongs to a prompt; give a MIDI file or a Score")
+    inside |= settings.parts is not None and settings.prompt is not None
     for name, example in SPANS.items():
         if inside and settings.span is None and (asked := getattr(settings, name)) is not None:
             raise InputError(f"--{name} {asked:g}: with parts of a prompt name the {name} to write, such as {example}")

@@ -48,7 +48,8 @@ class Stage:
     charted: bool = True  # whether the chords are others than the file states
     last: int | None = None  # the tick to count down to, where the music comes to its end
     head: tuple[str, ...] = ()  # words that tell the run what music it is
-    only: tuple[str, ...] = ()  # the parts asked for, where the run has learned them: it may write no other
+    only: tuple[str, ...] = ()  # the run may write no other parts; where it has not learned those asked for, any
+    kept: tuple[str, ...] = ()  # the parts asked for without a prompt: of what plays together the others are dropped
     programs: dict[str, int] = field(default_factory=dict)  # General MIDI's, of tracks that are new
     bar: int | None = None  # ticks of a bar in free time, where a tempo or metre was asked for
     sections: tuple[int, ...] = ()  # how many bars each section of the form has
@@ -73,6 +74,10 @@ class Stage:
         """Whether what is written are parts that the file has not."""
         return not self.tracks and bool(self.region.parts)
 
+    def keep(self, music: Score) -> Score:
+        """Of music that was written, what was asked for."""
+        return music.only(*self.kept) if self.kept else music
+
     @property
     def chart(self) -> str:
         """The chords of the region as `--chords` takes them; empty where none hold."""
@@ -88,6 +93,8 @@ def set_stage(run: Run, settings: GenerateSettings) -> Stage:
         raise InputError(f"--chords: {run.folder} has learned no chords; prepare with chords in remi or performance")
     if settings.ending and not run.tokenizer.knows_chords:
         raise InputError(f"--ending: {run.folder} plays MidiTok's tokens, which know of no end; leave it out")
+    if settings.parts and settings.prompt is None and not run.tokenizer.knows_parts:
+        raise InputError(f"--parts: {run.folder} has learned no parts; prepare the corpus with remi or performance")
     stage = _empty(settings, learned) if settings.prompt is None else _around(run, settings, learned, knows)
     return replace(stage, programs=learned.get("programs", {}) | stage.prompt.programs)
 
@@ -121,7 +128,23 @@ def _empty(settings: GenerateSettings, learned: dict) -> Stage:
     end = int(lines[-1])
     staged, head = score.replace(chords=chords), _keyed(learned.get("head", ()), settings)
     told = dict(binding=settings.chords is not None, last=end if settings.ending else None, head=head)
+    if settings.parts:
+        told |= dict(kept=settings.parts, only=_ensemble(settings.parts, learned.get("ensembles", ())))
     return Stage(Prompt(score, staged), score, staged, Region(0, end), sections=sections, **told)
+
+
+def _ensemble(parts: Sequence[str], ensembles: Sequence[Collection[str]]) -> tuple[str, ...]:
+    """What plays where these parts are asked for: they alone, if the run has learned that, or else with what most
+    usually plays beside them."""
+    having = [one for one in ensembles if {*parts} <= {*one}]
+    if not having:
+        raise InputError(f"--parts {' '.join(parts)}: {_plays(ensembles) or 'this run has learned no parts'}")
+    return tuple(next((one for one in having if {*parts} == {*one}), having[0]))
+
+
+def _plays(ensembles: Sequence[Collection[str]]) -> str:
+    """What a run can play, in words."""
+    return f"this run plays {', '.join(' + '.join(one) for one in ensembles)}" * bool(ensembles)
 
 
 def _after(prompt: Prompt, settings: GenerateSettings, knows: bool) -> Stage:
@@ -240,8 +263,7 @@ def _new_parts(prompt: Prompt, settings: GenerateSettings, ensembles: Sequence[C
         return new
     told = f"the file has no such part; choose from: {', '.join(prompt.parts())}"
     told += f", or a track: {listed(prompt.file, prompt.seen)}"
-    plays = ", ".join(" + ".join(one) for one in ensembles)
-    raise InputError(f"--parts {' '.join(new)}: {told}" + f"; this run plays {plays}" * bool(plays))
+    raise InputError(f"--parts {' '.join(new)}: " + "; ".join(filter(None, [told, _plays(ensembles)])))
 
 
 def _span(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer) -> tuple[int, int]:
