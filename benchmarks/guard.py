@@ -18,7 +18,7 @@ import pop909
 from woodshed.errors import FileError
 from woodshed.symbolic.music.chords import pitched
 from woodshed.symbolic.music.midi import read_midi
-from woodshed.symbolic.music.score import Score
+from woodshed.symbolic.music.score import Score, ends_of
 from woodshed.symbolic.playing.guard import notice
 
 SETS = ("pop909", "lieder", "mutopia", "openewld", "giantmidi")
@@ -46,7 +46,7 @@ def faults(score: Score) -> dict[int, str]:
     onsets = notes["onset"].astype(np.int64)
     lines = lines[max(int(np.searchsorted(lines, onsets[:1].sum(), side="right")) - 1, 0) :]
     seconds = score.seconds(lines)
-    rows, found = np.stack([onsets, onsets + notes["duration"], notes["pitch"]], axis=1), {}
+    rows, found = np.stack([onsets, ends_of(notes), notes["pitch"]], axis=1), {}
     for bar in range(1, len(lines)):
         fault = notice(rows[: np.searchsorted(onsets, lines[bar])], lines[: bar + 1], seconds[: bar + 1])
         if fault:

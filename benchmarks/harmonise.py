@@ -29,12 +29,12 @@ from chord_accuracy import MEASURES, agreement, intervals
 from leadsheets import scores, written_pickup
 from mir_eval.util import adjust_intervals
 
-from woodshed.symbolic.music.chords import REDUCED, merged, pitch_classes, pitched, recognise, spread
+from woodshed.symbolic.music.chords import REDUCED, merged, pitch_classes, pitched, recognise
 from woodshed.symbolic.music.harmonise import harmonise
 from woodshed.symbolic.music.keys import estimate_key
 from woodshed.symbolic.music.melody import Slots, make_slots, melody_line
 from woodshed.symbolic.music.parts import assign_parts
-from woodshed.symbolic.music.score import CHORD, NOTE, Score, Track
+from woodshed.symbolic.music.score import CHORD, NOTE, Score, Track, ends_of, spread
 from woodshed.symbolic.playing.perform import perform
 
 MAJOR, MINOR, DOMINANT = 0, 1, 10  # qualities
@@ -78,9 +78,8 @@ def template(song: Song) -> np.ndarray:
     roots, qualities = (np.array(column) for column in zip(*degrees, strict=True))
     roots = (roots + root) % 12
     notes, slots = song.melody.notes, song.slots
-    onsets = notes["onset"].astype(np.int64)
     bars = np.append(slots.edges[slots.starts], slots.edges[-1])
-    note, bar, length = spread(onsets, onsets + notes["duration"], bars)
+    note, bar, length = spread(notes, bars)
     time = np.bincount(bar * 12 + notes["pitch"][note] % 12, length, (len(bars) - 1) * 12).reshape(-1, 12)
     best = (time @ pitch_classes(roots, qualities, roots).T).argmax(1)
     return merged(np.rec.fromarrays([bars[:-1], roots[best], qualities[best], roots[best]], CHORD))
@@ -143,16 +142,15 @@ def strong_tones(song: Song, chords: np.ndarray) -> float:
 def clashes(song: Song, chords: np.ndarray) -> float:
     """The share of sung bars in which a note of at least a beat lies a semitone above a tone of its chord."""
     notes, slots = song.melody.notes, song.slots
-    onsets = notes["onset"].astype(np.int64)
     edges = np.unique(np.concatenate([[0], chords["tick"], slots.edges[slots.starts], [slots.edges[-1]]]))
-    note, cell, length = spread(onsets, onsets + notes["duration"], edges)
+    note, cell, length = spread(notes, edges)
     found = chord_at(chords, edges[cell])
     tones = pitch_classes(found["root"], found["quality"], found["bass"])
     rows, pitch = np.arange(len(note)), notes["pitch"][note] % 12
     rubs = tones[rows, (pitch - 1) % 12] & ~tones[rows, pitch]
     bar = slots.bar[slots.at(edges[cell])]
     rubs &= length >= np.diff(slots.edges)[slots.at(edges[cell])]
-    sung = np.unique(slots.bar[slots.at(onsets)])
+    sung = np.unique(slots.bar[slots.at(notes["onset"])])
     return len(np.unique(bar[rubs])) / len(sung)
 
 
@@ -211,8 +209,7 @@ def dissonant_overlap(melody: Score, accompaniment: Score) -> float:
     scores share their ticks; drums do not count. NaN where the two never sound together.
     """
     sung, played = pitched(melody), pitched(accompaniment)
-    times = [rows["onset"].astype(np.int64) + add for rows in (sung, played) for add in (0, rows["duration"])]
-    edges = np.unique(np.concatenate(times))
+    edges = np.unique(np.concatenate([times for rows in (sung, played) for times in (rows["onset"], ends_of(rows))]))
     if not len(sung) or not len(played):
         return float("nan")
     upper, lower = (_sounding(rows, edges) for rows in (sung, played))
@@ -223,8 +220,7 @@ def dissonant_overlap(melody: Score, accompaniment: Score) -> float:
 
 def _sounding(notes: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """(cells, 12): whether a pitch class sounds between two edges."""
-    onsets = notes["onset"].astype(np.int64)
-    note, cell, length = spread(onsets, onsets + notes["duration"], edges)
+    note, cell, length = spread(notes, edges)
     found = np.zeros((len(edges) - 1, 12), dtype=bool)
     found[cell[length > 0], notes["pitch"][note[length > 0]] % 12] = True
     return found

@@ -15,7 +15,7 @@ from bench import manifest
 from woodshed.errors import FileError
 from woodshed.symbolic.music.chords import merged, parse_chord
 from woodshed.symbolic.music.midi import read_midi
-from woodshed.symbolic.music.score import CHORD, Score
+from woodshed.symbolic.music.score import CHORD, Score, retimed
 
 TICKS = 480
 MIN_CONCENTRATION = 0.5  # of onsets around the annotated grid; songs below it are off the grid
@@ -52,11 +52,8 @@ def load(folder: Path) -> Score:
     def ticks(seconds, shift=0.0):
         return np.maximum(np.rint((_positions(beats, seconds) - shift + lead) * TICKS), 0).astype(np.int64)
 
-    notes, pedals = played.notes.copy(), played.pedals.copy()
-    notes["onset"] = ticks(played.seconds(played.notes["onset"]), shift)
-    ends = ticks(played.seconds(played.notes["onset"].astype(np.int64) + played.notes["duration"]), shift)
-    notes["duration"] = np.maximum(ends - notes["onset"], 1)
-    pedals["tick"] = ticks(played.seconds(played.pedals["tick"]), shift)
+    rows = (played.notes, played.pedals)
+    notes, pedals = (retimed(one, lambda tick: ticks(played.seconds(tick), shift)) for one in rows)
     return Score(
         notes,
         pedals,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..music.keys import estimate_key, key_name
-from ..music.score import PARTS, Score
+from ..music.score import PARTS, Score, shifted
 from ..tokenizers import EOS, Plan, Tokenizer, merged_chords, part_index, part_tracks
 
 DENSITIES = (1, 2, 3, 4.5, 6.5, 9, 13)  # notes a second that part the eight density levels
@@ -119,18 +119,12 @@ def fill(tokenizer: Tokenizer, music: Score, score: Score, region: Region) -> Sc
     parts = part_index(base)
     outside |= np.isin(parts, [PARTS.index(part) for part in region.given(score)])
     tracks, track = part_tracks(np.concatenate([parts[outside], part_index(music)]))
-    notes = np.concatenate([base.notes[outside], _moved(music.notes, start, "onset")])
+    notes = np.concatenate([base.notes[outside], shifted(music.notes, start)])
     notes["track"] = track
-    chords = base.chords if len(base.chords) else _moved(music.chords, start)
-    pedals = _spliced_pedals(base.pedals, _moved(music.pedals, start), start, end)
+    chords = base.chords if len(base.chords) else shifted(music.chords, start)
+    pedals = _spliced_pedals(base.pedals, shifted(music.pedals, start), start, end)
     filled = base.replace(notes=notes, pedals=pedals, chords=merged_chords(chords), tracks=tracks)
     return tokenizer.settle(filled)
-
-
-def _moved(rows: np.ndarray, by: int, field: str = "tick") -> np.ndarray:
-    rows = rows.copy()
-    rows[field] += by
-    return rows
 
 
 def _spliced_pedals(pedals: np.ndarray, inner: np.ndarray, start: int, end: int) -> np.ndarray:

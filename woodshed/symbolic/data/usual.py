@@ -9,7 +9,7 @@ import numpy as np
 
 from ..music.chords import pitched
 from ..music.parts import programs_of, sounding_parts
-from ..music.score import PARTS, Score
+from ..music.score import PARTS, Score, ends_of
 from ..tokenizers import Tokenizer
 from .report import Finding
 from .tasks import DENSITIES, PLAYED_LEVELS
@@ -44,8 +44,7 @@ def _longest_note(scores: Sequence[Score]) -> float:
     """Seconds that 99 of 100 notes do not outlast: beyond, a key was rather forgotten than held."""
     lengths = []
     for score in scores:
-        onsets = score.notes["onset"].astype(np.int64)
-        lengths.append(score.seconds(onsets + score.notes["duration"]) - score.seconds(onsets))
+        lengths.append(score.seconds(ends_of(score.notes)) - score.seconds(score.notes["onset"]))
     return round(float(np.quantile(np.concatenate(lengths), 0.99)), 2)
 
 

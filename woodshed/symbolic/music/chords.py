@@ -289,8 +289,8 @@ def recognise(score: Score) -> np.ndarray:
     notes, (beats, change) = pitched(score), _grid(score)
     if not len(notes):
         return np.array([(0, *NO_CHORD)], dtype=CHORD)
-    onsets, pitch = notes["onset"].astype(np.int64), notes["pitch"].astype(np.int64)
-    note, beat, length = spread(onsets, onsets + notes["duration"], beats)
+    pitch = notes["pitch"].astype(np.int64)
+    note, beat, length = spread(notes, beats)
     count, tone = len(beats) - 1, beat * 12 + pitch[note] % 12
     sounding = np.bincount(tone, length / np.diff(beats)[beat], count * 12).reshape(count, 12)
     lowest = np.full(count, 128)

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .score import Score
+from .score import Score, shifted
 
 THRESHOLD = 0.5  # confidence below which a file is free time
 MIN_PULSE = 0.15  # concentration of onsets (0-1) below which there is no pulse; 95% of GiantMIDI lie below 0.08
@@ -122,10 +122,7 @@ def apply_grid(score: Score, grid: Grid) -> Score:
         return score
     if grid.action == "free":
         return score.freed()
-    moved = {}
-    for name in ("notes", "pedals", "tempos", "chords"):
-        moved[name] = getattr(score, name).copy()
-        moved[name]["onset" if name == "notes" else "tick"] += grid.shift
+    moved = {name: shifted(getattr(score, name), grid.shift) for name in ("notes", "pedals", "tempos", "chords")}
     moved["tempos"]["tick"][0] = 0
     return score.replace(metres=grid.metres, **moved)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...statistics import mean_known
 from .chords import merged, pitch_classes, pitched
-from .score import CHORD, Score, spread
+from .score import CHORD, Score, ends_of, spread
 
 GRID = 12  # positions a quarter: sixteenths and triplets
 NEAR = 0.12  # of a quarter, a little less than half a sixteenth: an onset so near to a beat is on it
@@ -65,8 +65,7 @@ def adherence_per_bar(score: Score, chords: np.ndarray | None = None, lines: np.
     notes = pitched(score)
     rows = np.concatenate([np.array([(-1, -1, 0, -1)], dtype=CHORD), chords[chords["tick"] < lines[-1]]])
     edges = np.unique(np.concatenate([lines, np.maximum(rows["tick"], lines[0])]))
-    onsets = notes["onset"].astype(np.int64)
-    note, cell, length = spread(onsets, onsets + notes["duration"], edges)
+    note, cell, length = spread(notes, edges)
     held = rows[np.searchsorted(rows["tick"], edges[cell], side="right") - 1]
     inside = pitch_classes(held["root"], held["quality"], held["bass"])[np.arange(len(note)), notes["pitch"][note] % 12]
     bar, length = np.searchsorted(lines, edges[cell], side="right") - 1, length * (held["root"] >= 0)
@@ -124,7 +123,7 @@ def bass_at_changes(score: Score, chords: np.ndarray | None = None) -> list[bool
     """
     chords, notes, near = score.chords if chords is None else chords, pitched(score), NEAR * score.ticks_per_quarter
     chords = merged(chords)
-    onsets, ends = notes["onset"].astype(np.int64), notes["onset"].astype(np.int64) + notes["duration"]
+    onsets, ends = notes["onset"].astype(np.int64), ends_of(notes)
     found = []
     for (tick, root, _, bass), until in zip(chords.tolist(), [*chords["tick"].tolist(), np.inf][1:], strict=True):
         struck = np.abs(onsets - tick) <= near
@@ -142,9 +141,8 @@ def _time_inside(score: Score) -> np.ndarray:
     notes, chords = pitched(score), np.concatenate([np.array([(-1, -1, 0, -1)], dtype=CHORD), score.chords])
     names = np.stack([chords[field] for field in ("root", "quality", "bass")], axis=1)
     distinct, which = np.unique(names, axis=0, return_inverse=True)
-    onsets = notes["onset"].astype(np.int64)
     edges = np.append(chords["tick"], max(score.end, chords["tick"][-1]) + 1)
-    note, cell, length = spread(onsets, onsets + notes["duration"], edges)
+    note, cell, length = spread(notes, edges)
     slot = which.reshape(-1)[cell] * 12 + notes["pitch"][note] % 12
     time = np.bincount(slot, length, len(distinct) * 12).reshape(-1, 12)
     named = distinct[:, 0] >= 0
@@ -286,8 +284,7 @@ def polyphony(score: Score) -> float:
     notes = pitched(score)
     if not len(notes):
         return np.nan
-    onsets = notes["onset"].astype(np.int64)
-    ends = onsets + notes["duration"]
+    onsets, ends = notes["onset"].astype(np.int64), ends_of(notes)
     reached = np.maximum.accumulate(ends)
     covered = np.maximum(ends - np.maximum(onsets, np.append(onsets[0], reached[:-1])), 0).sum()
     return float((ends - onsets).sum() / covered) if covered else np.nan
@@ -335,7 +332,7 @@ def histograms(score: Score) -> dict[str, np.ndarray]:
     """
     notes = pitched(score)
     onsets = np.unique(notes["onset"]).astype(np.int64)
-    ends = notes["onset"].astype(np.int64) + notes["duration"]
+    ends = ends_of(notes)
     if score.free:
         values, length, interval = SECONDS, score.seconds(ends) - score.seconds(notes["onset"]), score.seconds(onsets)
     else:

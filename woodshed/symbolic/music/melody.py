@@ -115,8 +115,7 @@ def features(line: np.ndarray, slots: Slots) -> tuple[np.ndarray, np.ndarray]:
     side, the whole melody, and its last note.
     """
     count, size = len(slots.bar), np.bincount(slots.bar)[slots.bar]
-    onsets = line["onset"].astype(np.int64)
-    note, slot, length = spread(onsets, onsets + line["duration"], slots.edges)
+    note, slot, length = spread(line, slots.edges)
     time = np.bincount(slot * 12 + line["pitch"][note] % 12, length, count * 12).reshape(count, 12)
     share = time / np.diff(slots.edges)[:, None]
     begun = _begun(line, slots)

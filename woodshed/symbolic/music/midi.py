@@ -23,7 +23,7 @@ from . import smf
 from .channels import DRUM_CHANNEL, first_programs, told
 from .extras import CONDUCTOR, ENDED, SUSTAIN, Extra, find_extras
 from .marks import FREE, IN_PLACES, MARK, marks, noted_parts, read_chords
-from .score import DEFAULT_USEC, FREE_TICKS, METRE, NOTE, PEDAL, TEMPO, Score, Track, array
+from .score import DEFAULT_USEC, FREE_TICKS, METRE, NOTE, PEDAL, TEMPO, Score, Track, array, ends_of
 from .smf import CONTROL, NAME, NOTE_OFF, NOTE_ON, SET_TEMPO, SIGNATURE, TEXT, Events, Meta
 from .voices import close, tracks_of
 
@@ -174,7 +174,7 @@ def _check_length(score: Score) -> None:
         raise ValueError(f"lasts {hours:.1f} hours; at most {MAX_HOURS}")
     if score.end > MAX_QUARTERS * score.ticks_per_quarter:
         raise ValueError(f"{score.end // score.ticks_per_quarter} quarter notes long; at most {MAX_QUARTERS}")
-    onsets, ends = score.notes["onset"], score.notes["onset"] + score.notes["duration"]
+    onsets, ends = score.notes["onset"], ends_of(score.notes)
     if (beats := int(_beats(score, score.end))) > MAX_BEATS:
         raise ValueError(f"{beats} beats long by its metre; at most {MAX_BEATS}")
     in_beats, in_seconds = (float(np.sum(at(ends) - at(onsets))) for at in (partial(_beats, score), score.seconds))
@@ -329,7 +329,7 @@ def _check(score: Score, end: int) -> None:
         ("velocity", notes["velocity"], 1, 127),
         ("onset", notes["onset"], 0, smf.MAX_TICK),
         ("duration", notes["duration"], 1, smf.MAX_TICK),
-        ("note end", notes["onset"].astype(np.int64) + notes["duration"], 0, smf.MAX_TICK),
+        ("note end", ends_of(notes), 0, smf.MAX_TICK),
         ("end", end, 0, smf.MAX_TICK),
         ("pedal", pedals["value"], 0, 127),
         ("tick of a pedal", pedals["tick"], 0, smf.MAX_TICK),
@@ -353,7 +353,7 @@ def events(score: Score) -> np.ndarray:
     Sorted by time; at one time OFF before CC before ON. All tracks together.
     """
     notes, pedals = score.notes, score.pedals
-    ticks = np.concatenate([notes["onset"] + notes["duration"], pedals["tick"], notes["onset"]])
+    ticks = np.concatenate([ends_of(notes), pedals["tick"], notes["onset"]])
     columns = [
         score.seconds(ticks),
         np.repeat([OFF, CC, ON], [len(notes), len(pedals), len(notes)]),

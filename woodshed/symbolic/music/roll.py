@@ -11,7 +11,7 @@ import numpy as np
 from ...files import write_file
 from .chords import spell
 from .keys import estimate_key
-from .score import PARTS, Score
+from .score import PARTS, Score, ends_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,7 +158,7 @@ def _draw_notes(axes: Axes, score: Score) -> None:
 
     notes, (start, stop) = score.notes, axes.get_xlim()
     left = _position(score, notes["onset"])
-    right = _position(score, notes["onset"].astype(np.int64) + notes["duration"])
+    right = _position(score, ends_of(notes))
     shown = (left < stop) & (right > start)
     notes, left, right = notes[shown], left[shown], right[shown]
     pixel = (stop - start) / (DPI * WIDTH)

@@ -7,7 +7,7 @@ millisecond, and says `free=True`. Seconds are always derived from the tempo map
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -118,8 +118,7 @@ class Score:
     @cached_property
     def end(self) -> int:
         """The tick at which the last note stops (0 without notes)."""
-        notes = self.notes
-        return int((notes["onset"] + notes["duration"]).max()) if len(notes) else 0
+        return int(ends_of(self.notes).max()) if len(self.notes) else 0
 
     def seconds(self, ticks) -> np.ndarray:
         """Ticks to seconds through the tempo map (any shape, float64)."""
@@ -189,8 +188,7 @@ class Score:
         Tempo, metre, chord and pedal in force at `start` are stated at 0. A note that sounds past `end` keeps its
         length unless `cut`.
         """
-        notes = copied(self.notes[slice(*np.searchsorted(self.notes["onset"], [start, end]))])
-        notes["onset"] -= start
+        notes = shifted(self.notes[slice(*np.searchsorted(self.notes["onset"], [start, end]))], -start)
         if cut:
             notes["duration"] = np.minimum(notes["duration"], end - start - notes["onset"])
             notes = _sorted_notes(notes)
@@ -235,46 +233,23 @@ class Score:
             tempos = self.tempos.copy()
             tempos["usec"] = np.rint(tempos["usec"] / factor).clip(1)
             return self._edited(tempos=tempos)
-        changes = {}
-        for name in ("notes", "pedals", "chords"):
-            rows = getattr(self, name).copy()
-            time = "onset" if name == "notes" else "tick"
-            if name == "notes":
-                ends = np.rint((rows["onset"] + rows["duration"]) / factor)
-                rows["duration"] = np.maximum(ends - np.rint(rows["onset"] / factor), 1)
-            rows[time] = np.rint(rows[time] / factor)
-            changes[name] = rows
-        return self.replace(**changes)
+        names = ("notes", "pedals", "chords")
+        return self.replace(**{name: retimed(getattr(self, name), lambda ticks: ticks / factor) for name in names})
 
     def retime(self, ticks_per_quarter: int) -> Score:
         """The same music with another number of ticks a quarter; times go to the nearest tick."""
         factor = ticks_per_quarter / self.ticks_per_quarter
         if factor == 1:
             return self
-        changes = {}
-        for name in ("pedals", "tempos", "metres", "chords"):
-            rows = getattr(self, name).copy()
-            rows["tick"] = np.rint(rows["tick"] * factor)
-            changes[name] = rows
-        notes = self.notes.copy()
-        ends = np.rint((notes["onset"] + notes["duration"]) * factor)
-        notes["onset"] = np.rint(notes["onset"] * factor)
-        notes["duration"] = np.maximum(ends - notes["onset"], 1)
-        return self.replace(notes=notes, ticks_per_quarter=ticks_per_quarter, **changes)
+        moved = {name: retimed(getattr(self, name), lambda ticks: ticks * factor) for name in ARRAYS}
+        return self.replace(ticks_per_quarter=ticks_per_quarter, **moved)
 
     def freed(self) -> Score:
         """The same music in free time: milliseconds for ticks, no metre, one tempo."""
         if self.free:
             return self
-
-        def ms(ticks):
-            return np.rint(self.seconds(ticks) * 1000)
-
-        notes, pedals, chords = self.notes.copy(), self.pedals.copy(), self.chords.copy()
-        notes["onset"] = ms(self.notes["onset"])
-        ends = ms(self.notes["onset"].astype(np.int64) + self.notes["duration"])
-        notes["duration"] = np.maximum(ends - notes["onset"], 1)
-        pedals["tick"], chords["tick"] = ms(pedals["tick"]), ms(chords["tick"])
+        rows = (self.notes, self.pedals, self.chords)
+        notes, pedals, chords = (retimed(one, lambda ticks: self.seconds(ticks) * 1000) for one in rows)
         return Score(notes, pedals, (), (), chords, self.tracks, FREE_TICKS, free=True)
 
     def merge(self, *others: Score) -> Score:
@@ -315,7 +290,7 @@ class Score:
             pedals = self.pedals[self.pedals["track"] == track]
             down = pedals["value"] > 0
             mine = np.flatnonzero(notes["track"] == track)
-            ends = notes["onset"][mine] + notes["duration"][mine]
+            ends = ends_of(notes)[mine]
             held = np.searchsorted(pedals["tick"], ends, side="right") - 1
             ringing = (held >= 0) & down[np.maximum(held, 0)]
             lifts = pedals["tick"][~down]
@@ -326,11 +301,33 @@ class Score:
         return self.replace(notes=notes, pedals=()).without_overlaps()
 
 
-def spread(onsets: np.ndarray, ends: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def ends_of(notes: np.ndarray) -> np.ndarray:
+    """The ticks at which notes stop."""
+    return notes["onset"].astype(np.int64) + notes["duration"]
+
+
+def shifted(rows: np.ndarray, by: int) -> np.ndarray:
+    """Rows of any array of a Score, so many ticks later."""
+    rows = copied(rows)
+    rows[rows.dtype.names[0]] += by  # the first field of all is their time
+    return rows
+
+
+def retimed(rows: np.ndarray, at: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Rows of any array of a Score with their ticks sent through `at`, to the nearest; a note lasts a tick at least."""
+    moved, time = copied(rows), rows.dtype.names[0]
+    moved[time] = np.rint(at(rows[time]))
+    if time == "onset":
+        moved["duration"] = np.maximum(np.rint(at(ends_of(rows))) - moved["onset"], 1)
+    return moved
+
+
+def spread(notes: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cut notes at ascending edges: the note and the cell (between two edges) of every piece, and its length.
 
     What lies before the first edge or after the last has no length.
     """
+    onsets, ends = notes["onset"], ends_of(notes)
     first = np.clip(np.searchsorted(edges, onsets, side="right") - 1, 0, len(edges) - 2)
     last = np.clip(np.searchsorted(edges, ends, side="left") - 1, first, len(edges) - 2)
     count = last - first + 1

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...files import write_file
-from .score import Score
+from .score import Score, ends_of
 
 MAX_MINUTES = 60  # 1.3 GB of samples at 44.1 kHz
 TAIL = 1.5  # seconds of sound after the last note
@@ -76,7 +76,7 @@ def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = 44100, *, 
 def _play(audio: np.ndarray, score: Score, notes: np.ndarray, *, kit: bool, sample_rate: int) -> None:
     """Add notes to audio (2, samples), rendering each pitch once for each strength, as long as it is needed."""
     onset = score.seconds(notes["onset"])
-    length = score.seconds(notes["onset"].astype(np.int64) + notes["duration"]) - onset
+    length = score.seconds(ends_of(notes)) - onset
     starts = np.rint(onset * sample_rate).astype(np.int64)
     held = np.maximum(np.rint(length * sample_rate).astype(np.int64), 1)
     sounds = notes["pitch"].astype(int) * STRENGTHS + notes["velocity"] // (128 // STRENGTHS)

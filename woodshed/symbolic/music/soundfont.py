@@ -20,7 +20,7 @@ from ...errors import FileError, MissingExtra, WoodshedError
 from ...jobs import own_process, run_program
 from .channels import CHANNELS, DRUM_CHANNEL
 from .midi import encode, read_midi
-from .score import Score
+from .score import Score, ends_of
 from .sound import check_length
 
 RING = 5.0  # seconds in which what was played last may die away
@@ -145,7 +145,7 @@ def _play_tiny(soundfont: str, midi: str, raw: str, sample_rate: int) -> None:
         channels.append(DRUM_CHANNEL if track.drums else next(melodic))
         _choose(synth, font, channels[-1], program=track.program, drums=track.drums)
     notes = score.notes
-    ticks = np.concatenate([notes["onset"] + notes["duration"], notes["onset"]])
+    ticks = np.concatenate([ends_of(notes), notes["onset"]])
     at = np.rint(score.seconds(ticks) * sample_rate).astype(int)
     order = np.argsort(at, kind="stable").tolist()  # ends come before starts
     now, stop = 0, round(float(score.seconds(score.pedals["tick"].max(initial=0))) * sample_rate)

@@ -13,7 +13,7 @@ from .chords import spell
 from .extras import CONDUCTOR, ENDED, NO_PROGRAM, SUSTAIN, Extra, beside_chords, extras_of, marked, name_event
 from .keys import estimate_key
 from .marks import CHORDS, FREE, PART
-from .score import Score
+from .score import Score, ends_of
 from .smf import MARKER, MAX_TICK, NAME, PORT, SET_TEMPO, SIGNATURE, TEXT, meta_event
 
 Told = list[tuple[int, bytes]]  # events with their ticks
@@ -61,7 +61,7 @@ def _voice(score: Score, number: int, channel: int, extras: Sequence[Extra]) -> 
     head = [(0, name_event(extras, number, track.name))] * bool(track.name)
     head += [(0, meta_event(TEXT, PART + track.part))] * (track.part != "other")
     count, pitch = len(notes), notes["pitch"]
-    ticks = np.concatenate([notes["onset"] + notes["duration"], pedals["tick"], notes["onset"]])
+    ticks = np.concatenate([ends_of(notes), pedals["tick"], notes["onset"]])
     status = np.repeat(np.array([0x80, 0xB0, 0x90]) | channel, [count, len(pedals), count])
     first = np.concatenate([pitch, np.full(len(pedals), SUSTAIN), pitch])
     second = np.concatenate([np.full(count, 64), pedals["value"], notes["velocity"]])

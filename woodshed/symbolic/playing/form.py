@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import InputError
 from ..music.chords import Bar, parse_progression
-from ..music.score import Score
+from ..music.score import Score, shifted
 
 SECTION_BARS = 8  # of a section, where nothing says how long
 LABEL = re.compile(r"(?<![^\s|])([A-Za-z])[:：](?=\s|$)")  # by itself: C:maj7 is a chord
@@ -126,9 +126,7 @@ def remark(by_letter: dict[str, list[Bar]], form: str, sections: Sequence[int]) 
 def repeated(music: Score, scene: Scene) -> Score:
     """What a scene repeats of the music, moved to where it stands; the pedal is up at its end."""
     found = music.slice(scene.source, scene.source + scene.end - scene.start, cut=True)
-    notes, pedals, chords = found.notes.copy(), found.pedals.copy(), found.chords.copy()
-    for rows, time in ((notes, "onset"), (pedals, "tick"), (chords, "tick")):
-        rows[time] += scene.start
+    notes, pedals, chords = (shifted(rows, scene.start) for rows in (found.notes, found.pedals, found.chords))
     held = [(scene.end - 1, 0, row["track"]) for row in pedals[-1:] if row["value"]]
     pedals = np.concatenate([pedals, np.array(held, dtype=pedals.dtype)])
     return music.replace(notes=notes, pedals=pedals, chords=chords)

@@ -10,7 +10,7 @@ import numpy as np
 from ..data.tasks import Region
 from ..music.chords import NO_CHORD, merged
 from ..music.parts import only_tracks, sounding_parts
-from ..music.score import DRUMS, PARTS, Score, Track
+from ..music.score import DRUMS, PARTS, Score, Track, ends_of, retimed
 from ..tokenizers import lasts, part_index, part_tracks
 from .chart import spliced
 from .prompts import HANDS, Prompt
@@ -28,7 +28,7 @@ def written(stage: Stage, music: Score) -> Score:
     start, end = stage.region.start, stage.region.end
     move = _mover(music, stage.score, start)
     notes, pedals, chords = music.notes.copy(), music.pedals.copy(), music.chords.copy()
-    ends = np.minimum(move(music.notes["onset"].astype(np.int64) + music.notes["duration"]), end)
+    ends = np.minimum(move(ends_of(music.notes)), end)
     notes["onset"] = np.minimum(move(music.notes["onset"]), end - 1)
     notes["duration"] = np.maximum(ends - notes["onset"], 1)
     pedals["tick"], chords["tick"] = np.minimum(move(pedals["tick"]), end - 1), move(chords["tick"])
@@ -81,7 +81,7 @@ def without_slips(music: Score, end: int) -> Score:
     before what follows, a closing chord or another section, and would be heard as slips.
     """
     notes = music.notes
-    cut = notes["onset"].astype(np.int64) + notes["duration"] >= end
+    cut = ends_of(notes) >= end
     slip = cut & (notes["duration"] < SLIP * music.ticks_per_quarter) & (part_index(music) != DRUMS)
     return music.replace(notes=notes[~slip])
 
@@ -173,8 +173,7 @@ def _chords(stage: Stage, music: Score) -> np.ndarray:
     if not stage.charted:
         return stage.file.chords
     start, end = in_file(stage)
-    inner = music.chords.copy()
-    inner["tick"] = np.maximum(stage.prompt.to_file(inner["tick"]), 0)
+    inner = retimed(music.chords, lambda ticks: np.maximum(stage.prompt.to_file(ticks), 0))
     stated, goes_on = stage.file.chords, stage.file.end > end
     if goes_on and not (stated["tick"] <= end).any():
         stated = np.concatenate([np.array([(end, *NO_CHORD)], dtype=stated.dtype), stated])
@@ -224,10 +223,7 @@ def place(prompt: Prompt, music: Score, kept: Score, tracks: Sequence[int], *, g
     part (0 where it has none), or without `grow` joins the one with most notes. Of `kept`, what stays of the file,
     nothing has to give way: a note begins where a kept note of its key ends, and ends where the next one begins.
     """
-    notes, homes = music.notes.copy(), list(prompt.file.tracks)
-    ends = prompt.to_file(notes["onset"].astype(np.int64) + notes["duration"])
-    notes["onset"] = prompt.to_file(notes["onset"])
-    notes["duration"] = np.maximum(ends - notes["onset"], 1)
+    notes, homes = retimed(music.notes, prompt.to_file), list(prompt.file.tracks)
     for number, track in enumerate(music.tracks):
         mine = music.notes["track"] == number
         fitting = [t for t in tracks if t in prompt.tracks_of([track.part])]
@@ -261,8 +257,7 @@ def _beside(notes: np.ndarray, kept: np.ndarray, slack: int) -> np.ndarray:
 
     kept = kept[np.argsort(voice(kept) + kept["onset"], kind="stable")]
     place = voice(kept) + kept["onset"]
-    ends = kept["onset"].astype(np.int64) + kept["duration"]
-    onset, end = notes["onset"].astype(np.int64), notes["onset"].astype(np.int64) + notes["duration"]
+    ends, onset, end = ends_of(kept), notes["onset"].astype(np.int64), ends_of(notes)
     if not len(kept):
         return notes
     before = np.searchsorted(place, voice(notes) + onset, side="right") - 1

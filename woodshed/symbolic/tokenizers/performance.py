@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import InputError
-from ..music.score import FREE_TICKS, PARTS, PEDAL, Score
+from ..music.score import FREE_TICKS, PARTS, PEDAL, Score, ends_of
 from . import (
     Body,
     Grammar,
@@ -199,7 +199,7 @@ def _stepped_notes(score: Score, clock: Clock, whole: bool, given: tuple[str, ..
     """
     notes, part = score.notes, part_index(score)
     onset = clock.steps(notes["onset"])
-    length = np.maximum(clock.steps(notes["onset"].astype(np.int64) + notes["duration"]) - onset, 1)
+    length = np.maximum(clock.steps(ends_of(notes)) - onset, 1)
     voice = notes["pitch"] + 128 * is_given(part, given)
     struck = strikes(onset, voice, part - 8 * length)  # of equal notes the longest stays, then that of the first part
     end = onset + np.minimum(length, struck)
