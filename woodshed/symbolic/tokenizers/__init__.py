@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ from ... import menu
 from ...errors import InputError, RunError
 from ...files import read_object, write_file
 from ..music.chords import NAMES, REDUCED, TOKEN_QUALITIES, merged, word
-from ..music.score import CHORD, NOTE, PARTS, Score, Track
+from ..music.score import CHORD, NOTE, PARTS, Score, Track, retimed
 from ._features import word_features
 from ._grammar import Grammar as Grammar
 from ._grammar import NoteGrammar as NoteGrammar
@@ -199,14 +200,33 @@ def open_tokenizer(folder: Path) -> Tokenizer:
 # --- what the tokenizers of ours share -------------------------------------------------------------------------
 
 
-def chord_index(chords: np.ndarray) -> np.ndarray:
-    """Rows of score.CHORD as indices into CHORD_WORDS; extended qualities become the one they are built on."""
-    index = 1 + chords["root"].astype(np.int64) * TOKEN_QUALITIES + REDUCED[chords["quality"]]
-    return np.where(chords["root"] < 0, 0, index)
+def stepped_chords(chords: np.ndarray, steps: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Rows of score.CHORD with steps for ticks; the last of several at one step, and of those up to the first step."""
+    chords = retimed(chords, lambda ticks: np.maximum(steps(ticks), 0))
+    return chords[lasts(chords["tick"])]
+
+
+def restated(chords: np.ndarray, again: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where chords in steps are told before `end`: at every change and `again` at other steps. Steps, and the rows."""
+    steps = np.sort(np.concatenate([again, chords["tick"]]))
+    steps = steps[changes(steps) & (steps >= 0) & (steps < end)]
+    held = np.searchsorted(chords["tick"], steps, side="right") - 1
+    return steps[held >= 0], chords[held[held >= 0]]
+
+
+def chord_ids(chords: np.ndarray, chord: int, bass: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of score.CHORD as ids of CHORD_WORDS, which begin with `chord`, and of BASS_WORDS, -1 where the root is in
+    the bass. Extended qualities become the one they are built on.
+    """
+    root, low = chords["root"].astype(np.int64), chords["bass"].astype(np.int64)
+    index = 1 + root * TOKEN_QUALITIES + REDUCED[chords["quality"]]
+    return chord + np.where(root < 0, 0, index), np.where((root >= 0) & (low != root), bass + low, -1)
 
 
 def chord_rows(ticks: np.ndarray, index: np.ndarray, bass: np.ndarray) -> np.ndarray:
-    """The reverse of `chord_index`; `bass` is -1 where the root is in the bass. Equal neighbours are merged."""
+    """The reverse of `chord_ids`, both counted from their first; `bass` is -1 where the root is in the bass. Equal
+    neighbours are merged.
+    """
     rows = np.zeros(len(ticks), dtype=CHORD)
     rows["tick"] = ticks
     rows["root"] = np.where(index > 0, (index - 1) // TOKEN_QUALITIES, -1)

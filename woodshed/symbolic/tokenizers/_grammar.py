@@ -97,10 +97,17 @@ class NoteGrammar(Grammar):
     held: list[list[int]]  # those of them that sound now
     times: list[int]  # where each of `lines` stands
     end: int  # where the plan ends
+    header: list[int]  # ids that the plan has to say now, before the model may speak
+    queue: list[int]  # ids that follow without a choice, such as a chord after its position, or what closes the take
 
     def __init__(self, tokenizer: Tokenizer, plan: Plan):
         self.made_from = tokenizer, plan
-        self.ids, self.notes = [], []
+        self.parts, self.ring, self.own_chords = plan.writable, plan.ring, not len(plan.laid_out.chords)
+        self.ids, self.notes, self.lines, self.times, self.header, self.queue = ([] for _ in range(6))
+
+    @property
+    def forced(self) -> int | None:
+        return (self.header or self.queue or [None])[0]
 
     @property
     @abstractmethod

@@ -55,15 +55,9 @@ class PerformanceGrammar(NoteGrammar):
         self.clock = Clock(plan.score, plan.start, plan.end)
         self.end = self.clock.length
         self.ahead = [step for step in self.clock.bars().tolist() if 0 < step < self.end]  # bar lines still to come
-        self.own_chords = not len(plan.laid_out.chords)
         self.pedals = tokenizer.pedal == "events"
-        self.parts = plan.writable
-        self.ring = plan.ring
-        self.lines: list[int] = [0]
-        self.times: list[int] = [0]
-        self.header: list[int] = []  # what the plan has to say now
+        self.lines, self.times = [0], [0]
         self.reached = 0  # where the chord before stood
-        self.queue: list[int] = []  # shifts through the lead-in, or what closes the take
         self.down: dict[int, list[int]] = {}  # pitch to its row of `notes`
         self.velocity, self.part, self.pedal = -1, OTHER, False
         self.stage, self.struck, self.rested = "event", False, False
@@ -122,10 +116,6 @@ class PerformanceGrammar(NoteGrammar):
 
     def seconds(self, steps: np.ndarray) -> np.ndarray:
         return np.asarray(steps) * (STEP / 1000)
-
-    @property
-    def forced(self) -> int | None:
-        return (self.header or self.queue or [None])[0]
 
     def allowed(self) -> np.ndarray:
         mask = np.zeros(len(WORDS), dtype=bool)

@@ -45,14 +45,8 @@ class RemiGrammar(NoteGrammar):
         self.headers = [ids.tolist() for ids in np.split(fixed.ids, lines[1:])]
         marks = zip(*(column.tolist() for column in tokenizer.chord_marks(score, bars)), strict=True)
         self.marks = [(step, [chord] if bass < 0 else [chord, bass]) for step, chord, bass in marks]
-        self.own_chords = not len(score.chords)
-        self.parts = plan.writable
-        self.ring, self.open_end = plan.ring, plan.last is None
-        self.lines: list[int] = []
-        self.times: list[int] = []
+        self.open_end = plan.last is None
         self.held: list[list[int]] = []
-        self.header: list[int] = []  # what the plan still has to say before the model may speak
-        self.queue: list[int] = []  # the chord that follows a forced position
         self._open_bar()
 
     @cached_property
@@ -104,10 +98,6 @@ class RemiGrammar(NoteGrammar):
         return self.score.seconds((np.asarray(steps) + origin) / self.bars.scale) - self.score.seconds(
             origin / self.bars.scale
         )
-
-    @property
-    def forced(self) -> int | None:
-        return (self.header or self.queue or [None])[0]
 
     @property
     def share(self) -> float:

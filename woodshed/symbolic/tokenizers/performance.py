@@ -24,7 +24,7 @@ from . import (
     Tokenizer,
     before,
     changes,
-    chord_index,
+    chord_ids,
     chord_rows,
     is_given,
     lasts,
@@ -32,6 +32,8 @@ from . import (
     part_index,
     part_tracks,
     reduced,
+    restated,
+    stepped_chords,
     strikes,
 )
 from ._performance_grammar import PerformanceGrammar
@@ -150,7 +152,8 @@ class Performance(Tokenizer):
         notes = _stepped_notes(self.pedalled(score), clock, whole=True)
         pedals = self._stepped_pedals(score, clock)
         pedals["tick"] *= STEP
-        chords = reduced(_stepped_chords(score, clock))
+        chords = reduced(stepped_chords(score.chords, clock.steps))
+        chords = chords[chords["tick"] < clock.length]
         chords["tick"] *= STEP
         columns = [notes[name] for name in ("onset", "end", "pitch", "velocity", "part")]
         return _score(np.stack(columns), pedals, chords)
@@ -211,12 +214,6 @@ def _stepped_notes(score: Score, clock: Clock, whole: bool, given: tuple[str, ..
     return {name: column[kept] for name, column in zip(names, columns, strict=True)}
 
 
-def _stepped_chords(score: Score, clock: Clock) -> np.ndarray:
-    chords = score.chords.copy()
-    chords["tick"] = np.maximum(clock.steps(chords["tick"]), 0)
-    return chords[lasts(chords["tick"]) & (chords["tick"] < clock.length)]
-
-
 def _note_rows(notes: dict[str, np.ndarray], given: tuple[str, ...], length: int) -> list[Rows]:
     """Note-ons and note-offs; given ones come early, and end with the stretch (`length`) at the latest."""
     onset, end, part, pitch = (notes[name] for name in ("onset", "end", "part", "pitch"))
@@ -236,20 +233,10 @@ def _pedal_rows(pedals: np.ndarray) -> Rows:
     return _rows(pedals["tick"].astype(np.int64), IN_WRITTEN, PEDAL_RANK, {EVENT: event})
 
 
-def chord_marks(score: Score, clock: Clock) -> tuple[np.ndarray, np.ndarray]:
-    """Where a chord stands: at every change and again at every beat. Steps and CHORD rows."""
-    chords = _stepped_chords(score, clock)
-    steps = np.sort(np.concatenate([clock.beats(), chords["tick"]]))
-    steps = steps[changes(steps) & (steps >= 0) & (steps < clock.length)]
-    held = np.searchsorted(chords["tick"], steps, side="right") - 1
-    return steps[held >= 0], chords[held[held >= 0]]
-
-
 def _chord_rows(score: Score, clock: Clock) -> Rows:
-    steps, chords = chord_marks(score, clock)
-    inverted = (chords["root"] >= 0) & (chords["bass"] != chords["root"])
-    bass = np.where(inverted, BASS + chords["bass"].astype(np.int64), -1)
-    return _rows(steps, MARK, CHORD_RANK, {EVENT: CHORD + chord_index(chords), INVERSION: bass})
+    steps, chords = restated(stepped_chords(score.chords, clock.steps), clock.beats(), clock.length)
+    chord, bass = chord_ids(chords, CHORD, BASS)
+    return _rows(steps, MARK, CHORD_RANK, {EVENT: chord, INVERSION: bass})
 
 
 def _left_rows(clock: Clock, last: int) -> Rows:

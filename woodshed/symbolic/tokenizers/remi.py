@@ -21,15 +21,16 @@ from . import (
     Tokenizer,
     before,
     changes,
-    chord_index,
+    chord_ids,
     chord_rows,
     is_given,
-    lasts,
     merged_chords,
     note_rows,
     part_index,
     part_tracks,
     reduced,
+    restated,
+    stepped_chords,
     strikes,
 )
 from ._remi_grammar import RemiGrammar
@@ -97,16 +98,9 @@ class Remi(Tokenizer):
 
     def chord_marks(self, score: Score, bars: Bars) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where a chord token stands: at every change, and again at every bar or beat. Steps, chord ids, bass ids."""
-        chords = _stepped_chords(score, bars)
-        if not len(chords):
-            return (np.zeros(0, dtype=np.int64),) * 3
         again = bars.starts[:-1] if self.restate == "bar" else bars.beats(score)
-        steps = np.sort(np.concatenate([again, chords["tick"]]))
-        steps = steps[changes(steps) & (steps >= 0) & (steps < bars.starts[-1])]
-        held = np.searchsorted(chords["tick"], steps, side="right") - 1
-        steps, chords = steps[held >= 0], chords[held[held >= 0]]
-        inverted = (chords["bass"] != chords["root"]) & (chords["root"] >= 0)
-        return steps, CHORD + chord_index(chords), np.where(inverted, BASS + chords["bass"].astype(np.int64), -1)
+        steps, chords = restated(stepped_chords(score.chords, bars.steps), again, bars.starts[-1])
+        return steps, *chord_ids(chords, CHORD, BASS)
 
     def decode_body(self, ids: np.ndarray) -> Score:
         kind, ids = KIND[ids], np.asarray(ids, dtype=np.int64)
@@ -137,7 +131,7 @@ class Remi(Tokenizer):
         columns = [notes["step"], DURATION_STEPS[notes["duration"]], notes["pitch"], notes["velocity"], notes["part"]]
         metres = [(bars.starts[b], *METRES[bars.metre[b]]) for b in np.flatnonzero(changes(bars.metre))]
         tempos = [(bars.starts[b], round(6e7 / TEMPOS[bars.tempo[b]])) for b in np.flatnonzero(changes(bars.tempo))]
-        chords = reduced(_stepped_chords(score, bars))
+        chords = reduced(stepped_chords(score.chords, bars.steps))
         return _score(np.stack(columns), metres, tempos, chords[chords["tick"] < bars.starts[-1]])
 
     def end(self, score: Score) -> int:
@@ -217,13 +211,6 @@ def _stepped_notes(score: Score, bars: Bars, whole: bool) -> dict[str, np.ndarra
     kept = np.flatnonzero((struck > 0) & (step < end))
     names = ("step", "part", "pitch", "velocity", "duration")
     return {name: column[kept] for name, column in zip(names, columns, strict=True)}
-
-
-def _stepped_chords(score: Score, bars: Bars) -> np.ndarray:
-    """The chords with steps for ticks; the last of several at one step, and of those up to the first bar line."""
-    chords = score.chords.copy()
-    chords["tick"] = np.maximum(bars.steps(chords["tick"]), 0)
-    return chords[lasts(chords["tick"])]
 
 
 # --- from ids back to a Score ----------------------------------------------------------------------------------
