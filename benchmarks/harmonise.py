@@ -29,7 +29,7 @@ from chord_accuracy import MEASURES, agreement, intervals
 from leadsheets import scores, written_pickup
 from mir_eval.util import adjust_intervals
 
-from woodshed.symbolic.music.chords import REDUCED, merged, pitch_classes, pitched, recognise
+from woodshed.symbolic.music.chords import REDUCED, chords_at, merged, pitch_classes, pitched, recognise
 from woodshed.symbolic.music.harmonise import harmonise
 from woodshed.symbolic.music.keys import estimate_key
 from woodshed.symbolic.music.melody import Slots, make_slots, melody_line
@@ -122,18 +122,12 @@ def plain(chords: np.ndarray) -> np.ndarray:
     return rows
 
 
-def chord_at(chords: np.ndarray, ticks: np.ndarray) -> np.ndarray:
-    """The CHORD rows in force at some ticks; no chord before the first."""
-    first = np.array([(0, -1, 0, -1)], dtype=CHORD)
-    return np.concatenate([first, chords])[np.searchsorted(chords["tick"], ticks, side="right")]
-
-
 def strong_tones(song: Song, chords: np.ndarray) -> float:
     """The share of notes on strong beats that are tones of their chord; notes without a chord do not count."""
     notes, slots = song.melody.notes, song.slots
     slot = slots.at(notes["onset"])
     strong = np.isin(slots.place[slot], MAIN_PLACES) & (notes["onset"] == slots.edges[slot])
-    found = chord_at(chords, notes["onset"][strong])
+    found = chords_at(chords, notes["onset"][strong])
     tones = pitch_classes(found["root"], found["quality"], found["bass"])
     inside = tones[np.arange(len(found)), notes["pitch"][strong] % 12]
     return float(inside[found["root"] >= 0].mean()) if (found["root"] >= 0).any() else np.nan
@@ -144,7 +138,7 @@ def clashes(song: Song, chords: np.ndarray) -> float:
     notes, slots = song.melody.notes, song.slots
     edges = np.unique(np.concatenate([[0], chords["tick"], slots.edges[slots.starts], [slots.edges[-1]]]))
     note, cell, length = spread(notes, edges)
-    found = chord_at(chords, edges[cell])
+    found = chords_at(chords, edges[cell])
     tones = pitch_classes(found["root"], found["quality"], found["bass"])
     rows, pitch = np.arange(len(note)), notes["pitch"][note] % 12
     rubs = tones[rows, (pitch - 1) % 12] & ~tones[rows, pitch]
@@ -164,7 +158,7 @@ def changes(song: Song, chords: np.ndarray) -> float:
 def entropy(song: Song, chords: np.ndarray) -> float:
     """Bits of the chords (root and token quality) at the slots of the melody."""
     first, last = song.slots.at(np.array([song.melody.notes["onset"][0], song.melody.end - 1]))
-    found = chord_at(chords, song.slots.edges[first : last + 1])
+    found = chords_at(chords, song.slots.edges[first : last + 1])
     found = found[found["root"] >= 0]
     if not len(found):
         return 0.0
@@ -180,7 +174,7 @@ def heard_again(songs: list[Song]) -> dict:
     root, majmin, count = 0, 0, 0
     for song in songs:
         slots, line = song.slots, song.melody.notes
-        found = chord_at(song.score.chords, slots.edges[:-1])
+        found = chords_at(song.score.chords, slots.edges[:-1])
         minor = np.isin(REDUCED[found["quality"]], (1, 2, 7, 9, 11, 12, 13))
         bar = slots.bar[slots.at(line["onset"])]
         starts = np.append(slots.starts, len(slots.bar))

@@ -36,6 +36,7 @@ class Chord(NamedTuple):
 
 
 NO_CHORD = Chord(-1, 0, -1)
+SILENT_ROW = np.array([(0, *NO_CHORD)], dtype=CHORD)
 TOKEN_QUALITIES = 15
 NAMES = tuple(pitch_name(pitch_class) for pitch_class in range(12))  # C Db D Eb E F F# G Ab A Bb B
 
@@ -254,6 +255,11 @@ def lay_out(progression: Sequence[Bar], bars: np.ndarray) -> np.ndarray:
     return merged(np.array(rows, dtype=CHORD))
 
 
+def chords_at(chords: np.ndarray, ticks) -> np.ndarray:
+    """The CHORD rows in force at some ticks; no chord before the first."""
+    return np.concatenate([SILENT_ROW, chords])[np.searchsorted(chords["tick"], ticks, side="right")]
+
+
 def merged(chords: np.ndarray) -> np.ndarray:
     """CHORD rows without those that repeat the chord before them."""
     same = [chords[name][1:] == chords[name][:-1] for name in ("root", "quality", "bass")]
@@ -288,7 +294,7 @@ def recognise(score: Score) -> np.ndarray:
     """
     notes, (beats, change) = pitched(score), _grid(score)
     if not len(notes):
-        return np.array([(0, *NO_CHORD)], dtype=CHORD)
+        return SILENT_ROW.copy()
     pitch = notes["pitch"].astype(np.int64)
     note, beat, length = spread(notes, beats)
     count, tone = len(beats) - 1, beat * 12 + pitch[note] % 12

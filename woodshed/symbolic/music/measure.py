@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 
 from ...statistics import mean_known
-from .chords import merged, pitch_classes, pitched
-from .score import CHORD, Score, ends_of, spread
+from .chords import SILENT_ROW, chords_at, merged, pitch_classes, pitched
+from .score import Score, ends_of, spread
 
 GRID = 12  # positions a quarter: sixteenths and triplets
 NEAR = 0.12  # of a quarter, a little less than half a sixteenth: an onset so near to a beat is on it
@@ -63,10 +63,9 @@ def adherence_per_bar(score: Score, chords: np.ndarray | None = None, lines: np.
     """
     chords, lines = score.chords if chords is None else chords, score.bars() if lines is None else lines
     notes = pitched(score)
-    rows = np.concatenate([np.array([(-1, -1, 0, -1)], dtype=CHORD), chords[chords["tick"] < lines[-1]]])
-    edges = np.unique(np.concatenate([lines, np.maximum(rows["tick"], lines[0])]))
+    edges = np.unique(np.concatenate([lines, chords["tick"].clip(lines[0], lines[-1])]))
     note, cell, length = spread(notes, edges)
-    held = rows[np.searchsorted(rows["tick"], edges[cell], side="right") - 1]
+    held = chords_at(chords, edges[cell])
     inside = pitch_classes(held["root"], held["quality"], held["bass"])[np.arange(len(note)), notes["pitch"][note] % 12]
     bar, length = np.searchsorted(lines, edges[cell], side="right") - 1, length * (held["root"] >= 0)
     total, kept = (np.bincount(bar, weights, len(lines) - 1) for weights in (length, length * inside))
@@ -138,7 +137,7 @@ def bass_at_changes(score: Score, chords: np.ndarray | None = None) -> list[bool
 
 def _time_inside(score: Score) -> np.ndarray:
     """Time over each distinct chord that sounds inside each of them, and last all of it: (D, D + 1) in ticks."""
-    notes, chords = pitched(score), np.concatenate([np.array([(-1, -1, 0, -1)], dtype=CHORD), score.chords])
+    notes, chords = pitched(score), np.concatenate([SILENT_ROW, score.chords])
     names = np.stack([chords[field] for field in ("root", "quality", "bass")], axis=1)
     distinct, which = np.unique(names, axis=0, return_inverse=True)
     edges = np.append(chords["tick"], max(score.end, chords["tick"][-1]) + 1)

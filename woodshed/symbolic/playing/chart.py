@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from ...errors import InputError
-from ..music.chords import NO_CHORD, Bar, Chord, merged, spell
+from ..music.chords import Bar, Chord, chords_at, merged, spell
 from ..music.harmonise import harmonise
 from ..music.keys import key_of_chords
 from ..music.score import Score
@@ -61,9 +61,8 @@ def chart_bars(chords: np.ndarray, lines: np.ndarray) -> list[Bar]:
     """
     bars = []
     for start, end in pairwise(lines.tolist()):
-        held = chords[chords["tick"] <= start][-1:]
         inner = chords[(chords["tick"] > start) & (chords["tick"] < end)]
-        first = Chord(*held[0].tolist()[1:]) if len(held) else Chord(*NO_CHORD)
+        first = Chord(*chords_at(chords, start).item()[1:])
         shares = (inner["tick"] - start) / (end - start)
         off = (np.abs(shares * n - np.rint(shares * n)).max(initial=0) for n in CHART_SLOTS)
         slots = next((n for n, most in zip(CHART_SLOTS, off, strict=True) if most < 1e-3 * n), CHART_SLOTS[-1])

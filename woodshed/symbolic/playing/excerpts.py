@@ -10,8 +10,8 @@ import numpy as np
 from ...errors import InputError, RunError
 from ...progress import Reporter, part, unheard
 from ..data.corpus import Corpus
-from ..music.chords import NO_CHORD, merged
-from ..music.score import CHORD, Score
+from ..music.chords import chords_at, merged
+from ..music.score import Score
 from ..run import Run
 from ..tokenizers import Tokenizer
 from .chart import chart
@@ -125,8 +125,7 @@ def stage_of(score: Score) -> dict:
     if not score.free:
         _, numerator, denominator = score.metres[0].tolist()
     bars, beats = score.bars(end), score.beats(end)
-    rows = np.concatenate([np.array([(0, *NO_CHORD)], dtype=CHORD), score.chords])
-    held = rows[np.searchsorted(score.chords["tick"], beats[:-1], side="right")]
+    held = chords_at(score.chords, beats[:-1])
     held["tick"] = beats[:-1]
     bpm = float(np.clip(60e6 / score.tempos["usec"][0], 10, 500))
     return {"chords": chart(merged(held), bars), "bpm": bpm, "metre": f"{numerator}/{denominator}"}
