@@ -44,6 +44,10 @@ class Region:
         present = {track.part for track in score.tracks}
         return tuple(part for part in PARTS if part in present and part not in self.parts)
 
+    def followed_in(self, score: Score) -> bool:
+        """Whether music of a score begins after the region."""
+        return bool((score.notes["onset"] >= self.end).any())
+
 
 @dataclass(frozen=True)
 class Posed:

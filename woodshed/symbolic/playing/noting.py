@@ -13,7 +13,6 @@ from ..music.marks import END_OF_NEW, IN_PLACES, NEW
 from ..music.score import Score
 from ..music.smf import KEY, MARKER, NAME, TEXT, meta_event
 from ..music.spelling import signature
-from .placing import in_file
 from .settings import GenerateSettings
 from .stage import Stage
 
@@ -23,7 +22,7 @@ def noted(stage: Stage, settings: GenerateSettings, score: Score, title: str) ->
     sections = _sections(stage, settings.form)
     if not len(stage.prompt.file.notes):
         return (_meta(0, NAME, title), *_key(settings, score), *sections)
-    start, end = in_file(stage)
+    start, end = stage.in_file
     goes_on = end < score.end
     new = [_meta(0, TEXT, IN_PLACES)] * _in_places(stage, score)
     new += [_meta(start, MARKER, NEW)] * (start > 0 or goes_on) + [_meta(end, MARKER, END_OF_NEW)] * goes_on
@@ -38,7 +37,7 @@ def _meta(tick: int, kind: int, data: str | bytes) -> Extra:
 
 def _in_places(stage: Stage, score: Score) -> bool:
     """Whether the chords of a file that was written into stand where that was, and those of the rest are not known."""
-    (start, end), prompt = in_file(stage), stage.prompt
+    (start, end), prompt = stage.in_file, stage.prompt
     unstated = prompt.in_places or not len(prompt.file.chords)
     return unstated and len(score.chords) > 0 and (start > 0 or end < prompt.file.end)
 

@@ -39,7 +39,7 @@ from .form import progressions, remark, repeated, scenes
 from .guard import FINGERS, LONGEST_NOTE, PIANO, Guard
 from .harmony import Harmony
 from .noting import noted
-from .placing import finish, in_ensemble, in_file, joined, reached, resting, without_slips, written
+from .placing import finish, in_ensemble, joined, reached, resting, without_slips, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
 from .stage import Stage, at_scene, fitted, set_stage
 from .takes import Take, digests_of, excerpt
@@ -106,7 +106,7 @@ def _play_scenes(
             for take, stream in zip(played, streams, strict=True):
                 _count_from(stream, int(np.searchsorted(stage.lines, scene.start)))
                 take.append(stream)
-        if scene.end < stage.region.end or not stage.followed:
+        if scene.end < stage.region.end or not stage.region.followed_in(stage.score):
             new = [without_slips(one, scene.end) for one in new]
         music = [one if before is None else joined(before, one) for before, one in zip(music, new, strict=True)]
     return played, music
@@ -203,7 +203,7 @@ def _guard(run: Run) -> Guard:
 
 def _prompts(tokenizer: Tokenizer, stage: Stage, score: Score, region: Region, last: int | None) -> list[list[int]]:
     """What stands before the region, and what of it a moved window keeps: nothing of the music before it."""
-    end = None if (score.notes["onset"] >= region.end).any() else region.end
+    end = None if region.followed_in(score) else region.end
     prompt = tasks.prompt(tokenizer, score, region, head=stage.head, last=last, end=end)
     after = score.slice(region.start, max(score.end, region.end) + 1)
     rest = Region(0, region.end - region.start, region.parts)
@@ -253,7 +253,7 @@ def _take(
         measures=measures,
         adherence_per_bar=_per_bar(stage, music),
         guarded=tuple(event for stream in streams if stream.guard for event in stream.guard.happened),
-        region=_in_file(stage),
+        region=stage.written_span,
         extras=noted(stage, settings, score, f"{run.folder.name} seed {seed}"),
         originality=originality,
         chart=stage.chart,
@@ -268,9 +268,8 @@ def _remarks(settings: GenerateSettings, stage: Stage, music: Score, score: Scor
     silent = "" if len(music.notes) else f"nothing was written, in {TRIES} attempts; try a higher temperature"
     unbound = "no chords were given to keep to, so that --harmony strict has no effect"
     unbound = unbound if settings.harmony == "strict" and not stage.binding else ""
-    unheard = (
-        f"takes of more than {MAX_MINUTES} minutes have no .wav" if too_long(excerpt(score, _in_file(stage))) else ""
-    )
+    unheard = f"takes of more than {MAX_MINUTES} minutes have no .wav"
+    unheard = unheard if too_long(excerpt(score, stage.written_span)) else ""
     remarks = (stage.prompt.remark, unbound, _chords_told(settings, stage), silent, _resting(stage, score), unheard)
     return tuple(remark for remark in remarks if remark)
 
@@ -292,11 +291,6 @@ def _resting(stage: Stage, score: Score) -> str:
         where = f"from bar {before + 1} on" if stage.extends else f"in bars {before + 1}-{last}"
     told = "it; it rests" if len(names) == 1 else "them; they rest"
     return f"{', '.join(names)}: nothing was written for {told} {where}" if names else ""
-
-
-def _in_file(stage: Stage) -> tuple[int, int] | None:
-    """The region in ticks of the file; None without a prompt, where all of it is written."""
-    return in_file(stage) if len(stage.prompt.file.notes) else None
 
 
 def _measures(stage: Stage, music: Score) -> dict[str, float]:

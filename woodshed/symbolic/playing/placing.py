@@ -150,7 +150,7 @@ def _with_bass(stage: Stage, music: Score, homes: Sequence[int]) -> Score:
 
 def resting(stage: Stage, whole: Score) -> list[str]:
     """The names of the file's tracks that have played till now, or played there, and have no note in the region."""
-    start, end = in_file(stage)
+    start, end = stage.in_file
     if stage.extends:
         lines = stage.file.seams(start)
         first, last, tracks = (
@@ -172,18 +172,12 @@ def _chords(stage: Stage, music: Score) -> np.ndarray:
     """The chords of the file, with those of the region; where the file states none they end with the region."""
     if not stage.charted:
         return stage.file.chords
-    start, end = in_file(stage)
+    start, end = stage.in_file
     inner = retimed(music.chords, lambda ticks: np.maximum(stage.prompt.to_file(ticks), 0))
     stated, goes_on = stage.file.chords, stage.file.end > end
     if goes_on and not (stated["tick"] <= end).any():
         stated = np.concatenate([np.array([(end, *NO_CHORD)], dtype=stated.dtype), stated])
     return spliced(stated, inner, start, end, resume=goes_on)
-
-
-def in_file(stage: Stage) -> tuple[int, int]:
-    """The region in ticks of the file."""
-    start, end = (max(int(stage.prompt.to_file(tick)), 0) for tick in (stage.region.start, stage.region.end))
-    return start, end
 
 
 def _pedals(stage: Stage, music: Score, new: Score, pedalled: bool) -> np.ndarray:
@@ -194,7 +188,7 @@ def _pedals(stage: Stage, music: Score, new: Score, pedalled: bool) -> np.ndarra
     rows, beyond = stage.file.pedals, stage.extends
     if not (pedalled or beyond):
         return rows
-    start, end = in_file(stage)
+    start, end = stage.in_file
     inside = np.isin(rows["track"], stage.tracks) & (rows["tick"] >= start) & (rows["tick"] < end)
     found = [rows[~inside]]
     playing = np.unique(new.notes["track"]).tolist()

@@ -55,14 +55,19 @@ class Stage:
     sections: tuple[int, ...] = ()  # how many bars each section of the form has
 
     @cached_property
-    def followed(self) -> bool:
-        """Whether music comes after the region."""
-        return bool((self.score.notes["onset"] >= self.region.end).any())
-
-    @cached_property
     def lines(self) -> np.ndarray:
         """The bar lines of the region, its start and its end included."""
         return bar_lines(self.score, self.region.start, self.region.end, self.bar)
+
+    @property
+    def in_file(self) -> tuple[int, int]:
+        """The region in ticks of the file."""
+        return tuple(np.maximum(self.prompt.to_file([self.region.start, self.region.end]), 0).tolist())
+
+    @property
+    def written_span(self) -> tuple[int, int] | None:
+        """The region in ticks of the file; None without a prompt, where all of it is written."""
+        return self.in_file if len(self.prompt.file.notes) else None
 
     @property
     def extends(self) -> bool:
@@ -219,7 +224,7 @@ def _inside(prompt: Prompt, settings: GenerateSettings, tokenizer: Tokenizer, le
         raise InputError(
             f"{tokenizer.name} tokens know no parts to play to; prepare the corpus with remi or performance"
         )
-    followed = bool((score.notes["onset"] >= end).any())
+    followed = region.followed_in(score)
     head = [*learned.get("head", ()), *describe(score)[2:]] if settings.melody or new else describe(score)
     known = settings.parts and {*region.parts} <= {part for one in ensembles for part in one}
     told = dict(last=None if followed else end, head=tuple(head), only=region.parts if known else ())
@@ -350,7 +355,7 @@ def fitted(tokenizer: Tokenizer, score: Score, region: Region, room: int) -> tup
     or what the other side leaves. A bar that does not fit is left out with all that lies beyond it.
     """
     lines = score.seams(max(score.end, region.end)).tolist()
-    followed = bool((score.notes["onset"] >= region.end).any())
+    followed = region.followed_in(score)
     before = [line for line in reversed(lines) if line < region.start]
     after = [line for line in lines if line > region.end] if followed else []
 
