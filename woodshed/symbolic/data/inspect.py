@@ -126,12 +126,8 @@ def examine(
     if reason:
         return finding.without(reason, detail)
     whole, grid = on_grid(score, settings)
-    if chords == "none":
-        whole = whole.replace(chords=())
-    stated = len(whole.chords)
-    if chords == "recognise" and not stated:
-        whole = whole.replace(chords=recognise(whole))
-    ready, silence = without_silence(chosen(whole, settings)[0])
+    stated = 0 if chords == "none" else len(whole.chords)
+    ready, silence = without_silence(chosen(with_chords(whole, chords), settings)[0])
     facts = _facts(ready, stated, grid)
     remarks = [silence, _dropped_drums(score, music), _beyond_the_piano(ready)]
     finding = dataclasses.replace(
@@ -153,6 +149,14 @@ def on_grid(score: Score, settings: InspectSettings) -> tuple[Score, dict]:
     grid = estimate_grid(score)
     told = {"grid": grid.action, "grid_confidence": round(float(grid.confidence), 3), "grid_reason": grid.reason}
     return apply_grid(score, grid), told
+
+
+def with_chords(score: Score, chords: Chords) -> Score:
+    """The music with the chords that the file states, those heard where it states none ("recognise"), or no chords."""
+    if chords == "none":
+        return score.replace(chords=())
+    heard = chords == "recognise" and not len(score.chords)
+    return score.replace(chords=recognise(score)) if heard else score
 
 
 def _drums_marked(score: Score) -> Score:

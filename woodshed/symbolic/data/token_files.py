@@ -13,12 +13,11 @@ from pathlib import Path
 from ...errors import FileError, InputError, first_line
 from ...files import parsed, write_file
 from .. import tokenizers
-from ..music.chords import recognise
 from ..music.midi import read_midi
 from ..music.parts import assign_parts
 from ..music.score import Score
 from ..tokenizers import Tokenizer
-from .inspect import Chords, InspectSettings, on_grid
+from .inspect import Chords, InspectSettings, on_grid, with_chords
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,7 @@ def tokenise(path: str | Path, tokenizer: str = "auto", *, chords: Chords = "fil
     if chords not in Chords.__args__:
         raise InputError(f"--chords {chords}: choose one of {', '.join(Chords.__args__)}")
     score, _ = on_grid(assign_parts(read_midi(path)), InspectSettings(keep_grid=keep_grid))
-    if chords == "none":
-        score = score.replace(chords=())
-    elif chords == "recognise" and not len(score.chords):
-        score = score.replace(chords=recognise(score))
+    score = with_chords(score, chords)
     made = tokenizers.make(("performance" if score.free else "remi") if tokenizer == "auto" else tokenizer)
     if made.needs_bars and score.free:
         raise InputError(
