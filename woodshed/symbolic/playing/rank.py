@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -82,6 +83,16 @@ WORDS = {
 }
 
 
+class Candidate(NamedTuple):
+    """What is to be ranked, whether a take just played, any score or a file."""
+
+    take: Take | Score | str | Path
+    score: Score  # what is judged: of a take with a prompt what was written, among what sounds beside it
+    facts: dict  # what a take says of how it was asked for; of other music nothing
+    flagged: bool | None = None  # whether a take says itself that it repeats too much of its corpus
+    path: str = ""  # of a file
+
+
 @dataclass(frozen=True)
 class Ranked:
     """A take with its score, 0 to 1, and why: in a musician's words, and in numbers."""
@@ -124,20 +135,18 @@ def rank(
         raise InputError("no takes to rank; give a folder that holds .mid files")
     if best is not None and best < 1:
         raise InputError(f"--best {best}: choose 1 or more")
-    scores = [_score(take) for take in takes]
+    candidates = [_candidate(take) for take in takes]
     if run.tokenizer.needs_bars:
-        _refuse_free(takes, scores)
+        _refuse_free(candidates)
     critic = critic or critic_of(run, corpus, device=device, report=part(report, 0, 0.5))
     with threads(free_threads()):
         ears, found = Ears(run, device) if critic.learned else None, []
-        for number, score in enumerate(scores):
-            found.append(_measured(run, ears, critic, score))
-            report(Progress((1 + (number + 1) / len(scores)) / 2, "judging"))
-    ranked = [
-        _judged(take, critic, measures, _flagged(take, score, index))
-        for take, score, measures in zip(takes, scores, found, strict=True)
-    ]
-    return _diverse(ranked, scores)[:best]
+        for number, candidate in enumerate(candidates):
+            found.append(_measured(run, ears, critic, candidate.score))
+            report(Progress((1 + (number + 1) / len(candidates)) / 2, "judging"))
+    judged = zip(candidates, found, strict=True)
+    ranked = [_judged(one, critic, measures, _flagged(one, index)) for one, measures in judged]
+    return _diverse(ranked, candidates)[:best]
 
 
 def critic_of(run: Run, corpus: Corpus | str | Path | None = None, **options) -> Critic:
@@ -152,18 +161,20 @@ def critic_of(run: Run, corpus: Corpus | str | Path | None = None, **options) ->
     return critic or unlearned(run)
 
 
-def _score(take: Take | Score | str | Path) -> Score:
-    """What is to be judged: of a take with a prompt what was written, among what sounds beside it."""
-    if isinstance(take, Take | Score):
-        return take if isinstance(take, Score) else take.stretch
-    return read_stretch(Path(take))
+def _candidate(take: Take | Score | str | Path) -> Candidate:
+    if isinstance(take, Score):
+        return Candidate(take, take, {})
+    if isinstance(take, Take):
+        return Candidate(take, take.stretch, vars(take), take.originality.flagged if take.originality else None)
+    facts = {}
+    with suppress(FileError):
+        facts = take_facts(take)
+    return Candidate(take, read_stretch(Path(take)), facts, path=str(take))
 
 
-def _refuse_free(takes: Sequence, scores: list[Score]) -> None:
-    for take, score in zip(takes, scores, strict=True):
-        if score.free:
-            name = take if isinstance(take, str | Path) else "a take"
-            raise FileError(name, "it is in free time, and this run needs bars; rank it with a run of played music")
+def _refuse_free(candidates: list[Candidate]) -> None:
+    if free := [one.path or "a take" for one in candidates if one.score.free]:
+        raise FileError(free[0], "it is in free time, and this run needs bars; rank it with a run of played music")
 
 
 # --- how far off a take is -------------------------------------------------------------------------------------
@@ -202,43 +213,32 @@ def distances(critic: Critic, measures: dict[str, float]) -> dict[str, float]:
     return found
 
 
-def _flagged(take: Take | Score | Path, score: Score, index: Index | None) -> bool | None:
+def _flagged(candidate: Candidate, index: Index | None) -> bool | None:
     if index is None:
-        return take.originality.flagged if isinstance(take, Take) and take.originality else None
-    score, start = read_written(Path(take)) if isinstance(take, str | Path) else (score, 0)
-    return index.repeats(score, start=start).flagged if len(pitched(score)) else None
+        return candidate.flagged
+    music, start = read_written(Path(candidate.path)) if candidate.path else (candidate.score, 0)
+    return index.repeats(music, start=start).flagged if len(pitched(music)) else None
 
 
-def _judged(take, critic: Critic, measures: dict[str, float], flagged: bool | None) -> Ranked:
+def _judged(candidate: Candidate, critic: Critic, measures: dict[str, float], flagged: bool | None) -> Ranked:
     """Its score and reasons; `flagged` says whether it repeats too much of the corpus, None where nobody looked."""
     if not measures:
-        return Ranked(take, 0.0, "silent", {}, {})
-    far, told = distances(critic, measures), _told(take)
-    if _returns(told["settings"]):
+        return Ranked(candidate.take, 0.0, "silent", {}, {})
+    far = distances(critic, measures)
+    if _returns(candidate.facts.get("settings", {})):
         far = {name: off for name, off in far.items() if name not in CRITERIA["repetition"]}
     groups = {name: [abs(far[one]) for one in members if one in far] for name, members in CRITERIA.items()}
     off = {name: float(np.mean(group)) for name, group in groups.items() if group}
     if flagged is not None:
         off[ORIGINALITY] = FARTHEST * flagged
     if not critic.learned:
-        off[GUARD] = FARTHEST * told["aground"]
+        given_up = any(event.get("back_to") is None for event in candidate.facts.get("guarded", ()))
+        off[GUARD] = FARTHEST * given_up
     score = math.exp(-float(np.mean([*off.values()])))
     if LOGIT in measures:
         off[STYLE] = float(np.logaddexp(0, -measures[LOGIT]))
         score *= math.exp(-off[STYLE])
-    return Ranked(take, score, _reasons(measures, far, flagged), off, measures)
-
-
-def _told(take: Take | Score | str | Path) -> dict:
-    """What a take says of how it was asked for, and whether the guard gave it up; of other music nothing."""
-    facts = {}
-    if isinstance(take, Take):
-        facts = vars(take)
-    elif isinstance(take, str | Path):
-        with suppress(FileError):
-            facts = take_facts(take)
-    given_up = any(event.get("back_to") is None for event in facts.get("guarded", ()))
-    return {"settings": facts.get("settings", {}), "aground": given_up}
+    return Ranked(candidate.take, score, _reasons(measures, far, flagged), off, measures)
 
 
 def _returns(asked: dict) -> bool:
@@ -272,11 +272,10 @@ def _odd(name: str, off: float) -> str:
 # --- diversity -------------------------------------------------------------------------------------------------
 
 
-def _diverse(ranked: list[Ranked], scores: list[Score]) -> list[Ranked]:
+def _diverse(ranked: list[Ranked], candidates: list[Candidate]) -> list[Ranked]:
     """By score, discounted by what a take has in common with those before it; equal ones in an order of their own."""
-    rolls = [roll(score) for score in scores]
-    names = [str(one.take) if isinstance(one.take, str | Path) else "" for one in ranked]
-    order = sorted(range(len(ranked)), key=lambda n: (-ranked[n].score, rolls[n].tobytes(), names[n]))
+    rolls = [roll(one.score) for one in candidates]
+    order = sorted(range(len(ranked)), key=lambda n: (-ranked[n].score, rolls[n].tobytes(), candidates[n].path))
     left, chosen, closest = order, [], dict.fromkeys(order, (0.0, 0))
     while left:
         best = max(left, key=lambda n: ranked[n].score * (1 - LIKENESS * closest[n][0]))
