@@ -14,6 +14,7 @@ from woodshed.symbolic.music.measure import measure
 from woodshed.symbolic.playing import critic as critics
 from woodshed.symbolic.playing.critic import (
     FILE,
+    L2,
     LOGIT,
     NAMES,
     NATS,
@@ -61,19 +62,19 @@ def test_fit_is_where_the_gradient_vanishes_and_weighs_both_sides_alike():
     rng = np.random.default_rng(0)
     real, others = rng.normal(0.5, 1, (30, 4)), rng.normal(-0.5, 2, (10, 4))
     real[:, 3] = others[:, 3] = 7.0  # a feature that never changes
-    known = fit(real, others, l2=0.3)
+    known = fit(real, others)
     assert known.weights[3] == 0
 
     def loss(weights, bias):
         signs = zip((1, -1), (real, others), strict=True)
         parts = [np.log1p(np.exp(-sign * ((x - known.mean) / known.scale @ weights + bias))) for sign, x in signs]
-        return sum(part.mean() / 2 for part in parts) + 0.15 * (weights**2).sum()
+        return sum(part.mean() / 2 for part in parts) + L2 / 2 * (weights**2).sum()
 
     best = loss(known.weights, known.bias[0])
     for _ in range(50):
         move = rng.normal(0, 0.05, 5)
         assert loss(known.weights + move[:4], known.bias[0] + move[4]) > best
-    twice = fit(np.concatenate([real, real]), others, l2=0.3)
+    twice = fit(np.concatenate([real, real]), others)
     np.testing.assert_allclose(twice.weights[:3] / twice.scale[:3], known.weights[:3] / known.scale[:3], rtol=0.3)
 
 

@@ -44,6 +44,7 @@ RARE = 0.25  # rarity from which a figure is looked up
 BUCKET = BAND // 3  # distances that are counted together; the band reaches one bucket further to both sides
 CANDIDATES = 256  # places that are aligned
 CLOSEST = 64  # of them that are looked at closely
+MOST_MATCHES = 5  # that are told
 EXCERPTS = 100  # of held-out pieces, at most
 LENGTHS = (16, 256)  # quarters: the shortest and longest excerpts
 CHANCE = 0.99  # of a Gumbel distribution, below which matches by chance lie
@@ -136,9 +137,9 @@ class Index:
         usual = self.usual((score.end - start) / score.ticks_per_quarter)
         return Repeats(self.matches(score, start=start), usual, self.base)
 
-    def matches(self, score: Score, most: int = 5, *, start: int = 0) -> list[Match]:
-        """Up to so many stretches of a score that stand in a piece, best first; no two overlap by half. Their share is
-        of what comes from `start` on, in ticks.
+    def matches(self, score: Score, *, start: int = 0) -> list[Match]:
+        """Up to MOST_MATCHES stretches of a score that stand in a piece, best first; no two overlap by half. Their
+        share is of what comes from `start` on, in ticks.
 
         Of places nearly alike, as refrains are, that comes first where more of the texture agrees.
         """
@@ -150,7 +151,7 @@ class Index:
         found = [self._match(score, mine, row, known.points(row), start) for row in best]
         chosen: list[Match] = []
         for match in sorted(found, key=lambda match: (-match.weight, match.kept)):
-            if len(chosen) < most and not any(_overlap(match, other) for other in chosen):
+            if len(chosen) < MOST_MATCHES and not any(_overlap(match, other) for other in chosen):
                 chosen.append(match)
         return chosen
 

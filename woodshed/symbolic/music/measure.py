@@ -109,9 +109,9 @@ def strong_beat_adherence(score: Score, chords: np.ndarray | None = None) -> flo
     return mean_known(np.where(held["root"] >= 0, inside, np.nan))
 
 
-def bass_adherence(score: Score, chords: np.ndarray | None = None) -> float:
+def bass_adherence(score: Score) -> float:
     """The share of chord changes at which the bass is right: see `bass_at_changes`."""
-    return mean_known(bass_at_changes(score, chords))
+    return mean_known(bass_at_changes(score))
 
 
 def bass_at_changes(score: Score, chords: np.ndarray | None = None) -> list[bool]:

@@ -347,10 +347,10 @@ def _listen(model, ids: np.ndarray) -> tuple[np.ndarray, float]:
 # --- the classifier --------------------------------------------------------------------------------------------
 
 
-def fit(real: np.ndarray, others: np.ndarray, l2: float = L2) -> Classifier:
+def fit(real: np.ndarray, others: np.ndarray) -> Classifier:
     """The logistic regression that tells `real` (N, D) from `others` (M, D), both sides of the same weight.
 
-    Minimises mean loss + l2 / 2 |weights|^2 on standardised features, by Newton's method: no chance in it. A feature
+    Minimises mean loss + L2 / 2 |weights|^2 on standardised features, by Newton's method: no chance in it. A feature
     that never changes gets no weight.
     """
     features = np.concatenate([real, others]).astype(np.float64)
@@ -359,7 +359,7 @@ def fit(real: np.ndarray, others: np.ndarray, l2: float = L2) -> Classifier:
     x = np.column_stack([(features - mean) / scale, np.ones(len(features))])
     y = np.repeat([1.0, 0.0], [len(real), len(others)])
     share = np.repeat([0.5 / len(real), 0.5 / len(others)], [len(real), len(others)])
-    penalty = np.append(np.full(x.shape[1] - 1, l2), 1e-9)  # hardly any on the bias
+    penalty = np.append(np.full(x.shape[1] - 1, L2), 1e-9)  # hardly any on the bias
     w = np.zeros(x.shape[1])
     for _ in range(SOLVING):
         p = sigmoid(x @ w)
