@@ -31,6 +31,7 @@ import pop909
 from woodshed.audio.features import Features, describe
 from woodshed.audio.wave import Audio
 from woodshed.errors import FileError
+from woodshed.symbolic.music.chord_suffix import MAJOR_SCALE
 from woodshed.symbolic.music.midi import read_midi
 from woodshed.symbolic.music.render import render
 from woodshed.symbolic.music.score import Score, Track
@@ -42,7 +43,7 @@ KRUMHANSL = (  # and Kessler, 1982
     (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
 )
 NAMES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
-SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
+SCALES = {"major": MAJOR_SCALE, "minor": (0, 2, 3, 5, 7, 8, 10)}
 SINGERS, BACKING = (73, 65, 40, 26, 80, 52), ((25, 48), (4, 89), (0, 49), (27, 16))
 TICKS = 480
 

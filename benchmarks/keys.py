@@ -14,6 +14,7 @@ from pathlib import Path
 import bench
 import numpy as np
 
+from woodshed.symbolic.music.chord_suffix import MAJOR_SCALE
 from woodshed.symbolic.music.chords import NAMES, pitched
 from woodshed.symbolic.music.keys import estimate_key, key_name
 from woodshed.symbolic.music.score import Score
@@ -21,7 +22,7 @@ from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.settings import UNAIDED
 from woodshed.symbolic.run import open_run
 
-SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10, 11)}
+SCALES = {"major": MAJOR_SCALE, "minor": (0, 2, 3, 5, 7, 8, 10, 11)}
 KEYS = [(tonic, mode) for mode in SCALES for tonic in range(len(NAMES))]
 
 

@@ -13,14 +13,15 @@ from functools import partial
 import numpy as np
 
 from ...statistics import mean_known
+from .chord_suffix import MAJOR_SCALE
 from .chords import SILENT_ROW, chords_at, merged, pitch_classes, pitched
 from .score import Score, ends_of, spread
 
 GRID = 12  # positions a quarter: sixteenths and triplets
 NEAR = 0.12  # of a quarter, a little less than half a sixteenth: an onset so near to a beat is on it
-_MAJOR, _HARMONIC_MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)
+_HARMONIC_MINOR = (0, 2, 3, 5, 7, 8, 11)
 _SCALES = np.array(
-    [[(pc - tonic) % 12 in s for pc in range(12)] for s in (_MAJOR, _HARMONIC_MINOR) for tonic in range(12)]
+    [[(pc - tonic) % 12 in s for pc in range(12)] for s in (MAJOR_SCALE, _HARMONIC_MINOR) for tonic in range(12)]
 )
 _BLOCK = 256  # bars compared at a time
 LAGS = (1, 2, 4, 8, 16)  # bars

@@ -7,11 +7,12 @@ from collections import defaultdict
 
 import numpy as np
 
+from ..music.chord_suffix import MAJOR_SCALE
 from ..music.chords import NAMES, TONES, from_word
 
 PITCH = ("pitch", "noteon", "noteoff")
 ORDERED = ("velocity", "duration", "timeshift", "tempo", "bar", "left", "density")
-SCALES = {"": (0, 2, 4, 5, 7, 9, 11), "m": (0, 2, 3, 5, 7, 8, 10)}
+SCALES = {"": MAJOR_SCALE, "m": (0, 2, 3, 5, 7, 8, 10)}
 REACH = 4  # how far ids of an ordered kind look alike: exp(-(distance / 2)^2) up to so many places
 
 
