@@ -20,6 +20,7 @@ from typing import Protocol
 
 from ...errors import FileError, InputError
 from ...files import parsed
+from ..music.parts import without_accents
 from .report import Finding
 
 SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
@@ -138,8 +139,7 @@ def _not_selected(row: TableRow | None, asked: Selection) -> str:
 
 def _folded(text: str) -> str:
     """Without case and accents, so that Dvorak finds Dvořák."""
-    letters = unicodedata.normalize("NFKD", text)
-    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
+    return without_accents(text).casefold()
 
 
 def parse_years(text: str | None) -> range | None:

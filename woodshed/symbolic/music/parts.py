@@ -88,15 +88,19 @@ def assign_parts(score: Score, hands: str = "joined") -> Score:
     return _joined(score, staves) if hands == "joined" and staves else score
 
 
+def without_accents(text: str) -> str:
+    """Dvorak for Dvořák."""
+    letters = unicodedata.normalize("NFKD", text)
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
 def _named(track: Track) -> str | None:
     """What a track says of itself: its stated part, drums, a name, a bass program; None where it says nothing."""
     if track.part != "other":
         return track.part
     if track.drums:
         return "drums"
-    letters = unicodedata.normalize("NFKD", track.name.lower())
-    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
-    plain = re.sub(r"[\W\d_]+", " ", plain).strip()
+    plain = re.sub(r"[\W\d_]+", " ", without_accents(track.name.lower())).strip()
     said = next((role for role, words in NAMES if re.search(words, plain)), None)
     return "bass" if said is None and track.program in BASSES else said
 
