@@ -11,7 +11,7 @@ import numpy as np
 
 from .chords import pitched
 from .parts import assign_parts
-from .score import NOTE, Score, spread
+from .score import NOTE, Score, beat_ticks, spread
 
 SIZES = ((0, 2), (2, 5), (5, 9))  # the places of a slot in bars of two slots, of three, and of four or more
 PLACES = SIZES[-1][1]
@@ -67,9 +67,7 @@ def melody_line(score: Score) -> np.ndarray:
 def slot_ticks(score: Score, at) -> np.ndarray:
     """The length of the slots of the bars that begin at these ticks."""
     metre = score.metres[np.maximum(np.searchsorted(score.metres["tick"], at, side="right") - 1, 0)]
-    numerator, denominator = metre["numerator"].astype(np.int64), metre["denominator"].astype(np.int64)
-    unit = score.ticks_per_quarter * 4 // denominator
-    unit = np.where((denominator >= 8) & (numerator % 3 == 0) & (numerator > 3), 3 * unit, unit)
+    unit = beat_ticks(metre, score.ticks_per_quarter)
     return np.maximum(np.where(unit >= 2 * score.ticks_per_quarter, unit // 2, unit), 1)
 
 

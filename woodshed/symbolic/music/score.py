@@ -159,12 +159,10 @@ class Score:
         return lines[: np.searchsorted(lines, end) + 1].astype(np.int64)
 
     def beats(self, end: int | None = None) -> np.ndarray:
-        """Beats in ticks: the metre's denominator, or three of it in 6/8, 9/8 and 12/8; bar lines always included."""
+        """Beats in ticks, as long as `beat_ticks` has them; bar lines always included."""
         bars = self.bars(end)
         metre = self.metres[np.searchsorted(self.metres["tick"], bars[:-1], side="right") - 1]
-        unit = self.ticks_per_quarter * 4 // metre["denominator"].astype(np.int64)
-        compound = (metre["denominator"] >= 8) & (metre["numerator"] % 3 == 0) & (metre["numerator"] > 3)
-        unit = np.maximum(np.where(compound, 3 * unit, unit), 1)
+        unit = beat_ticks(metre, self.ticks_per_quarter)
         count = -(-np.diff(bars) // unit)  # beats of each bar, the last one cut short
         inside = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
         return np.append(np.repeat(bars[:-1], count) + inside * np.repeat(unit, count), bars[-1])
@@ -320,6 +318,13 @@ def retimed(rows: np.ndarray, at: Callable[[np.ndarray], np.ndarray]) -> np.ndar
     if time == "onset":
         moved["duration"] = np.maximum(np.rint(at(ends_of(rows))) - moved["onset"], 1)
     return moved
+
+
+def beat_ticks(metre: np.ndarray, ticks_per_quarter: int) -> np.ndarray:
+    """How long the beats of METRE rows are: the denominator, or three of it in 6/8, 9/8 and 12/8."""
+    unit = ticks_per_quarter * 4 // metre["denominator"].astype(np.int64)
+    compound = (metre["denominator"] >= 8) & (metre["numerator"] % 3 == 0) & (metre["numerator"] > 3)
+    return np.maximum(np.where(compound, 3 * unit, unit), 1)
 
 
 def spread(notes: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
