@@ -270,14 +270,13 @@ def _steps(transformer, settings: TrainSettings, device: str, dtype: torch.dtype
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("what", choices=["learning", "speed", "preparing", "full"])
     parser.add_argument("work", type=Path, nargs="?", default=Path("ace-work"))
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--warm-up", type=int, default=1000)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--layers", type=int, default=24)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     what = {"learning": learning, "speed": speed, "preparing": preparing, "full": full}[options.what]
     bench.report(what(options), options.json)

@@ -106,7 +106,7 @@ def adapted(corpus: Corpus, out: Path, options: argparse.Namespace, method: dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--style", choices=STYLES, default="Chaminade")
@@ -120,7 +120,6 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--patience", type=int, default=DEFAULTS["patience"])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     corpus, rows = style_corpus(options.data, options.style, options.work), []
     options.base = bases.fitting(corpus.tokenizer.fingerprint) if options.base == "auto" else options.base

@@ -15,7 +15,6 @@ score of keys: 1 for the key, .5 for a fifth, .3 for the relative, .2 for the pa
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -272,13 +271,12 @@ def pieces(data: Path, split: str, sets: list[str]) -> Iterator[Piece]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = bench.new_parser(__doc__)
     parser.add_argument("data", type=Path, help="folder with manifest.csv")
     parser.add_argument("--soundfont", type=Path, required=True)
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
     parser.add_argument("--sets", nargs="*", default=[], choices=SETS)
     parser.add_argument("--plain", action="store_true", help="librosa's tempo and Krumhansl's profiles instead of ours")
-    parser.add_argument("--json", type=Path, help="write the figures here, and those of every piece")
     options = parser.parse_args()
     found = pieces(options.data, options.split, options.sets)
     rows = [judged(piece, options.soundfont, plain if options.plain else describe) for piece in found]

@@ -7,10 +7,8 @@ Tells tokens a second of both (medians) and the median of the ratios of neighbou
 
 from __future__ import annotations
 
-import argparse
 import copy
 import time
-from pathlib import Path
 
 import bench
 import torch
@@ -63,13 +61,12 @@ def compare(size: str, length: int, *, rounds: int, dtype: torch.dtype, packed: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("size", nargs="?", default="6m")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--fp32", action="store_true")
     parser.add_argument("--packed", action="store_true")
-    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     dtype = torch.float32 if options.fp32 else torch.bfloat16

@@ -13,7 +13,6 @@ In the end nats a token and a note of rows spread over the validation split of e
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import time
 from dataclasses import dataclass, replace
@@ -127,13 +126,12 @@ def validate(model: torch.nn.Module, stream: Stream, count: int) -> dict[str, fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("corpora", type=Path, nargs=2, metavar="CORPUS")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--rows", type=int, default=96, help="of validation")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=TRIALS, default=list(TRIALS))
-    parser.add_argument("--json", type=Path, help="write the figures here, after each trial")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     found = []

@@ -1,7 +1,8 @@
-"""What the benchmarks share: the manifest of the data, medians, peaks of memory, a table, and a JSON file."""
+"""What the benchmarks share: a parser, the manifest of the data, medians, peaks of memory, a table, and a JSON file."""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import ctypes
 import json
@@ -11,11 +12,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["held", "manifest", "median", "peak", "report"]
+__all__ = ["held", "manifest", "median", "new_parser", "peak", "report"]
 
 PROCESS = Path("/proc/self")  # of Linux
 MIB = 2**20
 FIGURES: dict[str, list[dict]] = {}
+
+
+def new_parser(doc: str) -> argparse.ArgumentParser:
+    """A parser for a benchmark that its docstring describes, with the file for `report`."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    return parser
 
 
 def manifest(data: Path, *sets: str, split: str | None = None) -> list[dict]:

@@ -7,13 +7,12 @@ on their beat grid.
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
 import mir_eval.chord
 import numpy as np
-from bench import report
+from bench import new_parser, report
 from mir_eval.util import adjust_intervals, intervals_to_durations, merge_labeled_intervals
 from pop909 import annotated_chords, folders, load
 
@@ -93,10 +92,9 @@ def evaluate(songs: list[Path], grid: str) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
-    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     songs = folders(options.data, options.split)
     report([{"beats": grid} | evaluate(songs, grid) for grid in GRIDS], options.json)

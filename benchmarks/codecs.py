@@ -8,14 +8,13 @@ kind own also with Griffin-Lim. `processor` counts the time that the process its
 
 from __future__ import annotations
 
-import argparse
 import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from bench import median, report
+from bench import median, new_parser, report
 
 from woodshed.audio.codecs import LOUDNESS, open_codec, own
 from woodshed.audio.codecs._settings import CodecSettings
@@ -25,12 +24,11 @@ ROUNDS = 3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("codecs", nargs="*", type=Path)
     parser.add_argument("--recording", type=Path, help="by default noise")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     found = {str(place): open_codec(place) for place in options.codecs} or {"own, new": own.begin(CodecSettings())}

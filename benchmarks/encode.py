@@ -45,9 +45,8 @@ def measure(name: str, folder: Path, count: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds pop909/")
-    parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--files", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", help=argparse.SUPPRESS)

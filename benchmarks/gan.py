@@ -8,7 +8,6 @@ fast that codec turns latents into sound, and with --folder as well how fast it 
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
@@ -93,9 +92,8 @@ def codec_rows(options) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[24, 64])
-    parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--codec", help="measure this codec as well")
     parser.add_argument("--folder", type=Path, help="recordings to encode")
     parser.add_argument("--latent-rate", type=float, default=10.77, help="that of the codec `own`")

@@ -6,7 +6,6 @@ second. The model is a fresh `decoder`: how long an id takes does not depend on 
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
@@ -55,9 +54,8 @@ def theirs(model, tokenizer, takes: int, count: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("--data", type=Path, help="not needed")
-    parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--sizes", default="6m,25m")
     parser.add_argument("--ids", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)

@@ -9,13 +9,12 @@ right bar lines of those that are not free.
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
 import mir_eval
 import numpy as np
-from bench import manifest, report
+from bench import manifest, new_parser, report
 
 from woodshed.errors import FileError
 from woodshed.symbolic.music.grid import apply_grid, estimate_grid
@@ -159,9 +158,8 @@ def _try(path: Path) -> dict | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = new_parser(__doc__)
     parser.add_argument("data", type=Path, help="folder with manifest.csv")
-    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     report(measure(options.data), options.json)
 

@@ -6,7 +6,6 @@ by reason, and milliseconds a bar. Its limits were chosen on the training split.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import Counter
 from pathlib import Path
@@ -55,9 +54,8 @@ def faults(score: Score) -> dict[int, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds manifest.csv")
-    parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--splits", default="train,test")
     parser.add_argument("--pieces", type=int, default=300, help="of each set and split at most")
     options = parser.parse_args()

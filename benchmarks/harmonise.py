@@ -16,7 +16,6 @@ opening sixteen bars of some melodies are accompanied by a run, two takes each, 
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from bench import report
+from bench import new_parser, report
 from chord_accuracy import MEASURES, agreement, intervals
 from leadsheets import scores, written_pickup
 from mir_eval.util import adjust_intervals
@@ -303,12 +302,11 @@ def _late(chords: np.ndarray, slots: Slots) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
     parser.add_argument("--run", type=Path, help="accompany some of the melodies with it")
     parser.add_argument("--count", type=int, default=10, help="melodies of each kind for --run")
-    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     songs = load(options.data, options.split)
     report(rows_of(songs, "openewld") + rows_of(songs, "pop909"), options.json)

@@ -8,7 +8,6 @@ the percentiles of the excerpts.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,9 +79,8 @@ def judged(takes: list[Score], spread: np.ndarray) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds manifest.csv")
-    parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--run", default="piano")
     parser.add_argument("--bars", type=int, default=8)
     parser.add_argument("--takes", type=int, default=4)

@@ -8,9 +8,6 @@ asked.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import bench
 import numpy as np
 
@@ -39,11 +36,10 @@ def same_notes(tonic: int, mode: str) -> tuple[int, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("run")
     parser.add_argument("--bars", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     run, rows = open_run(options.run), []
     for asked in (True, False):

@@ -6,7 +6,6 @@ nothing, most of it for libraries, is taken from its peak.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import re
 import tempfile
@@ -36,9 +35,8 @@ def measured(corpus: Path, settings: dict) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     trials = {
         "new, 6m, 4 x 512": dict(base="none", size="6m", batch_size=4, max_seq_len=512),

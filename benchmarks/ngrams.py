@@ -6,7 +6,6 @@ Nats per note of a unigram and of an interpolated bigram model of the same ids, 
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import bench
@@ -43,12 +42,11 @@ def nats_a_note(corpus: Corpus, split: str, length: int, count: int) -> dict[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--split", default="validation")
     parser.add_argument("--rows", type=int, default=1500)
     parser.add_argument("--max-seq-len", type=int, default=1024)
-    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     found = nats_a_note(open_corpus(options.corpus), options.split, options.max_seq_len, options.rows)
     bench.report([{"model": name, "nats a note": value} for name, value in found.items()], options.json)

@@ -10,7 +10,6 @@ in the corpus.
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
@@ -150,11 +149,10 @@ def timed(corpus: Corpus, count: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--versions", type=Path, help="POP909's folder")
     parser.add_argument("--only-time", action="store_true")
-    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     corpus = open_corpus(options.corpus)
     sizes = [size for size in (100, 1000) if size < len(corpus.split("train"))]

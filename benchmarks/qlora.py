@@ -111,14 +111,13 @@ def losses(corpus: Path, steps: int, length: int) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("--sizes", nargs="*", default=list(SIZES))
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--max-seq-len", type=int, default=512)
     parser.add_argument("--corpus", type=Path, help="compare the losses on it too")
     parser.add_argument("--steps", type=int, default=150, help="of the comparison of losses")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measured(*options.one, options.batch_size, options.max_seq_len)))

@@ -10,7 +10,6 @@ Frechet distance, on the directions in which real training music varies most.
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 from pathlib import Path
 
@@ -57,7 +56,7 @@ def kept(quality: np.ndarray, keep: int, group: int) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--charts", type=int, default=16)
@@ -67,7 +66,6 @@ def main() -> None:
     parser.add_argument("--temperature", default="1.0")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge", type=Path, help="another run, whose hidden states are compared")
-    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     run, corpus = open_run(options.run), open_corpus(options.corpus)
     judge = open_run(options.judge) if options.judge else run

@@ -15,14 +15,12 @@ naive    the definition, an embedding for every pair (T, T, D); it needs 64 time
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
-from bench import held, median, peak, report
+from bench import held, median, new_parser, peak, report
 
 from woodshed.symbolic import models
 from woodshed.symbolic.models._attention import biased_attention, chunked_attention, skew
@@ -120,12 +118,11 @@ def measure(length: int, dtype: torch.dtype, rounds: int) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--fp32", action="store_true")
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 1024, 2048, 3500])
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     dtype = torch.float32 if options.fp32 else torch.bfloat16

@@ -6,7 +6,6 @@ counted, in nats a written token and a written note. `compose` writes everything
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import bench
@@ -55,14 +54,13 @@ def losses(model, tokenizer, posed, length: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--checkpoint", type=int)
     parser.add_argument("--split", default="validation")
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--max-seq-len", type=int, default=1024)
-    parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     corpus = open_corpus(options.corpus)
     model = open_run(options.run, options.checkpoint).model()

@@ -7,7 +7,6 @@ the medians of the rounds are compared. Muon is the optimizer that `train` uses 
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from itertools import pairwise
@@ -86,9 +85,8 @@ ARMS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench.new_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds pop909/")
-    parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--size", default="6m")
     for name, default in {"max-seq-len": 1024, "batch-size": 4, "steps": 10, "rounds": 3, "songs": 12}.items():
         parser.add_argument(f"--{name}", type=int, default=default)

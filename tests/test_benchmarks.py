@@ -1,4 +1,4 @@
-"""What the benchmarks share: the manifest, peaks of memory, tables and their file."""
+"""What the benchmarks share: their parser, the manifest, peaks of memory, tables and their file."""
 
 import importlib
 import json
@@ -15,6 +15,12 @@ def bench(monkeypatch):
     found = importlib.import_module("bench")
     monkeypatch.setattr(found, "FIGURES", {})
     return found
+
+
+def test_a_parser_tells_the_docstring_as_it_stands_and_where_figures_go(bench):
+    parser = bench.new_parser("One line.\n\n    python benchmarks/one.py\n")
+    assert "One line.\n\n    python benchmarks/one.py\n" in parser.format_help()
+    assert parser.parse_args(["--json", "out.json"]).json == Path("out.json") and parser.parse_args([]).json is None
 
 
 def test_the_manifest_tells_some_sets_in_its_own_order_of_one_split_or_all(bench, tmp_path):
