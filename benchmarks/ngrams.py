@@ -11,7 +11,7 @@ from pathlib import Path
 import bench
 import numpy as np
 
-from woodshed.symbolic.data.corpus import Corpus, open_corpus
+from woodshed.symbolic.data.corpus import IGNORED, Corpus, open_corpus
 
 SMOOTHING = 20  # ids that the unigram is worth beside what followed an id
 
@@ -20,7 +20,7 @@ def pairs(rows, count: int):
     """Ids and the id before each, where the id is to be learned, over the first `count` rows."""
     for index in range(count):
         row = rows[index]
-        keep = row["labels"][1:] != -100
+        keep = row["labels"][1:] != IGNORED
         yield row["input_ids"][:-1][keep], row["labels"][1:][keep]
 
 

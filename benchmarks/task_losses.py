@@ -12,7 +12,7 @@ import bench
 import numpy as np
 import torch
 
-from woodshed.symbolic.data.corpus import ROOM, cut_window, draw_region, open_corpus, pack
+from woodshed.symbolic.data.corpus import IGNORED, ROOM, cut_window, draw_region, open_corpus, pack
 from woodshed.symbolic.data.tasks import Region, describe, pose
 from woodshed.symbolic.run import open_run
 
@@ -47,7 +47,7 @@ def losses(model, tokenizer, posed, length: int) -> dict[str, float]:
         size = len(example.ids)
         logits = model(row["input_ids"][:, :size], use_cache=False).logits[0, :-1].float()
         target = row["labels"][0, 1:size]
-        nats += torch.nn.functional.cross_entropy(logits, target, ignore_index=-100, reduction="sum").item()
+        nats += torch.nn.functional.cross_entropy(logits, target, ignore_index=IGNORED, reduction="sum").item()
         tokens += int((target >= 0).sum())
         struck += int(np.isin(example.ids[example.loss_mask], notes).sum())
     return {"nats a token": nats / tokens, "nats a note": nats / struck, "notes": struck}

@@ -17,7 +17,7 @@ from rich.console import Console
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError
 from woodshed.statistics import frechet_distance
-from woodshed.symbolic.data.corpus import open_corpus
+from woodshed.symbolic.data.corpus import IGNORED, open_corpus
 from woodshed.symbolic.data.prepare import prepare
 from woodshed.symbolic.judging import evaluate_page
 from woodshed.symbolic.judging.evaluate import evaluate
@@ -66,7 +66,7 @@ def test_nats_are_those_of_the_rows_one_by_one_and_add_up(run, corpus, found):
         ids, positions = (torch.as_tensor(row[name])[None] for name in ("input_ids", "position_ids"))
         with torch.inference_mode():
             chances = model(input_ids=ids, position_ids=positions).logits[0].log_softmax(-1).numpy()
-        at = np.flatnonzero(row["labels"][1:] != -100)
+        at = np.flatnonzero(row["labels"][1:] != IGNORED)
         nats -= chances[at, row["labels"][at + 1]].sum()
         tokens += len(at)
     assert tokens == told["tokens"] == sum(kind["tokens"] for kind in told["by_kind"].values())
