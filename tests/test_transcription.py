@@ -161,15 +161,17 @@ def test_notes_in_seconds_are_a_score_of_milliseconds():
 
 @pytest.mark.skipif(not notes.available(), reason="basic-pitch is not installed")
 def test_our_own_piano_comes_back():
-    pitches, levels = [48, 60, 64, 67, 72, 76, 79, 55], [100, 50, 70, 90, 110, 40, 80, 60]
-    rows = [(400 * n, 300 + 100 * (n % 3), pitch, levels[n], 0) for n, pitch in enumerate(pitches)]
-    rows += [(3600, 600, pitch, 80, 0) for pitch in (43, 58, 62, 65)]
+    pitches = [48, 60, 64, 72, 76, 55]
+    rows = [(400 * n, 300 + 100 * (n % 3), pitch, 50, 0) for n, pitch in enumerate(pitches)]
+    rows += [(2800 + 400 * n, 300, pitch, 90, 0) for n, pitch in enumerate(pitches)]
+    rows += [(5600, 600, pitch, 80, 0) for pitch in (43, 58, 62, 65)]
     played = Score(rows, ticks_per_quarter=500, free=True)
     audio = Audio(render(played, sample_rate=22050), 22050)
     found = as_score(notes.transcribe(audio), "x").notes
-    assert sorted(found["pitch"]) == sorted(played.notes["pitch"])
-    pairs = [(one, row) for row in played.notes for one in found if one["pitch"] == row["pitch"]]
-    assert max(abs(int(one["onset"]) - int(row["onset"])) for one, row in pairs) <= 50
-    late = np.array([int(one["onset"] + one["duration"]) - int(row["onset"] + row["duration"]) for one, row in pairs])
-    assert np.sort(np.abs(late))[-3] <= 50 and np.abs(late).max() < 400  # in chords one may seem to ring on
-    assert np.corrcoef([(one["velocity"], row["velocity"]) for one, row in pairs[:8]], rowvar=False)[0, 1] > 0.8
+    one, other = (np.sort(heard, order=["pitch", "onset"]) for heard in (found, played.notes))
+    assert one["pitch"].tolist() == other["pitch"].tolist()
+    assert np.abs(one["onset"] - other["onset"]).max() <= 50
+    late = np.abs(one["onset"] + one["duration"] - other["onset"] - other["duration"])
+    assert np.sort(late)[-3] <= 60 and late.max() < 400  # in a chord one may seem to ring on
+    soft, loud = (one[other["velocity"] == velocity]["velocity"].astype(int) for velocity in (50, 90))
+    assert (loud > soft + 5).all()
