@@ -39,3 +39,19 @@ def test_the_transcriber_hears_a_scale():
         true = np.column_stack([pause + 0.5 * np.arange(8), pitches])
         assert notes.onset_score(found, true)["recall"] == 1
     assert len(notes.transcribe(silence(3.0))) == 0
+
+
+@pytest.mark.skipif(not notes.available(), reason="basic-pitch is not installed")
+def test_a_sound_in_pieces_has_the_notes_of_the_whole():
+    rate = notes.SAMPLE_RATE
+    time = np.arange(rate // 2) / rate
+    hertz = [440 * 2 ** ((pitch - 69) / 12) for pitch in (60, 65, 62, 67, 64, 69) * 3]
+    struck = np.concatenate([0.3 * np.exp(-4 * time) * np.sin(2 * np.pi * f * time) for f in hertz]).astype(np.float32)
+    sound = Audio(struck[:, None], rate)
+    whole = notes.transcribe(sound)
+    assert len(whole) >= len(hertz) and (whole["end"] > whole["onset"]).all() and whole["end"].max() < 10
+    for seconds in (0.3, 2.7):
+        pieces = [sound.cut(at, at + seconds) for at in np.arange(0, sound.seconds, seconds)]
+        found = notes.hear(pieces)
+        assert found[["pitch", "velocity"]].tolist() == whole[["pitch", "velocity"]].tolist()
+        assert np.allclose(found["onset"], whole["onset"], atol=1e-3)

@@ -1,26 +1,29 @@
 """The notes that are heard in sound, by the model inside the package basic-pitch, and how well two sets of them agree.
 
-R. Bittner et al., "A Lightweight Instrument-Agnostic Model for Polyphonic Note Transcription", ICASSP 2022. Onsets and
-pitches are good (F1 .84 to .96 on rendered piano); where notes end is not, and is left out.
+R. Bittner et al., "A Lightweight Instrument-Agnostic Model for Polyphonic Note Transcription", ICASSP 2022: how sure it
+is in each frame that a key is struck, and that it sounds. strikes.py makes notes of it, with spectra beside it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ..errors import MissingExtra, WoodshedError
-from .wave import Audio
+from .strikes import KEYS, LOWEST, SILENCE, Frames, notes_of
+from .wave import BLOCK, Audio
 
 SAMPLE_RATE, HOP = 22050, 256  # what the model hears
-WINDOW, FRAMES, EDGE = 43844, 172, 15  # its samples and frames; frames on each side that lack their context
-LOWEST = 21  # MIDI pitch of its first column
-ONSET, NOTE = 0.7, 0.3  # what an onset must reach, and on average the note in the SOUNDING frames after it
-SOUNDING = 11
-BATCH = 16  # windows at once
+WINDOW, EDGE = 43844, 15  # its samples; frames on each side that lack their context
+STEP = 141  # frames of each window that count: the next begins where these end
+SPECTRUM = 2048  # samples
+BRIGHT = 1500  # Hz
 TOLERANCE = 0.05  # seconds between onsets that are the same
 
 
@@ -38,19 +41,72 @@ def available() -> bool:
 
 
 def transcribe(audio: Audio) -> np.ndarray:
-    """(notes, 2): onset in seconds and MIDI pitch, sorted. Raises MissingTranscriber."""
-    sound = audio.with_channels(1).resampled(SAMPLE_RATE).samples[:, 0]
-    step = (FRAMES - 2 * EDGE) * HOP - (FRAMES * HOP - WINDOW)  # the windows tile without a gap
-    padded = np.pad(sound, (EDGE * HOP, WINDOW))
-    starts = np.arange(0, len(sound) + 1, step)
-    windows = np.stack([padded[start : start + WINDOW] for start in starts])[:, :, None]
-    outputs = [_session().run(None, {_session().get_inputs()[0].name: part}) for part in _batches(windows)]
-    names = [output.name for output in _session().get_outputs()]
-    note, onset = (np.concatenate([part[names.index(name)] for part in outputs]) for name in _OUTPUTS)
-    return _notes(onset, note, starts / SAMPLE_RATE, step / SAMPLE_RATE)
+    """The notes in a sound, as hear() tells them. Raises MissingTranscriber."""
+    sound = audio.with_channels(1).resampled(SAMPLE_RATE)
+    return hear(sound.cut(start, start + BLOCK) for start in np.arange(0, sound.seconds, BLOCK))
 
 
-_OUTPUTS = ("StatefulPartitionedCall:1", "StatefulPartitionedCall:2")  # notes, onsets
+def hear(pieces: Iterable[Audio]) -> np.ndarray:
+    """The notes in a sound of SAMPLE_RATE and one channel that comes piece by piece: strikes.HEARD, in seconds, sorted.
+
+    Raises MissingTranscriber.
+    """
+    found = notes_of(_frames(piece.samples[:, 0] for piece in pieces))
+    for name in ("onset", "end"):
+        found[name] *= HOP / SAMPLE_RATE
+    return found
+
+
+def _frames(pieces: Iterable[np.ndarray]) -> Iterator[Frames]:
+    """What is heard in each frame of a sound, in as many windows at once as a piece fills."""
+    held = np.zeros(EDGE * HOP, np.float32)
+    for piece in chain(pieces, [np.zeros(WINDOW, np.float32)]):
+        held = np.concatenate([held, piece])
+        if len(held) >= WINDOW:
+            windows = sliding_window_view(held, WINDOW)[:: STEP * HOP]
+            yield Frames(*_activations(windows), *_levels(held, STEP * len(windows)))
+            held = held[STEP * HOP * len(windows) :]
+
+
+def _activations(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Onsets and notes, (frames, KEYS), of (windows, WINDOW) samples that stand STEP frames apart."""
+    session = _session()
+    batch = np.ascontiguousarray(windows, np.float32)[:, :, None]
+    outputs = session.run(_OUTPUTS, {session.get_inputs()[0].name: batch})
+    onset, note = (output[:, EDGE : EDGE + STEP].reshape(-1, KEYS) for output in outputs)
+    return onset, note
+
+
+def _levels(sound: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The fundamentals of all keys and the treble in dB, in `count` frames after the first EDGE."""
+    first = EDGE * HOP - SPECTRUM // 2
+    windows = sliding_window_view(sound, SPECTRUM)[first::HOP][:count]
+    shape = np.hanning(SPECTRUM).astype(np.float32)
+    power = np.abs(np.fft.rfft(windows * shape * (2 / shape.sum()))).astype(np.float32) ** 2
+    return _decibels(power @ _fundamentals()), _decibels(power[:, _bins() > BRIGHT].sum(axis=1, keepdims=True))
+
+
+def _decibels(power: np.ndarray) -> np.ndarray:
+    return 10 * np.log10(np.maximum(power, 10 ** (SILENCE / 10)))
+
+
+def _bins() -> np.ndarray:
+    return np.fft.rfftfreq(SPECTRUM, 1 / SAMPLE_RATE)
+
+
+@cache
+def _fundamentals() -> np.ndarray:
+    """Which bins are a key's, (bins, KEYS): those within a quarter tone, or else the two nearest."""
+    hertz = 440 * 2 ** ((np.arange(KEYS) + LOWEST - 69) / 12)
+    away = np.abs(12 * np.log2(np.maximum(_bins(), 1)[:, None] / hertz))
+    nearest = np.sort(np.abs(_bins()[:, None] - hertz), axis=0)[1]
+    within = away <= 0.5
+    few = within.sum(axis=0) < 2
+    within[:, few] = (np.abs(_bins()[:, None] - hertz) <= nearest)[:, few]
+    return within.astype(np.float32)
+
+
+_OUTPUTS = ("StatefulPartitionedCall:2", "StatefulPartitionedCall:1")  # onsets, notes
 
 
 @cache
@@ -67,26 +123,9 @@ def _session():
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _batches(windows: np.ndarray) -> list[np.ndarray]:
-    return [windows[first : first + BATCH].astype(np.float32) for first in range(0, len(windows), BATCH)]
-
-
-def _notes(onset: np.ndarray, note: np.ndarray, starts: np.ndarray, step: float) -> np.ndarray:
-    """Peaks in time of `onset` (windows, frames, keys) that a sounding `note` follows, as rows of seconds and pitch."""
-    before, after = onset[:, EDGE - 1 : -EDGE - 1], onset[:, EDGE + 1 : FRAMES - EDGE + 1]
-    here = onset[:, EDGE:-EDGE]
-    sums = np.cumsum(np.pad(note, ((0, 0), (1, SOUNDING), (0, 0))), axis=1)
-    held = (sums[:, SOUNDING:] - sums[:, :-SOUNDING])[:, EDGE : FRAMES - EDGE] / SOUNDING
-    peaks = (here >= ONSET) & (here > before) & (here >= after) & (held >= NOTE)
-    window, frame, key = np.nonzero(peaks)
-    within = frame * HOP / SAMPLE_RATE
-    kept = within < step  # the last frame of a window may stand beyond the first of the next
-    found = np.column_stack([starts[window] + within, key + LOWEST])[kept]
-    return found[np.lexsort(found.T[::-1])]
-
-
 def onset_score(found: np.ndarray, true: np.ndarray, *, tolerance: float = TOLERANCE) -> dict[str, float]:
-    """Precision, recall and F1 of onsets: (n,) seconds, or (n, 2) seconds and pitch, which must then be equal.
+    """Precision, recall and F1 of onsets: (n,) seconds, or (n, 2) seconds and pitch, which must then be equal; HEARD is
+    such, too.
 
     Each is matched once, to one not more than `tolerance` seconds away. F1 is 1 where both are empty.
     """
@@ -105,6 +144,8 @@ def onset_score(found: np.ndarray, true: np.ndarray, *, tolerance: float = TOLER
 
 
 def _with_pitch(onsets: np.ndarray) -> np.ndarray:
+    if np.asarray(onsets).dtype.names:
+        return np.column_stack([onsets["onset"], onsets["pitch"]])
     onsets = np.asarray(onsets, float)
     return np.column_stack([onsets, np.zeros(len(onsets))]) if onsets.ndim == 1 else onsets.reshape(-1, 2)
 
