@@ -36,7 +36,7 @@ from woodshed.symbolic.playing.settings import GenerateSettings
 from woodshed.symbolic.run import open_run
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
-ASKED = dict(chords=CHORDS, cold=0.8, hot=1.2, bars=2, bpm=None, takes=2, seed="3", ending=False, harmony="strict")
+ASKED = dict(chords=CHORDS, cold=0.8, hot=1.2, bars="2", bpm=None, takes=2, seed="3", ending=False, harmony="strict")
 
 
 @pytest.fixture
@@ -77,10 +77,13 @@ def test_what_is_left_empty_is_left_to_the_run():
         chords=CHORDS, bars=2, takes=2, seed=3, temperature="0.8:1.2", harmony="strict"
     )
     assert set(demo_page.HARMONY) == {"free", "guided", "strict"}
-    empty = settings_of(**ASKED | dict(chords="  ", bars=None, seed=" ", form=" "))
+    empty = settings_of(**ASKED | dict(chords="  ", bars=" ", seed=" ", form=" "))
     assert (empty.chords, empty.bars, empty.seed) == (None, None, None)
-    with pytest.raises(InputError, match="seed '-1'"):
-        settings_of(**ASKED | dict(seed="-1"))
+    more = settings_of(**ASKED | dict(metre=" 3/4 ", best=" 1"))
+    assert (more.metre, more.best) == ("3/4", 1) and settings_of(**ASKED | dict(metre=" ")).metre is None
+    for name in ("seed", "bars", "best"):
+        with pytest.raises(InputError, match=f"--{name} '-1': write a whole number, or nothing"):
+            settings_of(**ASKED | {name: "-1"})
 
 
 def test_takes_are_those_of_generate_and_nothing_is_overwritten(opened):
@@ -438,6 +441,9 @@ def test_a_musician_opens_the_page_and_leaves_with_takes(page, own, browser, tmp
     assert len(score.notes) and score.chords["root"].tolist() == [0, 9, 2, 7]
     assert browser.wait("(i => i.complete && i.naturalWidth)(document.querySelector('#takes img'))") > 1000
     assert browser.wait("document.querySelector('#takes audio').duration") > 2
+    empty = "[...document.querySelectorAll('input')].some(e => e.labels[0]?.innerText.startsWith('%s') && !e.value)"
+    for label in ("Bars", "Key", "Metre", "Only the best"):
+        browser.wait(empty % label)
     assert re.search(r"\d+ notes? in \d+ seconds", browser.run("document.querySelector('#takes').innerText"))
 
     assert "Keep the takes that you like" in browser.run("document.querySelector('#kept').innerText")

@@ -31,7 +31,7 @@ from ..symbolic.playing.takes import Take, save_takes
 from ..symbolic.run import Run, open_run
 from .keep_button import Keeper
 from .server import Page, notices
-from .takes_page import MOST_TAKES, card, seed_of, show, takes_page
+from .takes_page import MOST_TAKES, card, show, takes_page, whole_number
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
 INTRO = "Write down chords, or choose a MIDI file, and press Play: music to hear and for your DAW."
@@ -39,12 +39,13 @@ HARMONY = get_args(get_type_hints(GenerateSettings)["harmony"])
 PLAYING, JUDGING = 0.85, 0.05  # shares of the time: writing notes, ranking; the rest is sound and pictures
 NEW, EXTEND, FILL, ACCOMPANY = "New music", "Go on from a file", "Write bars of a file anew", "Accompany a melody"
 FIELDS = {  # what is asked for each, besides what is always asked
-    NEW: ("bars", "key", "bpm", "form", "ending", "parts"),
+    NEW: ("bars", "key", "bpm", "metre", "form", "ending", "parts"),
     EXTEND: ("prompt", "bars", "key", "form", "ending", "keep_grid"),
     FILL: ("prompt", "region", "seconds", "parts", "keep_grid"),
     ACCOMPANY: ("prompt", "melody", "keep_grid"),
 }
-ALWAYS = ("chords", "harmony", "takes")
+ALWAYS = ("chords", "harmony", "takes", "best")
+ABOUT_BEST = "The others are thrown away. For a run of yours this takes minutes more at first."
 AUTO = "auto"  # the melody is the track that sounds like it
 
 
@@ -80,15 +81,14 @@ def _form(gradio, *, models: Mapping[str, Run]) -> dict:
     )
     with gradio.Row():
         usual = f"{DEFAULT_BARS}, or more for all chords"
-        form["bars"] = gradio.Number(
-            None, label="Bars", placeholder=usual, precision=0, minimum=1, maximum=MOST_BARS, min_width=120
-        )
+        form["bars"] = gradio.Textbox(label="Bars", placeholder=usual, max_lines=1, min_width=120)
         form["key"] = gradio.Textbox(label="Key", placeholder="any, or Dm", max_lines=1, min_width=120)
         form["bpm"] = gradio.Number(_usual_bpm(run), label="Tempo (bpm)", minimum=10, maximum=500, min_width=120)
     form["form"] = gradio.Textbox(
         label="Form",
         placeholder="AABA, or nothing",
         info="A letter for each section: equal ones come back. Chords of their own: A: C Am F G B: F G Em Am",
+        form["metre"] = gradio.Textbox(label="Metre", placeholder="usual, or 3/4", max_lines=1, min_width=120)
         max_lines=1,
     )
     form["ending"] = gradio.Checkbox(False, label="Ending", info="Come to a close in the last bar.")
@@ -189,6 +189,7 @@ def _drawing_fields(gradio, *, knows: bool) -> dict:
         "hot": gradio.Slider(value=float(hot), label="Temperature of the last take", info="High is wild.", **heat),
         "seed": gradio.Textbox(
             label="Seed", placeholder="a new one each time", info="The same number plays the same again."
+        "best": gradio.Textbox(label="Only the best", placeholder="all", info=ABOUT_BEST, max_lines=1),
         ),
     }
     with gradio.Accordion("Soundfont", open=False):
@@ -205,8 +206,9 @@ def tracks(path: str | Path) -> list[tuple[str, str]]:
 def settings_of(cold: float, hot: float, seed: str, what: str = NEW, **asked) -> GenerateSettings:
     """What was filled in and belongs to the wish, as settings; what was left empty is left to the run."""
     asked = {name: asked.get(name) for name in (*ALWAYS, *FIELDS[what])}
-    asked |= {"seed": seed_of(seed), "temperature": f"{cold:g}:{hot:g}"}
-    asked |= {name: asked[name].strip() for name in ("chords", "form") if asked.get(name)}
+    asked |= {"seed": whole_number("seed", seed), "temperature": f"{cold:g}:{hot:g}"}
+    asked |= {name: whole_number(name, asked[name] or "") for name in ("bars", "best") if name in asked}
+    asked |= {name: asked[name].strip() for name in ("chords", "metre", "form") if asked.get(name)}
     asked["parts"] = tuple(asked.get("parts") or ()) or None
     if what != NEW:
         if not asked["prompt"]:

@@ -133,11 +133,12 @@ def stoppable() -> Iterator[None]:
         import_gradio().Info("Stopped. What was finished is kept.")
 
 
-def seed_of(text: str, what: str = "seed") -> int | None:
-    """The number that was written into a field; None where it was left empty."""
+def whole_number(name: str, text: str) -> int | None:
+    """The number that was written into a field of text (Gradio's own of numbers cannot be empty: it begins with 0);
+    None where it was left empty."""
     text = text.strip()
     if text and not text.isdecimal():
-        raise InputError(f"{what} {text!r}: write a whole number, or nothing for a new one")
+        raise InputError(f"--{name} {text!r}: write a whole number, or nothing")
     return int(text) if text else None
 
 
