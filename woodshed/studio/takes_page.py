@@ -142,10 +142,11 @@ def whole_number(name: str, text: str) -> int | None:
     return int(text) if text else None
 
 
-def show(cards: Sequence[str], folder: Path, *, ranked: bool = False) -> str:
-    """Cards one under another, where their files lie, and whether the best comes first."""
+def show(cards: Sequence[str], folder: Path, above: Sequence[str] = (), *, ranked: bool = False) -> str:
+    """Cards one under another; above them where their files lie, whether the best comes first, and lines on all."""
     where = f"{counted(len(cards), 'take')} in {folder}{', best first' * ranked}"
-    return "\n".join([f'<p class="where" role="status">{escape(where)}</p>', *cards])
+    lines = [f'<p class="where" role="status">{escape(where)}</p>', *(tag("p", line, "where") for line in above)]
+    return "\n".join([*lines, *cards])
 
 
 def card(
