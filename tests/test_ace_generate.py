@@ -275,7 +275,10 @@ def test_the_command_writes_takes_to_the_next_free_number(base, run, tmp_path, c
     assert facts["seed"] == 1 and facts["base_fingerprint"] == fingerprint(base)
     assert [(each["path"], each["scale"]) for each in facts["adapters"]] == [(str(run), 1.0), (str(run), 0.5)]
     assert facts["adapters"][0]["digest"] == read_adapter(run).digest
-    assert read_audio(tmp_path / "out/001/take-1.wav").seconds == pytest.approx(0.6)
+    with soundfile.SoundFile(tmp_path / "out/001/take-2.wav") as file:
+        told = json.loads(file.comment)
+    assert told["settings"] == facts["settings"] and file.frames == round(0.6 * SAMPLE_RATE)
+    assert (told["base"], told["adapters"][0]["path"]) == (Path(base).name, run.name)
     one, two = ((tmp_path / f"out/00{number}/take-1.wav").read_bytes() for number in (1, 2))
     assert one == two
     with pytest.raises(FileError, match="exists already"):

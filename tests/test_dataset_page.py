@@ -1,6 +1,7 @@
 """The page of a dataset: what is shown, what is written back and what is not; and in a real browser."""
 # ruff: noqa: F811
 
+import dataclasses
 import json
 from urllib.parse import quote
 
@@ -13,8 +14,8 @@ from woodshed.audio.labels.scan import scan
 from woodshed.errors import FileError, InputError
 from woodshed.studio.dataset_page import EDITED, FIXED, changes, heard, open_page, recordings, rows, save, shown
 
-BPM, KEY, CAPTION, INSTRUMENTAL_TICK = (
-    len(FIXED) + list(EDITED).index(name) for name in ("bpm", "keyscale", "caption", "is_instrumental")
+BPM, KEY, CAPTION, INSTRUMENTAL_TICK, TAG = (
+    len(FIXED) + list(EDITED).index(name) for name in ("bpm", "keyscale", "caption", "is_instrumental", "custom_tag")
 )
 DRAFT = {"value": "[Verse]\nla la", "by": "whisper"}
 
@@ -86,6 +87,43 @@ def test_lyrics_make_a_recording_sung_and_may_be_emptied(path, dataset):
     assert (a.lyrics, a.is_instrumental, b.lyrics) == ("words", False, INSTRUMENTAL)
     with pytest.raises(InputError, match=r"row 1, a.wav: instrumental, but it has lyrics"):
         save(path, *edited(load_dataset(path), (0, INSTRUMENTAL_TICK, True)))
+
+
+def test_what_holds_for_all_is_written_with_the_recordings_that_have_it(path, dataset):
+    save(path, *edited(dataset, (2, TAG, "mine")))
+    seen, table = edited(load_dataset(path), (0, BPM, "90"))
+    metadata = load_dataset(path).metadata
+    assert seen["whole"] == dict(custom_tag="", tag_position="prepend", genre_ratio=0, all_instrumental=True)
+    given = dict(custom_tag="sho", tag_position="append", genre_ratio=20, all_instrumental=False)
+    saved, told = save(path, seen, table, **given)
+    assert told == "Saved in my-songs.json: 4 changes for all and 1 change to 1 recording."
+    assert saved == load_dataset(path) and saved.metadata == dataclasses.replace(metadata, **given)
+    tags = {sample.filename: (sample.custom_tag, sample.is_instrumental) for sample in saved.samples}
+    assert tags == {"a.wav": ("sho", False), "b.wav": ("sho", False), "c.wav": ("mine", False)}
+    assert save(path, *edited(saved), **given)[1] == "There is nothing to save."
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="genre_ratio 101: give percent, 0 to 100"):
+        save(path, *edited(saved, (1, CAPTION, "a march")), genre_ratio=101)
+    assert path.read_bytes() == before
+
+
+def test_a_row_is_asked_before_what_holds_for_all(path, dataset):
+    save(path, *edited(dataset, (0, INSTRUMENTAL_TICK, False)))
+    seen, table = edited(load_dataset(path), (0, INSTRUMENTAL_TICK, True), (2, TAG, "mine"))
+    save(path, seen, table, custom_tag="sho", all_instrumental=False)
+    a, _, c = load_dataset(path).samples
+    assert (a.is_instrumental, c.is_instrumental, a.custom_tag, c.custom_tag) == (True, False, "sho", "mine")
+
+
+def test_what_another_person_wrote_for_all_meanwhile_is_not_overwritten_unasked(path, dataset):
+    seen, table = edited(dataset, (0, BPM, "90"))
+    save(path, *edited(dataset), custom_tag="theirs", genre_ratio=10)
+    with pytest.raises(InputError, match=r"the dataset's custom tag has become 'theirs' .* press Save again"):
+        save(path, seen, table, custom_tag="mine", genre_ratio=0)
+    assert load_dataset(path).samples[0].bpm is None
+    save(path, seen, table, custom_tag="mine", genre_ratio=0)
+    now = load_dataset(path)
+    assert (now.metadata.custom_tag, now.metadata.genre_ratio, now.samples[0].bpm) == ("mine", 10, 90)
 
 
 @pytest.mark.parametrize(
@@ -188,14 +226,20 @@ def test_a_musician_looks_through_the_songs_and_puts_them_right(path, browser):
         browser.wait("document.querySelector('.toast-wrap')?.innerText.includes(\"row 1, a.wav: bpm '999'\")")
         assert load_dataset(path).samples[1].lyrics == DRAFT["value"]
 
+        browser.fill("Tag of all", "sho ")
+        browser.fill("By genre, %", "20")
+        browser.choose("All instrumental")
         browser.write(0, BPM, "99", enter=False)  # a tap on a telephone leaves the cell open
         browser.slow_down(3)
         browser.press("Save")
         assert browser.wait("document.querySelector('[role=grid]').ariaReadOnly") == "true"
         assert browser.wait("document.querySelector('textarea').disabled")
         browser.slow_down(0)
-        told = "Saved in my-songs.json: 2 changes to 2 recordings."
+        told = "Saved in my-songs.json: 3 changes for all and 2 changes to 2 recordings."
         browser.wait(f"document.querySelector('#status').innerText.trim() == {told!r}")
+        assert shown(load_dataset(path))["whole"] == {
+            "custom_tag": "sho", "tag_position": "prepend", "genre_ratio": 20, "all_instrumental": False
+        }  # fmt: skip
         a, b, _ = load_dataset(path).samples
         assert (a.bpm, b.lyrics, b.is_noted("lyrics")) == (99, "[Verse]\nla di da", False)
         assert browser.wait('document.querySelector(\'[data-row="1"][data-col="3"]\').innerText.trim()') == "yes"

@@ -30,13 +30,14 @@ from woodshed.studio.server import LARGEST, Page, import_gradio, make_server, no
 from woodshed.studio.takes_page import stoppable
 from woodshed.studio.turns import Turns
 from woodshed.symbolic.music.midi import read_midi, write_midi
+from woodshed.symbolic.playing.critic import open_critic, unlearned
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.rank import rank
 from woodshed.symbolic.playing.settings import GenerateSettings
 from woodshed.symbolic.run import open_run
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
-ASKED = dict(chords=CHORDS, cold=0.8, hot=1.2, bars=2, bpm=None, takes=2, seed="3", ending=False, harmony="strict")
+ASKED = dict(chords=CHORDS, cold=0.8, hot=1.2, bars="2", bpm=None, takes=2, seed="3", ending=False, harmony="strict")
 
 
 @pytest.fixture
@@ -77,10 +78,13 @@ def test_what_is_left_empty_is_left_to_the_run():
         chords=CHORDS, bars=2, takes=2, seed=3, temperature="0.8:1.2", harmony="strict"
     )
     assert set(demo_page.HARMONY) == {"free", "guided", "strict"}
-    empty = settings_of(**ASKED | dict(chords="  ", bars=None, seed=" ", form=" "))
+    empty = settings_of(**ASKED | dict(chords="  ", bars=" ", seed=" ", form=" "))
     assert (empty.chords, empty.bars, empty.seed) == (None, None, None)
-    with pytest.raises(InputError, match="seed '-1'"):
-        settings_of(**ASKED | dict(seed="-1"))
+    more = settings_of(**ASKED | dict(metre=" 3/4 ", best=" 1"))
+    assert (more.metre, more.best) == ("3/4", 1) and settings_of(**ASKED | dict(metre=" ")).metre is None
+    for name in ("seed", "bars", "best"):
+        with pytest.raises(InputError, match=f"--{name} '-1': write a whole number, or nothing"):
+            settings_of(**ASKED | {name: "-1"})
 
 
 def test_takes_are_those_of_generate_and_nothing_is_overwritten(opened):
@@ -120,10 +124,24 @@ def test_a_card_says_what_is_in_it_and_takes_no_tags_from_outside(opened):
     assert [attrs["data-take"] for tag, attrs in found.tags if tag == "button"] == [str(paths[0])]
 
 
-def test_without_a_critic_takes_stay_as_they_were_drawn(opened):
-    takes = generate(opened, settings_of(**ASKED))
-    assert in_order(opened, takes) == [(take, "") for take in takes]
-    assert "best first" not in list(play(opened, ASKED, unheard))[-1]
+def test_without_a_critic_the_best_comes_first_by_what_is_usual(run, opened):
+    takes = generate(opened, settings_of(**ASKED | {"takes": 3}))
+    ranked = rank(opened, takes, critic=unlearned(opened))
+    assert in_order(opened, takes) == [(one.take, one.reasons) for one in ranked] and all(one.reasons for one in ranked)
+    page = list(play(opened, ASKED, unheard))[-1]
+    command = f"woodshed rank {opened.folder} {opened.folder / 'takes' / '001'}"
+    assert "best first" in page and page.count(f"{command} --corpus CORPUS</p>") == 1 and open_critic(opened) is None
+    shutil.copytree(run.parent / "corpus", opened.folder.parent / "corpus")
+    assert demo_page.lines_above(opened, takes, opened.folder / "takes" / "001")[-1].endswith(command)
+
+
+@pytest.mark.parametrize("run", ["remi"], indirect=True)
+def test_only_the_best_are_kept_and_what_holds_for_all_is_told_once(opened):
+    page = list(play(opened, ASKED | {"takes": 3, "best": "2"}, unheard))[-1]
+    kept = generate(opened, settings_of(**ASKED | {"takes": 3, "best": "2"}))
+    assert [read_midi(file) for file in Found(page).files() if file.suffix == ".mid"] == [take.score for take in kept]
+    assert page.count("<article") == 2 and page.count("style critic: none") == page.count("--corpus CORPUS") == 1
+    assert all(take.ranked.partition(" ")[2] in Found(page).text for take in kept)
 
 
 @pytest.mark.parametrize("run", ["remi"], indirect=True)
@@ -131,6 +149,7 @@ def test_with_a_critic_the_best_comes_first(run, opened):
     takes = generate(opened, settings_of(**ASKED | {"takes": 3}))
     ranked = rank(opened, takes, corpus=run.parent / "corpus")
     assert in_order(opened, takes) == [(one.take, one.reasons) for one in ranked]
+    assert not demo_page.lines_above(opened, takes, opened.folder)
     assert "3 takes" in (page := list(play(opened, ASKED | {"takes": 3}, unheard))[-1])
     assert "best first" in page
     assert "typical" in ranked[0].reasons or "chords" in ranked[0].reasons
@@ -422,6 +441,9 @@ def test_a_musician_opens_the_page_and_leaves_with_takes(page, own, browser, tmp
     for label, text in (("username", "anna"), ("password", "secret")):
         browser.fill(label, text)
     browser.press("Login")
+    empty = "[...document.querySelectorAll('input')].some(e => e.labels[0]?.innerText.startsWith('%s') && !e.value)"
+    for label in ("Bars", "Key", "Metre", "Only the best"):
+        browser.wait(empty % label)
     for label, text in (("Chords", "C | Hm7"), ("Bars", "2"), ("Takes", "2"), ("Seed", "5")):
         browser.fill(label, text)
     browser.press("Play")

@@ -29,11 +29,14 @@ def test_takes_are_functions_of_their_seeds_and_as_long_as_asked(trained):
     takes = list(generate(trained, seconds=3.14, takes=3, seed=5))
     assert [take.facts["seed"] for take in takes] == [5, 6, 7]
     assert all(len(take.audio.samples) == round(3.14 * 8000) for take in takes)
-    with pytest.raises(InputError, match="--seed -1: give 0"):
-        EvaluateSettings(seed=-1)
     (alone,) = generate(trained, seconds=3.14, takes=1, seed=6)
     assert np.array_equal(alone.audio.samples, takes[1].audio.samples)
     assert not np.array_equal(takes[0].latents, takes[1].latents)
+    assert alone.facts["weights"] == takes[1].facts["weights"]
+    (earlier,) = generate(trained, seconds=3.14, takes=1, seed=6, checkpoint=4)
+    assert earlier.facts["weights"] != alone.facts["weights"]
+    with pytest.raises(InputError, match="--seed -1: give 0"):
+        EvaluateSettings(seed=-1)
     for wrong, told in (
         ({"seconds": 0}, "--seconds"),
         ({"truncation": 9}, "--truncation"),

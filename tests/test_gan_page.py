@@ -32,7 +32,7 @@ def test_what_is_left_empty_is_left_to_the_run():
     assert settings_of(**ASKED) == GenerateSettings(seconds=2.0, takes=2, truncation=1.5, seed=3)
     told = settings_of(**ASKED | dict(seed=" ", style_seed="7", checkpoint="4", seconds=None, loop=True))
     assert told == GenerateSettings(takes=2, truncation=1.5, style_seed=7, checkpoint=4, loop=True)
-    with pytest.raises(InputError, match="style seed 'x': write a whole number"):
+    with pytest.raises(InputError, match="--style-seed 'x': write a whole number"):
         settings_of(**ASKED | dict(style_seed="x"))
 
 

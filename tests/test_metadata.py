@@ -167,6 +167,8 @@ def test_inspect_sums_up_maestros_table_by_split(tmp_path, kind):
     found = inspect(source)
     assert found.table["train"] == {"performances": 3, "hours": 3.0, "notes": 480, "missing": 1}
     assert found.as_dict()["table"] == found.table and not found.left_out
+    told = {one["path"]: one["recording"] for one in found.as_dict()["findings"]}
+    assert told == {"stranger.mid": ""} | {f"2004/piece {k}.midi": f"2004/piece {k}.wav" for k in range(4)}
     text = printed(found)
     assert re.search(r"train +3 performances, 3.0 hours, 480 notes, 1 of them not in the folder *\n", text)
     assert re.search(r"test +1 performance, 1.0 hours, 240 notes *\n", text)

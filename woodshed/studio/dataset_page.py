@@ -1,5 +1,5 @@
-"""The page of a dataset of recordings: a table to look through and edit, and of the row that is chosen its recording to
-hear and its lyrics to read through.
+"""The page of a dataset of recordings: what holds for all, a table to look through and edit, and of the row that is
+chosen its recording to hear and its lyrics to read through.
 
 What a visitor changed goes into the file as it is by then, and all else stays: an annotation may be at work beside.
 What they were shown is kept in their own browser, where it lasts as long as the page.
@@ -24,6 +24,7 @@ from .server import Page, link_to, notices
 
 INTRO = (
     "Click into a cell to change it, or on a row to hear it and to read its lyrics; then press Save. "
+    "What holds for all stands above the table. "
     "What you write stays when you annotate or scan again."
 )
 ABOUT_LYRICS = "With [Verse 1], [Chorus] and so on where you like. Empty: nobody sings, or nobody knows what."
@@ -41,6 +42,8 @@ EDITED = {  # fields that can be written in the table, their headings, and how w
     "custom_tag": ("Tag", 130),
 }
 TICKS = ("labeled", "is_instrumental")
+WHOLE = ("custom_tag", "tag_position", "genre_ratio", "all_instrumental")  # fields that hold for all recordings
+POSITIONS = [("Before it", "prepend"), ("After it", "append"), ("Instead of it", "replace")]
 SHOWN = 60  # letters of a value in a notice
 PICK = """(seen, table, chosen, text) => {
     const row = document.querySelector("[role=grid] [aria-selected=true]")?.dataset.row
@@ -91,12 +94,18 @@ def _cell(sample: Sample, name: str) -> str | bool:
 
 
 def shown(dataset: Dataset) -> dict[str, Any]:
-    """What a visitor is shown of the samples, and the lyrics that they have written since, by the place of a sample."""
+    """What a visitor is shown of the samples and of all of them, and the lyrics that they have written since, by the
+    place of a sample."""
     samples = [
         {"id": sample.id, "filename": sample.filename} | {name: _cell(sample, name) for name in (*EDITED, "lyrics")}
         for sample in dataset.samples
     ]
-    return {"samples": samples, "lyrics": {}}
+    return {"samples": samples, "whole": whole(dataset), "lyrics": {}}
+
+
+def whole(dataset: Dataset) -> dict[str, Any]:
+    """What holds for all of its recordings."""
+    return {name: getattr(dataset.metadata, name) for name in WHOLE}
 
 
 def changes(seen: dict[str, Any], table: Sequence[Sequence]) -> dict[int, dict[str, Any]]:
@@ -117,45 +126,63 @@ def changes(seen: dict[str, Any], table: Sequence[Sequence]) -> dict[int, dict[s
     return dict(sorted(found.items()))
 
 
-def save(path: Path, seen: dict[str, Any], table: Sequence[Sequence]) -> tuple[Dataset, str]:
-    """Write what differs in a table from what was shown into the file; the dataset as it is then, and a line on it.
+def save(path: Path, seen: dict[str, Any], table: Sequence[Sequence], **for_all: Any) -> tuple[Dataset, str]:
+    """Write what differs in a table, and in fields that hold for all, from what was shown into the file; the dataset as
+    it is then, and a line on it.
 
     Raises InputError, with the row, for a value that cannot be, or in whose place another person has written something
     meanwhile, which counts as shown then; nothing is written.
     """
     found, dataset = changes(seen, table), load_dataset(path)
+    revised = {name: value for name, value in for_all.items() if value != seen["whole"][name]}
     there = {sample.id: sample for sample in dataset.samples}
+    file = {sample["id"]: sample for sample in shown(dataset)["samples"]}
+    _revise(dataset, revised, seen["whole"])
     for place, values in found.items():
         was = seen["samples"][place]
         try:
             if was["id"] not in there:
                 raise InputError(f"it is no longer in {path.name}; copy what you wrote, and load the page again")
-            _write(there[was["id"]], values, was)
+            _write(there[was["id"]], values, was, file[was["id"]])
         except InputError as error:
             raise InputError(f"row {place + 1}, {was['filename']}: {error}") from None
-    if not found:
+    if not (found or revised):
         return dataset, "There is nothing to save."
     dataset.save(path)
-    count = sum(map(len, found.values()))
-    return dataset, f"Saved in {path.name}: {counted(count, 'change')} to {counted(len(found), 'recording')}."
+    told = [f"{counted(len(revised), 'change')} for all"] * bool(revised)
+    told += [f"{counted(sum(map(len, found.values())), 'change')} to {counted(len(found), 'recording')}"] * bool(found)
+    return dataset, f"Saved in {path.name}: {' and '.join(told)}."
 
 
-def _write(sample: Sample, values: dict[str, Any], was: dict[str, Any]) -> None:
+def _revise(dataset: Dataset, values: dict[str, Any], was: dict[str, Any]) -> None:
+    """Write what holds for all."""
+    for name, value in values.items():
+        _refuse_to_lose(name, getattr(dataset.metadata, name), value, was, whose="the dataset's")
+    dataset.revise(values)
+
+
+def _write(sample: Sample, values: dict[str, Any], was: dict[str, Any], now: dict[str, Any]) -> None:
     """Write values into a sample: what annotation noted meanwhile gives way to them, what a person wrote does not."""
     for name, value in values.items():
-        now, noted = _cell(sample, name), sample.is_noted(name)
+        noted = sample.is_noted(name)
         sample.write(name, value)
-        if not noted and now not in (was[name], _cell(sample, name)):
-            was[name] = now
-            told = (
-                f"its {spaced(name)} has become {shorten(str(now), SHOWN, placeholder='...')!r} in the file meanwhile"
-            )
-            raise InputError(f"{told}; press Save again to put yours in its place")
+        if not noted:
+            _refuse_to_lose(name, now[name], _cell(sample, name), was)
     if "caption" in values and "labeled" not in values:
         sample.labeled = sample.labeled or bool(sample.caption)
     if values.get("is_instrumental") and sample.has_lyrics:
         raise InputError("instrumental, but it has lyrics; empty them, or take the tick away")
     sample.is_instrumental = sample.is_instrumental and not sample.has_lyrics
+
+
+def _refuse_to_lose(name: str, now: Any, value: Any, was: dict[str, Any], *, whose: str = "its") -> None:
+    """An InputError, once, where a field in the file is neither as it was shown nor as it is to be."""
+    if now not in (was[name], value):
+        was[name] = now
+        told = (
+            f"{whose} {spaced(name)} has become {shorten(str(now), SHOWN, placeholder='...')!r} in the file meanwhile"
+        )
+        raise InputError(f"{told}; press Save again to put yours in its place")
 
 
 # --- on the page -----------------------------------------------------------------------------------------------
@@ -165,7 +192,7 @@ def _build(gradio, blocks, *, path: Path) -> None:
     gradio.Markdown(f"# {path.name}\n{INTRO}")
     seen = gradio.JSON(visible=False)
     chosen, playing = (gradio.Number(visible=False, precision=0) for _ in range(2))  # rows, from 0
-    table = _table(gradio)
+    for_all, table = _fields_for_all(gradio), _table(gradio)
     with gradio.Row():
         button = gradio.Button("Save", variant="primary", scale=0, min_width=160)
         status = gradio.HTML(elem_id="status", padding=False)
@@ -175,12 +202,13 @@ def _build(gradio, blocks, *, path: Path) -> None:
     def opened(dataset: Dataset, told: str = "") -> list:
         blocks.allowed_paths = [str(file) for file in recordings(dataset)]  # some may have come since
         closed = [None, None, NOBODY, gradio.update(value="", visible=False)]
-        return [shown(dataset), rows(dataset), *closed, f'<p role="status">{escape(told)}</p>']
+        told = f'<p role="status">{escape(told)}</p>'
+        return [shown(dataset), rows(dataset), *closed, told, *whole(dataset).values()]
 
     def load() -> list:
         with notices():
             return opened(load_dataset(path))
-        return [gradio.skip()] * 7
+        return [gradio.skip()] * len(everything)
 
     def hear(seen: dict, place: int | None, before: int | None) -> list:
         if place in (None, before):
@@ -189,29 +217,46 @@ def _build(gradio, blocks, *, path: Path) -> None:
             return [place, heard(path, seen["samples"][place]["id"])]
         return [gradio.skip()] * 2
 
-    def press(seen: dict, values: list[list], place: int | None, text: str) -> list:
+    def press(seen: dict, values: list[list], place: int | None, text: str, *for_all) -> list:
         _keep(seen, place, text)
         with notices():
-            return opened(*save(path, seen, values))
-        return [seen, *[gradio.skip()] * 6]
+            return opened(*save(path, seen, values, **_filled_in(*for_all)))
+        return [seen, *[gradio.skip()] * (len(everything) - 1)]
 
-    everything = [seen, table, chosen, playing, player, lyrics, status]
+    everything = [seen, table, chosen, playing, player, lyrics, status, *for_all]
     quiet = dict(show_progress="hidden", api_visibility="private")
     blocks.load(load, None, everything, **quiet)
     picked = table.select(None, [seen, table, chosen, lyrics], [seen, chosen, lyrics], js=PICK, **quiet)
     picked.then(hear, [seen, chosen, playing], [playing, player], trigger_mode="always_last", **quiet)
-    hands_off = button.click(None, None, [table, lyrics], js=_in_the_browser(interactive=False), **quiet)
-    saved = hands_off.then(press, [seen, table, chosen, lyrics], everything, concurrency_limit=1, **quiet)
-    saved.then(None, None, [table, lyrics], js=_in_the_browser(interactive=True), **quiet)
+    written = [table, lyrics, *for_all]
+    hands_off = button.click(None, None, written, js=_in_the_browser(len(written), interactive=False), **quiet)
+    saved = hands_off.then(press, [seen, table, chosen, lyrics, *for_all], everything, concurrency_limit=1, **quiet)
+    saved.then(None, None, written, js=_in_the_browser(len(written), interactive=True), **quiet)
 
 
-def _in_the_browser(*, interactive: bool) -> str:
-    """JavaScript that gives table and lyrics to the visitor, or takes them away until the answer to Save has replaced
+def _in_the_browser(count: int, *, interactive: bool) -> str:
+    """JavaScript that gives so many fields to the visitor, or takes them away until the answer to Save has replaced
     what is there: what is written meanwhile would be lost. A cell that is open is done with first."""
     return f"""() => {{
         document.querySelector("[role=grid] textarea")?.blur();
-        return Array(2).fill({{__type__: "update", interactive: {"true" if interactive else "false"}}});
+        return Array({count}).fill({{__type__: "update", interactive: {"true" if interactive else "false"}}});
     }}"""
+
+
+def _fields_for_all(gradio) -> list:
+    """The fields of what holds for all, in the order of WHOLE."""
+    with gradio.Row():
+        return [
+            gradio.Textbox(label="Tag of all", info="Stands in every prompt, and later calls the style.", max_lines=1),
+            gradio.Dropdown(POSITIONS, label="Where it stands", info="As to the caption, which it may replace."),
+            gradio.Number(label="By genre, %", info="So many are learned by genre instead of caption.", precision=0),
+            gradio.Checkbox(label="All instrumental", info="Nobody sings in recordings without lyrics."),
+        ]
+
+
+def _filled_in(word: str, position: str, ratio: int | None, instrumental: bool) -> dict[str, Any]:
+    """What was filled in there, as fields of the metadata."""
+    return dict(zip(WHOLE, (word.strip(), position, ratio or 0, instrumental), strict=True))
 
 
 def _table(gradio):

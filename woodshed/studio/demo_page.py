@@ -1,12 +1,13 @@
 """The page of a run that writes music: chords, length, tempo and temperature in, or a MIDI file and what is to be done
-with it; takes to hear, see and download out, best first where the run has a critic. They lie where `woodshed generate`
-puts them, RUN/takes/NNN, and the files they were made from in RUN/prompts.
+with it; takes to hear, see and download out, best first. They lie where `woodshed generate` puts them, RUN/takes/NNN,
+and the files they were made from in RUN/prompts.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
@@ -20,31 +21,35 @@ from ..files import new_folder, numbered_folder, write_file
 from ..jobs import find_device
 from ..page import counted, percent
 from ..progress import Progress, Reporter, part
+from ..symbolic.data.corpus import find_corpus
 from ..symbolic.music.midi import read_midi
 from ..symbolic.music.score import PARTS
 from ..symbolic.music.soundfont import check_soundfont
+from ..symbolic.playing.critic import open_critic, unlearned
 from ..symbolic.playing.generate import generate
-from ..symbolic.playing.rank import open_critic, rank
-from ..symbolic.playing.settings import MOST_BARS, GenerateSettings, read_span
+from ..symbolic.playing.rank import rank
+from ..symbolic.playing.settings import GenerateSettings, read_span
 from ..symbolic.playing.stage import DEFAULT_BARS
 from ..symbolic.playing.takes import Take, save_takes
 from ..symbolic.run import Run, open_run
 from .keep_button import Keeper
 from .server import Page, notices
-from .takes_page import MOST_TAKES, card, seed_of, show, takes_page
+from .takes_page import MOST_TAKES, card, show, takes_page, whole_number
 
 CHORDS = "Cmaj7 Am7 | Dm7 G7"
 INTRO = "Write down chords, or choose a MIDI file, and press Play: music to hear and for your DAW."
 HARMONY = get_args(get_type_hints(GenerateSettings)["harmony"])
 PLAYING, JUDGING = 0.85, 0.05  # shares of the time: writing notes, ranking; the rest is sound and pictures
 NEW, EXTEND, FILL, ACCOMPANY = "New music", "Go on from a file", "Write bars of a file anew", "Accompany a melody"
+JUDGED = "Judged beside real piano music, by chords, bass, scales, returning bars and rests."
 FIELDS = {  # what is asked for each, besides what is always asked
-    NEW: ("bars", "key", "bpm", "form", "ending", "parts"),
+    NEW: ("bars", "key", "bpm", "metre", "form", "ending", "parts"),
     EXTEND: ("prompt", "bars", "key", "form", "ending", "keep_grid"),
     FILL: ("prompt", "region", "seconds", "parts", "keep_grid"),
     ACCOMPANY: ("prompt", "melody", "keep_grid"),
 }
-ALWAYS = ("chords", "harmony", "takes")
+ALWAYS = ("chords", "harmony", "takes", "best")
+ABOUT_BEST = "The others are thrown away. For a run of yours this takes minutes more at first."
 AUTO = "auto"  # the melody is the track that sounds like it
 
 
@@ -80,11 +85,10 @@ def _form(gradio, *, models: Mapping[str, Run]) -> dict:
     )
     with gradio.Row():
         usual = f"{DEFAULT_BARS}, or more for all chords"
-        form["bars"] = gradio.Number(
-            None, label="Bars", placeholder=usual, precision=0, minimum=1, maximum=MOST_BARS, min_width=120
-        )
+        form["bars"] = gradio.Textbox(label="Bars", placeholder=usual, max_lines=1, min_width=120)
         form["key"] = gradio.Textbox(label="Key", placeholder="any, or Dm", max_lines=1, min_width=120)
         form["bpm"] = gradio.Number(_usual_bpm(run), label="Tempo (bpm)", minimum=10, maximum=500, min_width=120)
+        form["metre"] = gradio.Textbox(label="Metre", placeholder="usual, or 3/4", max_lines=1, min_width=120)
     form["form"] = gradio.Textbox(
         label="Form",
         placeholder="AABA, or nothing",
@@ -185,6 +189,7 @@ def _drawing_fields(gradio, *, knows: bool) -> dict:
             visible=knows,
         ),
         "takes": gradio.Slider(1, MOST_TAKES, usual.takes, step=1, label="Takes"),
+        "best": gradio.Textbox(label="Only the best", placeholder="all", info=ABOUT_BEST, max_lines=1),
         "cold": gradio.Slider(value=float(cold), label="Temperature of the first take", info="Low is safe.", **heat),
         "hot": gradio.Slider(value=float(hot), label="Temperature of the last take", info="High is wild.", **heat),
         "seed": gradio.Textbox(
@@ -205,8 +210,9 @@ def tracks(path: str | Path) -> list[tuple[str, str]]:
 def settings_of(cold: float, hot: float, seed: str, what: str = NEW, **asked) -> GenerateSettings:
     """What was filled in and belongs to the wish, as settings; what was left empty is left to the run."""
     asked = {name: asked.get(name) for name in (*ALWAYS, *FIELDS[what])}
-    asked |= {"seed": seed_of(seed), "temperature": f"{cold:g}:{hot:g}"}
-    asked |= {name: asked[name].strip() for name in ("chords", "form") if asked.get(name)}
+    asked |= {"seed": whole_number("seed", seed), "temperature": f"{cold:g}:{hot:g}"}
+    asked |= {name: whole_number(name, asked[name] or "") for name in ("bars", "best") if name in asked}
+    asked |= {name: asked[name].strip() for name in ("chords", "metre", "form") if asked.get(name)}
     asked["parts"] = tuple(asked.get("parts") or ()) or None
     if what != NEW:
         if not asked["prompt"]:
@@ -246,12 +252,12 @@ def play(run: Run, asked: dict, report: Reporter, *, device: str = "auto") -> It
         takes = generate(run, settings, report=part(report, 0, PLAYING))
         report(Progress(PLAYING, "listening to them"))
         ranked = in_order(run, _kept(takes, settings.prompt, parent.with_name("prompts")), device)
-        done = PLAYING + JUDGING
+        done, above = PLAYING + JUDGING, lines_above(run, takes, folder)
         cards = []
         saved = save_takes([take for take, _ in ranked], folder, soundfont and Path(soundfont))
         for number, (take, paths) in enumerate(saved, 1):
-            cards.append(take_card(number, take, ranked[number - 1][1], paths))
-            yield show(cards, folder, ranked=any(reasons for _, reasons in ranked))
+            cards.append(take_card(number, take, ranked[number - 1][1], paths, above))
+            yield show(cards, folder, above, ranked=len(takes) > 1)
             report(Progress(done + (1 - done) * number / len(takes), "sound and pictures"))
 
 
@@ -268,17 +274,30 @@ def _kept(takes: list[Take], sent: Path | None, folder: Path) -> list[Take]:
 
 
 def in_order(run: Run, takes: Sequence[Take], device: str = "auto") -> list[tuple[Take, str]]:
-    """Takes with a line of reasons each, best first; as they were drawn, with none, where the run has no critic."""
-    if open_critic(run) is None:
-        return [(take, "") for take in takes]
-    return [(ranked.take, ranked.reasons) for ranked in rank(run, takes, device=device)]
+    """Takes with a line of reasons each, best first: as generate has ranked them, or as the run's critic does, or
+    without one by what is usual in real music."""
+    if all(take.ranked for take in takes):
+        return [(take, take.ranked.partition(" ")[2]) for take in takes]
+    found = rank(run, takes, critic=open_critic(run) or unlearned(run), device=device)
+    return [(one.take, one.reasons) for one in found]
 
 
-def take_card(number: int, take: Take, reasons: str, paths: Sequence[Path]) -> str:
-    """A take with its player, its piano roll and its figures in words."""
+def lines_above(run: Run, takes: Sequence[Take], folder: Path) -> list[str]:
+    """What is said once of takes in a folder: the remarks that they share, and what would judge them better."""
+    shared = [remark for remark in takes[0].remarks if all(remark in take.remarks for take in takes)]
+    if takes[0].ranked or open_critic(run):
+        return shared
+    corpus = " --corpus CORPUS" * (find_corpus(run.folder, run.facts) is None)
+    command = f"woodshed rank {shlex.quote(str(run.place))} {shlex.quote(str(folder))}{corpus}"
+    return [*shared, f"{JUDGED} To judge by your own pieces, now and later: {command}"]
+
+
+def take_card(number: int, take: Take, reasons: str, paths: Sequence[Path], above: Sequence[str] = ()) -> str:
+    """A take with its player, its piano roll and its figures in words, but for what is said above all of them."""
     about = f"seed {take.seed}, temperature {take.temperature:g}"
     chords = [f"chords: {take.chart}"] if take.settings.get("melody") and take.chart else []
-    lines = [reasons, "; ".join(figures(take)), *chords, *take.remarks]
+    remarks = [remark for remark in take.remarks if remark not in above]
+    lines = [reasons, "; ".join(figures(take)), *chords, *remarks]
     return card(number, about, lines, paths, picture="Piano roll", can_be_kept=True)
 
 

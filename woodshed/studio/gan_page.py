@@ -15,7 +15,7 @@ from ..files import numbered_folder
 from ..page import clock
 from ..progress import Progress, Reporter
 from .server import Page
-from .takes_page import MOST_TAKES, card, seed_of, show, takes_page
+from .takes_page import MOST_TAKES, card, show, takes_page, whole_number
 
 INTRO = "Say how long and how wild, and press Play: new sound in the manner of the recordings."
 END = "the end"
@@ -73,7 +73,7 @@ def _form(gradio, *, run: Run) -> dict:
 
 def settings_of(seed: str, style_seed: str, checkpoint: str, **asked) -> GenerateSettings:
     """What was filled in, as settings."""
-    asked |= {"seed": seed_of(seed), "style_seed": seed_of(style_seed, "style seed")}
+    asked |= {"seed": whole_number("seed", seed), "style_seed": whole_number("style-seed", style_seed)}
     asked["form"] = asked.get("form", "").strip() or GenerateSettings.form
     asked |= {"checkpoint": None if checkpoint == END else int(checkpoint)}
     return GenerateSettings(**{name: value for name, value in asked.items() if value is not None})

@@ -133,18 +133,20 @@ def stoppable() -> Iterator[None]:
         import_gradio().Info("Stopped. What was finished is kept.")
 
 
-def seed_of(text: str, what: str = "seed") -> int | None:
-    """The number that was written into a field; None where it was left empty."""
+def whole_number(name: str, text: str) -> int | None:
+    """The number that was written into a field of text (Gradio's own of numbers cannot be empty: it begins with 0);
+    None where it was left empty."""
     text = text.strip()
     if text and not text.isdecimal():
-        raise InputError(f"{what} {text!r}: write a whole number, or nothing for a new one")
+        raise InputError(f"--{name} {text!r}: write a whole number, or nothing")
     return int(text) if text else None
 
 
-def show(cards: Sequence[str], folder: Path, *, ranked: bool = False) -> str:
-    """Cards one under another, where their files lie, and whether the best comes first."""
+def show(cards: Sequence[str], folder: Path, above: Sequence[str] = (), *, ranked: bool = False) -> str:
+    """Cards one under another; above them where their files lie, whether the best comes first, and lines on all."""
     where = f"{counted(len(cards), 'take')} in {folder}{', best first' * ranked}"
-    return "\n".join([f'<p class="where" role="status">{escape(where)}</p>', *cards])
+    lines = [f'<p class="where" role="status">{escape(where)}</p>', *(tag("p", line, "where") for line in above)]
+    return "\n".join([*lines, *cards])
 
 
 def card(

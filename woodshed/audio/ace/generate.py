@@ -95,14 +95,18 @@ class Take:
     depth: str | None = None  # of the .wav: its song's where a stretch was repainted, else 16 bit
 
     def save(self, stem: str | Path, facts: dict | None = None) -> Path:
-        """Write `stem`.wav and, with the facts, `stem`.json; answers the .wav. Nothing is overwritten: a FileError."""
+        """Write `stem`.wav and, with the facts, `stem`.json; answers the .wav. Nothing is overwritten: a FileError.
+
+        The .wav says the same in a comment, but of files the names alone, for it travels.
+        """
         wav, told = (Path(f"{stem}{kind}") for kind in (".wav", ".json"))
         for path in (wav, told):
             if path.exists():
                 raise FileError(path, "it exists already; choose another name")
-        write_audio(wav, self.audio, depth=self.depth)
         about = {"woodshed": __version__, "seed": self.seed, "seconds": round(self.audio.seconds, 3)}
         about |= {"settings": self.settings, "remarks": self.remarks} | (facts or {})
+        comment = json.dumps(about, ensure_ascii=False, default=lambda path: path.name)
+        write_audio(wav, self.audio, depth=self.depth, comment=comment)
         write_file(told, json.dumps(about, indent=1, ensure_ascii=False, default=str))
         return wav
 

@@ -18,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save
 
 from ... import __version__
 from ...config import updated
 from ...files import write_file
 from ...progress import Progress, Reporter, unheard
-from ..codecs import LOUDNESS, Codec
+from ..codecs import LOUDNESS, Codec, fingerprint
 from ..spectrogram import spectrograms
 from ..wave import Audio, write_audio
 from . import coordinates
@@ -61,8 +62,10 @@ def generate(
     settings = updated(GenerateSettings, settings, changes)
     first = secrets.randbelow(2**31) if settings.seed is None else settings.seed
     network = run.generator(settings.checkpoint)
+    made_by = {"run": run.folder.absolute().name, "step": run.step(settings.checkpoint)}
+    made_by |= {"weights": fingerprint(save(network.state_dict())), "codec": run.facts["codec"]["fingerprint"]}
     for number in range(settings.takes):
-        yield _take(run, network, settings, first + number)
+        yield _take(run.codec, network, settings, first + number, made_by)
         report(Progress((number + 1) / settings.takes, "playing"))
 
 
@@ -100,8 +103,8 @@ def decode_loop(codec: Codec, latents: np.ndarray) -> Audio:
     return Audio(body, codec.sample_rate)
 
 
-def _take(run: Run, network: Generator, settings: GenerateSettings, seed: int) -> Take:
-    codec, half = run.codec, network.half
+def _take(codec: Codec, network: Generator, settings: GenerateSettings, seed: int, made_by: dict) -> Take:
+    half = network.half
     frames = settings.seconds * codec.latent_rate
     sections = len(settings.form)
     whole = settings.loop or sections > 1  # halves
@@ -118,8 +121,7 @@ def _take(run: Run, network: Generator, settings: GenerateSettings, seed: int) -
         audio = codec.decode(latents).cut(0, None if whole else settings.seconds)
         _fade(audio)
     spent = {"network": round(made - began, 4), "codec": round(time.perf_counter() - made, 4)}
-    facts = {"seed": seed} | chosen | {"seconds": round(audio.seconds, 4), "run": run.folder.absolute().name}
-    facts |= {"step": run.step(settings.checkpoint), "codec": run.facts["codec"]["fingerprint"]}
+    facts = {"seed": seed} | chosen | {"seconds": round(audio.seconds, 4)} | made_by
     facts |= {"loudness_before_levelling": round(audio.loudness, 2), "seconds_spent": spent}
     return Take(audio, latents, facts | {"engine": f"woodshed {__version__}, torch {torch.__version__}"})
 

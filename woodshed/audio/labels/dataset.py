@@ -150,6 +150,16 @@ class Dataset:
             return named
         return path
 
+    def revise(self, given: dict[str, Any]) -> None:
+        """Change fields of the metadata, and with them the samples that have what held for all. Raises InputError."""
+        before, now = self.metadata, dataclasses.replace(self.metadata, **given)
+        for sample in self.samples:
+            if sample.custom_tag == before.custom_tag:
+                sample.custom_tag = now.custom_tag
+            if sample.is_instrumental == before.all_instrumental and not sample.has_lyrics:
+                sample.is_instrumental = now.all_instrumental
+        self.metadata = now
+
     def as_dict(self) -> dict[str, Any]:
         """As it stands in the file."""
         self.metadata.num_samples = len(self.samples)

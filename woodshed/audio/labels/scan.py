@@ -151,14 +151,7 @@ def _opened(folder: Path, settings: ScanSettings, out: Path | None) -> Dataset:
     else:
         dataset = Dataset((out or folder / "dataset.json").absolute().parent, Metadata(name=folder.resolve().name))
     names = {item.name for item in dataclasses.fields(Metadata)}
-    given = {name: value for name, value in vars(settings).items() if name in names and value is not None}
-    before, now = dataset.metadata, dataclasses.replace(dataset.metadata, **given)
-    for sample in dataset.samples:
-        if sample.custom_tag == before.custom_tag:
-            sample.custom_tag = now.custom_tag
-        if sample.is_instrumental == before.all_instrumental and not sample.has_lyrics:
-            sample.is_instrumental = now.all_instrumental
-    dataset.metadata = now
+    dataset.revise({name: value for name, value in vars(settings).items() if name in names and value is not None})
     return dataset
 
 

@@ -281,14 +281,17 @@ def inspect(
     """Examine every MIDI file in a folder, and find the files that are the same song.
 
     Of two duplicates the first in the order of paths stays. By a table of the files, one like MAESTRO's, some can be
-    chosen, and what it has of these is summed up by split. `changes` are fields of InspectSettings; the other
-    arguments and errors are as in examine_folder.
+    chosen, and what it has of these is summed up by split; each is told with the recording that the table names.
+    `changes` are fields of InspectSettings; the other arguments and errors are as in examine_folder.
     """
     settings = updated(InspectSettings, settings, changes)
     table = table_of(Path(folder), settings)
     findings = examine_folder(folder, settings, report=report, chords=chords)
     found = compared([asked_for(finding, table, settings) for finding in findings], settings)
-    return Inspection(Path(folder), settings, found, table and table.chosen(settings).sums(found))
+    if table is None:
+        return Inspection(Path(folder), settings, found)
+    found = tuple(dataclasses.replace(finding, recording=table.recording(finding.path)) for finding in found)
+    return Inspection(Path(folder), settings, found, table.chosen(settings).sums(found))
 
 
 def examine_folder(

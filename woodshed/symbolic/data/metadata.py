@@ -1,9 +1,10 @@
 """A table beside the music: who wrote what, who played it when, and in which split it belongs.
 
 The columns are those of the MAESTRO dataset (https://magenta.tensorflow.org/datasets/maestro), of which only
-`midi_filename` has to be there: canonical_composer, canonical_title, split, year, midi_filename, duration (seconds);
-others are passed over. A column of our own, weight, says how often a piece is drawn in training, 1 being usual. The
-table is read as CSV and in both forms of MAESTRO's JSON: a list of rows, or a column under each name.
+`midi_filename` has to be there: canonical_composer, canonical_title, split, year, midi_filename, audio_filename (the
+recording of the same performance), duration (seconds); others are passed over. A column of our own, weight, says how
+often a piece is drawn in training, 1 being usual. The table is read as CSV and in both forms of MAESTRO's JSON: a list
+of rows, or a column under each name.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class TableRow:
     """One row of the table; what it leaves out is empty, or None."""
 
     midi_filename: str
+    audio_filename: str = ""
     composer: str = ""
     title: str = ""
     split: str = ""
@@ -66,6 +68,11 @@ class Table:
         """The row of a file, by its path in the folder, or by its name where that is in the table only once."""
         path = _normal(path)
         return self.rows.get(path) or self.rows.get("/" + path.rpartition("/")[2])
+
+    def recording(self, path: str) -> str:
+        """The recording of a file, as the table names it, or nothing."""
+        row = self.of(path)
+        return row.audio_filename if row else ""
 
     def split(self, path: str) -> str:
         """The split the table gives a file, or nothing."""
@@ -194,6 +201,7 @@ def _performance(row: dict, path: Path) -> TableRow:
         raise InputError(f"--metadata {path}: weight {weight} of {told['midi_filename']}; give 0 (never drawn) or more")
     return TableRow(
         midi_filename=told["midi_filename"],
+        audio_filename=told.get("audio_filename", ""),
         composer=told.get("canonical_composer", ""),
         title=told.get("canonical_title", ""),
         split=SPLIT_WORDS.get(split, ""),

@@ -70,6 +70,7 @@ class Finding:
     facts: Facts | None = None
     song: str = ""  # the first file that is a version of the same song
     digest: str = ""  # sha256 of the file
+    recording: str = ""  # of the same performance, as a table of the files names it
     kept: str = ""  # the run that played it, where it is a take that was kept; empty for the musician's own files
     prompt: str = ""  # sha256 of the file that a kept take was played in, if any
     content: str = field(default="", repr=False)

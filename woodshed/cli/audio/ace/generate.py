@@ -36,10 +36,11 @@ class Setup:
     def facts(self) -> dict:
         """What the .json of a take says of them."""
         told = [
-            {"path": str(adapter.path), "scale": scale, "kind": adapter.kind, "digest": adapter.digest}
+            {"path": adapter.path, "scale": scale, "kind": adapter.kind, "digest": adapter.digest}
             for adapter, scale in self.adapters
         ]
-        return {"base": self.base, "base_fingerprint": self.base_fingerprint, "adapters": told}
+        base = Path(self.base) if Path(self.base).is_dir() else self.base
+        return {"base": base, "base_fingerprint": self.base_fingerprint, "adapters": told}
 
 
 def command(
