@@ -13,6 +13,8 @@ env: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps basic-pitch
+	-$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --only-binary :all: tinysoundfont
 	touch $@
 
 demo: env
