@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: env demo test slow check bench
+.PHONY: env demo test slow gpu check bench
 
 env: .venv/installed
 
@@ -25,6 +25,9 @@ test: env
 
 slow: env
 	$(BIN)/python -m pytest -m slow
+
+gpu: env
+	$(BIN)/python -m pytest -m gpu
 
 check: env
 	$(BIN)/ruff check .
