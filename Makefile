@@ -6,13 +6,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: env demo test slow check bench
+.PHONY: env demo test slow gpu check bench
 
 env: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps basic-pitch
+	-$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --only-binary :all: tinysoundfont
 	touch $@
 
 demo: env
@@ -23,6 +25,9 @@ test: env
 
 slow: env
 	$(BIN)/python -m pytest -m slow
+
+gpu: env
+	$(BIN)/python -m pytest -m gpu
 
 check: env
 	$(BIN)/ruff check .

@@ -220,7 +220,7 @@ def test_an_ending_closes_on_the_tonic(run):
 
 
 def test_no_note_is_struck_a_moment_before_the_end(run):
-    for take in generate(run, bars=2, takes=6, seed=1, chords="C G", temperature="1.2"):
+    for take in generate(run, bars=2, takes=6, seed=1, chords="C G", temperature="1.6"):
         score, end = take.score, 8 * take.score.ticks_per_quarter
         notes = score.notes[~np.array([track.drums for track in score.tracks])[score.notes["track"]]]
         assert notes["duration"][notes["onset"].astype(int) + notes["duration"] >= end].min(initial=480) >= 48

@@ -81,14 +81,15 @@ def chorale(stream) -> Score:
 
 
 def _metres(part) -> Iterator[tuple[int, int, int]]:
-    """Metre changes in ticks; a pickup is a short bar of its own."""
-    current = None
+    """Metre changes in ticks. A pickup is a short bar of its own; a whole bar that stands off the bar lines, as after a
+    repeat, begins new ones."""
+    current, since = None, 0.0
     for measure in part.getElementsByClass("Measure"):
         signature = measure.timeSignature or measure.getContextByClass("TimeSignature")
-        metre = (signature.numerator, signature.denominator)
-        length = float(measure.duration.quarterLength)
-        if measure.offset == 0 and 0 < length < float(signature.barDuration.quarterLength):
+        metre, whole = (signature.numerator, signature.denominator), float(signature.barDuration.quarterLength)
+        start, length = float(measure.offset), float(measure.duration.quarterLength)
+        if start == 0 and 0 < length < whole:
             metre = (round(length * 4), 16) if length % 1 else (round(length), 4)
-        if metre != current:
-            yield round(float(measure.offset) * TICKS), *metre
-            current = metre
+        if metre != current or (length >= whole and (start - since) % whole):
+            yield round(start * TICKS), *metre
+            current, since = metre, start
