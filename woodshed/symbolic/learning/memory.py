@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 GB = 1024**3
 SHORT = 128  # ids in the first of the short rows, at most: as many as queries in a block of our attention
 LOGIT_BYTES = 16  # of each logit: itself, its logarithm and the gradients of both, in float32
-GAPS = 0.35  # of what is kept: gaps between blocks, and what comes and goes (benchmarks/memory.py, on the CPU)
+# Of what is kept: gaps between blocks, and what comes and goes (benchmarks/memory.py, on the CPU). What adapters read
+# in float32 comes and goes between what they keep.
+GAPS, ADAPTER_GAPS = 0.35, 0.6
 STATE_BYTES = 8  # of each trained weight: AdamW's two averages
 
 
@@ -34,15 +36,15 @@ class Memory:
     optimizer: float
     activations: float
     logits: float
+    gaps: float
 
     @property
     def total(self) -> float:
-        kept = self.gradients + self.optimizer + self.activations + self.logits
-        return self.weights + kept * (1 + GAPS)
+        return sum(vars(self).values())
 
     def __str__(self) -> str:
         told = " + ".join(f"{name} {value / GB:.2f}" for name, value in vars(self).items())
-        return f"about {self.total / GB:.2f} GB of memory: {told}, and gaps"
+        return f"about {self.total / GB:.2f} GB of memory: {told}"
 
 
 def memory(learner: Learner, rows: int, length: int) -> Memory:
@@ -52,13 +54,10 @@ def memory(learner: Learner, rows: int, length: int) -> Memory:
     weights = {id(weight): weight for weight in model.parameters()}.values()
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     once, of_row = _kept(model, length, half=learner.args.bf16)
-    return Memory(
-        sum(weight.numel() * weight.element_size() for weight in weights),
-        4 * trained,
-        _optimizer_bytes(learner.optimizer),
-        once + rows * of_row,
-        rows * length * model.config.vocab_size * LOGIT_BYTES,
-    )
+    logits = rows * length * model.config.vocab_size * LOGIT_BYTES
+    kept = [4 * trained, _optimizer_bytes(learner.optimizer), once + rows * of_row, logits]
+    gaps = (ADAPTER_GAPS if hasattr(model, "peft_config") else GAPS) * sum(kept)
+    return Memory(sum(weight.numel() * weight.element_size() for weight in weights), *kept, gaps)
 
 
 def _kept(model, length: int, *, half: bool) -> tuple[float, float]:
@@ -86,7 +85,7 @@ def _saved(model, length: int) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             found[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # itself, it would hold what made it and so itself, and never be freed
 
     ids = torch.ones((1, length), dtype=torch.long, device=model.device)
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
