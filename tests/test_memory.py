@@ -25,7 +25,7 @@ SMALL = Memory(1 * GB, 1 * GB, 2 * GB, 3 * GB, 1 * GB, 2 * GB)
 def learner(name: str):
     model = make(name).eval()
     return SimpleNamespace(
-        model=model, args=SimpleNamespace(bf16=False), optimizer=torch.optim.AdamW(model.parameters())
+        model=model, args=SimpleNamespace(bf16=False, fp16=False), optimizer=torch.optim.AdamW(model.parameters())
     )
 
 
@@ -101,13 +101,14 @@ def test_what_does_not_fit_is_told_with_what_to_lower():
     assert advice(SMALL, settings, Course(4, 2, 1), None) == advice(SMALL, settings, Course(4, 2, 1), 11 * GB) == ""
     assert advice(SMALL, settings, Course(4, 2, 1), 8 * GB) == (
         "; the GPU has 8.00 GB free: give a smaller --batch-size than 4 (--batch-size 1 --gradient-accumulation 8 "
-        "learns the same), a shorter --max-seq-len than 2048, or --load-in-4bit"
+        "learns the same), a shorter --max-seq-len than 2048, --load-in-4bit, or "
+        "--training-args gradient_checkpointing=true"
     )
-    new = replace(settings, base=None, adapter="none")
+    new = replace(settings, base=None, adapter="none", training_args=("activation_checkpointing=true",))
     assert advice(SMALL, new, Course(1, 1, 1), GB) == (
         "; the GPU has 1.00 GB free: give a shorter --max-seq-len than 2048, or a smaller --size"
     )
-    four = replace(settings, load_in_4bit=True)
+    four = replace(settings, load_in_4bit=True, training_args=("gradient_checkpointing=true",))
     assert advice(SMALL, four, Course(1, 1, 1), GB).endswith("free: give a shorter --max-seq-len than 2048")
 
 
