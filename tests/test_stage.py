@@ -96,6 +96,15 @@ def test_a_pedal_before_the_file_begins_is_down_from_its_first_tick():
     assert parse_midi(encode(whole)).notes.tolist() == whole.notes.tolist()
 
 
+def test_a_pedal_lifted_for_less_than_a_tick_of_the_file_is_lifted():
+    file = Score([(tick, 48, 60, 80, 0) for tick in range(0, 384, 48)], tempos=[(0, 1_000_000)], ticks_per_quarter=24)
+    stage = stage_of("performance", file, bars="1-2")
+    pedals = [(0, 127, 0), (1000, 0, 0), (1010, 127, 0), (3000, 0, 0)]
+    music = Score([(0, 3000, 60, 80, 0)], pedals, ticks_per_quarter=500, free=True)
+    whole, _ = finish(stage, written(stage, music), pedalled=True)
+    assert whole.pedals.tolist()[:3] == [(0, 127, 0), (24, 0, 0), (24, 127, 0)]
+
+
 @each
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
