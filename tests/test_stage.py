@@ -398,6 +398,13 @@ def test_what_is_extended_begins_with_the_very_file(name, score, bars):
     assert (whole.notes["onset"] >= stage.region.start).sum() == 1
 
 
+@each
+@pytest.mark.parametrize("metre", ["18/8", "5/32"])
+def test_a_run_plays_in_the_metre_that_it_has_learned(name, metre):
+    stage = set_stage(run_of(name, metre=metre), make_settings(None, {"bars": 2}))
+    assert stage.score.metres.tolist() == [(0, *map(int, metre.split("/")))] and len(stage.lines) == 3
+
+
 def test_an_ending_needs_tokens_that_know_of_one():
     pytest.importorskip("miditok")
     run = Run(Path("toy"), make("miditok:REMI"), {}, Path("toy"))
