@@ -285,6 +285,8 @@ def test_a_written_progression_is_read_back(written):
         ("|: C | D |1. E | F :|2. G | A |", "| C | D | E | F | C | D | G | A |"),
         ("| C | 1. D :| 2. E :|3. F | G |: Am :|", "| C | D | C | E | C | F | G | Am | Am |"),
         ("|: C |1. D :| E |", "| C | D | C | E |"),
+        ("|: C |1. D :|2. E :| F |", "| C | D | C | E | F |"),
+        ("|: C | 1. D :|2. E :|3. F :|: G :|", "| C | D | C | E | C | F | G | G |"),
         ("C | G :|×2", "| C | G | C | G |"),
         ("|:C:maj|G:7:|", "| C | G7 | C | G7 |"),
         ("| C7(b9, b13) | N.C. |", "| C7b9b13 | N |"),

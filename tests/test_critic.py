@@ -1,6 +1,7 @@
 """The style critic tells styles that differ and not those that do not; made twice or opened again it is the same."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -22,11 +23,12 @@ from woodshed.symbolic.playing.critic import (
     accuracy,
     auc,
     fit,
+    keep_critic,
     make_critic,
     open_critic,
 )
 from woodshed.symbolic.playing.excerpts import cut_excerpts, windows
-from woodshed.symbolic.run import open_run
+from woodshed.symbolic.run import open_run, weights_digest
 
 SMALL = {"length": 2, "takes": 2}
 
@@ -136,6 +138,23 @@ def test_too_few_pieces_make_no_classifier_but_a_spread(opened, monkeypatch):
     assert few.classifier is None and not few.judges and "too few" in str(few) and len(few.excerpts)
 
 
+def test_a_critic_is_that_of_the_weights_it_was_made_with(opened, made, monkeypatch, tmp_path):
+    run = open_run(shutil.copytree(opened.folder, tmp_path / "run"))
+    checkpoint = replace(run, weights=tmp_path / "run" / "checkpoint-7")
+    checkpoint.weights.mkdir()
+    (checkpoint.weights / "model.safetensors").write_bytes(b"of another step")
+    told = {"weights": weights_digest(checkpoint.weights)}
+    (run.folder / FILE).parent.mkdir()
+    made.save(run.folder / FILE)
+    assert open_critic(run) and open_critic(checkpoint) is None
+    monkeypatch.setattr(critics, "make_critic", lambda *_: replace(made, facts=made.facts | told))
+    kept = keep_critic(checkpoint, "corpus")
+    assert open_critic(checkpoint).facts["weights"] == kept.facts["weights"] != open_critic(run).facts["weights"]
+    with open(run.folder / "model.safetensors", "ab") as weights:
+        weights.write(b"learned since")
+    assert open_critic(run) is None
+
+
 def test_what_is_no_critic_is_refused_in_one_line(opened, made, monkeypatch, tmp_path):
     path = tmp_path / "critic.safetensors"
     monkeypatch.setattr(critics, "FILE", path)
@@ -164,8 +183,6 @@ def test_a_critic_wants_takes_and_music(opened, monkeypatch):
 
 
 def test_its_place_leaves_the_weights_digest_alone(opened, made, tmp_path):
-    from woodshed.symbolic.run import weights_digest
-
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     before = weights_digest(tmp_path)
     (tmp_path / FILE).parent.mkdir()

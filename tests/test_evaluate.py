@@ -34,6 +34,7 @@ from woodshed.symbolic.music.chords import lay_out, parse_progression
 from woodshed.symbolic.music.midi import write_midi
 from woodshed.symbolic.music.score import Score
 from woodshed.symbolic.playing.excerpts import Excerpt, cut_excerpts, first, play, stage_of
+from woodshed.symbolic.playing.takes import Take
 from woodshed.symbolic.run import Run, open_run
 
 
@@ -325,6 +326,14 @@ def test_takes_from_a_folder(run, corpus, tmp_path):
     assert "temperature" not in facts["settings"] and facts["settings"]["split"] == "train"
     assert facts["takes"] == {"count": 4, "silent": 0, "short": 3, "names": [f"{seed}.mid" for seed in range(4)]}
     assert len(facts["measures"]["polyphony"]["values"]["takes"]) == 4 and facts["frechet"]["judge"] == "run"
+
+
+def test_of_takes_in_a_file_what_was_written_is_measured(run, corpus, tmp_path):
+    whole = tune(50, notes=240)
+    take = Take(whole, 16, 1, 1.0, {}, run="my-style", region=tuple(whole.bars()[[-3, -1]].tolist()))
+    take.save(tmp_path / "take-1", sound=False, picture=False)
+    facts = evaluate(run, corpus, split="train", takes_dir=tmp_path, judge=run, **short(corpus)).facts
+    assert facts["takes"]["count"] == facts["takes"]["short"] == 1
 
 
 def test_what_cannot_be_evaluated_is_refused_by_name(run, corpus, songs, tmp_path):

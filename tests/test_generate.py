@@ -139,6 +139,13 @@ def test_tracks_that_a_take_leaves_out_are_named(run):
         assert ("Kit" in names) == (bars == 2) and told.startswith("nothing was written for") and told.endswith(where)
 
 
+def test_tracks_that_rest_are_told_in_the_bars_that_seconds_lie_in(run):
+    song = tune(1, notes=64, tracks=HANDS)
+    asked = {"bars": "2-3"} if open_run(run).tokenizer.needs_bars else {"seconds": "3-6"}
+    (remark,) = generate(run, prompt=song, takes=1, seed=1, keep_grid=True, **asked)[0].remarks
+    assert remark.endswith("in bars 2-3")
+
+
 def test_a_chart_that_is_cut_off_is_told(run):
     assert generate(run, bars=2, takes=1, seed=1, chords="C | F | G")[0].remarks == (
         "the chords last 3 bars; the first 2 are played",

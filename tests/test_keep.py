@@ -1,7 +1,9 @@
 """Kept takes: copied and never overwritten; learned from, and nothing that judges moves because of them."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,11 +26,12 @@ from woodshed.symbolic.music.midi import read_midi, write_midi
 from woodshed.symbolic.music.score import Score
 from woodshed.symbolic.playing.keep import keep
 from woodshed.symbolic.playing.takes import Take
+from woodshed.symbolic.run import weights_digest
 
 
-def played(path, score, run="my-style", *, prompt=None, **more):
+def played(path, score, run="my-style", *, home=None, prompt=None, **more):
     """A take on disk, of a run that is no more than a name."""
-    home = path.parents[2]
+    home = home or path.parents[2]
     home.mkdir(parents=True, exist_ok=True)
     (home / "run.json").write_text("{}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,6 +105,19 @@ def test_the_run_is_found_by_its_name_or_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     renamed = played(tmp_path / "renamed" / "takes" / "001" / "take", tune(1), run="my-style")
     assert keep(renamed)[0].path == tmp_path / "renamed" / "kept" / "take.mid"
+    played(tmp_path / "my-style" / "takes" / "001" / "take", tune(2))  # another run that has the name now
+    again = played(tmp_path / "renamed" / "takes" / "002" / "other", tune(4), run="my-style")
+    assert keep(again)[0].path == tmp_path / "renamed" / "kept" / "other.mid"
+    (tmp_path / "my-style" / "model.safetensors").write_bytes(b"weights")
+    digests = {"weights": weights_digest(tmp_path / "my-style")}
+    lent = played(tmp_path / "renamed" / "lent" / "take", tune(5), home=tmp_path / "renamed", digests=digests)
+    assert keep(lent)[0].path == Path("my-style") / "kept" / "take.mid"  # by its weights
+    led = played(tmp_path / "led" / "take", tune(6), run="../renamed", home=tmp_path / "renamed")
+    monkeypatch.chdir(tmp_path / "my-style")
+    with pytest.raises(InputError, match="give --run RUN"):
+        keep(led)  # a name leads nowhere else
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree(tmp_path / "my-style")
     base = played(tmp_path / "piano-2" / "takes" / "001" / "take", tune(1), run="piano-2")
     (tmp_path / "piano-2" / "run.json").unlink()  # a folder of its name, for its takes
     assert keep(base)[0].path == tmp_path / "piano-2" / "kept" / "take.mid"

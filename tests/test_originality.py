@@ -1,6 +1,7 @@
 """Copies are found in any key and tempo, beside naive references; what everybody plays counts little."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,22 @@ def test_texture_tells_a_copy_of_everything_from_a_copied_melody(tunes):
     match, melody = tunes.matches(copy)[0], tunes.matches(copy.only("melody").merge(other))[0]
     assert match.texture > 0.9
     assert melody.path == "0.mid" and melody.texture < 0.7
+
+
+def test_texture_of_an_hour_fits_into_memory_and_is_that_of_all_pairs(monkeypatch):
+    long = tune(0, notes=6000)
+    times = np.unique(long.notes["onset"]) / long.ticks_per_quarter
+    tracemalloc.start()
+    assert originality._texture(long, long, times, times, 0) == 1
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+    mine, theirs = tune(1, tracks=HANDS), tune(2, tracks=HANDS)
+    times = np.unique(mine.notes["onset"]) / mine.ticks_per_quarter
+    shares = []
+    for block in (7, 10**6):
+        monkeypatch.setattr(originality, "BLOCK", block)
+        shares.append(originality._texture(mine, theirs, times, times, 0))
+    assert 0 < shares[0] == shares[1] < 1
 
 
 def test_other_music_of_the_same_kind_is_not_flagged(tunes):

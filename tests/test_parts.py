@@ -76,7 +76,15 @@ def test_texture_tells_unnamed_tracks_apart():
 
 
 def test_drums_by_their_flag():
-    assert parts(score("Bass", Track("Bass", drums=True))) == ["bass", "drums"]
+    assert parts(score("Bass", Track("Kit", drums=True))) == ["bass", "drums"]
+
+
+@pytest.mark.parametrize("title", ["My song", "Piano concerto", "Melody of love", "All about that bass", "Drum song"])
+def test_a_title_says_nothing_of_the_channels_that_bear_it(title):
+    channels = [Track(title, 73), Track(title, 0), Track(title, 33), Track(title, drums=True)]
+    music = score(*channels, lines=[True, False, True, True])
+    assert parts(music) == ["melody", "accompaniment", "bass", "drums"]
+    assert [track.name for track in assign_parts(music).tracks] == [title] * 4
 
 
 @pytest.mark.parametrize("part", [part for part in PARTS if part != "other"])

@@ -88,6 +88,12 @@ def test_pedal_lets_notes_ring_until_it_lifts_or_they_are_struck_again():
     assert not len(score.sustained().pedals)
 
 
+def test_a_pedal_renewed_where_notes_end_damps_them():
+    notes, pedals = [(0, 100, 60, 80, 0), (100, 100, 64, 80, 0)], [(0, 127, 0), (100, 0, 0), (100, 127, 0), (300, 0, 0)]
+    assert Score(notes, pedals).sustained().notes["duration"].tolist() == [100, 200]
+    assert Score(notes, pedals[2:]).sustained().notes["duration"].tolist() == [100, 200]  # pressed where one ends
+
+
 def test_stretch_is_faster_by_its_factor():
     grid = Score([(480, 480, 60, 80, 0)])
     assert grid.stretch(2).seconds(grid.end) == pytest.approx(grid.seconds(grid.end) / 2)

@@ -96,6 +96,15 @@ def test_a_pedal_before_the_file_begins_is_down_from_its_first_tick():
     assert parse_midi(encode(whole)).notes.tolist() == whole.notes.tolist()
 
 
+def test_a_pedal_lifted_for_less_than_a_tick_of_the_file_is_lifted():
+    file = Score([(tick, 48, 60, 80, 0) for tick in range(0, 384, 48)], tempos=[(0, 1_000_000)], ticks_per_quarter=24)
+    stage = stage_of("performance", file, bars="1-2")
+    pedals = [(0, 127, 0), (1000, 0, 0), (1010, 127, 0), (3000, 0, 0)]
+    music = Score([(0, 3000, 60, 80, 0)], pedals, ticks_per_quarter=500, free=True)
+    whole, _ = finish(stage, written(stage, music), pedalled=True)
+    assert whole.pedals.tolist()[:3] == [(0, 127, 0), (24, 0, 0), (24, 127, 0)]
+
+
 @each
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
@@ -387,6 +396,13 @@ def test_what_is_extended_begins_with_the_very_file(name, score, bars):
     assert rows(whole.notes[whole.notes["onset"] < stage.region.start]) == rows(score.notes)
     assert whole.metres[-1].tolist()[1:] == (3, 4) and whole.tempos[-1]["usec"] == 666_667
     assert (whole.notes["onset"] >= stage.region.start).sum() == 1
+
+
+@each
+@pytest.mark.parametrize("metre", ["18/8", "5/32"])
+def test_a_run_plays_in_the_metre_that_it_has_learned(name, metre):
+    stage = set_stage(run_of(name, metre=metre), make_settings(None, {"bars": 2}))
+    assert stage.score.metres.tolist() == [(0, *map(int, metre.split("/")))] and len(stage.lines) == 3
 
 
 def test_an_ending_needs_tokens_that_know_of_one():

@@ -8,7 +8,7 @@ from strategies import scores
 from test_tokenizers import OURS, each, fit, walk
 
 from woodshed.symbolic.data.tasks import Region, describe, pose, prompt, read
-from woodshed.symbolic.music.score import PARTS
+from woodshed.symbolic.music.score import PARTS, Score
 
 
 def regions(tokenizer, score):
@@ -36,6 +36,15 @@ def test_read_undoes_pose(name, score, data):
         region = data.draw(regions(tokenizer, score))
         posed = pose(tokenizer, score, region, head=describe(score))
         assert read(tokenizer, posed.ids, score, region) == tokenizer.quantize(score)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 1000), (990, 2000), (1000, 2010), (1010, 3000)])
+def test_a_pedal_renewed_at_the_edge_of_a_region_is_renewed(start, end):
+    notes, pedals = [(0, 3000, 60, 80, 0)], [(0, 127, 0), (1000, 0, 0), (1000, 127, 0), (2000, 0, 0), (2000, 127, 0)]
+    score, region = Score(notes, pedals, ticks_per_quarter=500, free=True), Region(start, end)
+    tokenizer = OURS["performance"]
+    played = read(tokenizer, pose(tokenizer, score, region).ids, score, region)
+    assert played == tokenizer.quantize(score) and np.count_nonzero(played.pedals["value"]) == 3
 
 
 @each
@@ -69,8 +78,6 @@ def test_only_the_region_is_learned(name, score):
 
 
 def test_describe_tells_played_from_notated():
-    from woodshed.symbolic.music.score import Score
-
     scale = [0, 2, 4, 5, 7, 9, 11, 12]
     flat = Score([(480 * i, 480, 60 + p, 80, 0) for i, p in enumerate(scale)])
     played = Score([(480 * i, 480, 60 + p, 60 + 4 * i, 0) for i, p in enumerate(scale)])

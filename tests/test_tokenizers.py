@@ -199,6 +199,19 @@ def test_performance_ids_are_as_published():
     assert OURS["performance"].words[456].startswith("Left_")
 
 
+@pytest.mark.parametrize("late", [0, 2, 8])
+def test_a_pedal_that_is_renewed_is_lifted(late):
+    """As pianists do at every change of chord, and notation programs write at one tick."""
+    bars, performance = range(1000, 4000, 1000), make("performance")
+    renewed = [row for bar in bars for row in ((bar, 0, 0), (bar + late, 127, 0))]
+    notes = [(bar, 1000, 60, 80, 0) for bar in range(0, 4000, 1000)]
+    score = Score(notes, [(0, 90, 0), *renewed, (4000, 0, 0)], ticks_per_quarter=500, free=True)
+    lifts = [row for bar in bars for row in ((bar, 0, 0), (bar + 10, 127, 0))]
+    played = performance.quantize(score)
+    assert played.pedals.tolist() == [(0, 127, 0), *lifts, (4000, 0, 0)]
+    assert performance.quantize(played) == played == performance.decode(performance.encode(score))
+
+
 def test_a_chord_stands_in_the_stream():
     score = Score([(0, 500, 60, 80, 0)], chords=[(0, 0, 8, 0)], ticks_per_quarter=500, free=True)
     words = OURS["performance"].to_words(OURS["performance"].encode(score))

@@ -27,7 +27,7 @@ def command(
         run: a run made by woodshed train, or a base model
         folder: takes of woodshed generate, or any .mid files, their bars where the files have them
         corpus: its corpus, if that has moved: takes that copy from it rank lower, and a style critic that is missing,
-            or of another corpus, is made from it and kept
+            older than the weights, or of another corpus, is made from it and kept
         best: tell only so many
         checkpoint: listen with one of the run's checkpoints instead of the best
         device: where the models compute: cpu, cuda, cuda:1 or mps; auto is the GPU where there is one

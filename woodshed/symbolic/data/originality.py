@@ -45,6 +45,7 @@ BUCKET = BAND // 3  # distances that are counted together; the band reaches one 
 CANDIDATES = 256  # places that are aligned
 CLOSEST = 64  # of them that are looked at closely
 MOST_MATCHES = 5  # that are told
+BLOCK = 500  # notes of a take that are looked for in a piece at once
 EXCERPTS = 100  # of held-out pieces, at most
 LENGTHS = (16, 256)  # quarters: the shortest and longest excerpts
 CHANCE = 0.99  # of a Gumbel distribution, below which matches by chance lie
@@ -321,8 +322,12 @@ def _texture(score: Score, source: Score, times: np.ndarray, their_times: np.nda
     mine = mine[slice(*np.searchsorted(mine[:, 0], [times[0] - SLACK, times[-1] + SLACK]))]
     theirs = theirs[slice(*np.searchsorted(theirs[:, 0], [their_times[0] - 2 * SLACK, their_times[-1] + 2 * SLACK]))]
     there = np.interp(mine[:, 0], times, their_times)
-    near = np.abs(there[:, None] - theirs[:, 0]) <= SLACK
-    return float((near & (mine[:, 1:] - move == theirs[:, 1])).any(axis=1).mean())
+    found = 0
+    for block in range(0, len(mine), BLOCK):
+        at, pitch = there[block : block + BLOCK, None], mine[block : block + BLOCK, 1:] - move
+        around = theirs[slice(*np.searchsorted(theirs[:, 0], [at.min() - 2 * SLACK, at.max() + 2 * SLACK]))]
+        found += ((np.abs(at - around[:, 0]) <= SLACK) & (pitch == around[:, 1])).any(axis=1).sum()
+    return float(found / len(mine))
 
 
 def _bar(score: Score, tick: int) -> int | None:

@@ -25,8 +25,7 @@ from ...errors import InputError
 from ...jobs import find_device, free_threads, threads
 from ...progress import Progress, Reporter, part, unheard
 from ..data.corpus import SPLITS, Corpus, open_corpus
-from ..data.take_files import takes_in
-from ..music.midi import read_midi
+from ..data.take_files import read_stretch, takes_in
 from ..music.score import Score
 from ..playing.excerpts import Excerpt, cut_excerpts, first, play, refuse_other_tokens
 from ..playing.settings import MOST_BARS, MOST_SECONDS, GenerateSettings, TopP, temperatures
@@ -173,11 +172,11 @@ def refuse_empty(corpus: Corpus, split: str) -> None:
 
 
 def _read_takes(folder: Path) -> dict[str, Score]:
-    """The takes below a folder by their names in it."""
+    """The takes below a folder by their names in it; of one in a file, what was written."""
     paths = takes_in(folder)
     if not paths:
         raise InputError(f"--takes-dir {folder}: no MIDI files in it; give a folder of takes")
-    return {path.relative_to(folder).as_posix(): read_midi(path) for path in paths}
+    return {path.relative_to(folder).as_posix(): read_stretch(path) for path in paths}
 
 
 # --- what is told ----------------------------------------------------------------------------------------------

@@ -181,8 +181,9 @@ def parse_progression(text: str) -> list[Bar]:
             written += 1
             bars.append(_bar(words, bars, written))
         if line and line["close"]:
+            goes_on = line["ending"] or not again  # else it closes the last of several endings
             again = again or bars[start : start + ending if ending is not None else None]
-            bars += again * (int(line["times"] or 2) - 1)
+            bars += again * (int(line["times"] or 2) - 1) if goes_on else []
             opened = None
             if not line["ending"]:
                 start, again, ending = len(bars), [], None

@@ -76,11 +76,12 @@ def assign_parts(score: Score, hands: str = "joined") -> Score:
     """
     if hands not in HANDS:
         raise InputError(f"hands is {hands!r}; choose from: {', '.join(HANDS)}")
-    voices = {index: _voice(score, index) for index in np.unique(score.notes["track"]).tolist()}
+    said = _said(score.tracks)
+    voices = {index: _voice(score, index, said[index]) for index in np.unique(score.notes["track"]).tolist()}
     _settle([voice for voice in voices.values() if voice.role != "drums"])
     tracks = list(score.tracks)
     for index, track in enumerate(tracks):
-        role = voices[index].role if index in voices else _named(track)
+        role = voices[index].role if index in voices else said[index]
         tracks[index] = track._replace(part="other" if role in (None, "voice", "lead") else role)
     staves = [index for index, track in enumerate(tracks) if score.tracks[index].part == "other" != track.part]
     staves = [index for index in staves if tracks[index].part in ("left", "right")]
@@ -94,6 +95,14 @@ def without_accents(text: str) -> str:
     return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
+def _said(tracks: Sequence[Track]) -> list[str | None]:
+    """What each track says of itself. A name that all share, though they sound different, is the title of the piece:
+    they are channels of one MIDI track, as in files of type 0.
+    """
+    titled = len({track.name for track in tracks}) == 1 < len({(track.program, track.drums) for track in tracks})
+    return [_named(track._replace(name="") if titled else track) for track in tracks]
+
+
 def _named(track: Track) -> str | None:
     """What a track says of itself: its stated part, drums, a name, a bass program; None where it says nothing."""
     if track.part != "other":
@@ -105,13 +114,13 @@ def _named(track: Track) -> str | None:
     return "bass" if said is None and track.program in BASSES else said
 
 
-def _voice(score: Score, index: int) -> _Voice:
-    """One track's name and texture."""
+def _voice(score: Score, index: int, said: str | None) -> _Voice:
+    """One track's texture, with what it says of itself."""
     notes = score.notes[score.notes["track"] == index]
     ends = notes["onset"] + (1 - LEGATO) * notes["duration"]
     line = len(notes) < 2 or np.mean(notes["onset"][1:] >= ends[:-1]) > ONE_LINE
     track = score.tracks[index]
-    return _Voice(track, float(np.median(notes["pitch"])), bool(line), _named(track))
+    return _Voice(track, float(np.median(notes["pitch"])), bool(line), said)
 
 
 def _settle(voices: list[_Voice]) -> None:

@@ -289,10 +289,10 @@ class Score:
             down = pedals["value"] > 0
             mine = np.flatnonzero(notes["track"] == track)
             ends = ends_of(notes)[mine]
-            held = np.searchsorted(pedals["tick"], ends, side="right") - 1
+            held = np.searchsorted(pedals["tick"], ends) - 1
             ringing = (held >= 0) & down[np.maximum(held, 0)]
             lifts = pedals["tick"][~down]
-            following = np.searchsorted(lifts, ends, side="right")
+            following = np.searchsorted(lifts, ends)
             last = max(self.end, int(pedals["tick"][-1]))
             lift = np.append(lifts, last)[np.minimum(following, len(lifts))]
             notes["duration"][mine] = np.where(ringing, np.maximum(lift, ends), ends) - notes["onset"][mine]

@@ -1,7 +1,7 @@
 """The style critic: how much a stretch of music is like the musician's pieces and unlike what a model plays by itself.
 
     critic = keep_critic(run, corpus)       # minutes of playing and listening; kept in the run's folder
-    critic = open_critic(run)               # None where there is none
+    critic = open_critic(run)               # None where there is none, or the run has learned since
     critic.logits(hidden)                   # above 0: rather one of the musician's pieces than a take
 
 It is a logistic regression on mean and spread of the last hidden states of the run's base, which learned from other
@@ -44,7 +44,7 @@ from ..tokenizers import BOS
 from .excerpts import TOGETHER, play, refuse_other_tokens, windows
 
 FILE = Path("critic") / "critic.safetensors"  # a folder of its own: a run's digest is over all weights beside run.json
-FORMAT = 2
+FORMAT = 3
 BARS, SECONDS = 8, 20  # of an excerpt
 PIECES = 64  # of a split that excerpts are cut from, at most
 MEASURED = 200  # excerpts whose measures are taken, at most
@@ -138,20 +138,20 @@ class Critic:
 
 
 def open_critic(run: Run) -> Critic | None:
-    """The critic of a run; None where there is none, or one of other measures than this version takes.
+    """The critic of a run; None where there is none of these very weights, or of the measures that this version takes.
 
     Raises RunError for a damaged file, and for one that was made with other tokens.
     """
     from safetensors import SafetensorError, safe_open
 
-    path = run.place / FILE
+    path = _file(run)
     if not path.exists():
         return None
     try:
         with safe_open(path, framework="np") as file:
             facts = parsed(file.metadata()["woodshed"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-        made = (facts["format"], tuple(facts["names"]), facts["tokenizer"])
+        made = (facts["format"], tuple(facts["names"]), facts["tokenizer"], facts.get("weights"))
         excerpts = tensors.pop("excerpts")
         classifier = Classifier(**tensors) if tensors else None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
@@ -160,7 +160,12 @@ def open_critic(run: Run) -> Critic | None:
         return None
     if made[2] != run.tokenizer.fingerprint:
         raise RunError(path, "it was made for another run; remove it and make it again with --corpus")
-    return Critic(excerpts, classifier, facts)
+    return Critic(excerpts, classifier, facts) if made[3] == runs.weights_digest(run.weights) else None
+
+
+def _file(run: Run) -> Path:
+    """Where the critic of a run is kept; that of one of its checkpoints beside it, under the name of that."""
+    return run.place / (FILE if run.weights == run.folder else FILE.with_stem(run.weights.name))
 
 
 def unlearned(run: Run) -> Critic:
@@ -202,7 +207,7 @@ def make_critic(
     excerpts = _measured([*train, *held])
     facts = {"format": FORMAT, "names": NAMES, "tokenizer": run.tokenizer.fingerprint, "corpus": corpus.fingerprint}
     facts |= {"length": length, "excerpts": len(excerpts), "pieces": pieces, "held_out_pieces": held_pieces}
-    facts |= {"seed": seed, "takes": 0, "accuracy": None, "auc": None}
+    facts |= {"weights": runs.weights_digest(run.weights), "seed": seed, "takes": 0, "accuracy": None, "auc": None}
     charts = evenly(range(len(train)), 2 * -(-takes // TOGETHER))
     learned = sorted({*charts, *evenly(range(len(train)), LEARNED)})
     heard = _unlearned(learned, len(train), len(held), held_pieces)
@@ -269,7 +274,7 @@ def _played(
 def keep_critic(run: Run, corpus: Corpus | str | Path, **options) -> Critic:
     """Make the critic of a run and keep it in the run's folder. A FileError where it cannot be written."""
     critic = make_critic(run, corpus, **options)
-    path = run.place / FILE
+    path = _file(run)
     with runs.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     critic.save(path)

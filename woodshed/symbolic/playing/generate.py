@@ -34,8 +34,8 @@ def generate(
 
     `run` is a Run or its folder; settings may be given as keywords: `generate("my-style", chords="Dm7 G7 Cmaj7",
     bars=8, takes=3, seed=1)`. With `best` only so many are returned, best first, and `Take.ranked` tells why; the run's
-    style critic is made, and kept, where it has none yet; a remark tells where the corpus for that is not found.
-    `report` hears the Progress.
+    style critic is made, and kept, where it has none yet or has learned since; a remark tells where the corpus for that
+    is not found. `report` hears the Progress.
 
     Inside a prompt all events outside the region stay as they are, in the prompt's own ticks, and so do notes that
     sound into it; tempo map, metre, tracks and programs are the prompt's.

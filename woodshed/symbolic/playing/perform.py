@@ -287,8 +287,9 @@ def _resting(stage: Stage, score: Score) -> str:
         first, last = stage.score.seconds(region)
         where = f"from {first:.1f} s on" if stage.extends else f"from {first:.1f} to {last:.1f} s"
     else:
-        before, last = np.searchsorted(stage.score.bars(region[1]), region)
-        where = f"from bar {before + 1} on" if stage.extends else f"in bars {before + 1}-{last}"
+        bars = stage.score.bars(region[1])
+        first, last = np.searchsorted(bars, region[0], side="right"), np.searchsorted(bars, region[1])
+        where = f"from bar {first} on" if stage.extends else f"in bars {first}-{last}"
     told = "it; it rests" if len(names) == 1 else "them; they rest"
     return f"{', '.join(names)}: nothing was written for {told} {where}" if names else ""
 

@@ -11,7 +11,7 @@ from ..data.tasks import Region
 from ..music.chords import NO_CHORD, merged
 from ..music.parts import only_tracks, sounding_parts
 from ..music.score import DRUMS, PARTS, Score, Track, ends_of, retimed
-from ..tokenizers import lasts, part_index, part_tracks
+from ..tokenizers import part_index, part_tracks, told_pedals
 from .chart import spliced
 from .prompts import HANDS, Prompt
 from .stage import Stage
@@ -196,7 +196,7 @@ def _pedals(stage: Stage, music: Score, new: Score, pedalled: bool) -> np.ndarra
         theirs = rows[rows["track"] == track]
         ours = music.pedals.copy() if track in playing else music.pedals[:0].copy()
         ours["tick"], ours["track"] = np.maximum(stage.prompt.to_file(ours["tick"]), 0), track
-        ours = ours[lasts(ours["tick"])]
+        ours = told_pedals(ours)
         down = _value(theirs[theirs["tick"] < start])
         first = [(start, 0, track)] if down and not (len(ours) and ours["tick"][0] == start) else []
         later = _value(theirs[theirs["tick"] < end])

@@ -121,10 +121,10 @@ def rank(
     """Takes, scores or MIDI files (or all of a folder), best first; only so many with `best`.
 
     Bars of files are those that the files state; of takes with a prompt only what was written is judged. The run's
-    critic is made, and kept in its folder, where it has none or `corpus` is another than it was made from; or give a
-    `critic`. Without critic and corpus takes are judged by what is usual in real music (`critic.unlearned`). A
-    Take that is flagged for repeating more of its corpus than the musician does goes down; so does any other, by an
-    originality `index` of the corpus. `device` is where the models compute.
+    critic is made, and kept in its folder, where it has none, has learned since, or `corpus` is another than it was
+    made from; or give a `critic`. Without critic and corpus takes are judged by what is usual in real music
+    (`critic.unlearned`). A Take that is flagged for repeating more of its corpus than the musician does goes down; so
+    does any other, by an originality `index` of the corpus. `device` is where the models compute.
 
     Raises InputError where there is nothing to rank, RunError for a corpus of other tokens, FileError for what cannot
     be read.
@@ -150,8 +150,8 @@ def rank(
 
 
 def critic_of(run: Run, corpus: Corpus | str | Path | None = None, **options) -> Critic:
-    """The critic of a run; made and kept there where it has none, or one of another corpus than is given. Without a
-    corpus to make it from, what is usual in real music."""
+    """The critic of a run; made and kept there where it has none of these weights, or one of another corpus than is
+    given. Without a corpus to make it from, what is usual in real music."""
     corpus = None if corpus is None else open_corpus(corpus)
     critic = open_critic(run)
     if critic is None and corpus is None:

@@ -127,7 +127,7 @@ def _around(run: Run, settings: GenerateSettings, learned: dict, knows: bool) ->
 def _empty(settings: GenerateSettings, learned: dict) -> Stage:
     """Nothing but tempo, metre and chords."""
     bpm = settings.bpm or learned.get("bpm", 120)
-    metre = parse_metre(learned.get("metre", "4/4") if settings.metre is None else settings.metre)
+    metre = map(int, learned.get("metre", "4/4").split("/")) if settings.metre is None else parse_metre(settings.metre)
     score = Score(tempos=[(0, round(6e7 / bpm))], metres=[(0, *metre)], tracks=(), ticks_per_quarter=TICKS)
     lines, chords, sections = _length(settings, score, 0)
     end = int(lines[-1])

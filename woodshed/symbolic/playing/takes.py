@@ -171,16 +171,21 @@ def digests_of(run: Run, prompt: Score | str | Path | None) -> dict[str, str]:
 
 
 def played_by(path: str | Path, facts: dict) -> Path:
-    """The folder of the run that played a take: of the name in its facts above the take, where you are or in the
-    package, or else the run in whose folder the take is, which may have been renamed. InputError where there is none.
+    """The folder of the run that played a take: of the name in its facts above the take; or else, as its weights tell,
+    the run in whose folder the take is, which may have been renamed, the one of that name where you are or that in the
+    package, in this order where they tell nothing. InputError where there is none.
     """
     name, above = str(facts["run"]), [*Path(path).parents, *Path(path).absolute().parents]
-    named = [folder for folder in (*above, Path(name)) if folder.name == name and (folder / FACTS).exists()]
-    base = bases.find(name)
-    found = [*named, *[base] * bool(base), *(folder for folder in above if (folder / FACTS).exists())]
+    above = [folder for folder in above if (folder / FACTS).exists()]
+    if named := [folder for folder in above if folder.name == name]:
+        return named[0]
+    here, base = Path(name), bases.find(name)
+    found = [*above[:1], *[here] * (here.name == name and (here / FACTS).exists()), *[base] * bool(base)]
     if not found:
         raise InputError(f"{path}: the run {name} that played it is neither above it nor where you are; give --run RUN")
-    return found[0]
+    weights = (facts.get("digests") or {}).get("weights")
+    players = [folder for folder in found if weights_digest(folder) == weights] if len(found) > 1 else []
+    return (players or found)[0]
 
 
 # --- names -----------------------------------------------------------------------------------------------------

@@ -269,6 +269,12 @@ def lasts(values: np.ndarray) -> np.ndarray:
     return np.append(values[1:] > values[:-1], True)[: len(values)]
 
 
+def told_pedals(pedals: np.ndarray) -> np.ndarray:
+    """Rows of one pedal, in order, without what changes nothing; of a tick the last, and a lift from before it."""
+    pedals = pedals[lasts(pedals["tick"]) | (pedals["value"] == 0)]
+    return pedals[np.diff(pedals["value"].astype(int), prepend=0) != 0]
+
+
 def part_index(score: Score) -> np.ndarray:
     """The index into PARTS of every note's track."""
     parts = np.array([PARTS.index(track.part) for track in score.tracks] or [0], dtype=np.int16)

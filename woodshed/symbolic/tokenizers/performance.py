@@ -35,6 +35,7 @@ from . import (
     restated,
     stepped_chords,
     strikes,
+    told_pedals,
 )
 from ._performance_grammar import PerformanceGrammar
 from ._performance_words import (
@@ -113,16 +114,19 @@ class Performance(Tokenizer):
         return score.sustained() if self.pedal == "stretch" else score
 
     def _stepped_pedals(self, score: Score, clock: Clock) -> np.ndarray:
-        """The pedal of the whole keyboard in steps: changes between down (127) and up (0); down at 0 if already so."""
+        """The pedal of the whole keyboard in steps: changes between down (127) and up (0); down at 0 if already so.
+
+        Where it is lifted and pressed again within one step, it is pressed in the next: the lift is heard.
+        """
         if self.pedal != "events":
             return np.zeros(0, dtype=PEDAL)
         pedals = score.pedals.copy()
-        pedals["tick"] = np.maximum(clock.steps(pedals["tick"]), 0)
+        pedals["tick"] = clock.steps(pedals["tick"])
         pedals["value"], pedals["track"] = np.where(pedals["value"] > 0, 127, 0), 0
-        pedals = pedals[lasts(pedals["tick"]) & (pedals["tick"] < clock.length)]
-        changed = changes(pedals["value"])
-        changed[:1] = pedals["value"][:1] > 0
-        return pedals[changed]
+        pedals = told_pedals(pedals)
+        pedals["tick"][1:] += pedals["tick"][1:] == pedals["tick"][:-1]
+        pedals["tick"] = np.maximum(pedals["tick"], 0)
+        return told_pedals(pedals[lasts(pedals["tick"]) & (pedals["tick"] < clock.length)])
 
     def decode_body(self, ids: np.ndarray) -> Score:
         ids = np.asarray(ids, dtype=np.int64)
