@@ -6,6 +6,8 @@ optimizer and the schedule of the recipe (the rate falls to nothing in the last 
     wide, deep    as many parameters in fewer, wider layers, and in more, narrower ones
     dropout       a tenth of the attention weights dropped
     even sets     every piece drawn as often as it is long, instead of the recipe's weights of the sets
+    bare heads    of the words that describe the music only whether it was played or notated, neither density nor key
+    no tasks      every row music from its beginning, none with bars or parts to fill in
     trunk         one model for both tokenizers, their ids side by side, a row of each in turn; twice the steps
 
 In the end nats a token and a note of rows spread over the validation split of each corpus that it has learned.
@@ -23,7 +25,9 @@ import numpy as np
 import torch
 
 from woodshed.symbolic import models
+from woodshed.symbolic.data import corpus as rows_of
 from woodshed.symbolic.data.corpus import Corpus, open_corpus
+from woodshed.symbolic.data.tasks import describe
 from woodshed.symbolic.learning.muon import Muon, parameter_groups
 
 LENGTH, ROWS, WARMUP, COOLED = 1024, 4, 50, 0.2
@@ -34,12 +38,14 @@ DEEP = dict(hidden_size=192, num_hidden_layers=14, intermediate_size=480, num_at
 
 @dataclass(frozen=True)
 class Trial:
-    """A model to train: from the rows of which corpora, with which fields of its configuration, and how often a set is
-    drawn."""
+    """A model to train: from the rows of which corpora, with which fields of its configuration, how often a set is
+    drawn, and what stands in the rows besides music."""
 
     corpora: tuple[int, ...] = (0,)
     overrides: tuple[tuple[str, float], ...] = ()
     even: bool = False
+    bare: bool = False
+    tasks: bool = True
 
 
 TRIALS = {
@@ -48,6 +54,8 @@ TRIALS = {
     "deep": Trial(overrides=tuple(DEEP.items())),
     "dropout": Trial(overrides=(("attention_dropout", 0.1),)),
     "even sets": Trial(even=True),
+    "bare heads": Trial(bare=True),
+    "no tasks": Trial(tasks=False),
     "piano-played": Trial(corpora=(1,)),
     "trunk": Trial(corpora=(0, 1)),
 }
@@ -56,9 +64,11 @@ TRIALS = {
 class Stream:
     """The rows of a corpus, whose ids begin at `first` in the model's vocabulary."""
 
-    def __init__(self, corpus: Corpus, first: int, *, even: bool):
-        if even:
+    def __init__(self, corpus: Corpus, first: int, trial: Trial):
+        if trial.even:
             corpus.pieces = [replace(piece, weight=1.0) for piece in corpus.pieces]
+        if not trial.tasks:
+            corpus.settings["tasks"] = {}
         self.corpus, self.first = corpus, first
         self.rows = corpus.training_rows(LENGTH)
 
@@ -73,8 +83,9 @@ class Stream:
 def train(trial: Trial, corpora: list[Corpus], steps: int) -> tuple[torch.nn.Module, list[Stream], float]:
     """The trained model, its streams, and seconds in all."""
     streams, first = [], 0
+    rows_of.describe = (lambda score: describe(score)[:1]) if trial.bare else describe
     for number in trial.corpora:
-        streams.append(Stream(corpora[number], first, even=trial.even))
+        streams.append(Stream(corpora[number], first, trial))
         first += corpora[number].tokenizer.vocab_size
     torch.manual_seed(0)
     model = models.make("decoder", size="6m", vocab_size=first, max_seq_len=2048, **dict(trial.overrides))
