@@ -67,6 +67,7 @@ TRAIN = dict(
     eval_rows=96,
     patience=0,
 )
+COOLED = "cooled-"  # and the step since which the rate falls
 LARGEST = 28 * 2**20  # bytes of weights that the package should carry
 
 
@@ -169,7 +170,7 @@ def cool(corpus: Corpus, folder: Path, minutes: float, threads: int | None) -> N
         raise InputError(
             f"{run}: {'finished, --publish it' if newest else 'no checkpoint yet, train on'}; nothing to cool"
         )
-    if not (cooled := folder / f"cooled-{newest}").exists():
+    if not (cooled := folder / f"{COOLED}{newest}").exists():
         with built(cooled) as temporary:
             shutil.copytree(run, temporary, dirs_exist_ok=True)
     spent = max(line.get("seconds", 0) for line in read_log(run / "log.jsonl") if line.get("step", 0) <= newest) / 60
@@ -187,7 +188,7 @@ def height(spent: float, limit: float) -> float:
 def finished(folder: Path) -> Run:
     """The run to publish: cooled since its newest checkpoint, or at its end."""
     run = folder / "run"
-    cooled = folder / f"cooled-{max(checkpoints(run), default=0)}"
+    cooled = folder / f"{COOLED}{max(checkpoints(run), default=0)}"
     found = open_run(cooled if cooled.exists() else run)
     if not found.facts["finished"]:
         raise InputError(f"{found.folder}: not finished; go on to the end, or --cool MINUTES first")
@@ -218,6 +219,10 @@ def write_base(run: Run, corpus: Corpus, folder: Path, name: str) -> None:
     made_for = f"made by recipes/base.py for {name.rpartition('-')[0]}"
     facts = run.facts | {"style": name, "base": None, "corpus": made_for}
     facts.pop("corpus_folder", None)  # a folder of the machine that trained it
+    if run.folder.name.startswith(COOLED):  # whose rate and minutes are only how it was done
+        own = read_facts(run.folder.with_name("run"))["settings"]
+        facts["settings"] |= {setting: own[setting] for setting in ("learning_rate", "max_minutes")}
+        facts["cooled_since"] = int(run.folder.name.removeprefix(COOLED))
     if facts["settings"]["base"]:
         before = read_facts(found_from(run.folder, facts["settings"]["base"]))
         facts["settings"]["base"] = before["style"]
@@ -231,8 +236,10 @@ def card(name: str, facts: dict, sets: set[str]) -> str:
     """The model card, with the sets of music that it has learned from."""
     told = ", ".join(f"{value:.3f} {unit.replace('_', ' ')}" for unit, value in facts["validation"].items())
     before, length = facts["settings"]["base"], facts["settings"]["max_seq_len"]
-    minutes = facts["settings"]["max_minutes"]
-    on = f" --on-from {before} --max-seq-len {length} --minutes {minutes:g}" if before and minutes else ""
+    minutes, cooled = facts["settings"]["max_minutes"], facts.get("cooled_since")
+    on = f" --on-from {before} --max-seq-len {length}" if before else ""
+    on += f" --minutes {minutes:g}" if before and minutes and not cooled else ""
+    since = f", at a falling rate from step {cooled:,} on (`--cool`)" if cooled else ""
     learned = "\n".join(f"| {source} |" for kind, source in SOURCES.items() if kind in sets)
     return f"""---
 license: mit
@@ -243,7 +250,7 @@ tags: [music, midi, woodshed]
 
 A base model of Woodshed: piano music, {facts["parameters"]:,} parameters, a stock Llama in bfloat16. `tokenizer.json`
 says what its ids mean. Validation: {told}. Made by
-`python recipes/base.py DATA WORK --name {name.rpartition("-")[0]}{on}`.
+`python recipes/base.py DATA WORK --name {name.rpartition("-")[0]}{on}`{since}.
 
 | learned from | licence |
 |---|---|

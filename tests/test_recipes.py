@@ -93,7 +93,11 @@ def test_a_run_is_cooled_from_its_newest_checkpoint_and_never_published_before(r
         recipe.main([*command, "--cool", "0.02"])
         recipe.main([*command, "--publish"])
         cooled = open_run(work / "piano" / f"cooled-{steps}")
-        assert open_run("piano").facts["step"] == cooled.facts["step"] > steps
+        base = open_run("piano")
+        assert base.facts["step"] == cooled.facts["step"] > steps == base.facts["cooled_since"]
+        told = {"learning_rate": recipe.TRAIN["learning_rate"], "max_minutes": 60}
+        assert told.items() <= base.facts["settings"].items()
+        assert f"--name piano`, at a falling rate from step {steps} on" in (base.folder / "README.md").read_text()
         train(corpus, run, resume=True, max_minutes=60, patience=0, report=stop_at(steps + 5), threads=1)
     with pytest.raises(InputError, match="not finished"):
         recipe.main([*command, "--publish"])
