@@ -42,6 +42,8 @@ def main() -> None:
         "new, 6m, 4 x 512": dict(base="none", size="6m", batch_size=4, max_seq_len=512),
         "new, 25m, 2 x 512": dict(base="none", size="25m", batch_size=2, max_seq_len=512),
         "LoRA over its base, 2 x 1024": dict(batch_size=2, max_seq_len=1024),
+        "IA3, 2 x 1024": dict(adapter="ia3", batch_size=2, max_seq_len=1024),
+        "all weights of it, 2 x 1024": dict(adapter="none", batch_size=2, max_seq_len=1024),
     }
     rows = []
     for what, settings in trials.items():

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import tyro
-from toys import LENGTH, TINY, ToyCorpus, ToyRows
+from toys import ADAPTER, LENGTH, TINY, ToyCorpus, ToyRows, steps_of
 
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError
@@ -21,8 +21,8 @@ from woodshed.symbolic import bases
 from woodshed.symbolic.data.corpus import find_corpus, open_corpus
 from woodshed.symbolic.data.inspect import InspectSettings
 from woodshed.symbolic.data.prepare import PrepareSettings, prepare
-from woodshed.symbolic.judging import diagnoses
-from woodshed.symbolic.judging.diagnoses import Remedy
+from woodshed.symbolic.judging import diagnoses, take_diagnoses
+from woodshed.symbolic.judging.diagnosis import Remedy
 from woodshed.symbolic.judging.doctor import diagnose, lines
 from woodshed.symbolic.judging.evidence import Evidence, compare, played_before, repeated_figures, values
 from woodshed.symbolic.learning.settings import TrainSettings, resolve
@@ -32,6 +32,7 @@ from woodshed.symbolic.music.score import Score, Track
 from woodshed.symbolic.playing.generate import generate
 from woodshed.symbolic.playing.settings import GenerateSettings
 from woodshed.symbolic.run import read_facts
+from woodshed.symbolic.tokenizers import make
 
 SETTINGS = {
     "train": TrainSettings,
@@ -214,6 +215,27 @@ def test_out_of_memory(tmp_path, monkeypatch):
     assert (same.batch_size, same.gradient_accumulation) == (1, 4) and found.severity == 1
 
 
+CHECKPOINTING = "--training-args gradient_checkpointing=true"
+
+
+@pytest.mark.parametrize(
+    ("settings", "adapter", "flags"),
+    [
+        ({}, False, f"--base none --size 2m {CHECKPOINTING}"),
+        ({"base": "piano-2"}, False, f"--adapter lora {CHECKPOINTING}"),
+        ({"base": "piano-2"}, True, f"--load-in-4bit {CHECKPOINTING}"),
+        ({"base": "piano-2", "load_in_4bit": True}, True, CHECKPOINTING),
+        ({"base": "piano-2", "training_args": ["gradient_checkpointing=true"]}, True, "--load-in-4bit"),
+    ],
+)
+def test_out_of_memory_names_nothing_that_is_on_already(settings, adapter, flags):
+    asked = {"batch_size": 4, "max_seq_len": 64, "gradient_accumulation": 1} | settings
+    event = {"event": "out of memory", "message": "out of memory: 2 rows at once instead of 4"}
+    found = diagnoses.out_of_memory(Evidence({"settings": asked, "adapter": adapter, "finished": True}, [event]))
+    assert flags_of(found) == f"--batch-size 2 --gradient-accumulation 2 --max-seq-len 32 {flags}"
+    assert all(parsed(remedy) for remedy in found.remedies)
+
+
 def test_out_of_memory_with_a_single_row(tmp_path, monkeypatch):
     from woodshed.symbolic.learning.callbacks import Learner
 
@@ -276,7 +298,35 @@ def test_an_adapter_that_learns_too_slowly(healthy, tmp_path):
     found = named(diagnose(tmp_path / "slow"), "the adapter learns too slowly")
     assert parsed(found.remedies[0]).learning_rate == 2e-3
     train(ToyCorpus(), tmp_path / "fast", learning_rate=2e-2, **common)
-    assert "the adapter learns too slowly" not in [one.name for one in diagnose(tmp_path / "fast").diagnoses]
+    names = [one.name for one in diagnose(tmp_path / "fast").diagnoses]
+    assert not {"the adapter learns too slowly", "the adapter is no better than its base"} & {*names}
+
+
+@pytest.mark.parametrize(("adapter", "rate"), [("lora", 2e-2), ("none", 4e-3)])
+def test_a_run_that_is_no_better_than_its_base(healthy, tmp_path, adapter, rate):
+    """Two rows, which it learns by heart: others become only stranger."""
+    settings = ADAPTER | {"learning_rate": rate, "adapter": adapter, "max_steps": 24, "eval_steps": 8, "patience": 0}
+    train(Plain(2), tmp_path / "run", base=str(healthy), **settings)
+    found = diagnose(tmp_path / "run")
+    one = named(found, f"the {'adapter' if adapter == 'lora' else 'run'} is no better than its base")
+    base, *later = [line["nats_per_note"] for line in steps_of(tmp_path / "run", "validation").values()]
+    assert f"was {base:.3f} nats a note before the first step and at best {min(later):.3f} after it" in one.symptom
+    assert min(later) > base and "does not hold for those kept back" in one.cause
+    other = "none" if adapter == "lora" else "lora"
+    assert flags_of(one) == f"--learning-rate {rate / 4:g} --augment --adapter {other} "
+    assert parsed(one.remedies[0]).learning_rate == pytest.approx(rate / 4)
+    assert not {"over-fitting", "the adapter learns too slowly"} & {diagnosis.name for diagnosis in found.diagnoses}
+
+
+def test_tokens_without_a_base_are_compared_with_counting(tmp_path):
+    corpus, told = Noise(), []
+    corpus.tokenizer = make("performance", pedal="drop")
+    train(corpus, tmp_path / "run", report=told.append, max_steps=3, **TINY)
+    a_note = corpus.validation * 63 / 100  # tokens
+    compared = f"counting ids alone gives {np.log(10):.2f} nats a token and {np.log(10) * a_note:.2f} nats a note"
+    assert f"for comparison: {compared}" in [line.message for line in told]
+    assert diagnose(tmp_path / "run", corpus).figures["for comparison"] == compared
+    assert "for comparison" not in diagnose(tmp_path / "run").figures
 
 
 # --- how it plays ------------------------------------------------------------------------------------------------
@@ -389,7 +439,8 @@ def test_every_flag_that_is_named_exists():
     """All Remedy(verb, flags, ...) as they stand in the source, the constant parts of f-strings among them."""
     calls = [
         node
-        for node in ast.walk(ast.parse(Path(diagnoses.__file__).read_text(encoding="utf-8")))
+        for module in (diagnoses, take_diagnoses)
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Remedy"
     ]
     assert len(calls) > 20

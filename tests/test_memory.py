@@ -1,5 +1,7 @@
 """What a training takes in memory is told before it begins, and what to lower where a GPU has not so much."""
 
+import gc
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,19 +11,21 @@ from model_toys import VOCAB, make
 from toys import TINY, ToyCorpus
 
 from woodshed.symbolic import models
+from woodshed.symbolic.learning.adapters import adapt
 from woodshed.symbolic.learning.memory import GB, Memory, advice, free_memory, memory
 from woodshed.symbolic.learning.muon import Muon, parameter_groups
-from woodshed.symbolic.learning.settings import Course, TrainSettings
+from woodshed.symbolic.learning.settings import Course, TrainSettings, resolve
 from woodshed.symbolic.learning.train import train
+from woodshed.symbolic.run import quiet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SMALL = Memory(1 * GB, 1 * GB, 2 * GB, 3 * GB, 1 * GB)
+SMALL = Memory(1 * GB, 1 * GB, 2 * GB, 3 * GB, 1 * GB, 2 * GB)
 
 
 def learner(name: str):
     model = make(name).eval()
     return SimpleNamespace(
-        model=model, args=SimpleNamespace(bf16=False), optimizer=torch.optim.AdamW(model.parameters())
+        model=model, args=SimpleNamespace(bf16=False, fp16=False), optimizer=torch.optim.AdamW(model.parameters())
     )
 
 
@@ -45,6 +49,30 @@ def test_what_is_kept_of_long_rows_is_foretold_by_short_ones(name):
     state, found = torch.get_rng_state(), memory(toy, rows=3, length=300)
     assert torch.equal(torch.get_rng_state(), state) and not toy.model.training
     assert found.activations == pytest.approx(kept(toy.model, 3, 300), rel=0.1)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_nothing_that_was_counted_stays(name):
+    toy, made = learner(name), []
+
+    def watch(part, given, out):
+        made.extend(weakref.ref(each) for each in (out,) if torch.is_tensor(each))
+
+    for part in toy.model.modules():
+        part.register_forward_hook(watch)
+    memory(toy, rows=3, length=300)
+    gc.collect()
+    assert made and not any(ref() is not None for ref in made)
+
+
+def test_more_is_told_to_come_and_go_of_an_adapter():
+    toy = learner("decoder")
+    plain = memory(toy, rows=2, length=50)
+    with quiet():
+        toy.model = adapt(toy.model, resolve(TrainSettings(base="b")))
+    found = memory(toy, rows=2, length=50)
+    assert found.gaps / (found.total - found.weights) > plain.gaps / (plain.total - plain.weights) > 0
+    assert found.total == sum(vars(found).values()) and str(found).endswith(f"gaps {found.gaps / GB:.2f}")
 
 
 def test_weights_gradients_and_optimizer_are_counted_once():
@@ -73,13 +101,14 @@ def test_what_does_not_fit_is_told_with_what_to_lower():
     assert advice(SMALL, settings, Course(4, 2, 1), None) == advice(SMALL, settings, Course(4, 2, 1), 11 * GB) == ""
     assert advice(SMALL, settings, Course(4, 2, 1), 8 * GB) == (
         "; the GPU has 8.00 GB free: give a smaller --batch-size than 4 (--batch-size 1 --gradient-accumulation 8 "
-        "learns the same), a shorter --max-seq-len than 2048, or --load-in-4bit"
+        "learns the same), a shorter --max-seq-len than 2048, --load-in-4bit, or "
+        "--training-args gradient_checkpointing=true"
     )
-    new = replace(settings, base=None, adapter="none")
+    new = replace(settings, base=None, adapter="none", training_args=("activation_checkpointing=true",))
     assert advice(SMALL, new, Course(1, 1, 1), GB) == (
         "; the GPU has 1.00 GB free: give a shorter --max-seq-len than 2048, or a smaller --size"
     )
-    four = replace(settings, load_in_4bit=True)
+    four = replace(settings, load_in_4bit=True, training_args=("gradient_checkpointing=true",))
     assert advice(SMALL, four, Course(1, 1, 1), GB).endswith("free: give a shorter --max-seq-len than 2048")
 
 

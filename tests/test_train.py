@@ -112,6 +112,23 @@ def test_fine_tuning_all_of_a_base_needs_the_base_no_more(reference, tmp_path):
     assert open_run(tmp_path / "alone").model().num_parameters() == 31136
 
 
+@pytest.mark.parametrize("adapter", ["none", "lora", "ia3"])
+def test_gradient_checkpointing_computes_layers_again_and_changes_no_loss(reference, tmp_path, monkeypatch, adapter):
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    forward, calls, losses = LlamaMLP.forward, [], []
+    monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: calls.append(self.training) or forward(self, x))
+    settings = {**ADAPTER, "base": str(reference[0].folder), "adapter": adapter, "max_steps": 3}
+    for words in ((), ("gradient_checkpointing=true",)):
+        told = []
+        run = train(ToyCorpus(), tmp_path / str(len(words)), training_args=words, report=told.append, **settings)
+        losses.append(list(steps_of(run.folder).values()))
+        counting_memory = 3 * any("GB of memory" in line.message for line in told)
+        assert calls.count(True) == (6 if words else 3 + counting_memory)
+        calls.clear()
+    assert losses[0] == losses[1]
+
+
 # --- the same losses, whatever happens ---------------------------------------------------------------------------
 
 

@@ -116,7 +116,10 @@ def test_out_of_memory_with_one_row_says_what_to_try(tmp_path, monkeypatch):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(Learner, "training_step", never)
-    with pytest.raises(InputError, match="single row of 64 ids; try a smaller --max-seq-len"):
+    with pytest.raises(
+        InputError,
+        match="single row of 64 ids; give a shorter --max-seq-len than 64, a smaller --size, or --training-args ",
+    ):
         train(ToyCorpus(), tmp_path, max_steps=2, **{**TINY, "batch_size": 1})
 
 

@@ -232,7 +232,8 @@ def load_model(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """transformers without its progress bars and logs, and without what it says about PEFT's way to ask it."""
+    """transformers without its progress bars and logs, and without what it says about the older name, which PEFT asks
+    for and which every version knows, of recomputing what a layer gave."""
     from transformers.utils import logging
 
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -240,7 +241,7 @@ def quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
             yield
     finally:
         logging.set_verbosity(verbosity)

@@ -1,7 +1,7 @@
 """What can be wrong with a run. Every diagnosis is a function from Evidence to a Diagnosis, or None where all is well.
 
-Losses are judged by the run's own course, takes by the music of the corpus in excerpts as long as they are: how random
-or repetitive music may be is its own affair. Constants are left only for how much of a difference counts.
+Losses are judged by the run's own course, takes (take_diagnoses.py) by the music of the corpus. Constants are left only
+for how much of a difference counts.
 """
 
 from __future__ import annotations
@@ -9,63 +9,28 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
 
-from ..data.corpus import IGNORED
+from ..data.counting import counted
 from ..data.inspect import Reason
 from ..data.prepare import LEFT_OUT
 from ..data.report import LITTLE_FILES, LITTLE_MINUTES
+from ..learning.settings import recomputes
 from .alone import EVENT as COSTS
-from .evidence import Evidence, values
+from .diagnosis import Diagnosis, Remedy
+from .evidence import Evidence
+from .take_diagnoses import chords_ignored, too_random, too_repetitive
 
 FEW_STEPS = 20
 STEEP = 0.05  # of the loss, for a doubling of the steps
 RISE = 0.02  # of the best validation
 NOTHING = 0.01  # of a loss: an adapter that lowers it by less has not learned
+SAME = 0.001  # of the base's validation: a run that lowers it by less is no better
 SLOW = 1 / 3  # of the usual rate
-IGNORED_SHARE = 1 / 3  # of what real music gains in adherence by its own chords
-FEWEST_TAKES = 3
 MOST_LEFT_OUT = 0.2  # of the files
-# Where takes lie that are too random, seen from real music: -1 below, 1 above. Too repetitive is the other side.
-RANDOM_SIDE = {
-    "recurrence": -1,
-    "repeated_figures": -1,
-    "repeated_bars": -1,
-    "groove_consistency": -1,
-    "scale_consistency": -1,
-    "pitch_class_entropy": 1,
-}
-
-
-@dataclass(frozen=True)
-class Remedy:
-    """A command with the flags to use, and what it does."""
-
-    verb: str
-    flags: str
-    why: str
-
-    def line(self, run: str) -> str:
-        out = run if "--resume" in self.flags else "NEW"
-        where = {"train": f"CORPUS --out {out}", "prepare": "FOLDER --out NEW", "inspect": "FOLDER", "generate": run}
-        return f"woodshed {self.verb} {where[self.verb]} {self.flags.replace('RUN', run)}".rstrip()
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What is wrong: `symptom` has the figure and the yardstick. Severity 3 has stopped the run, 1 is good to know."""
-
-    name: str
-    severity: int
-    symptom: str
-    cause: str
-    remedies: tuple[Remedy, ...]
-
-
-# --- diagnoses of the training -----------------------------------------------------------------------------------
+AUGMENT = Remedy("prepare", "--augment", "12 keys and 3 tempi: 36 times the music")
 
 
 def out_of_memory(seen: Evidence) -> Diagnosis | None:
@@ -79,18 +44,26 @@ def out_of_memory(seen: Evidence) -> Diagnosis | None:
     together = asked * seen.settings["gradient_accumulation"]
     remedies = [Remedy("train", f"--batch-size {rows} --gradient-accumulation {together // rows}", "the same steps")]
     remedies += [Remedy("train", f"--max-seq-len {length // 2}", "rows of half the length need less than half")]
-    if not seen.settings.get("base"):
-        remedies.append(Remedy("train", "--base none --size 2m", "a smaller model"))
-    elif not seen.adapter:
-        remedies.append(Remedy("train", "--adapter lora", "it keeps no optimizer state for the base"))
-    else:
-        remedies.append(Remedy("train", "--load-in-4bit", "the base in a sixth of its memory"))
+    remedies += _lighter(seen)
     told = f"out of memory {len(events)} times: {rows} rows of {length:,} ids went through at once, {asked} were asked"
     cause = "what a step keeps for its gradients grows with rows and their length; training went on with fewer rows"
     if not found:
         told, remedies = f"it ran out of memory with a single row of {length:,} ids", remedies[1:]
         cause = "what a step keeps for its gradients grows with the length of the row and the size of the model"
     return Diagnosis("out of memory", 1 if seen.facts["finished"] else 3, told, cause, tuple(remedies))
+
+
+def _lighter(seen: Evidence) -> Iterator[Remedy]:
+    """What takes less memory with the same rows."""
+    if not seen.settings.get("base"):
+        yield Remedy("train", "--base none --size 2m", "a smaller model")
+    elif not seen.adapter:
+        yield Remedy("train", "--adapter lora", "it keeps no optimizer state for the base")
+    elif not seen.settings.get("load_in_4bit"):
+        yield Remedy("train", "--load-in-4bit", "the base in a sixth of its memory")
+    if not recomputes(seen.settings.get("training_args") or ()):
+        why = "a row keeps a fifth, for half as much time again"
+        yield Remedy("train", "--training-args gradient_checkpointing=true", why)
 
 
 def diverging(seen: Evidence) -> Diagnosis | None:
@@ -151,26 +124,18 @@ def flat_loss(seen: Evidence) -> Diagnosis | None:
     fresh, rate, usual = not seen.settings.get("base"), seen.settings["learning_rate"], seen.usual_rate
     (start, _), (end, _), (fell, chance), (late, noise) = seen.loss(0), seen.loss(1), seen.fall(0, 1), seen.fall(0.5, 1)
     least = max(chance, STEEP * start if fresh else 0)
-    counted = unigram(seen) if fresh and seen.learned else np.inf
-    if fell > least and (late > noise or end < 0.98 * counted):
+    counting = counted(seen.rows) if fresh and seen.rows is not None else np.inf
+    if fell > least and (late > noise or end < 0.98 * counting):
         return None
     told = f"the training loss went from {start:.3f} to {end:.3f} nats a token in {len(seen.steps):,} steps"
     told += f"; a fall of {least:.3f} would count" if fell <= least else ""
-    told += f"; counting ids alone gives {counted:.3f}" if np.isfinite(counted) else ""
+    told += f"; counting ids alone gives {counting:.3f}" if np.isfinite(counting) else ""
     cause = f"the learning rate of {rate:.2g} is too high, or the music has nothing to learn"
     better = min(rate / 3, usual)
     if rate < SLOW * usual:
         cause, better = f"the learning rate of {rate:.2g} is too low; the preset has {usual:g}", usual
     remedies = (Remedy("train", f"--learning-rate {better:.2g}", ""), Remedy("inspect", "", "is the music sound?"))
     return Diagnosis("the loss does not fall", 3 if fresh else 2, told, cause, remedies)
-
-
-def unigram(seen: Evidence) -> float:
-    """Nats a token of the shares of ids in 32 training rows: what is known by counting alone."""
-    rows = seen.learned.training_rows(seen.settings["max_seq_len"], seed=seen.settings["seed"])
-    labels = np.concatenate([rows[index]["labels"] for index in range(32)])
-    share = np.bincount(labels[labels != IGNORED]) / max((labels != IGNORED).sum(), 1)
-    return float(-(share[share > 0] * np.log(share[share > 0])).sum())
 
 
 def slow_adapter(seen: Evidence) -> Diagnosis | None:
@@ -192,12 +157,48 @@ def slow_adapter(seen: Evidence) -> Diagnosis | None:
     return Diagnosis("the adapter learns too slowly", 2, f"{told}; less than {NOTHING:.0%} is nothing", cause, remedies)
 
 
+def no_better_than_base(seen: Evidence) -> Diagnosis | None:
+    """No evaluation is better than the one before the first step, which is that of the base."""
+    valid, rate = seen.validations, seen.settings["learning_rate"]
+    later = valid[valid[:, 0] > 0]
+    if not (seen.settings.get("base") and 0 < len(later) < len(valid)) or len(seen.steps) < FEW_STEPS:
+        return None
+    base, (at, low) = valid[0, 1], later[later[:, 1].argmin()]
+    if low < (1 - SAME) * base or slow_adapter(seen) or flat_loss(seen):
+        return None
+    (start, _), (end, _), (fell, chance) = seen.loss(0), seen.loss(1), seen.fall(0, 1)
+    told = (
+        f"validation was {base:.3f} nats a {seen.unit} before the first step and at best {low:.3f} after it, at step "
+    )
+    told += f"{at:,.0f}; the training loss went from {start:.3f} to {end:.3f} nats a token"
+    cause = f"the learning rate of {rate:.2g} is too high, or the base knows such music as well as it can"
+    if fell > chance:
+        cause = f"what it learns of your pieces at a rate of {rate:.2g} does not hold for those kept back"
+    name = f"the {'adapter' if seen.adapter else 'run'} is no better than its base"
+    return Diagnosis(name, 2, told, cause, tuple(_away_from_base(seen, rate)))
+
+
+def _away_from_base(seen: Evidence, rate: float) -> Iterator[Remedy]:
+    """What may make a run better than its base."""
+    if not seen.events("plateau"):  # then it has tried lower ones
+        yield Remedy("train", f"--learning-rate {rate / 4:.2g}", "smaller steps away from what the base knows")
+    if seen.learned is None or not seen.learned.settings.get("augment"):
+        yield AUGMENT
+    if seen.adapter:
+        yield Remedy("train", "--adapter none", "all weights instead")
+    else:
+        yield Remedy("train", "--adapter lora", "an adapter instead, which forgets less")
+    yield Remedy("inspect", "", "more pieces help most: which files are usable")
+
+
 def over_fitting(seen: Evidence) -> Diagnosis | None:
     """Validation rises again for two evaluations or more, while the training loss still falls."""
     valid = seen.validations
     if seen.facts.get("plateau") or len(valid) < 3 or (best := int(valid[:, 1].argmin())) > len(valid) - 3:
         return None
     (at, low), (last, now) = valid[best], valid[-1]
+    if not at:  # it was never better than its base
+        return None
     before = seen.steps[seen.steps[:, 0] <= at, 1][-max(len(seen.steps) // 10, 8) :].mean()
     after, _ = seen.loss(1)
     if now < (1 + RISE) * low or after >= before:
@@ -220,7 +221,7 @@ def ended_by_itself(seen: Evidence) -> Diagnosis | None:
 def _against_by_heart(seen: Evidence) -> Iterator[Remedy]:
     """What keeps a model from learning its pieces by heart."""
     if seen.learned is None or not seen.learned.settings.get("augment"):
-        yield Remedy("prepare", "--augment", "12 keys and 3 tempi: 36 times the music")
+        yield AUGMENT
     if seen.settings.get("base"):
         yield Remedy("train", "--adapter lora --lora-dropout 0.2", "fewer weights to remember with")
     elif seen.base:
@@ -277,7 +278,7 @@ def little_music(seen: Evidence) -> Diagnosis | None:
         cause += f", and {sum(left_out.values())} files were left out, {count} of them for {LEFT_OUT[reason]}"
         remedies += _back_in(reason)
     if not seen.learned.settings.get("augment"):
-        remedies.append(Remedy("prepare", "--augment", "12 keys and 3 tempi: 36 times the music"))
+        remedies.append(AUGMENT)
     if not seen.settings.get("base") and seen.base:
         remedies.append(Remedy("train", f"--base {seen.base}", "adapt what knows music already"))
     remedies.append(Remedy("inspect", "", "which files are usable; more of them help most"))
@@ -305,88 +306,13 @@ def nothing_to_validate(seen: Evidence) -> Diagnosis | None:
     )
 
 
-# --- diagnoses of the music --------------------------------------------------------------------------------------
-
-
-def chords_ignored(seen: Evidence) -> Diagnosis | None:
-    """Takes keep to the chords they were asked for hardly better than to those chords in another order."""
-    gains, real = (values(rows, "adherence_gain") for rows in (seen.takes, seen.real))
-    if len(gains) < FEWEST_TAKES or not len(real):
-        return None
-    gain, usual = float(np.median(gains)), float(np.median(real))
-    if usual <= 0 or gain >= IGNORED_SHARE * usual:
-        return None
-    inside, rotated = (np.median(values(seen.takes, f"{name}_adherence")) for name in ("chord", "rotated"))
-    told = (
-        f"{len(gains)} takes are {inside:.2f} in the chord and {rotated:.2f} in rotated chords, a gain of {gain:.2f}; "
-    )
-    told += f"real music gains {usual:.2f}"
-    cause = "the notes before tell the harmony as well, so that a model looks at the chords late"
-    remedies = [Remedy("train", seen.longer(), "it comes with more steps")]
-    if not seen.settings.get("base") and seen.base:
-        remedies.append(Remedy("train", f"--base {seen.base}", "a base that follows its chords"))
-    remedies.append(Remedy("prepare", "--chords recognise", "chords from the notes, if the files' own are wrong"))
-    return Diagnosis("the chords are ignored", 2, told, cause, tuple(remedies))
-
-
-def too_random(seen: Evidence) -> Diagnosis | None:
-    votes = _votes(seen, 1)
-    if not votes:
-        return None
-    heat = _heat(seen)
-    cause = f"at temperature {heat:g} unlikely notes are drawn too often, or it has not learned enough"
-    remedies = (
-        Remedy("generate", f"--temperature {max(0.8 * heat, 0.1):.2g} --top-p 0.9", "safer"),
-        Remedy("train", seen.longer(), "what it does not know it plays at random"),
-    )
-    return Diagnosis("too random", 2, _told(seen, votes), cause, remedies)
-
-
-def too_repetitive(seen: Evidence) -> Diagnosis | None:
-    votes = _votes(seen, -1)
-    if not votes:
-        return None
-    heat = _heat(seen)
-    cause = f"at temperature {heat:g} the likeliest note is taken too often, and it leads back to itself"
-    remedies = [Remedy("generate", f"--temperature {max(1.25 * heat, 1.0):.2g} --top-p 0.98", "wilder")]
-    if seen.corpus is None or not seen.corpus.settings.get("augment"):
-        remedies.append(Remedy("prepare", "--augment", "more music, in all keys"))
-    return Diagnosis("too repetitive", 2, _told(seen, votes), cause, tuple(remedies))
-
-
-def _votes(seen: Evidence, side: int) -> dict[str, tuple[float, float, float]]:
-    """The measures that say so: the takes' median, and the 5th and 95th percentile of real music.
-
-    Nothing where fewer than two say it, or as many say the opposite.
-    """
-    found: dict[int, dict] = {1: {}, -1: {}}
-    for name, way in RANDOM_SIDE.items():
-        takes, real = values(seen.takes, name), values(seen.real, name)
-        if len(takes) < FEWEST_TAKES or not len(real):
-            continue
-        middle, (low, high) = float(np.median(takes)), np.percentile(real, [5, 95]).tolist()
-        if middle < low or middle > high:
-            found[way if middle > high else -way][name] = middle, low, high
-    return found[side] if len(found[side]) >= 2 and len(found[side]) > len(found[-side]) else {}
-
-
-def _heat(seen: Evidence) -> float:
-    return float(np.median(values(seen.takes, "temperature")))
-
-
-def _told(seen: Evidence, votes: dict[str, tuple[float, float, float]]) -> str:
-    some = [
-        f"{name.replace('_', ' ')} {at:.2f} (real {low:.2f} to {high:.2f})" for name, (at, low, high) in votes.items()
-    ]
-    return f"{len(seen.takes)} takes, their median beside {len(seen.real)} excerpts of real music: {', '.join(some)}"
-
-
 DIAGNOSES = (
     out_of_memory,
     stopped,
     diverging,
     flat_loss,
     slow_adapter,
+    no_better_than_base,
     over_fitting,
     ended_by_itself,
     chords_ignored,

@@ -16,11 +16,14 @@ from ...log import read_log
 from ...progress import Reporter, unheard
 from .. import bases
 from ..data.corpus import Corpus, find_corpus, open_corpus
+from ..data.counting import counting
 from ..playing.settings import GenerateSettings, temperatures
 from ..run import located, open_run, read_facts
 from . import evidence
-from .diagnoses import DIAGNOSES, FEWEST_TAKES, Diagnosis
+from .diagnoses import DIAGNOSES
+from .diagnosis import Diagnosis
 from .evidence import Evidence
+from .take_diagnoses import FEWEST_TAKES
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,9 @@ def _figures(seen: Evidence) -> dict[str, str]:
         told["validation"] = f"{valid[0, 1]:.3f} to {last:.3f} nats a {seen.unit}, best {low:.3f} at step {at:,.0f}"
         if yardstick := bases.yardstick(seen.facts["tokenizer"]):
             told["for comparison"] = yardstick
+        elif seen.rows is not None:
+            newest = next(line["validation"] for line in seen.log[::-1] if line.get("validation"))
+            told["for comparison"] = counting(seen.rows, newest)
     if seen.corpus is not None and seen.corpus.pieces:
         minutes = sum(piece.seconds for piece in seen.corpus.pieces) / 60
         told["corpus"] = f"{len(seen.corpus)} files, {minutes:.0f} minutes, {len(seen.corpus.skipped)} left out"

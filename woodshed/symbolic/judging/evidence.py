@@ -18,7 +18,7 @@ from ...jobs import claimed
 from ...progress import Reporter
 from ...statistics import evenly
 from .. import bases
-from ..data.corpus import SPLITS, Corpus
+from ..data.corpus import SPLITS, Corpus, TrainingRows
 from ..learning.settings import TrainSettings, resolve
 from ..music.chords import pitched
 from ..music.measure import measure
@@ -56,6 +56,13 @@ class Evidence:
     def learned(self) -> Corpus | None:
         """The corpus, if it is the one that the run was trained on: another is only a yardstick for its takes."""
         return self.corpus if self.corpus is not None and self.corpus.fingerprint == self.facts["corpus"] else None
+
+    @property
+    def rows(self) -> TrainingRows | None:
+        """The rows that it learned, where its corpus is at hand."""
+        if self.learned is None:
+            return None
+        return self.learned.training_rows(self.settings["max_seq_len"], seed=self.settings["seed"])
 
     @cached_property
     def steps(self) -> np.ndarray:

@@ -15,6 +15,7 @@ from ...errors import InputError, MissingExtra, first_line
 from ..run import checkpoints
 from .settings import FLAGS, UNLIMITED, Course, Job, TrainSettings
 
+TENSOR_CORES = (7, 0)  # the CUDA capability from which float16 is faster than float32
 ENDLESS = ("constant", "constant_with_warmup", "inverse_sqrt", "reduce_lr_on_plateau")  # schedules without an end
 
 
@@ -51,7 +52,6 @@ def arguments(job: Job, course: Course) -> TrainingArguments:
         "seed": settings.seed,
         "train_sampling_strategy": "sequential",
         "use_cpu": not (cuda or mps),
-        "bf16": fast_bf16() and not mps,
         "dataloader_num_workers": workers() if cuda else 0,
         # Pace decides; the Trainer itself evaluates and saves only at the very end
         "eval_strategy": "steps" if job.validation else "no",
@@ -72,7 +72,7 @@ def arguments(job: Job, course: Course) -> TrainingArguments:
         "log_level": "error",
     }
     with refusing(settings):
-        made = TrainingArguments(**ours | more)
+        made = TrainingArguments(**ours | half_precision(more) | more)
     made._n_gpu = min(made.n_gpu, 1)  # DataParallel would take the rows of several steps at once, and begin again
     return made
 
@@ -82,6 +82,16 @@ def workers() -> int:
     which may have no __main__ guard."""
     begun = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
     return min(8, os.cpu_count() or 1) if begun == "fork" else 0
+
+
+def half_precision(asked: dict) -> dict[str, bool]:
+    """Which 16 bits to compute with, unless that is asked for: bfloat16 where it is fast, else float16 on a GPU that is
+    fast in that (the Trainer scales the loss for it)."""
+    if asked.get("fp16") or "bf16" in asked:
+        return {}
+    bf16 = fast_bf16() and not torch.backends.mps.is_available()
+    cuda = torch.cuda.is_available() and not asked.get("use_cpu")
+    return {"bf16": bf16, "fp16": cuda and not bf16 and torch.cuda.get_device_capability() >= TENSOR_CORES}
 
 
 def fast_bf16() -> bool:

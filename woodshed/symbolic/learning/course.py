@@ -11,7 +11,7 @@ from ...errors import InputError
 from ...files import read_object, write_file
 from ...jobs import checkpoint_folders, free_threads, remove_checkpoints
 from ..run import STATE, checkpoints, saved_step
-from .settings import Course, Job
+from .settings import Course, Job, lighter
 
 DECAY = 0.2  # the last part of a run, in which the rate falls linearly to 0
 MAX_ROLLBACKS = 3
@@ -123,7 +123,7 @@ def smaller(job: Job, course: Course) -> Course:
     """Half the rows at once (or the next smaller divisor), as many in a step as before."""
     rows = course.batch_size * course.accumulation
     if course.batch_size == 1:
-        advice = "try a smaller --max-seq-len, a smaller --size, or --load-in-4bit on a --base"
+        advice = f"give {lighter(job.settings)}"
         raise InputError(f"out of memory with a single row of {job.settings.max_seq_len} ids; {advice}") from None
     size = max(size for size in range(1, course.batch_size // 2 + 1) if rows % size == 0)
     message = f"out of memory: {size} rows at once instead of {course.batch_size}, {rows // size} times a step"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .muon import Muon
-from .settings import Course, TrainSettings
+from .settings import Course, TrainSettings, lighter
 
 if TYPE_CHECKING:
     from .callbacks import Learner
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 GB = 1024**3
 SHORT = 128  # ids in the first of the short rows, at most: as many as queries in a block of our attention
 LOGIT_BYTES = 16  # of each logit: itself, its logarithm and the gradients of both, in float32
-GAPS = 0.35  # of what is kept: gaps between blocks, and what comes and goes (benchmarks/memory.py, on the CPU)
+# Of what is kept: gaps between blocks, and what comes and goes (benchmarks/memory.py, on the CPU). What adapters read
+# in float32 comes and goes between what they keep.
+GAPS, ADAPTER_GAPS = 0.35, 0.6
 STATE_BYTES = 8  # of each trained weight: AdamW's two averages
 
 
@@ -34,15 +36,15 @@ class Memory:
     optimizer: float
     activations: float
     logits: float
+    gaps: float
 
     @property
     def total(self) -> float:
-        kept = self.gradients + self.optimizer + self.activations + self.logits
-        return self.weights + kept * (1 + GAPS)
+        return sum(vars(self).values())
 
     def __str__(self) -> str:
         told = " + ".join(f"{name} {value / GB:.2f}" for name, value in vars(self).items())
-        return f"about {self.total / GB:.2f} GB of memory: {told}, and gaps"
+        return f"about {self.total / GB:.2f} GB of memory: {told}"
 
 
 def memory(learner: Learner, rows: int, length: int) -> Memory:
@@ -51,24 +53,22 @@ def memory(learner: Learner, rows: int, length: int) -> Memory:
     model = learner.model
     weights = {id(weight): weight for weight in model.parameters()}.values()
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
-    once, of_row = _kept(model, length, half=learner.args.bf16)
-    return Memory(
-        sum(weight.numel() * weight.element_size() for weight in weights),
-        4 * trained,
-        _optimizer_bytes(learner.optimizer),
-        once + rows * of_row,
-        rows * length * model.config.vocab_size * LOGIT_BYTES,
-    )
+    half = torch.bfloat16 if learner.args.bf16 else torch.float16 if learner.args.fp16 else None
+    once, of_row = _kept(model, length, half)
+    logits = rows * length * model.config.vocab_size * LOGIT_BYTES
+    kept = [4 * trained, _optimizer_bytes(learner.optimizer), once + rows * of_row, logits]
+    gaps = (ADAPTER_GAPS if hasattr(model, "peft_config") else GAPS) * sum(kept)
+    return Memory(sum(weight.numel() * weight.element_size() for weight in weights), *kept, gaps)
 
 
-def _kept(model, length: int, *, half: bool) -> tuple[float, float]:
-    """Bytes kept for the way back: once, and of each row of `length` ids."""
+def _kept(model, length: int, half: torch.dtype | None) -> tuple[float, float]:
+    """Bytes kept for the way back: once, and of each row of `length` ids; `half` is what autocast computes in."""
     short = min(SHORT, length // 3)
     lengths = [short, 2 * short, 3 * short]
     device, was = model.device, model.training
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        torch.autocast(device.type, torch.bfloat16, enabled=half),
+        torch.autocast(device.type, half, enabled=half is not None),
     ):
         model.train()
         curve = np.polyfit(lengths, [_saved(model, count) for count in lengths], 2)
@@ -86,7 +86,7 @@ def _saved(model, length: int) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             found[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # itself, it would hold what made it and so itself, and never be freed
 
     ids = torch.ones((1, length), dtype=torch.long, device=model.device)
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
@@ -110,16 +110,9 @@ def advice(found: Memory, settings: TrainSettings, course: Course, at_hand: floa
     """Where a GPU has less memory `at_hand` than was found, what to lower; else nothing."""
     if at_hand is None or found.total <= at_hand:
         return ""
-    ways = [f"a shorter --max-seq-len than {settings.max_seq_len}"]
-    if course.batch_size > 1:
-        alike = f"--batch-size 1 --gradient-accumulation {course.batch_size * course.accumulation}"
-        ways.insert(0, f"a smaller --batch-size than {course.batch_size} ({alike} learns the same)")
-    if settings.adapter != "none" and not settings.load_in_4bit:
-        ways.append("--load-in-4bit")
-    if settings.base is None:
-        ways.append("a smaller --size")
-    *first, last = ways
-    return f"; the GPU has {at_hand / GB:.2f} GB free: give {', '.join([*first, 'or ' * bool(first) + last])}"
+    alike = f"--batch-size 1 --gradient-accumulation {course.batch_size * course.accumulation}"
+    fewer = [f"a smaller --batch-size than {course.batch_size} ({alike} learns the same)"] * (course.batch_size > 1)
+    return f"; the GPU has {at_hand / GB:.2f} GB free: give {lighter(settings, *fewer)}"
 
 
 def free_memory(device: torch.device) -> float | None:

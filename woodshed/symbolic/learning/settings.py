@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -237,6 +238,25 @@ def _with_rate(preset: dict, name: str, trained: str) -> dict:
             raise InputError(f"--preset {name}: its learning_rate says nothing of {trained!r}; add it there")
         preset = preset | {"learning_rate": rates[trained]}
     return _tuples(preset)
+
+
+def recomputes(training_args: Sequence[str]) -> bool:
+    """Whether --training-args ask for gradient checkpointing, by its old name or its new one."""
+    asked = config.read_fields(tuple(training_args), None, "--training-args")
+    return bool(asked.get("gradient_checkpointing") or asked.get("activation_checkpointing"))
+
+
+def lighter(settings: TrainSettings, *first: str) -> str:
+    """What to give so that a step takes less memory: `first` and what does so with the same rows at once."""
+    ways = [*first, f"a shorter --max-seq-len than {settings.max_seq_len}"]
+    if settings.adapter != "none" and not settings.load_in_4bit:
+        ways.append("--load-in-4bit")
+    if settings.base is None:
+        ways.append("a smaller --size")
+    if not recomputes(settings.training_args):
+        ways.append("--training-args gradient_checkpointing=true")
+    *others, last = ways
+    return ", ".join([*others, "or " * bool(others) + last])
 
 
 def check(settings: TrainSettings) -> None:

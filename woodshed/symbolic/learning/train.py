@@ -27,6 +27,7 @@ from ...progress import Reporter, unheard
 from .. import bases
 from .. import run as runs
 from ..data.corpus import IGNORED, open_corpus
+from ..data.counting import counting
 from ..run import Run, checkpoints
 from . import adapters
 from .course import Diverged, Plateau, find_course, lower, out_of_memory, slower, smaller, whole_checkpoints
@@ -309,7 +310,8 @@ def _finish(job: Job, learner: Learner) -> Run:
     facts |= {"seconds": round(learner.pace.seconds, 1), "validation": validation[-1] if validation else {}}
     if facts["validation"] and (beaten := _no_better_than_base(log, facts["validation"])):
         job.say(beaten)
-    if facts["validation"] and (told := bases.yardstick(facts["tokenizer"])):
+    if facts["validation"]:
+        told = bases.yardstick(facts["tokenizer"]) or counting(job.rows, facts["validation"])
         job.say(f"for comparison: {told}")
     if job.stopped:
         job.say(f"stopped at step {step:,} by {job.stopped}, saved; go on with --resume", step=step, event="stopped")
