@@ -18,7 +18,8 @@ from toys import ADAPTER, STEPS, TINY, ToyCorpus, events_of, steps_of, stop_at
 from woodshed import jobs
 from woodshed.errors import FileError, InputError, RunError
 from woodshed.jobs import claimed, free_threads
-from woodshed.symbolic.learning.settings import Course, TrainSettings, resolve
+from woodshed.symbolic.learning.course import Course
+from woodshed.symbolic.learning.settings import TrainSettings, resolve
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.run import checkpoints, open_run
 

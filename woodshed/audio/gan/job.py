@@ -19,10 +19,11 @@ from ..codecs import Codec
 from ..tensor_files import write_tensors
 from . import health, latents, profile, run
 from .latents import Latents, Recording
-from .run import Run
-from .settings import UNLIMITED, Course, GanSettings, resolve, resumed, to_json
+from .run import Course, Run
+from .settings import GanSettings, resolve, resumed, to_json
 from .step import Shape
 
+UNLIMITED = 2**31  # steps, where only the minutes are limited
 REFERENCES = 8  # stretches of recordings that say what is healthy
 
 

@@ -36,8 +36,8 @@ from ..wave import write_audio
 from . import health, profile, run
 from .job import Job, prepare
 from .picture import draw_progress
-from .run import Run
-from .settings import MOST_SAMPLES, Course, GanSettings, check
+from .run import Course, Run
+from .settings import MOST_SAMPLES, GanSettings, check
 from .step import Losses, Players, new_players, update, windows
 
 LOG_EVERY = 20  # steps

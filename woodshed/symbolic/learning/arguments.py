@@ -13,7 +13,8 @@ from transformers import TrainingArguments
 from ...config import read_fields
 from ...errors import InputError, MissingExtra, first_line
 from ..run import checkpoints
-from .settings import FLAGS, UNLIMITED, Course, Job, TrainSettings
+from .course import UNLIMITED, Course, Job
+from .settings import FLAGS, TrainSettings
 
 TENSOR_CORES = (7, 0)  # the CUDA capability from which float16 is faster than float32
 ENDLESS = ("constant", "constant_with_warmup", "inverse_sqrt", "reduce_lr_on_plateau")  # schedules without an end

@@ -1,4 +1,4 @@
-"""How to train: the settings, their presets, what may change when a run goes on, and what one call of train() knows."""
+"""How to train: the settings, their presets, and what may change when a run goes on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from ... import config, jobs
+from ... import config
 from ...config import (
     Allowed,
     NotNegative,
@@ -24,7 +24,6 @@ from ...config import (
 )
 from ...errors import InputError, MissingExtra
 from ...files import read_object
-from ...progress import Reporter
 
 PRESETS = Path(__file__).with_name("presets")
 SHORTEST = 16  # ids in a row: fewer may hold no music at all
@@ -279,43 +278,3 @@ def _check_adapter(settings: TrainSettings) -> None:
             raise InputError(f"{flag(name)} {getattr(settings, name)}: that is for --adapter lora; leave it out")
     if settings.load_in_4bit and not importlib.util.find_spec("bitsandbytes"):
         raise MissingExtra("bitsandbytes", "qlora")
-
-
-# --- one call of train() ------------------------------------------------------------------------------------------
-
-UNLIMITED = 2**31  # steps, where only the minutes are limited
-
-
-@dataclass(frozen=True)
-class Course:
-    """What a run has come to on its way; every checkpoint keeps it."""
-
-    batch_size: int
-    accumulation: int
-    threads: int
-    rollbacks: int = 0
-    seconds: float = 0.0
-    best: int = 0  # the step gone back to when nothing better came for long (0: none)
-    height: float = 1.0  # the share of the learning rate that is left since then
-    last: int = 0  # the step at which it will have fallen to nothing (0: at the planned end)
-
-
-@dataclass
-class Job(jobs.Job):
-    """One call of train(), with all that is decided before the first step."""
-
-    corpus: Any
-    out: Path
-    settings: TrainSettings
-    report: Reporter
-    facts: dict
-    rows: Any
-    steps: int
-    validation: Any  # rows, or None
-    per: dict[str, float]  # tokens to a token, a note, a second
-    new_rate: bool = False  # whether it goes on with another rate than it had
-    ended: bool = False  # whether it goes on after it had finished
-
-    def steps_of(self, course: Course) -> int:
-        """The steps of the run as it has turned out."""
-        return min(course.last or self.steps, self.steps)

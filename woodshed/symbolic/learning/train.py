@@ -30,19 +30,20 @@ from ..data.corpus import IGNORED, open_corpus
 from ..data.counting import counting
 from ..run import Run, checkpoints
 from . import adapters
-from .course import Diverged, Plateau, find_course, lower, out_of_memory, slower, smaller, whole_checkpoints
-from .settings import (
-    LIMITS,
-    MODEL_FLAGS,
+from .course import (
     UNLIMITED,
     Course,
+    Diverged,
     Job,
-    TrainSettings,
-    asks_for_new,
-    resolve,
-    resumed,
-    with_model_of_preset,
+    Plateau,
+    find_course,
+    lower,
+    out_of_memory,
+    slower,
+    smaller,
+    whole_checkpoints,
 )
+from .settings import LIMITS, MODEL_FLAGS, TrainSettings, asks_for_new, resolve, resumed, with_model_of_preset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
