@@ -34,7 +34,7 @@ from ..codecs import Codec, open_codec
 from ..spectrogram import spectrograms
 from ..wave import write_audio
 from . import health, profile, run
-from .job import Job, prepare
+from .job import Job, plan
 from .picture import draw_progress
 from .run import Course, Run
 from .settings import MOST_SAMPLES, GanSettings, check
@@ -86,7 +86,7 @@ def train(
         free = free_threads()  # before encoding keeps them busy
         try:
             with threads(settings.threads or free):
-                job = prepare(Path(folder), out, codec, place, settings, report)
+                job = plan(Path(folder), out, codec, place, settings, report)
             with threads(job.settings.threads or free):
                 return _trained(job)
         except FileError as trouble:
