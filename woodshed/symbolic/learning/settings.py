@@ -18,12 +18,11 @@ from ...config import (
     continued,
     flag,
     given,
-    refuse_unfit,
-    refuse_unknown,
+    read_preset,
     restored,
+    with_rate,
 )
 from ...errors import InputError, MissingExtra
-from ...files import read_object
 
 PRESETS = Path(__file__).with_name("presets")
 SHORTEST = 16  # ids in a row: fewer may hold no music at all
@@ -163,9 +162,9 @@ def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
 
     What would change its losses is refused by name. A setting counts as given where it is not the default.
     """
-    was, now = restored(TrainSettings, _tuples(DEFAULTS | saved), out), given(asked)
+    was, now = restored(TrainSettings, DEFAULTS | saved, out), given(asked)
     if "preset" in now:
-        own = _with_rate(_of_preset(asked.preset), asked.preset, "new" if was.base is None else was.adapter)
+        own = with_rate(_of_preset(asked.preset), asked.preset, "new" if was.base is None else was.adapter)
         limited = {name for name in LIMITS if getattr(was, name) is not None}
         ended = LIMITS if now.keys() & set(LIMITS) or not limited <= own.keys() else ()  # by something else
         chosen = ("base", *NEW, *ADAPTER, *ended)  # once and for all, or just now
@@ -182,7 +181,7 @@ def with_model_of_preset(settings: TrainSettings) -> TrainSettings:
     """
     own, asked = _of_preset(settings.preset or DEFAULTS["preset"]), given(settings)
     names = {"base", "max_seq_len", *NEW} & own.keys() - asked.keys() - {*_of_another_model(settings, own)}
-    return replace(settings, **_tuples({name: own[name] for name in names}))
+    return replace(settings, **{name: own[name] for name in names})
 
 
 def asks_for_new(settings: TrainSettings) -> str:
@@ -204,21 +203,9 @@ def _based(settings: TrainSettings) -> bool:
     return settings.base not in (None, "none", "auto")
 
 
-def _tuples(values: dict) -> dict:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
 def _of_preset(name: str) -> dict:
     """What the file of a preset says, checked."""
-    shipped = {path.stem: path for path in PRESETS.glob("*.json")}
-    try:
-        own = {key: value for key, value in read_object(shipped.get(name, Path(name))).items() if value is not None}
-    except (OSError, ValueError) as error:
-        choice = ", ".join(sorted(shipped))
-        raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
-    refuse_unknown(own, TrainSettings, f"--preset {name}: {TrainSettings.__name__}")
-    refuse_unfit(own, TrainSettings, f"--preset {name}")
-    return own
+    return read_preset(name, PRESETS, TrainSettings)
 
 
 def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
@@ -227,16 +214,7 @@ def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
     preset["adapter"] = adapter or preset["adapter"]
     if preset["adapter"] != "lora":
         preset = {key: value for key, value in preset.items() if key not in LORA}
-    return _with_rate(preset, name, "new" if new else preset["adapter"])
-
-
-def _with_rate(preset: dict, name: str, trained: str) -> dict:
-    """The values of a preset with the learning rate for what is trained."""
-    if isinstance(rates := preset.get("learning_rate"), dict):
-        if trained not in rates:
-            raise InputError(f"--preset {name}: its learning_rate says nothing of {trained!r}; add it there")
-        preset = preset | {"learning_rate": rates[trained]}
-    return _tuples(preset)
+    return with_rate(preset, name, "new" if new else preset["adapter"])
 
 
 def recomputes(training_args: Sequence[str]) -> bool:
