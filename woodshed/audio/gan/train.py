@@ -63,17 +63,17 @@ def train(
     codec: Codec | str | Path | None = None,
     settings: GanSettings | None = None,
     report: Reporter = unheard,
-    **keywords,
+    **changes,
 ) -> Run:
     """Learn from a folder of recordings into the folder `out`, and open the run.
 
-    `codec` is a codec or its folder; a run that goes on has its own. `keywords` are fields of GanSettings; `report` is
+    `codec` is a codec or its folder; a run that goes on has its own. `changes` are fields of GanSettings; `report` is
     called with a Progress after every step. Ctrl-C and SIGTERM save a checkpoint and end the run early.
 
     Raises InputError for settings that cannot work and for a model that breaks at every rate, RunError for a run, base
     or codec that does not fit, EmptyCorpus.
     """
-    settings = updated(GanSettings, settings, keywords)
+    settings = updated(GanSettings, settings, changes)
     check(settings)
     out = Path(out)
     asked = codec is not None

@@ -57,16 +57,16 @@ def train(
     settings: TrainSettings | None = None,
     *,
     report: Reporter = unheard,
-    **keywords,
+    **changes,
 ) -> Run:
     """Train on a corpus (or its folder) into the folder `out`, and open the run.
 
-    `keywords` are fields of TrainSettings. `report` is called with a Progress after every step. Ctrl-C and SIGTERM
+    `changes` are fields of TrainSettings. `report` is called with a Progress after every step. Ctrl-C and SIGTERM
     save a checkpoint and end the run early.
     Raises InputError for settings that cannot work, RunError for a run, base or corpus that does not fit, and
     FileError where the run cannot be written (a full disk): what is there by then can be resumed.
     """
-    settings = updated(TrainSettings, settings, keywords)
+    settings = updated(TrainSettings, settings, changes)
     job = _job(open_corpus(corpus), Path(out), settings, report)
     with _claimed(job.out, resume=settings.resume), _failures_logged(job):
         return _trained(job)
