@@ -43,9 +43,9 @@ def prepared(size: str, method: str, length: int):
 def half() -> bool:
     import torch
 
-    from woodshed.symbolic.learning.arguments import fast_bf16
+    from woodshed.jobs import fast_bf16
 
-    return torch.cuda.is_available() or fast_bf16()
+    return torch.cuda.is_available() or fast_bf16("cpu")
 
 
 def weight_bytes(model) -> int:

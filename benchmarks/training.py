@@ -16,10 +16,9 @@ import bench
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from woodshed.jobs import free_threads
+from woodshed.jobs import fast_bf16, find_device, free_threads
 from woodshed.symbolic import models
 from woodshed.symbolic.data.prepare import prepare
-from woodshed.symbolic.learning.arguments import fast_bf16
 from woodshed.symbolic.learning.train import train
 
 
@@ -64,7 +63,7 @@ def bare(corpus, options) -> list[float]:
             max_steps=options.steps,
             per_device_train_batch_size=options.batch_size,
             learning_rate=3e-4,
-            bf16=torch.cuda.is_bf16_supported() if torch.cuda.is_available() else fast_bf16(),
+            bf16=fast_bf16(find_device()),
             use_cpu=not torch.cuda.is_available(),
             save_strategy="no",
             report_to="none",

@@ -18,7 +18,8 @@ from toys import ADAPTER, STEPS, TINY, ToyCorpus, events_of, steps_of, stop_at
 from woodshed import jobs
 from woodshed.errors import FileError, InputError, RunError
 from woodshed.jobs import claimed, free_threads
-from woodshed.symbolic.learning.settings import Course, TrainSettings, resolve
+from woodshed.symbolic.learning.course import Course
+from woodshed.symbolic.learning.settings import TrainSettings, resolve
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.run import checkpoints, open_run
 
@@ -270,9 +271,10 @@ def test_a_gpu_that_only_emulates_bfloat16_learns_in_float32(tmp_path, monkeypat
     monkeypatch.setattr(arguments, "TrainingArguments", Asked)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (6, 1))
     told = dict(out=tmp_path, settings=resolve(TrainSettings(base=None)), steps=1, validation=None, per={})
     made = arguments.arguments(SimpleNamespace(**told, steps_of=lambda course: 1), Course(1, 1, 1))
-    assert made.asked["bf16"] is False
+    assert made.asked["bf16"] is made.asked["fp16"] is False
 
 
 # --- whose folder it is --------------------------------------------------------------------------------------------

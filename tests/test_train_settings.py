@@ -214,6 +214,7 @@ def test_rows_are_made_beside_the_training_only_where_that_does_not_run_the_user
         (False, (6, 1), {}, {"bf16": False, "fp16": False}),  # whose float16 is slow
         (False, None, {}, {"bf16": False, "fp16": False}),
         (False, (7, 5), {"use_cpu": True}, {"bf16": False, "fp16": False}),
+        (True, (9, 0), {"use_cpu": True}, {"bf16": False, "fp16": False}),
         (True, (9, 0), {"fp16": True}, {}),
         (True, (9, 0), {"fp16": False}, {"bf16": True, "fp16": False}),
         (False, (7, 5), {"bf16": False}, {}),
@@ -222,8 +223,7 @@ def test_rows_are_made_beside_the_training_only_where_that_does_not_run_the_user
 def test_sixteen_bits_are_those_that_the_machine_is_fast_in(monkeypatch, fast, capability, asked, chosen):
     from woodshed.symbolic.learning import arguments
 
-    monkeypatch.setattr(arguments, "fast_bf16", lambda: fast)
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr(arguments, "fast_bf16", lambda device: fast and device == "cuda")
     monkeypatch.setattr("torch.cuda.is_available", lambda: capability is not None)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
     assert arguments.half_precision(asked) == chosen

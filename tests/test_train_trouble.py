@@ -18,8 +18,7 @@ from toys import ADAPTER, STEPS, TINY, ToyCorpus, ToyRows, events_of, steps_of
 
 from woodshed.errors import FileError, InputError, RunError
 from woodshed.log import read_log, rewind_log
-from woodshed.symbolic.learning.course import Plateau, lower, rotate, whole_checkpoints
-from woodshed.symbolic.learning.settings import Course
+from woodshed.symbolic.learning.course import Course, Plateau, lower, rotate, whole_checkpoints
 from woodshed.symbolic.learning.train import _no_better_than_base, train
 from woodshed.symbolic.run import checkpoints
 

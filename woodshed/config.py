@@ -18,6 +18,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError, RunError
+from .files import read_object
 
 Settings = TypeVar("Settings")
 MANY = 60  # names, more than are worth a line
@@ -30,6 +31,34 @@ def updated(kind: type[Settings], settings: Settings | None, changes: dict) -> S
     """`settings` (or the defaults of `kind`) with some fields changed; an unknown name is an InputError."""
     refuse_unknown(changes, kind, kind.__name__)
     return dataclasses.replace(settings if settings is not None else kind(), **changes)
+
+
+def read_preset(name: str, folder: Path, kind: type, *, unnamed: str = "") -> dict[str, Any]:
+    """The settings of a preset: one of those in `folder`, or a JSON file; null says nothing. An InputError for one that
+    cannot be read, which tells all but those that begin with `unnamed`, and for what is no setting of `kind`."""
+    shipped = {path.stem: path for path in folder.glob("*.json")}
+    try:
+        preset = {key: value for key, value in read_object(shipped.get(name, Path(name))).items() if value is not None}
+    except (OSError, ValueError) as error:
+        choice = ", ".join(sorted(stem for stem in shipped if not (unnamed and stem.startswith(unnamed))))
+        raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
+    refuse_unknown(preset, kind, f"--preset {name}: {kind.__name__}")
+    refuse_unfit(preset, kind, f"--preset {name}")
+    return tuples(preset)
+
+
+def with_rate(preset: dict[str, Any], name: str, case: str) -> dict[str, Any]:
+    """The settings of a preset with the learning rate for a case, where it has one for each."""
+    if isinstance(rates := preset.get("learning_rate"), dict):
+        if case not in rates:
+            raise InputError(f"--preset {name}: its learning_rate says nothing of {case!r}; add it there")
+        preset = preset | {"learning_rate": rates[case]}
+    return preset
+
+
+def tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings out of JSON, where tuples have become lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def flag(name: str) -> str:
@@ -115,7 +144,7 @@ def restored(kind: type[Settings], saved: dict[str, Any], out: Path) -> Settings
     if unknown := sorted(saved.keys() - {field.name for field in dataclasses.fields(kind)}):
         told = f"its settings {', '.join(unknown)} are of another version of Woodshed"
         raise RunError(out, f"{told}; go on with the version that trained it")
-    return kind(**saved)
+    return kind(**tuples(saved))
 
 
 def continued(
@@ -135,7 +164,7 @@ def continued(
 
 
 def read_fields(
-    words: tuple[str, ...], kind: type | None, flag: str, own: Mapping[str, str] | None = None
+    words: tuple[str, ...], kind: type | None, owner: str, own: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """JSON objects and name=value words as one dict.
 
@@ -148,12 +177,12 @@ def read_fields(
         try:
             values |= {name: _value(text)} if equals and not word.lstrip().startswith("{") else json.loads(word)
         except (ValueError, TypeError) as error:
-            raise InputError(f"{flag} {word}: neither a JSON object nor name=value ({error})") from None
+            raise InputError(f"{owner} {word}: neither a JSON object nor name=value ({error})") from None
     if kind is not None:
-        refuse_unknown(values, kind, f"{flag}: {kind.__name__}")
-        refuse_words(values, kind, flag)
+        refuse_unknown(values, kind, f"{owner}: {kind.__name__}")
+        refuse_words(values, kind, owner)
     for name in values.keys() & (own or {}).keys():
-        raise InputError(f"{flag} {name}: set it with {own[name]}")
+        raise InputError(f"{owner} {name}: set it with {own[name]}")
     return values
 
 

@@ -229,6 +229,15 @@ def find_device(name: str = "auto", *, apple: bool = False) -> str:
     return name
 
 
+def fast_bf16(device: str) -> bool:
+    """Whether the CPU or a GPU multiplies bfloat16 faster than float32; emulated, it is slower."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("avx512_bf16", False)
+
+
 def resumable(trouble: FileError, facts: Path, saved: Iterable[int]) -> FileError:
     """What could not be written and, where a job has its file of `facts` by then, how it goes on: from the last of the
     `saved` steps."""

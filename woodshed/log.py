@@ -60,9 +60,9 @@ def draw_loss(log: Path, picture: Path, *, measure: str = "nats_per_token") -> N
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def _running_median(values: np.ndarray, width: int = 25) -> np.ndarray:
-    """The median of each value and those around it."""
+def _running_median(values: np.ndarray) -> np.ndarray:
+    """The median of each value and the twelve on either side."""
     if not len(values):
         return values
-    padded = np.pad(values, width // 2, constant_values=np.nan)
-    return np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
+    padded = np.pad(values, 12, constant_values=np.nan)
+    return np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, 25), axis=1)

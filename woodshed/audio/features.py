@@ -258,9 +258,9 @@ def _chroma(sound: np.ndarray) -> np.ndarray:
     return np.sqrt(peaks).reshape(7, 12, -1).sum(axis=0).T
 
 
-def _dynamic_range(sound: np.ndarray, seconds: float = 3.0) -> float:
-    """dB between the soft and the loud stretches, the silent ones left out."""
-    step = min(round(seconds * SAMPLE_RATE), len(sound))
+def _dynamic_range(sound: np.ndarray) -> float:
+    """dB between the soft and the loud stretches of three seconds, the silent ones left out."""
+    step = min(3 * SAMPLE_RATE, len(sound))
     power = np.square(sound[: len(sound) // step * step]).reshape(-1, step).mean(axis=1)
     levels = 10 * np.log10(power[power > SILENCE**2])
     return float(np.subtract(*np.percentile(levels, [95, 10]))) if len(levels) else 0.0

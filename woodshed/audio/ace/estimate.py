@@ -85,14 +85,14 @@ def estimate(
     *,
     base: str | Path | None = None,
     report: Reporter = unheard,
-    **keywords,
+    **changes,
 ) -> Estimate:
     """Measure modules of the base on a folder of tensors and write their ranks to the new JSON file `out`.
 
-    `base`: by default the one the tensors were made with. `keywords` are fields of EstimateSettings. Raises InputError,
+    `base`: by default the one the tensors were made with. `changes` are fields of EstimateSettings. Raises InputError,
     RunError for tensors of another base, FileError.
     """
-    settings, out = updated(EstimateSettings, settings, keywords), Path(out)
+    settings, out = updated(EstimateSettings, settings, changes), Path(out)
     _check(settings, out)
     tensors, base = opened_for(tensors, base)
     with enough_memory("with crops this long", "give fewer --crop-seconds, or --device cpu"):

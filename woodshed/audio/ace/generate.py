@@ -116,16 +116,16 @@ def generate(
     settings: PlaySettings | None = None,
     *,
     report: Reporter = unheard,
-    **keywords,
+    **changes,
 ) -> Iterator[Take]:
     """Play takes one after the other, with whatever adapters are loaded.
 
-    `keywords` are fields of PlaySettings; `report` hears the Progress after every step.
+    `changes` are fields of PlaySettings; `report` hears the Progress after every step.
     Raises InputError for settings that cannot work, FileError for a file that cannot be read.
     """
     if settings is None:
-        settings = PlaySettings(keywords.pop("prompt", ""))
-    settings, remarks = resolve(pipe, updated(PlaySettings, settings, keywords))
+        settings = PlaySettings(changes.pop("prompt", ""))
+    settings, remarks = resolve(pipe, updated(PlaySettings, settings, changes))
     given, source = _arguments(pipe, settings)
     remarks += tuple(too_long(pipe, {name: given[name] for name in WORDS}))
     depth = depth_of(settings.repaint) if settings.repaint else None

@@ -98,16 +98,16 @@ def prepare(
     settings: PrepareSettings | None = None,
     *,
     report: Reporter = unheard,
-    **keywords,
+    **changes,
 ) -> Tensors:
     """Make a folder of tensors of a dataset's labelled samples, for the base they will be trained on.
 
-    `keywords` are fields of PrepareSettings; `report` hears the Progress. Called again it goes on where it
+    `changes` are fields of PrepareSettings; `report` hears the Progress. Called again it goes on where it
     was interrupted, and makes only what changed. Recordings that cannot be read are left out, with the reason; where a
     caption or lyrics are longer than the base can read, or lyrics are missing, the sample has a remark.
     Raises EmptyCorpus where nothing is left, InputError for a base or settings that cannot work, and FileError.
     """
-    settings = updated(PrepareSettings, settings, keywords)
+    settings = updated(PrepareSettings, settings, changes)
     check(settings)
     dataset = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     encoders, out = fingerprint(base, ENCODERS), Path(out)

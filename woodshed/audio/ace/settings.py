@@ -15,12 +15,10 @@ from ...config import (
     continued,
     flag,
     given,
-    refuse_unfit,
-    refuse_unknown,
     restored,
+    with_rate,
 )
 from ...errors import InputError
-from ...files import read_object
 
 PRESETS = Path(__file__).with_name("presets")
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -129,12 +127,10 @@ def resolve(settings: TrainSettings, *, songs: int, turbo: bool) -> TrainSetting
     for name in BY_RANKS:
         if "ranks" in chosen and name in asked:
             raise InputError(f"{flag(name)} {asked[name]}: --ranks {chosen['ranks']} says it; leave out one of the two")
-    kind, rate = chosen["kind"], chosen["learning_rate"]
-    if isinstance(rate, dict):
-        if kind not in rate and chosen["optimizer"] != "prodigy":
-            raise InputError(f"--preset {preset}: its learning_rate says nothing of {kind!r}; add it there")
-        chosen["learning_rate"] = 1.0 if chosen["optimizer"] == "prodigy" else rate[kind]
-    chosen.setdefault("alpha", chosen["rank"] * (1 if kind == "lokr" else 2))
+    if isinstance(chosen["learning_rate"], dict) and chosen["optimizer"] == "prodigy":
+        chosen["learning_rate"] = 1.0
+    chosen = with_rate(chosen, preset, chosen["kind"])
+    chosen.setdefault("alpha", chosen["rank"] * (1 if chosen["kind"] == "lokr" else 2))
     chosen.setdefault("condition_dropout", 0.0 if turbo else 0.15)
     if "max_steps" not in chosen:
         chosen.setdefault("epochs", EPOCHS_OF_FEW if songs <= FEW_SONGS else EPOCHS)
@@ -172,16 +168,7 @@ def as_facts(settings: TrainSettings) -> dict:
 
 def read_preset(name: str) -> dict:
     """The settings of a preset: one of ours, or a JSON file; null says nothing. Raises InputError."""
-    shipped = {path.stem: path for path in PRESETS.glob("*.json")}
-    path = shipped.get(name, Path(name))
-    try:
-        preset = {key: value for key, value in read_object(path).items() if value is not None}
-    except (OSError, ValueError) as error:
-        choice = ", ".join(sorted(name for name in shipped if not name.startswith("memory-")))
-        raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
-    refuse_unknown(preset, TrainSettings, f"--preset {name}: {TrainSettings.__name__}")
-    refuse_unfit(preset, TrainSettings, f"--preset {name}")
-    return preset
+    return config.read_preset(name, PRESETS, TrainSettings, unnamed="memory-")
 
 
 def check(settings: TrainSettings) -> None:

@@ -41,17 +41,17 @@ def train(
     *,
     base: str | Path | None = None,
     report: Reporter = unheard,
-    **keywords,
+    **changes,
 ) -> Path:
     """Train an adapter on a folder of tensors into the folder `out`; answers it.
 
-    `base`: the ACE-Step model; by default the one the tensors were made with, whose folder or id they name. `keywords`
+    `base`: the ACE-Step model; by default the one the tensors were made with, whose folder or id they name. `changes`
     are fields of TrainSettings. `report` is called with a Progress after every step. Ctrl-C and SIGTERM save a
     checkpoint and end the run early. Raises InputError for settings that cannot work, RunError for a run, base or
     tensors that do not fit, MissingExtra, and FileError where the run cannot be written (a full disk): what is there by
     then can be resumed.
     """
-    settings, out = updated(TrainSettings, settings, keywords), Path(out)
+    settings, out = updated(TrainSettings, settings, changes), Path(out)
     with new_folder(out), claimed(out):
         job = _job(tensors, base, out, settings, report)
         # sums over other threads differ in their last bits: a run that goes on keeps its own

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ...errors import FileError, InputError, RunError
 from ...files import read_object, write_file
+from ...jobs import fast_bf16
 from ..tensor_files import serialized
 from ..wave import Audio
 from . import FACTS, WEIGHTS, fingerprint, fitting, whole_frames
@@ -207,7 +208,7 @@ class OwnCodec:
         """What is wrong with a batch (batch, channels, n): `spectrum` and `phase` (see their modules), and `total`."""
         network = self.network
         roots, spectrum, _ = network.look(samples)
-        with torch.autocast(samples.device.type, torch.bfloat16, enabled=_half(samples.device)):
+        with torch.autocast(samples.device.type, torch.bfloat16, enabled=fast_bf16(samples.device.type)):
             latents = network.magnitudes.encode(roots).float()
             drawn = torch.randn(latents.shape, generator=generator).to(latents.device)
             found = network.magnitudes.decode(latents + noise * drawn).float()
@@ -283,13 +284,6 @@ def load(place: str, *, fetch: bool = False) -> OwnCodec:
     if codec.fingerprint != facts.get("fingerprint"):
         raise RunError(place, f"{WEIGHTS} is not the one that {FACTS} tells of; copy the whole folder again")
     return codec
-
-
-def _half(device: torch.device) -> bool:
-    """Whether bfloat16 is faster there: emulated, as on most CPUs, it is slower."""
-    if device.type != "cpu":
-        return True
-    return hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("avx512_bf16", False)
 
 
 def _facts(place: str) -> dict:

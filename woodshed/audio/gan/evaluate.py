@@ -76,14 +76,8 @@ def evaluate(
     shape = (math.ceil(settings.seconds * codec.latent_rate), codec.latent_dim)
     random = [rng.standard_normal(shape).astype(np.float32) for _ in range(settings.clips)]
     clips["random"] = [codec.decode(one) for one in random]
-    facts = {"run": run.folder.absolute().name, "step": run.step(settings.checkpoint)}
-    facts |= {
-        "folder": Path(folder).name,
-        "recordings": len(held),
-        "minutes": round(sum(r.seconds for r in held) / 60, 1),
-    }
-    facts |= {"clips": settings.clips, "seconds": settings.seconds, "truncation": settings.truncation}
-    facts |= {"seed": settings.seed, "frechet": _distances(clips), "sound": _sounds(clips, part(report, 0.5, 0.9))}
+    facts = _asked(run, folder, held, settings)
+    facts |= {"frechet": _distances(clips), "sound": _sounds(clips, part(report, 0.5, 0.9))}
     report(Progress(0.9, "looking for copies"))
     facts["repetition"] = _repetition(run, network, settings, {"held-out": new.pieces, "learned": known.pieces})
     facts["neighbours"] = neighbours(known, new, [take.latents for take in takes], random, codec.latent_rate)
@@ -112,6 +106,14 @@ def _learned(run: Run, manifest: dict, folder: str | Path, found: list[Recording
         what = f"{gone} of the {len(learned)} recordings that it has learned from"
         raise RunError(run.folder, f"{what} are neither in {manifest['folder']} nor in {folder}; put them back")
     return [*zip(places, learned, strict=True)]
+
+
+def _asked(run: Run, folder: str | Path, held: list[Recording], settings: EvaluateSettings) -> dict:
+    """What is judged, and on what."""
+    facts = {"run": run.folder.absolute().name, "step": run.step(settings.checkpoint), "folder": Path(folder).name}
+    facts |= {"recordings": len(held), "minutes": round(sum(one.seconds for one in held) / 60, 1)}
+    facts |= {"clips": settings.clips, "seconds": settings.seconds}
+    return facts | {"truncation": settings.truncation, "seed": settings.seed}
 
 
 def _clips(places: list[tuple[Path, Recording]], codec: Codec, settings: EvaluateSettings, rng) -> list[Audio]:

@@ -19,10 +19,11 @@ from ..codecs import Codec
 from ..tensor_files import write_tensors
 from . import health, latents, profile, run
 from .latents import Latents, Recording
-from .run import Run
-from .settings import UNLIMITED, Course, GanSettings, resolve, resumed, to_json
+from .run import Course, Run
+from .settings import GanSettings, resolve, resumed, to_json
 from .step import Shape
 
+UNLIMITED = 2**31  # steps, where only the minutes are limited
 REFERENCES = 8  # stretches of recordings that say what is healthy
 
 
@@ -76,14 +77,11 @@ class Rows:
         return torch.cat(rows).transpose(1, 2).contiguous(), int(rng.integers(2**62))
 
 
-def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: GanSettings, report) -> Job:
+def plan(folder: Path, out: Path, codec: Codec, place: str | Path, settings: GanSettings, report) -> Job:
     """All that a training needs before its first step; run.json, manifest and profile are written. `place` is where the
     codec was opened."""
     rate_is_asked = settings.resume and settings.learning_rate is not None
     facts, settings, base = (_again if settings.resume else _anew)(folder, out, codec, place, settings)
-    if base and not run.checkpoints(out) and not run.checkpoints(base.folder):
-        reason = "it holds no checkpoint, and without its critic and optimizers it cannot go on learning"
-        raise RunError(base.folder, f"{reason}; train it again, or choose another --base")
     device, finished = find_device(settings.device), facts.get("finished", False)
     codec.to(device)
     facts |= {"settings": to_json(settings), "finished": False}
@@ -104,8 +102,7 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
     if facts["base"] is None and "importance" not in facts:
         report(Progress(message="listening to what each dimension of the latents does"))
         facts["importance"] = profile.importance(stretches, codec)
-    known = _profile(new, codec, settings.window)
-    least = health.limits(real, sounds)
+    known, least = _profile(new, codec, settings.window), health.limits(real, sounds)
     job = Job(out, codec, settings, report, facts, rows, real, least, known, _steps(settings, new), rate_is_asked)
     if finished:
         _refuse_finished(job)
@@ -116,7 +113,7 @@ def prepare(folder: Path, out: Path, codec: Codec, place: str | Path, settings: 
 
 def _anew(folder: Path, out: Path, codec: Codec, place: str | Path, settings: GanSettings):
     """Facts, settings and base of a new run."""
-    base = run.open_run(settings.base, codec=codec) if settings.base is not None else None
+    base = _open_base(settings.base, codec, out) if settings.base is not None else None
     known = base and base.facts["shape"] | {"rate": base.facts.get("rate", base.facts["settings"]["learning_rate"])}
     settings = resolve(settings, latent_rate=codec.latent_rate, base=known)
     facts = {"woodshed": __version__, "style": folder.absolute().name, "codec": run.codec_facts(codec, place, out)}
@@ -136,7 +133,16 @@ def _again(folder: Path, out: Path, codec: Codec, place: str | Path, settings: G
     if settings.latents is None:
         settings = replace(settings, latents=latents.read_manifest(out)["latents"])
     needed = was and (settings.rehearse or "distance" not in facts or not run.checkpoints(out))
-    return facts, settings, run.open_run(was, codec=codec) if needed else None
+    return facts, settings, _open_base(was, codec, out) if needed else None
+
+
+def _open_base(folder: Path, codec: Codec, out: Path) -> Run:
+    """A base; a RunError where the run in `out` is to begin with all that it knows, and its checkpoints are gone."""
+    base = run.open_run(folder, codec=codec)
+    if not run.checkpoints(out) and not run.checkpoints(base.folder):
+        reason = "it holds no checkpoint, and without its critic and optimizers it cannot go on learning"
+        raise RunError(base.folder, f"{reason}; train it again, or choose another --base")
+    return base
 
 
 def _recordings(folder: Path, out: Path, codec: Codec, keep: Path, settings: GanSettings, report) -> list[Recording]:

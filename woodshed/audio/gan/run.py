@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -29,7 +29,6 @@ from ..codecs import Codec, open_codec
 from ..tensor_files import write_tensors
 from .health import Pulse
 from .networks import Generator
-from .settings import Course
 from .step import Players, from_tensors, to_tensors
 
 FACTS, WEIGHTS = "run.json", "generator.safetensors"
@@ -150,6 +149,23 @@ def codec_facts(codec: Codec, place: str | Path, out: Path) -> dict:
 
 
 # --- checkpoints -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Course:
+    """What a run has come to; every checkpoint keeps it."""
+
+    rate: float
+    asked: float = 0.0  # the rate of the settings when this one was set; 0 is not known
+    forgiven: int = 0  # rollbacks when a rate was last asked for: only later ones count towards the end
+    step: int = 0
+    seconds: float = 0.0
+    rollbacks: int = 0
+    retried: bool = False  # whether a rollback has led here before
+    sounded: bool = False  # whether its samples have been healthy once
+    age: int = 0  # steps, those of the base included
+    switch: float = -1.0
+    pulse: Pulse = field(default_factory=Pulse)
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:

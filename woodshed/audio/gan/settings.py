@@ -1,17 +1,16 @@
-"""The settings of the verbs; what may change when a run goes on, and what it has come to on its way."""
+"""The settings of the verbs, and what may change when a run goes on."""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from ... import config
 from ...config import Allowed, Positive, Share, ShareBelowOne, continued, flag, given, restored
 from ...errors import InputError
-from .health import Pulse
 
 BaseChannels = Literal[24, 64, 128, 192, 256]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -27,7 +26,6 @@ MOST_TAKES = 1000
 MOST_SAMPLES = 64  # at a checkpoint: of so many windows the latents are compared with the recordings'
 TorchSeed = Annotated[int, Allowed(0, 2**63 - 1)]
 Truncation = Annotated[float, Allowed(above=0, most=MOST_TRUNCATION)]
-UNLIMITED = 2**31  # steps, where only the minutes are limited
 
 
 @dataclass(frozen=True)
@@ -128,23 +126,6 @@ class EvaluateSettings:
 LIMITS = ("epochs", "max_steps", "max_minutes")
 FREE = {*LIMITS, "learning_rate", "save_steps", "samples", "keep_checkpoints", "threads", "device", "latents", "resume"}
 DEFAULT_STEPS = 100_000  # where nothing says how long
-
-
-@dataclass
-class Course:
-    """What a run has come to; every checkpoint keeps it."""
-
-    rate: float
-    asked: float = 0.0  # the rate of the settings when this one was set; 0 is not known
-    forgiven: int = 0  # rollbacks when a rate was last asked for: only later ones count towards the end
-    step: int = 0
-    seconds: float = 0.0
-    rollbacks: int = 0
-    retried: bool = False  # whether a rollback has led here before
-    sounded: bool = False  # whether its samples have been healthy once
-    age: int = 0  # steps, those of the base included
-    switch: float = -1.0
-    pulse: Pulse = field(default_factory=Pulse)
 
 
 def resolve(settings: GanSettings, *, latent_rate: float, base: dict | None) -> GanSettings:

@@ -34,10 +34,10 @@ from ..codecs import Codec, open_codec
 from ..spectrogram import spectrograms
 from ..wave import write_audio
 from . import health, profile, run
-from .job import Job, prepare
+from .job import Job, plan
 from .picture import draw_progress
-from .run import Run
-from .settings import MOST_SAMPLES, Course, GanSettings, check
+from .run import Course, Run
+from .settings import MOST_SAMPLES, GanSettings, check
 from .step import Losses, Players, new_players, update, windows
 
 LOG_EVERY = 20  # steps
@@ -63,17 +63,17 @@ def train(
     codec: Codec | str | Path | None = None,
     settings: GanSettings | None = None,
     report: Reporter = unheard,
-    **keywords,
+    **changes,
 ) -> Run:
     """Learn from a folder of recordings into the folder `out`, and open the run.
 
-    `codec` is a codec or its folder; a run that goes on has its own. `keywords` are fields of GanSettings; `report` is
+    `codec` is a codec or its folder; a run that goes on has its own. `changes` are fields of GanSettings; `report` is
     called with a Progress after every step. Ctrl-C and SIGTERM save a checkpoint and end the run early.
 
     Raises InputError for settings that cannot work and for a model that breaks at every rate, RunError for a run, base
     or codec that does not fit, EmptyCorpus.
     """
-    settings = updated(GanSettings, settings, keywords)
+    settings = updated(GanSettings, settings, changes)
     check(settings)
     out = Path(out)
     asked = codec is not None
@@ -86,7 +86,7 @@ def train(
         free = free_threads()  # before encoding keeps them busy
         try:
             with threads(settings.threads or free):
-                job = prepare(Path(folder), out, codec, place, settings, report)
+                job = plan(Path(folder), out, codec, place, settings, report)
             with threads(job.settings.threads or free):
                 return _trained(job)
         except FileError as trouble:

@@ -120,20 +120,8 @@ def scan(
     if all(recording.reason for recording in heard.values()):
         raise EmptyCorpus(f"{folder}: none of its recordings can be used: {_reasons(heard.values())}")
     labels = collect(folder, paths)
-    remarks = labels.remarks + _missing(dataset)
-    before = len(dataset.samples)
-    known = {dataset.path_of(sample).resolve(): sample for sample in dataset.samples}
-    for path, recording in heard.items():
-        if not recording.reason:
-            sample = known.get(path.resolve()) or _added(dataset, path)
-            known[path.resolve()] = sample
-            if kept := _label(sample, labels.found[path], settings):
-                remarks.append(f"{recording.path}: kept the dataset's {kept}; its sidecars differ (--believe sidecars)")
-            sample.duration = sample.duration or max(round(recording.seconds), 1)
-            heard[path] = dataclasses.replace(recording, sample=sample)
-    if settings.absolute_paths:
-        for path, sample in known.items():
-            sample.audio_path = str(path) if path.exists() else sample.audio_path
+    remarks, before = labels.remarks + _missing(dataset), len(dataset.samples)
+    remarks += _put_in(dataset, heard, labels.found, settings)
     if out:
         dataset.save(out)
     return Scan(folder, tuple(heard.values()), tuple(remarks), dataset, len(dataset.samples) - before)
@@ -153,6 +141,24 @@ def _opened(folder: Path, settings: ScanSettings, out: Path | None) -> Dataset:
     names = {item.name for item in dataclasses.fields(Metadata)}
     dataset.revise({name: value for name, value in vars(settings).items() if name in names and value is not None})
     return dataset
+
+
+def _put_in(dataset: Dataset, heard: dict[Path, ScannedFile], labels: dict[Path, dict], settings: ScanSettings) -> list:
+    """Give every usable recording its sample, with the labels that lie beside it; what to remark on them."""
+    remarks, known = [], {dataset.path_of(sample).resolve(): sample for sample in dataset.samples}
+    for path, recording in heard.items():
+        if recording.reason:
+            continue
+        sample = known.get(path.resolve()) or _added(dataset, path)
+        known[path.resolve()] = sample
+        if kept := _label(sample, labels[path], settings):
+            remarks.append(f"{recording.path}: kept the dataset's {kept}; its sidecars differ (--believe sidecars)")
+        sample.duration = sample.duration or max(round(recording.seconds), 1)
+        heard[path] = dataclasses.replace(recording, sample=sample)
+    if settings.absolute_paths:
+        for path, sample in known.items():
+            sample.audio_path = str(path) if path.exists() else sample.audio_path
+    return remarks
 
 
 def _added(dataset: Dataset, path: Path) -> Sample:

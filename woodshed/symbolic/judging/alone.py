@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from ...config import tuples
 from ...errors import RunError, WoodshedError
 from ...files import writing
 from ...jobs import own_process
@@ -98,9 +99,8 @@ def main(asked: str) -> int:
 def _train(corpus: str, out: Path, settings: dict, tell: Callable) -> None:
     from ..learning.train import train
 
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     try:
-        train(corpus, out, TrainSettings(**settings), report=lambda progress: tell(progress=asdict(progress)))
+        train(corpus, out, TrainSettings(**tuples(settings)), report=lambda progress: tell(progress=asdict(progress)))
     finally:
         log = out / "log.jsonl"
         if log.exists():

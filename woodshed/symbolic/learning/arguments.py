@@ -12,8 +12,10 @@ from transformers import TrainingArguments
 
 from ...config import read_fields
 from ...errors import InputError, MissingExtra, first_line
+from ...jobs import fast_bf16
 from ..run import checkpoints
-from .settings import FLAGS, UNLIMITED, Course, Job, TrainSettings
+from .course import UNLIMITED, Course, Job
+from .settings import FLAGS, TrainSettings
 
 TENSOR_CORES = (7, 0)  # the CUDA capability from which float16 is faster than float32
 ENDLESS = ("constant", "constant_with_warmup", "inverse_sqrt", "reduce_lr_on_plateau")  # schedules without an end
@@ -89,13 +91,6 @@ def half_precision(asked: dict) -> dict[str, bool]:
     fast in that (the Trainer scales the loss for it)."""
     if asked.get("fp16") or "bf16" in asked:
         return {}
-    bf16 = fast_bf16() and not torch.backends.mps.is_available()
     cuda = torch.cuda.is_available() and not asked.get("use_cpu")
+    bf16 = fast_bf16("cuda" if cuda else "cpu")
     return {"bf16": bf16, "fp16": cuda and not bf16 and torch.cuda.get_device_capability() >= TENSOR_CORES}
-
-
-def fast_bf16() -> bool:
-    """Whether this machine multiplies bfloat16 faster than float32; emulated, it is slower."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("avx512_bf16", False)

@@ -23,9 +23,8 @@ from ...page import clock
 from ...progress import Progress
 from ..data.corpus import IGNORED
 from ..run import saving
-from .course import DECAY, LOWEST, Diverged, Plateau, rotate
+from .course import DECAY, LOWEST, Course, Diverged, Job, Plateau, rotate
 from .muon import Muon, parameter_groups
-from .settings import Course, Job
 from .trackers import tracking
 
 SAVE_SECONDS = 600  # at most this much work is lost

@@ -1,21 +1,61 @@
-"""Where a training stands in its course, and how that goes on when something breaks or nothing better comes."""
+"""What one call of train() knows, where it stands in its course, and how that goes on when something breaks or nothing
+better comes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from ... import jobs
 from ...errors import InputError
 from ...files import read_object, write_file
 from ...jobs import checkpoint_folders, free_threads, remove_checkpoints
+from ...progress import Reporter
 from ..run import STATE, checkpoints, saved_step
-from .settings import Course, Job, lighter
+from .settings import TrainSettings, lighter
 
+UNLIMITED = 2**31  # steps, where only the minutes are limited
 DECAY = 0.2  # the last part of a run, in which the rate falls linearly to 0
 MAX_ROLLBACKS = 3
 LOWER, LOWEST = 1 / 4, 1 / 16  # of the learning rate: what is left where nothing better comes, and when that is the end
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a run has come to on its way; every checkpoint keeps it."""
+
+    batch_size: int
+    accumulation: int
+    threads: int
+    rollbacks: int = 0
+    seconds: float = 0.0
+    best: int = 0  # the step gone back to when nothing better came for long (0: none)
+    height: float = 1.0  # the share of the learning rate that is left since then
+    last: int = 0  # the step at which it will have fallen to nothing (0: at the planned end)
+
+
+@dataclass
+class Job(jobs.Job):
+    """One call of train(), with all that is decided before the first step."""
+
+    corpus: Any
+    out: Path
+    settings: TrainSettings
+    report: Reporter
+    facts: dict
+    rows: Any
+    steps: int
+    validation: Any  # rows, or None
+    per: dict[str, float]  # tokens to a token, a note, a second
+    new_rate: bool = False  # whether it goes on with another rate than it had
+    ended: bool = False  # whether it goes on after it had finished
+
+    def steps_of(self, course: Course) -> int:
+        """The steps of the run as it has turned out."""
+        return min(course.last or self.steps, self.steps)
 
 
 class Diverged(Exception):

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from .course import Course
 from .muon import Muon
-from .settings import Course, TrainSettings, lighter
+from .settings import TrainSettings, lighter
 
 if TYPE_CHECKING:
     from .callbacks import Learner

@@ -1,4 +1,4 @@
-"""How to train: the settings, their presets, what may change when a run goes on, and what one call of train() knows."""
+"""How to train: the settings, their presets, and what may change when a run goes on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from ... import config, jobs
+from ... import config
 from ...config import (
     Allowed,
     NotNegative,
@@ -18,13 +18,11 @@ from ...config import (
     continued,
     flag,
     given,
-    refuse_unfit,
-    refuse_unknown,
+    read_preset,
     restored,
+    with_rate,
 )
 from ...errors import InputError, MissingExtra
-from ...files import read_object
-from ...progress import Reporter
 
 PRESETS = Path(__file__).with_name("presets")
 SHORTEST = 16  # ids in a row: fewer may hold no music at all
@@ -164,9 +162,9 @@ def resumed(asked: TrainSettings, saved: dict, out: Path) -> TrainSettings:
 
     What would change its losses is refused by name. A setting counts as given where it is not the default.
     """
-    was, now = restored(TrainSettings, _tuples(DEFAULTS | saved), out), given(asked)
+    was, now = restored(TrainSettings, DEFAULTS | saved, out), given(asked)
     if "preset" in now:
-        own = _with_rate(_of_preset(asked.preset), asked.preset, "new" if was.base is None else was.adapter)
+        own = with_rate(_of_preset(asked.preset), asked.preset, "new" if was.base is None else was.adapter)
         limited = {name for name in LIMITS if getattr(was, name) is not None}
         ended = LIMITS if now.keys() & set(LIMITS) or not limited <= own.keys() else ()  # by something else
         chosen = ("base", *NEW, *ADAPTER, *ended)  # once and for all, or just now
@@ -183,7 +181,7 @@ def with_model_of_preset(settings: TrainSettings) -> TrainSettings:
     """
     own, asked = _of_preset(settings.preset or DEFAULTS["preset"]), given(settings)
     names = {"base", "max_seq_len", *NEW} & own.keys() - asked.keys() - {*_of_another_model(settings, own)}
-    return replace(settings, **_tuples({name: own[name] for name in names}))
+    return replace(settings, **{name: own[name] for name in names})
 
 
 def asks_for_new(settings: TrainSettings) -> str:
@@ -205,21 +203,9 @@ def _based(settings: TrainSettings) -> bool:
     return settings.base not in (None, "none", "auto")
 
 
-def _tuples(values: dict) -> dict:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
 def _of_preset(name: str) -> dict:
     """What the file of a preset says, checked."""
-    shipped = {path.stem: path for path in PRESETS.glob("*.json")}
-    try:
-        own = {key: value for key, value in read_object(shipped.get(name, Path(name))).items() if value is not None}
-    except (OSError, ValueError) as error:
-        choice = ", ".join(sorted(shipped))
-        raise InputError(f"--preset {name}: {error}; choose from {choice}, or give a JSON file of settings") from None
-    refuse_unknown(own, TrainSettings, f"--preset {name}: {TrainSettings.__name__}")
-    refuse_unfit(own, TrainSettings, f"--preset {name}")
-    return own
+    return read_preset(name, PRESETS, TrainSettings)
 
 
 def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
@@ -228,16 +214,7 @@ def _preset(name: str, *, new: bool, adapter: str | None) -> dict:
     preset["adapter"] = adapter or preset["adapter"]
     if preset["adapter"] != "lora":
         preset = {key: value for key, value in preset.items() if key not in LORA}
-    return _with_rate(preset, name, "new" if new else preset["adapter"])
-
-
-def _with_rate(preset: dict, name: str, trained: str) -> dict:
-    """The values of a preset with the learning rate for what is trained."""
-    if isinstance(rates := preset.get("learning_rate"), dict):
-        if trained not in rates:
-            raise InputError(f"--preset {name}: its learning_rate says nothing of {trained!r}; add it there")
-        preset = preset | {"learning_rate": rates[trained]}
-    return _tuples(preset)
+    return with_rate(preset, name, "new" if new else preset["adapter"])
 
 
 def recomputes(training_args: Sequence[str]) -> bool:
@@ -279,43 +256,3 @@ def _check_adapter(settings: TrainSettings) -> None:
             raise InputError(f"{flag(name)} {getattr(settings, name)}: that is for --adapter lora; leave it out")
     if settings.load_in_4bit and not importlib.util.find_spec("bitsandbytes"):
         raise MissingExtra("bitsandbytes", "qlora")
-
-
-# --- one call of train() ------------------------------------------------------------------------------------------
-
-UNLIMITED = 2**31  # steps, where only the minutes are limited
-
-
-@dataclass(frozen=True)
-class Course:
-    """What a run has come to on its way; every checkpoint keeps it."""
-
-    batch_size: int
-    accumulation: int
-    threads: int
-    rollbacks: int = 0
-    seconds: float = 0.0
-    best: int = 0  # the step gone back to when nothing better came for long (0: none)
-    height: float = 1.0  # the share of the learning rate that is left since then
-    last: int = 0  # the step at which it will have fallen to nothing (0: at the planned end)
-
-
-@dataclass
-class Job(jobs.Job):
-    """One call of train(), with all that is decided before the first step."""
-
-    corpus: Any
-    out: Path
-    settings: TrainSettings
-    report: Reporter
-    facts: dict
-    rows: Any
-    steps: int
-    validation: Any  # rows, or None
-    per: dict[str, float]  # tokens to a token, a note, a second
-    new_rate: bool = False  # whether it goes on with another rate than it had
-    ended: bool = False  # whether it goes on after it had finished
-
-    def steps_of(self, course: Course) -> int:
-        """The steps of the run as it has turned out."""
-        return min(course.last or self.steps, self.steps)

@@ -30,19 +30,20 @@ from ..data.corpus import IGNORED, open_corpus
 from ..data.counting import counting
 from ..run import Run, checkpoints
 from . import adapters
-from .course import Diverged, Plateau, find_course, lower, out_of_memory, slower, smaller, whole_checkpoints
-from .settings import (
-    LIMITS,
-    MODEL_FLAGS,
+from .course import (
     UNLIMITED,
     Course,
+    Diverged,
     Job,
-    TrainSettings,
-    asks_for_new,
-    resolve,
-    resumed,
-    with_model_of_preset,
+    Plateau,
+    find_course,
+    lower,
+    out_of_memory,
+    slower,
+    smaller,
+    whole_checkpoints,
 )
+from .settings import LIMITS, MODEL_FLAGS, TrainSettings, asks_for_new, resolve, resumed, with_model_of_preset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -56,16 +57,16 @@ def train(
     settings: TrainSettings | None = None,
     *,
     report: Reporter = unheard,
-    **keywords,
+    **changes,
 ) -> Run:
     """Train on a corpus (or its folder) into the folder `out`, and open the run.
 
-    `keywords` are fields of TrainSettings. `report` is called with a Progress after every step. Ctrl-C and SIGTERM
+    `changes` are fields of TrainSettings. `report` is called with a Progress after every step. Ctrl-C and SIGTERM
     save a checkpoint and end the run early.
     Raises InputError for settings that cannot work, RunError for a run, base or corpus that does not fit, and
     FileError where the run cannot be written (a full disk): what is there by then can be resumed.
     """
-    settings = updated(TrainSettings, settings, keywords)
+    settings = updated(TrainSettings, settings, changes)
     job = _job(open_corpus(corpus), Path(out), settings, report)
     with _claimed(job.out, resume=settings.resume), _failures_logged(job):
         return _trained(job)
@@ -96,38 +97,51 @@ def _trained(job: Job) -> Run:
 # --- before the first step -------------------------------------------------------------------------------------
 
 
-def _job(corpus, out: Path, settings: TrainSettings, report: Reporter) -> Job:
-    if not settings.resume:
-        settings = with_model_of_preset(settings)
-    if settings.base != "auto":
-        settings = replace(settings, base=_named_base(settings.base, out))
-    before = {}
-    if resume := settings.resume:
-        saved = runs.read_facts(out)
-        asked, settings = given(settings), _resumed(settings, saved, corpus, out)
-        new_rate = "learning_rate" in asked or settings.learning_rate != saved["settings"]["learning_rate"]
-        before = {"new_rate": new_rate, "ended": saved["finished"]}
-        if saved["finished"] and "patience" not in asked:  # more is asked of it than it would do by itself
-            settings = replace(settings, patience=0)
-        facts = saved | {"settings": asdict(settings), "finished": False}
-    else:
-        refuse_occupied(out, runs.FACTS)
-        if settings.base == "auto":
-            fits = None if asks_for_new(settings) else bases.fitting(corpus.tokenizer.fingerprint)
-            settings = replace(settings, base=fits)
-        settings = _fitted(resolve(settings), out, asked=settings.max_seq_len is not None)
-        facts = _facts(corpus, out, settings)
+def _job(corpus, out: Path, asked: TrainSettings, report: Reporter) -> Job:
+    saved = runs.read_facts(out) if asked.resume else {}
+    settings = _going_on(asked, saved, corpus, out) if saved else _begun(asked, corpus, out)
+    facts = (saved or _facts(corpus, out, settings)) | {"settings": asdict(settings), "finished": False}
     rows = corpus.training_rows(settings.max_seq_len, seed=settings.seed)
-    steps = _steps(settings, len(rows))
-    if resume:
+    steps, before = _steps(settings, len(rows)), {}
+    if saved:
         _refuse_finished(out, saved, steps, settings)
+        new_rate = "learning_rate" in given(asked) or settings.learning_rate != saved["settings"]["learning_rate"]
+        before = {"new_rate": new_rate, "ended": saved["finished"]}
     return Job(corpus, out, settings, report, facts, rows, steps, *_validation(corpus, settings), **before)
+
+
+def _begun(settings: TrainSettings, corpus, out: Path) -> TrainSettings:
+    """The settings of a new run."""
+    settings = with_model_of_preset(settings)
+    base = _named_base(settings.base, out)
+    refuse_occupied(out, runs.FACTS)
+    if base == "auto":
+        base = None if asks_for_new(settings) else bases.fitting(corpus.tokenizer.fingerprint)
+    settings = replace(settings, base=base)
+    return _fitted(resolve(settings), out, asked=settings.max_seq_len is not None)
+
+
+def _going_on(settings: TrainSettings, saved: dict, corpus, out: Path) -> TrainSettings:
+    """The settings of a run that goes on."""
+    if corpus.fingerprint != saved["corpus"]:
+        raise RunError(
+            out, f"it learns from corpus {saved['corpus']}, this is {corpus.fingerprint}; give its own corpus"
+        )
+    more = saved["finished"] and "patience" not in given(settings)  # than it would do by itself
+    settings = resumed(replace(settings, base=_named_base(settings.base, out)), saved["settings"], out)
+    if saved.get("step") and not checkpoints(out):
+        raise RunError(out, "it holds no checkpoint to go on from; train a new run with this one as its --base")
+    if settings.adapter != "none":
+        runs.own_base(out, saved)
+    return replace(settings, patience=0) if more else settings
 
 
 def _named_base(base: str | None, out: Path) -> str | None:
     """A local base as a path relative to the run, so that both can move together; one of the package with its version;
     a Hugging Face id as it is."""
-    if base in (None, "none"):
+    if base in (None, "auto"):
+        return base
+    if base == "none":
         return None
     ours = bases.find(base)
     if ours and not any((Path(base) / file).exists() for file in (runs.FACTS, runs.CONFIG, runs.ADAPTER)):
@@ -170,20 +184,7 @@ def _facts(corpus, out: Path, settings: TrainSettings) -> dict:
         base = runs.find_base(settings.base, out)
         adapters.unknown_ids(base, corpus.tokenizer)
         facts |= {"model": None, "base_weights": runs.weights_digest(base)}
-    return facts | {"settings": asdict(settings), "finished": False}
-
-
-def _resumed(settings: TrainSettings, facts: dict, corpus, out: Path) -> TrainSettings:
-    if corpus.fingerprint != facts["corpus"]:
-        raise RunError(
-            out, f"it learns from corpus {facts['corpus']}, this is {corpus.fingerprint}; give its own corpus"
-        )
-    settings = resumed(settings, facts["settings"], out)
-    if facts.get("step") and not checkpoints(out):
-        raise RunError(out, "it holds no checkpoint to go on from; train a new run with this one as its --base")
-    if settings.adapter != "none":
-        runs.own_base(out, facts)
-    return settings
+    return facts
 
 
 def _refuse_finished(out: Path, facts: dict, steps: int, settings: TrainSettings) -> None:

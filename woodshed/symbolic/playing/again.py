@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from ...config import tuples
 from ...errors import InputError, RunError
 from ...progress import Reporter, unheard
 from ..data.songs import content
@@ -63,8 +64,7 @@ def recall(
     facts = take_facts(whole_take(Path(take)))
     instead = {"prompt": prompt, "device": device}
     asked = facts["settings"] | {name: value for name, value in instead.items() if value}
-    asked = {name: tuple(value) if isinstance(value, list) else value for name, value in asked.items()}
-    settings = make_settings(None, asked)
+    settings = make_settings(None, tuples(asked))
     _refuse_lost_prompt(take, facts, settings.prompt)
     opened = open_run(run or played_by(take, facts), settings.checkpoint)
     then, now = facts.get("digests") or {}, digests_of(opened, settings.prompt)
