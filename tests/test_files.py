@@ -1,7 +1,6 @@
 """Files are written whole or not at all, read as what they should be, and folders are nobody else's."""
 
 import errno
-import json
 import math
 import os
 from fractions import Fraction
@@ -9,7 +8,17 @@ from fractions import Fraction
 import pytest
 
 from woodshed.errors import FileError, InputError, RunError
-from woodshed.files import built, new_folder, numbered_folder, read_object, replacing, strict_json, write_file
+from woodshed.files import (
+    built,
+    new_folder,
+    numbered_folder,
+    object_in,
+    read_object,
+    replacing,
+    strict_json,
+    write_file,
+    write_object,
+)
 from woodshed.jobs import claimed
 
 
@@ -56,7 +65,7 @@ def test_what_is_renamed_is_on_the_disk(tmp_path, monkeypatch):
 
 def test_bytes_of_a_name_that_are_no_text_survive_as_json(tmp_path):
     told = {"path": os.fsdecode(b"caf\xe9 \xff"), "title": "夜"}
-    write_file(tmp_path / "a.json", json.dumps(told, ensure_ascii=False))
+    write_object(tmp_path / "a.json", told)
     assert read_object(tmp_path / "a.json") == told
 
 
@@ -65,6 +74,7 @@ def test_what_is_no_json_object_is_a_value_error(tmp_path, data):
     (tmp_path / "a.json").write_bytes(data)
     with pytest.raises(ValueError, match=r"."):
         read_object(tmp_path / "a.json")
+    assert object_in(tmp_path / "a.json") == object_in(tmp_path / "none.json") == {}
 
 
 def test_a_new_folder_stays_only_with_something_in_it(tmp_path):

@@ -46,6 +46,19 @@ def read_object(path: str | Path) -> dict:
     return found
 
 
+def object_in(path: str | Path) -> dict:
+    """The JSON object in a file; an empty one where there is none that can be read."""
+    try:
+        return read_object(path)
+    except (OSError, ValueError):
+        return {}
+
+
+def write_object(path: str | Path, found: dict, *, new: bool = False) -> None:
+    """Write a JSON object, as write_file() does."""
+    write_file(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n", new=new)
+
+
 def unread(folder: Path, name: str, error: Exception) -> str:
     """Why `read_object` could not read the file of that name in a folder, in words."""
     if not folder.is_dir():

@@ -9,7 +9,6 @@ the recordings are; both private to this machine.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from contextlib import suppress
@@ -25,7 +24,7 @@ from torch import Tensor
 from .. import menu
 from ..config import continued, given, restored, updated
 from ..errors import FileError, RunError, first_line
-from ..files import new_folder, read_object, write_file
+from ..files import new_folder, read_object, write_object
 from ..jobs import (
     Job,
     checkpoint_folders,
@@ -159,7 +158,7 @@ def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:
         _refuse_other_recordings(out, known)
     else:
         facts = {"settings": asdict(settings), "recordings": known}
-        write_file(out / SETTINGS, json.dumps(facts, indent=1) + "\n")
+        write_object(out / SETTINGS, facts)
     listener.save()  # after the settings, without which --resume knows no codec here
     if not settings.resume and (settings.base is None or codec.network is None):
         job.say("finding the components that the recordings are made of")
@@ -273,7 +272,7 @@ def _save(job: _Job, optimizer: torch.optim.Optimizer) -> None:
     with new_folder(folder):
         write_tensors(folder / "optimizer.safetensors", optimizer_tensors(optimizer))
         write_tensors(folder / "network.safetensors", job.codec.network.state_dict())
-        write_file(folder / STATE, json.dumps({"step": job.step, "seconds": job.seconds}))
+        write_object(folder / STATE, {"step": job.step, "seconds": job.seconds})
     remove_checkpoints([*_checkpoints(job.out).values()][:-KEPT], STATE, job.say)
     _publish(job)
     draw_loss(job.out / LOG, job.out / "loss.png", measure="spectrum")

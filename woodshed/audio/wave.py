@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ..errors import FileError, InputError, MissingExtra
-from ..files import read_object, replacing
+from ..files import object_in, replacing
 from ..jobs import run_program
 from ..loudness import levelled, loudness
 
@@ -124,10 +124,7 @@ def audio_files(folder: str | Path) -> list[Path]:
 
 
 def _is_ours(path: Path) -> bool:
-    try:
-        return bool(read_object(path).keys() & {"woodshed", "fingerprint"})
-    except (OSError, ValueError):
-        return False
+    return bool(object_in(path).keys() & {"woodshed", "fingerprint"})
 
 
 def visible_files(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from ..audio.ace.run import KNOWN as ADAPTER
 from ..errors import InputError, RunError, WoodshedError
-from ..files import read_object
+from ..files import object_in
 from ..studio import server
 from ..symbolic import bases
 from ..symbolic.run import Run, open_run
@@ -64,10 +64,7 @@ def _page(what: Path | None, device: str = "auto") -> server.Page:
 
 def _facts(folder: Path) -> dict:
     """What a folder says of itself as a run; nothing where it is none."""
-    try:
-        return read_object(folder / "run.json")
-    except (OSError, ValueError):
-        return {}
+    return object_in(folder / "run.json")
 
 
 def found_runs(folder: Path) -> list[Run]:

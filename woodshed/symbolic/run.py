@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from .. import menu
 from ..errors import FileError, RunError, first_line
-from ..files import found_from, read_object, replacing, unread, write_file, writing
+from ..files import found_from, object_in, read_object, replacing, unread, write_file, write_object, writing
 from ..jobs import checkpoint_folders
 from . import bases
 from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
@@ -137,10 +137,7 @@ def checkpoints(folder: Path) -> dict[int, Path]:
 
 def saved_step(checkpoint: Path) -> int | None:
     """The step whose state a checkpoint holds; None for one that is not complete."""
-    try:
-        return read_object(checkpoint / STATE)["global_step"]
-    except (OSError, ValueError, KeyError):
-        return None
+    return object_in(checkpoint / STATE).get("global_step")
 
 
 def _steps(folder: Path) -> str:
@@ -355,7 +352,7 @@ def load_base(base: Path, tokenizer: Tokenizer, *, device: str = "cpu") -> PreTr
 
 def write_facts(folder: Path, facts: dict) -> None:
     """Write run.json. Raises FileError where the disk refuses."""
-    write_file(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    write_object(folder / FACTS, facts)
 
 
 def publish(folder: Path, checkpoint: Path, facts: dict, config) -> Run:
@@ -374,7 +371,7 @@ def publish(folder: Path, checkpoint: Path, facts: dict, config) -> Run:
             shutil.copyfile(file, temporary)
     if (checkpoint / ADAPTER).exists():
         adapter = read_object(checkpoint / ADAPTER)
-        write_file(folder / ADAPTER, json.dumps(adapter | {"base_model_name_or_path": facts["base"]}, indent=1))
+        write_object(folder / ADAPTER, adapter | {"base_model_name_or_path": facts["base"]})
     card = folder / "README.md"
     if not card.exists() or _untouched(card):
         write_file(card, _card(facts))

@@ -11,7 +11,6 @@ Kirkpatrick et al. 2017, https://arxiv.org/abs/1612.00796 (Fisher information); 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,7 @@ from typing import Annotated, Literal
 from ... import __version__
 from ...config import Allowed, NotNegative, Positive, Seed, check, updated
 from ...errors import InputError
-from ...files import seen_from, write_file
+from ...files import seen_from, write_object
 from ...jobs import enough_memory
 from ...progress import Progress, Reporter, unheard
 from .pipeline import chosen_device, fingerprint, open_pipeline, timestep_law
@@ -104,7 +103,7 @@ def estimate(
     facts |= {"tensors": seen_from(out.parent, tensors.folder), "batches": count, "settled": settled}
     facts |= {"rank_pattern": kept, "alpha_pattern": {name: 2 * rank for name, rank in kept.items()}}
     facts |= {"modules": [asdict(module) for module in found.modules]}
-    write_file(out, json.dumps(facts, indent=1), new=True)
+    write_object(out, facts, new=True)
     return found
 
 

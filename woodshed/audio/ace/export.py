@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ... import __version__
 from ...errors import InputError, RunError
-from ...files import new_folder, whole, write_file
+from ...files import new_folder, whole, write_object
 from ..tensor_files import write_tensors
 from .layouts import (
     CONFIG,
@@ -59,7 +59,7 @@ def export(run: Adapter | str | Path, out: str | Path, *, layout: Layout) -> Pat
         for name, (tensors, metadata, config) in files.items():
             write_tensors(folder / (name or out.name), tensors, about | metadata)
             if config is not None:
-                write_file(folder / CONFIG, json.dumps(config, indent=1))
+                write_object(folder / CONFIG, config)
     return out
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import time
@@ -16,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from ...files import built, read_object, write_file, writing
+from ...files import built, read_object, write_file, write_object, writing
 from ...jobs import checkpoint_folders, enough_memory, remove_checkpoints
 from ...log import append_log, draw_loss, rewind_log
 from ...page import clock
@@ -263,7 +262,7 @@ class Loop:
                 audio = play(self.transformer, helpers.vae, helpers.scheduler, job.tensors, **told)
             facts = {"prompt": job.tensors.samples[song].facts, "seed": seed, "step": self.state.step}
             write_audio(folder / f"{number + 1}.wav", audio)
-            write_file(folder / f"{number + 1}.json", json.dumps(facts, indent=1, ensure_ascii=False))
+            write_object(folder / f"{number + 1}.json", facts)
 
     def _checkpoint(self) -> None:
         """Save adapter, optimizer and state, whole or not at all; then remove what older ones need no more."""
@@ -273,7 +272,7 @@ class Loop:
             memory = io.BytesIO()  # torch's own writer tells a full disk as an error of its zip file
             torch.save(self.optimizer.state_dict(), memory)
             write_file(half / OPTIMIZER, memory.getbuffer())
-            write_file(half / STATE, json.dumps(asdict(self.state)))
+            write_object(half / STATE, asdict(self.state))
             if os.path.lexists(place):
                 remove_checkpoints([place], STATE, self.job.say)
         self._prune()

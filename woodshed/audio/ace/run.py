@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ... import jobs
 from ...errors import RunError
-from ...files import read_object
+from ...files import object_in
 from ...jobs import checkpoint_folders
 from ...progress import Reporter
 from .settings import TrainSettings
@@ -52,10 +52,7 @@ class Job(jobs.Job):
 
 def read_facts(out: Path) -> dict:
     """run.json of a run. Raises RunError where there is none."""
-    try:
-        facts = read_object(out / FACTS)
-    except (OSError, ValueError):
-        facts = {}
+    facts = object_in(out / FACTS)
     if not facts.keys() >= KNOWN:
         raise RunError(out, f"no run of an adapter (no {FACTS} of ours); leave out --resume to begin one")
     return facts

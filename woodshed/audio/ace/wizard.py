@@ -8,7 +8,6 @@ The answers that are about training are a preset: `woodshed audio ace train --pr
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 
 from ...config import rules
 from ...errors import FileError, InputError
-from ...files import read_object, visible, write_file, writing
+from ...files import read_object, visible, write_object, writing
 from ..wave import audio_files
 from .run import FACTS
 from .settings import TrainSettings, read_preset
@@ -296,7 +295,7 @@ def save(answers: Answers) -> list[Path]:
     kept = {name: value for name, value in answers.items() if name != "start"}
     files = {out / ANSWERS: kept, out / PRESET: preset(answers)}
     for path, data in files.items():
-        write_file(path, json.dumps(data, indent=1, ensure_ascii=False))
+        write_object(path, data)
     return list(files)
 
 

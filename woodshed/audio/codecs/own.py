@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...errors import FileError, InputError, RunError
-from ...files import read_object, write_file
+from ...files import object_in, write_file, write_object
 from ..tensor_files import serialized
 from ..wave import Audio
 from . import FACTS, WEIGHTS, fingerprint, fitting, whole_frames
@@ -239,7 +239,7 @@ class OwnCodec:
         """Write codec.json and model.safetensors."""
         facts = {"kind": self.kind, "shape": dataclasses.asdict(self.network.shape), **self.about}
         write_file(folder / WEIGHTS, self._weights())
-        write_file(folder / FACTS, json.dumps(facts | {"fingerprint": self.fingerprint}, indent=1) + "\n")
+        write_object(folder / FACTS, facts | {"fingerprint": self.fingerprint})
 
     def _weights(self) -> bytes:
         return serialized(self.network.state_dict())
@@ -262,13 +262,13 @@ def begin(settings: CodecSettings) -> OwnCodec:
 
 def recognises(place: str) -> bool:
     """Whether a folder holds a codec of this kind."""
-    return _facts(place).get("kind") == "own"
+    return object_in(Path(place) / FACTS).get("kind") == "own"
 
 
 def load(place: str, *, fetch: bool = False) -> OwnCodec:
     """Open a codec's folder; there is nothing to `fetch`. Raises RunError where there is none of this kind, or
     FileError where it is damaged."""
-    facts, weights = _facts(place), Path(place) / WEIGHTS
+    facts, weights = object_in(Path(place) / FACTS), Path(place) / WEIGHTS
     if facts.get("kind") != "own":
         raise RunError(place, f"there is no codec of kind own; give a folder with the {FACTS} of one")
     try:
@@ -290,10 +290,3 @@ def _half(device: torch.device) -> bool:
     if device.type != "cpu":
         return True
     return hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("avx512_bf16", False)
-
-
-def _facts(place: str) -> dict:
-    try:
-        return read_object(Path(place) / FACTS)
-    except (OSError, ValueError):
-        return {}

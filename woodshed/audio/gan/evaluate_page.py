@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...files import numbered_folder, whole, write_file, writing
+from ...files import numbered_folder, strict_json, whole, write_file, writing
 from ...page import digits, document, embedded, html_table, percent, tag
 from ..codecs import LOUDNESS
 from ..spectrogram import spectrograms
@@ -38,7 +37,7 @@ def save(found: Evaluation, parent: str | Path) -> Path:
                 write_audio(folder / f"clips/{kind}-{number}.wav", audio.levelled(LOUDNESS))
         picture = spectrograms({kind: found.clips[kind][0] for kind in SEEN})
         write_file(folder / "spectrograms.png", picture)
-        write_file(folder / "evaluation.json", json.dumps(found.facts, indent=1, ensure_ascii=False) + "\n")
+        write_file(folder / "evaluation.json", strict_json(found.facts))
         write_file(folder / "index.html", _page(found.facts, picture, list(sounds)))
     return folder
 

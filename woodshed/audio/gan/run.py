@@ -12,7 +12,6 @@ latents/  checkpoint-*/  heard.json    private to the machine that trains: laten
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...errors import RunError
-from ...files import found_from, new_folder, read_object, seen_from, write_file, writing
+from ...files import found_from, new_folder, read_object, seen_from, write_object, writing
 from ...jobs import checkpoint_folders, remove_checkpoints
 from ..codecs import FACTS as CODEC_FACTS
 from ..codecs import Codec, open_codec
@@ -139,7 +138,7 @@ def read_facts(folder: Path) -> dict:
 
 
 def write_facts(folder: Path, facts: dict) -> None:
-    write_file(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    write_object(folder / FACTS, facts)
 
 
 def codec_facts(codec: Codec, place: str | Path, out: Path) -> dict:
@@ -196,7 +195,7 @@ def read_course(folder: Path) -> Course:
 
 
 def write_course(folder: Path, course: Course) -> None:
-    write_file(folder / COURSE, json.dumps(asdict(course)))
+    write_object(folder / COURSE, asdict(course))
 
 
 def publish(out: Path, players: Players, facts: dict) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from ... import __version__
 from ...config import Allowed, check, flag, given, read_fields, updated
 from ...errors import InputError, RunError, WoodshedError
-from ...files import new_folder, read_object, write_file, writing
+from ...files import new_folder, read_object, write_object, writing
 from ...jobs import claimed, find_device, free_threads, refuse_occupied, threads
 from ...progress import Progress, Reporter, part, unheard
 from .. import models
@@ -205,7 +205,7 @@ def _plan_of(out: Path, plan: dict) -> dict:
         return before
     refuse_occupied(out)
     plan["training"]["threads"] = plan["training"]["threads"] or free_threads()
-    write_file(path, json.dumps({"woodshed": __version__} | plan, indent=1))
+    write_object(path, {"woodshed": __version__} | plan)
     return plan["training"]
 
 
