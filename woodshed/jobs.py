@@ -86,6 +86,19 @@ def checkpoint_folders(out: Path) -> dict[int, Path]:
     return dict(sorted((int(match[1]), path) for path, match in found.items() if match))
 
 
+def checkpoints_with(out: Path, final: str) -> dict[int, Path]:
+    """The whole checkpoints of a run by their numbers: those with the file `final`, which is written last."""
+    return {number: path for number, path in checkpoint_folders(out).items() if (path / final).exists()}
+
+
+def remove_broken(out: Path, final: str, say: Callable[[str], None]) -> dict[int, Path]:
+    """Remove the checkpoints that a kill has left without their file `final`; answers those that are whole."""
+    whole = checkpoints_with(out, final)
+    broken = [path for number, path in checkpoint_folders(out).items() if number not in whole]
+    remove_checkpoints(broken, final, say)
+    return whole
+
+
 def remove_checkpoints(paths: Iterable[Path], final: str, say: Callable[[str], None]) -> None:
     """Remove checkpoints, first the file `final` that makes one whole, so that none is ever taken for whole without its
     weights. Of a link only the link goes. What cannot be removed stays, and is told: no training ends for it."""

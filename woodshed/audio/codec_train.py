@@ -27,11 +27,12 @@ from ..errors import FileError, RunError, first_line
 from ..files import new_folder, read_object, write_object
 from ..jobs import (
     Job,
-    checkpoint_folders,
+    checkpoints_with,
     claimed,
     find_device,
     free_threads,
     refuse_occupied,
+    remove_broken,
     remove_checkpoints,
     resumable,
     stop_on_signals,
@@ -294,9 +295,7 @@ def _finish(job: _Job) -> Codec:
 
 def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
     """Network, optimizer, step and seconds of the newest checkpoint; the log loses what came after it."""
-    found = _checkpoints(job.out)
-    broken = set(checkpoint_folders(job.out).values()) - set(found.values())  # by a kill
-    remove_checkpoints(broken, STATE, job.say)
+    found = remove_broken(job.out, STATE, job.say)
     if not found:
         rewind_log(job.out / LOG, 0)
         if job.settings.base is None:
@@ -315,4 +314,4 @@ def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
 
 def _checkpoints(out: Path) -> dict[int, Path]:
     """Whole checkpoints by step, the oldest first."""
-    return {step: path for step, path in checkpoint_folders(out).items() if (path / STATE).exists()}
+    return checkpoints_with(out, STATE)

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ...files import built, read_object, write_file, write_object, writing
-from ...jobs import checkpoint_folders, enough_memory, remove_checkpoints
+from ...jobs import enough_memory, remove_broken, remove_checkpoints
 from ...log import append_log, draw_loss, rewind_log
 from ...page import clock
 from ...progress import Progress
@@ -122,9 +122,8 @@ class Loop:
 
     def _restored(self) -> State:
         """The state of the newest checkpoint, its adapter and optimizer loaded; what a kill left half is removed."""
-        found = checkpoints(self.out)
-        half = [*checkpoint_folders(self.out).values(), *self.out.glob(".checkpoint-[0-9]*.tmp")]
-        remove_checkpoints([path for path in half if path not in found.values()], STATE, self.job.say)
+        found = remove_broken(self.out, STATE, self.job.say)
+        remove_checkpoints([*self.out.glob(".checkpoint-[0-9]*.tmp")], STATE, self.job.say)
         rollbacks = self.job.facts.get("rollbacks", 0)
         if not found:
             return State(rollbacks=rollbacks)

@@ -14,7 +14,7 @@ from pathlib import Path
 from ... import jobs
 from ...errors import RunError
 from ...files import object_in
-from ...jobs import checkpoint_folders
+from ...jobs import checkpoints_with
 from ...progress import Reporter
 from .settings import TrainSettings
 from .tensors import Tensors
@@ -60,4 +60,4 @@ def read_facts(out: Path) -> dict:
 
 def checkpoints(out: Path) -> dict[int, Path]:
     """The checkpoints of a run by their steps; one whose save was interrupted is none."""
-    return {step: path for step, path in checkpoint_folders(out).items() if (path / STATE).exists()}
+    return checkpoints_with(out, STATE)

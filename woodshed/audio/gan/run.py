@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ...errors import RunError
 from ...files import found_from, new_folder, read_object, seen_from, write_object, writing
-from ...jobs import checkpoint_folders, remove_checkpoints
+from ...jobs import checkpoints_with, remove_checkpoints
 from ..codecs import FACTS as CODEC_FACTS
 from ..codecs import Codec, open_codec
 from ..tensor_files import write_tensors
@@ -153,7 +153,7 @@ def codec_facts(codec: Codec, place: str | Path, out: Path) -> dict:
 
 def checkpoints(folder: Path) -> dict[int, Path]:
     """The complete checkpoints of a run by step: those with their course, which is written last."""
-    return {step: path for step, path in checkpoint_folders(folder).items() if (path / COURSE).exists()}
+    return checkpoints_with(folder, COURSE)
 
 
 def checkpoint(folder: Path, step: int) -> Path:

@@ -19,10 +19,10 @@ from ...config import updated
 from ...errors import FileError, InputError
 from ...files import found_from, new_folder, write_file, writing
 from ...jobs import (
-    checkpoint_folders,
     claimed,
     free_threads,
     refuse_occupied,
+    remove_broken,
     remove_checkpoints,
     resumable,
     stop_on_signals,
@@ -117,9 +117,7 @@ def _trained(job: Job) -> Run:
 
 def _start(job: Job, players: Players) -> Course:
     """From the newest checkpoint; else from all that the base knows; else from fresh weights."""
-    found = run.checkpoints(job.out)
-    broken = set(checkpoint_folders(job.out).values()) - set(found.values())  # by a kill
-    remove_checkpoints(broken, run.COURSE, job.say)
+    found = remove_broken(job.out, run.COURSE, job.say)
     if found:
         newest, asked = found[max(found)], job.settings.learning_rate
         course = run.load_checkpoint(newest, players)
