@@ -1,6 +1,7 @@
 """Files are written whole or not at all, read as what they should be, and folders are nobody else's."""
 
 import errno
+import hashlib
 import math
 import os
 from fractions import Fraction
@@ -15,6 +16,7 @@ from woodshed.files import (
     object_in,
     read_object,
     replacing,
+    sha256_of,
     strict_json,
     write_file,
     write_object,
@@ -67,6 +69,13 @@ def test_bytes_of_a_name_that_are_no_text_survive_as_json(tmp_path):
     told = {"path": os.fsdecode(b"caf\xe9 \xff"), "title": "夜"}
     write_object(tmp_path / "a.json", told)
     assert read_object(tmp_path / "a.json") == told
+
+
+def test_the_digest_of_files_is_that_of_their_bytes_in_a_row(tmp_path):
+    (tmp_path / "long").write_bytes(b"x" * 10**6)
+    (tmp_path / "short").write_bytes(b"y")
+    found = sha256_of(tmp_path / "long", tmp_path / "short", begin=b"z")
+    assert found == hashlib.sha256(b"z" + b"x" * 10**6 + b"y").hexdigest()
 
 
 @pytest.mark.parametrize("data", [b"", b"[1]", b"7", b'"text"', b"{", b"\xff\xfe", b'{"a":' * 10**5, b"[" * 10**5])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import glob
+import hashlib
 import json
 import os
 import re
@@ -210,6 +211,15 @@ def built(folder: Path) -> Iterator[Path]:
     with whole(temporary):
         yield temporary
         os.replace(temporary, folder)
+
+
+def sha256_of(*paths: str | Path, begin: bytes = b"") -> str:
+    """The sha256, in hex, of some bytes to begin with and all that files hold. Raises OSError."""
+    digest = hashlib.sha256(begin)
+    for path in paths:
+        with open(path, "rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def seen_from(folder: str | Path, path: str | Path) -> str:

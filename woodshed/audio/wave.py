@@ -9,7 +9,6 @@ libsndfile reads and writes wav, flac, ogg, opus and mp3; m4a and other files go
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ..errors import FileError, InputError, MissingExtra
-from ..files import object_in, replacing
+from ..files import object_in, replacing, sha256_of
 from ..jobs import run_program
 from ..loudness import levelled, loudness
 
@@ -210,14 +209,10 @@ def listen(path: str | Path, channels: int | None = None) -> Heard:
 
 def digest_of(path: str | Path, begin: bytes = b"") -> str:
     """Sixteen hexadecimal digits over some bytes to begin with and those of a file. Raises FileError."""
-    digest = hashlib.sha256(begin)
     try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
+        return sha256_of(path, begin=begin)[:DIGEST]
     except OSError as error:
         raise FileError(path, f"cannot be read: {error.strerror or error}") from None
-    return digest.hexdigest()[:DIGEST]
 
 
 def write_audio(path: str | Path, audio: Audio, *, depth: str | None = None, comment: str | None = None) -> None:

@@ -13,7 +13,6 @@ open_run("my-style") -> Run                run.model() -> PreTrainedModel
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -26,7 +25,17 @@ from typing import TYPE_CHECKING
 
 from .. import menu
 from ..errors import FileError, RunError, first_line
-from ..files import found_from, object_in, read_object, replacing, unread, write_file, write_object, writing
+from ..files import (
+    found_from,
+    object_in,
+    read_object,
+    replacing,
+    sha256_of,
+    unread,
+    write_file,
+    write_object,
+    writing,
+)
 from ..jobs import checkpoint_folders
 from . import bases
 from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
@@ -189,12 +198,7 @@ def check_weights(folder: Path, remedy: str) -> None:
 
 def weights_digest(folder: Path) -> str:
     """Twelve hex digits over the weights of a folder; an adapter fits only the base it was trained on."""
-    digest = hashlib.sha256()
-    for file in weight_files(folder):
-        with open(file, "rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()[:12]
+    return sha256_of(*weight_files(folder))[:12]
 
 
 def load_model(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
