@@ -134,14 +134,19 @@ def writing(path: str | Path) -> Iterator[None]:
         raise FileError(path, f"cannot be written: {error.strerror or error}") from None
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where it is missing. Raises FileError."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[None]:
     """Makes a folder and those above it where they are missing, and removes those again if nothing comes into them."""
     if path.is_file():
         raise FileError(path, "a file, not a folder; choose another folder")
     made = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
-    with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     with _unless_empty(made):
         yield
 

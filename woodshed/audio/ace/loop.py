@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from ...files import built, read_object, write_file, write_object, writing
+from ...files import built, make_folder, read_object, write_file, write_object, writing
 from ...jobs import enough_memory, remove_broken, remove_checkpoints
 from ...log import append_log, draw_loss, rewind_log
 from ...page import clock
@@ -248,8 +248,7 @@ class Loop:
         if not settings.takes:
             return
         folder = self.out / "takes" / f"step-{self.state.step:06d}"
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         helpers = open_pipeline(job.base, device=self.device, dtype=self.dtype, parts=("vae",))
         self.mask(None)
         for number in range(settings.takes):

@@ -17,7 +17,7 @@ from typing import Any
 
 from ...config import rules
 from ...errors import FileError, InputError
-from ...files import read_object, visible, write_object, writing
+from ...files import make_folder, read_object, visible, write_object
 from ..wave import audio_files
 from .run import FACTS
 from .settings import TrainSettings, read_preset
@@ -290,8 +290,7 @@ def as_line(command: Sequence[str]) -> str:
 def save(answers: Answers) -> list[Path]:
     """Write the answers, all but whether to start, and the preset into the folder they name; answers the two files."""
     out = Path(answers["out"])
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     kept = {name: value for name, value in answers.items() if name != "start"}
     files = {out / ANSWERS: kept, out / PRESET: preset(answers)}
     for path, data in files.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...files import numbered_folder, strict_json, whole, write_file, writing
+from ...files import make_folder, numbered_folder, strict_json, whole, write_file
 from ...page import digits, document, embedded, html_table, percent, tag
 from ..codecs import LOUDNESS
 from ..spectrogram import spectrograms
@@ -28,8 +28,7 @@ def save(found: Evaluation, parent: str | Path) -> Path:
     """Write index.html, evaluation.json, spectrograms and clips to the next free number in `parent`; the new folder,
     which is whole or not there at all."""
     with numbered_folder(Path(parent)) as folder, whole(folder):
-        with writing(folder):
-            (folder / "clips").mkdir()
+        make_folder(folder / "clips")
         sounds = {}
         for kind in SETS:
             for number, audio in enumerate(found.clips[kind][:HEARD], 1):

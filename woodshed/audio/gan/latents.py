@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import EmptyCorpus, FileError, RunError
-from ...files import found_from, read_object, seen_from, write_file, write_object, writing
+from ...files import found_from, make_folder, read_object, seen_from, write_file, write_object
 from ...progress import Progress, Reporter, unheard
 from ..codecs import Codec, encode_file
 from ..crops import ENOUGH
@@ -214,8 +214,7 @@ def _encode_one(path: Path, loudness: float, codec: Codec, kept: Path) -> None:
         arrays["mirrored"] = encode_file(path, codec, loudness=loudness, mirror=True)
     # safetensors writes memory as it lies, in Fortran's order too
     arrays = {name: np.ascontiguousarray(latents, np.float32) for name, latents in arrays.items()}
-    with writing(kept):
-        kept.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(kept.parent)
     write_file(kept, save(arrays, metadata={"codec": kept.stem.rpartition("-")[0]}))
 
 

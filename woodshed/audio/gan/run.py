@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...errors import RunError
-from ...files import found_from, new_folder, read_object, seen_from, write_object, writing
+from ...files import found_from, make_folder, new_folder, read_object, seen_from, write_object
 from ...jobs import checkpoints_with, remove_checkpoints
 from ..codecs import FACTS as CODEC_FACTS
 from ..codecs import Codec, open_codec
@@ -167,8 +167,7 @@ def save_checkpoint(out: Path, players: Players, course: Course, *, keep: int, s
     """All that training changes; older checkpoints beyond `keep` go, and `say` is told of those that do not."""
     folder = out / f"checkpoint-{course.step}"
     course.age, course.switch = players.age, players.switch
-    with writing(folder):
-        folder.mkdir(exist_ok=True)
+    make_folder(folder)
     write_tensors(folder / STATE, to_tensors(players))
     write_course(folder, course)
     remove_checkpoints(list(checkpoints(out).values())[:-keep], COURSE, say)

@@ -17,7 +17,7 @@ import torch
 from ... import log as logs
 from ...config import updated
 from ...errors import FileError, InputError
-from ...files import found_from, new_folder, write_file, writing
+from ...files import found_from, make_folder, new_folder, write_file
 from ...jobs import (
     claimed,
     free_threads,
@@ -212,8 +212,7 @@ def _listen(job: Job, players: Players, course: Course) -> tuple[health.Signs, f
     samples = list(made[: job.settings.samples])
     sounds = [job.codec.decode(sample) for sample in samples]
     folder = job.out / "samples" / f"step-{course.step}"
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for number, audio in enumerate(sounds, 1):
         write_audio(folder / f"{number}.wav", audio)
     named = {f"step {course.step}, sample {number}": audio for number, audio in enumerate(sounds, 1)}

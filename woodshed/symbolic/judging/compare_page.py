@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...files import numbered_folder, shown, strict_json, whole, write_file, writing
+from ...files import make_folder, numbered_folder, shown, strict_json, whole, write_file
 from ...page import canvas, counted, digits, document, embedded, html_table, percent, png, spaced, tag
 from ..data.printing import LEFT
 from ..music.roll import roll_png
@@ -45,8 +45,7 @@ def save(found: Comparison, parent: str | Path) -> Path:
     with numbered_folder(Path(parent)) as folder, whole(folder):
         if curves:
             write_file(folder / "curves.png", curves)
-        with writing(folder):
-            (folder / "takes").mkdir()
+        make_folder(folder / "takes")
         for name, take in found.takes.items():
             take.save(folder / "takes" / stems[name], sound=False, picture=False)
             write_file(folder / "takes" / f"{stems[name]}.png", rolls[name])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...files import numbered_folder, shown, strict_json, whole, write_file, writing
+from ...files import make_folder, numbered_folder, shown, strict_json, whole, write_file
 from ...page import canvas, counted, digits, document, embedded, html_table, percent, png, spaced, tag
 from ...statistics import evenly
 from ..data.printing import LEFT
@@ -31,8 +31,7 @@ def save(found: Evaluation, parent: str | Path) -> Path:
     with numbered_folder(Path(parent)) as folder, whole(folder):
         for name, image in images.items():
             write_file(folder / f"{name}.png", image)
-        with writing(folder):
-            (folder / "takes").mkdir()
+        make_folder(folder / "takes")
         for number, take in enumerate(found.played, start=1):
             take.save(folder / "takes" / f"take-{number}", sound=False, picture=False)
         write_file(folder / "evaluation.json", data)
