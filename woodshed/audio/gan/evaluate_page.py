@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...files import make_folder, numbered_folder, strict_json, whole, write_file
-from ...page import digits, document, embedded, html_table, percent, tag
+from ...page import digits, document, embedded, html_table, percent, tag, text_table
 from ..codecs import LOUDNESS
 from ..spectrogram import spectrograms
 from ..wave import write_audio
@@ -72,14 +72,9 @@ def headline(facts: dict) -> str:
 def render(found: Evaluation):
     """The table and lines for a rich console."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if not name else "right")
-    for row in rows(found.facts):
-        table.add_row(*row)
+    table = text_table(COLUMNS, rows(found.facts))
     return Group(Text(headline(found.facts)), Text(), table, Text(HOW, style="dim"), *map(Text, lines(found.facts)))
 
 
