@@ -135,9 +135,9 @@ def continued(
 
 
 def read_fields(
-    words: tuple[str, ...], kind: type | None, flag: str, own: Mapping[str, str] | None = None
+    words: tuple[str, ...], kind: type | None, owner: str, own: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """JSON objects and name=value words as one dict.
+    """JSON objects and name=value words as one dict: the value of the flag `owner`.
 
     Raises InputError for names that are no fields of `kind`, for words where these hold numbers, and for names that
     are set with a flag of their `own`.
@@ -148,12 +148,12 @@ def read_fields(
         try:
             values |= {name: _value(text)} if equals and not word.lstrip().startswith("{") else json.loads(word)
         except (ValueError, TypeError) as error:
-            raise InputError(f"{flag} {word}: neither a JSON object nor name=value ({error})") from None
+            raise InputError(f"{owner} {word}: neither a JSON object nor name=value ({error})") from None
     if kind is not None:
-        refuse_unknown(values, kind, f"{flag}: {kind.__name__}")
-        refuse_words(values, kind, flag)
+        refuse_unknown(values, kind, f"{owner}: {kind.__name__}")
+        refuse_words(values, kind, owner)
     for name in values.keys() & (own or {}).keys():
-        raise InputError(f"{flag} {name}: set it with {own[name]}")
+        raise InputError(f"{owner} {name}: set it with {own[name]}")
     return values
 
 
