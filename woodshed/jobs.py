@@ -19,7 +19,7 @@ from typing import Any
 
 from .errors import FileError, InputError, RunError
 from .files import visible, writing
-from .log import append_log
+from .log import LOG, append_log
 from .progress import Progress, Reporter
 
 try:
@@ -29,6 +29,7 @@ except ImportError:
 
     fcntl = None
 
+FACTS = "run.json"  # what a run says of itself
 PATIENCE = 60  # seconds that one who saves waits for another
 
 
@@ -43,7 +44,7 @@ class Job:
         """Tell a message; with step=... and event=..., log it too."""
         self.report(Progress(message=message, step=event.get("step", 0)))
         if event:
-            append_log(self.out / "log.jsonl", event | {"message": message})
+            append_log(self.out / LOG, event | {"message": message})
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from ..jobs import (
     stop_on_signals,
     threads,
 )
-from ..log import append_log, draw_loss, rewind_log
+from ..log import LOG, append_log, draw_loss, rewind_log
 from ..page import clock
 from ..progress import Progress, Reporter, unheard
 from . import codecs
@@ -48,7 +48,7 @@ from .crops import ENOUGH, Crops, find, split
 from .listener import Listener
 from .tensor_files import optimizer_tensors, restore_optimizer, write_tensors
 
-SETTINGS, LOG, HEARD, STATE = "settings.json", "log.jsonl", "heard.json", "state.json"
+SETTINGS, HEARD, STATE = "settings.json", "heard.json", "state.json"
 WARM_UP, FALLING = 30, 0.4  # steps; part of the run in which the rate falls to 0
 CLIP = 0.5  # norm of the gradient
 FIRST, LONG = 48, 6.0  # crops that the linear part and the spread of the latents come from, and their seconds

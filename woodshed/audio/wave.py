@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import FileError, InputError, MissingExtra
 from ..files import object_in, replacing, sha256_of
-from ..jobs import run_program
+from ..jobs import FACTS, run_program
 from ..loudness import levelled, loudness
 
 try:
@@ -33,7 +33,7 @@ except (ImportError, OSError):  # soundfile raises an OSError where it finds no 
 READ = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 BY_FFMPEG = (".m4a", ".aac", ".wma", ".mp4")
 WRITTEN = (".wav", ".flac", ".ogg", ".mp3")
-MADE = ("run.json", "codec.json")  # a folder with one of these holds what was made of recordings, and plays itself
+MADE = (FACTS, "codec.json")  # a folder with one of these holds what was made of recordings, and plays itself
 FLOATING = ("FLOAT", "DOUBLE")
 DEPTHS = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", *FLOATING)
 WRITE_FRAMES = 1 << 16

@@ -36,15 +36,14 @@ from ..files import (
     write_object,
     writing,
 )
-from ..jobs import checkpoint_folders
+from ..jobs import FACTS, checkpoint_folders
 from . import bases
 from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FACTS = "run.json"
-KNOWN = {"tokenizer", "corpus", "base", "settings", "finished"}  # what it says from the start
+KNOWN = {"tokenizer", "corpus", "base", "settings", "finished"}  # what run.json says from the start
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
 PATTERNS = ["*.json", "*.safetensors"]  # what is fetched of a base

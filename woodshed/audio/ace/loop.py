@@ -17,14 +17,14 @@ from accelerate.state import AcceleratorState
 
 from ...files import built, make_folder, read_object, write_file, write_object, writing
 from ...jobs import enough_memory, remove_broken, remove_checkpoints
-from ...log import append_log, draw_loss, rewind_log
+from ...log import LOG, append_log, draw_loss, rewind_log
 from ...page import clock
 from ...progress import Progress
 from ..wave import write_audio
 from .batches import Batch, Batches, evaluation, seed_of
 from .memory import memory
 from .pipeline import chosen_device, open_pipeline, timestep_law
-from .run import LOG, PICTURE, STATE, Job, checkpoints
+from .run import PICTURE, STATE, Job, checkpoints
 from .takes import play
 from .timesteps import mix
 from .tuning import OwnMask, adapter_config, add_adapter, load_adapter, make_optimizer, rate, save_adapter, trained

@@ -14,12 +14,12 @@ from pathlib import Path
 from ... import jobs
 from ...errors import RunError
 from ...files import object_in
-from ...jobs import checkpoints_with
+from ...jobs import FACTS, checkpoints_with
 from ...progress import Reporter
 from .settings import TrainSettings
 from .tensors import Tensors
 
-FACTS, LOG, PICTURE, STATE = "run.json", "log.jsonl", "loss.png", "state.json"
+PICTURE, STATE = "loss.png", "state.json"
 KNOWN = {"base", "base_fingerprint", "songs", "settings", "finished"}
 
 

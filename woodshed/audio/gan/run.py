@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ...errors import RunError
 from ...files import found_from, make_folder, new_folder, read_object, seen_from, write_object
-from ...jobs import checkpoints_with, remove_checkpoints
+from ...jobs import FACTS, checkpoints_with, remove_checkpoints
 from ..codecs import FACTS as CODEC_FACTS
 from ..codecs import Codec, open_codec
 from ..tensor_files import write_tensors
@@ -31,8 +31,8 @@ from .networks import Generator
 from .settings import Course
 from .step import Players, from_tensors, to_tensors
 
-FACTS, WEIGHTS = "run.json", "generator.safetensors"
-STATE, COURSE, CODEC = "state.safetensors", "course.json", "codec"
+WEIGHTS, STATE = "generator.safetensors", "state.safetensors"
+COURSE, CODEC = "course.json", "codec"
 GO_BACK = "delete the checkpoint to go on before it"
 KNOWN = {"codec", "shape", "settings", "finished"}
 

@@ -125,7 +125,7 @@ def _start(job: Job, players: Players) -> Course:
             course.rate, course.asked, course.forgiven = asked, asked, course.rollbacks
             run.write_course(newest, course)
         course.asked = asked
-        logs.rewind_log(job.out / "log.jsonl", course.step)
+        logs.rewind_log(job.out / logs.LOG, course.step)
         return course
     course = Course(job.settings.learning_rate, asked=job.settings.learning_rate)
     if job.facts["base"] is not None:
@@ -175,7 +175,7 @@ def _tell(job: Job, players: Players, course: Course, told: Losses, rate: float)
     if course.step % LOG_EVERY == 0:
         line = {"step": course.step} | {name: round(value, 5) for name, value in told._asdict().items()}
         line |= {"switch": round(players.switch, 4), "rate": round(rate, 9), "seconds": round(course.seconds, 2)}
-        logs.append_log(job.out / "log.jsonl", line)
+        logs.append_log(job.out / logs.LOG, line)
     done = job.done(course)
     left = course.seconds * (1 - done) / max(done, 1e-9)
     text = f"step {course.step}  critic {told.hinge:.3f}  {clock(left)} left"
@@ -193,8 +193,8 @@ def _save(job: Job, players: Players, course: Course) -> None:
     run.save_checkpoint(job.out, players, course, keep=job.settings.keep_checkpoints, say=job.say)
     run.publish(job.out, players, job.facts | _counted(course))  # so that it plays, however it ends
     line = {"step": course.step, "distance": round(apart, 5)} | {k: round(v, 5) for k, v in vars(found).items()}
-    logs.append_log(job.out / "log.jsonl", line | {"seconds": round(course.seconds, 2)})
-    draw_progress(job.out / "log.jsonl", job.out / "progress.png", real=job.real)
+    logs.append_log(job.out / logs.LOG, line | {"seconds": round(course.seconds, 2)})
+    draw_progress(job.out / logs.LOG, job.out / "progress.png", real=job.real)
     heard = f"{found.onset_rate:.1f} onsets a second (recordings {job.real.onset_rate:.1f}), {found.loudness:.0f} LUFS"
     job.say(f"step {course.step:,}: distance of its latents {apart:.3f}, {heard}")
 
@@ -243,7 +243,7 @@ def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> C
     run.write_course(newest, course)
     back = f"back to step {course.step:,}, on at a rate of {rate:.2g}"
     job.say(f"{trouble}; {back}", step=course.step, event="rolled back", broke=trouble.step, rate=rate)
-    logs.rewind_log(job.out / "log.jsonl", course.step)
+    logs.rewind_log(job.out / logs.LOG, course.step)
     return course
 
 
