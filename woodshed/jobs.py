@@ -125,6 +125,18 @@ def refuse_occupied(out: Path, facts: str = "") -> None:
         raise InputError(f"--out {out} {what}, or choose another folder")
 
 
+def refuse_existing(out: Path) -> None:
+    """An InputError where something has the name `out` already, if only a link that leads nowhere."""
+    if os.path.lexists(out):
+        raise InputError(f"--out {out} exists already; choose another name, or remove it")
+
+
+def refuse_no_new_file(flag: str, path: Path) -> None:
+    """An InputError, before the work begins, where what a flag names is there already or has no folder to lie in."""
+    if os.path.lexists(path) or not path.absolute().parent.is_dir():
+        raise InputError(f"{flag} {path}: choose a file that does not exist yet, in a folder that does")
+
+
 @contextmanager
 def one_process(name: str) -> Iterator[None]:
     """Only one of our processes at a time runs a block of this name; others wait. (Windows has no such lock.)"""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ...config import Positive, Share, updated
 from ...errors import EmptyCorpus, FileError, InputError
 from ...files import found_from, seen_from, sha256_of
+from ...jobs import refuse_existing
 from ...page import percent
 from ...progress import Reporter, part, unheard
 from .. import tokenizers
@@ -93,8 +94,7 @@ def prepare(
     Raises InputError where `out` exists, EmptyCorpus where nothing is left.
     """
     settings, folder, out = updated(PrepareSettings, settings, changes), Path(folder), Path(out)
-    if os.path.exists(out):  # False where nobody may look: then writing it tells why
-        raise InputError(f"--out {out} exists already; choose another folder, or remove it")
+    refuse_existing(out)
     table = table_of(folder, settings)
     takes = examine_kept(settings.kept, out, settings, settings.chords)
     found = examine_folder(folder, settings, chords=settings.chords, report=part(report, 0, 0.5))
