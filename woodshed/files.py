@@ -28,7 +28,17 @@ def write_file(path: str | Path, data: bytes | str, *, new: bool = False) -> Non
     What UTF-8 cannot hold (bytes of a file's name that are no text) is escaped as JSON does it: \\udcff.
     """
     with replacing(path, new=new) as temporary:
-        temporary.write_bytes(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
+        temporary.write_bytes(_encoded(data) if isinstance(data, str) else data)
+
+
+def holds(path: Path, text: str) -> bool:
+    """Whether a file still holds the text that write_file() wrote, untouched. Raises FileError."""
+    with writing(path):
+        return path.read_bytes() == _encoded(text)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def parsed(text: str | bytes) -> Any:
@@ -183,7 +193,7 @@ def _unless_empty(folders: list[Path]) -> Iterator[None]:
 def shown(name: str) -> str:
     """A name, or a line that holds one, in characters that every file and screen can hold and none that move a cursor:
     bytes that are no text and control characters are escaped."""
-    text = name.encode("utf-8", "backslashreplace").decode()
+    text = _encoded(name).decode()
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 

@@ -27,6 +27,7 @@ from .. import menu
 from ..errors import FileError, RunError, first_line
 from ..files import (
     found_from,
+    holds,
     object_in,
     read_object,
     replacing,
@@ -388,8 +389,7 @@ def _untouched(card: Path) -> bool:
         ours = _card(read_facts(card.parent))
     except KeyError:  # nothing was published yet
         return False
-    with writing(card):
-        return card.read_bytes() == ours.encode("utf-8", "backslashreplace")
+    return holds(card, ours)
 
 
 def _card(facts: dict) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ... import __version__
 from ...config import updated
 from ...errors import FileError, InputError, RunError
-from ...files import new_folder, seen_from, visible, write_file, write_object, writing
+from ...files import holds, new_folder, seen_from, visible, write_file, write_object
 from ...jobs import claimed, enough_memory, free_threads, refuse_occupied, resumable, stop_on_signals, threads
 from ...progress import Reporter, unheard
 from .layouts import CONFIG, PEFT
@@ -186,10 +186,7 @@ def _finish(job: Job, loop: Loop) -> None:
 
 def _untouched(card: Path, job: Job) -> bool:
     """Whether a model card is still what an earlier call made of the run."""
-    if "best_step" not in job.saved:  # nothing was published yet
-        return False
-    with writing(card):
-        return card.read_bytes() == _card(job.saved, job).encode("utf-8", "backslashreplace")
+    return "best_step" in job.saved and holds(card, _card(job.saved, job))  # else nothing was published yet
 
 
 def _card(facts: dict, job: Job) -> str:
