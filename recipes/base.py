@@ -29,7 +29,7 @@ from pathlib import Path
 
 from woodshed.cli.train import train_with_bar
 from woodshed.errors import InputError
-from woodshed.files import built, found_from, read_object, write_file
+from woodshed.files import built, found_from, read_object, write_object
 from woodshed.log import read_log
 from woodshed.symbolic import bases
 from woodshed.symbolic.data.corpus import Corpus, open_corpus
@@ -151,7 +151,7 @@ def started(name: str, folder: Path, length: int) -> dict:
         with built(start) as temporary:
             shutil.copytree(base, temporary, dirs_exist_ok=True)
             config = read_object(temporary / "config.json") | {"max_position_embeddings": length}
-            write_file(temporary / "config.json", json.dumps(config, indent=1))
+            write_object(temporary / "config.json", config)
     kept = {setting: value for setting, value in TRAIN.items() if setting not in ("size", "model_args")}
     rows = max(1, TRAIN["batch_size"] * TRAIN["max_seq_len"] // length)
     changed = dict(max_seq_len=length, batch_size=rows, learning_rate=TRAIN["learning_rate"] * 2 / 3)

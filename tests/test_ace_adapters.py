@@ -416,8 +416,10 @@ def test_a_run_that_is_not_finished_and_its_checkpoints(runs, tmp_path):
     (tmp_path / "run.json").write_text('{"base": "tiny"}')
     with pytest.raises(RunError, match=r"has not come to the end; go on with"):
         read_adapter(tmp_path)
-    for step in (20, 100):
-        edited(tmp_path / f"checkpoint-{step:06d}", runs["lora"][0], dict)
+    for name in ("000020", "000100", "000200", "mine"):
+        edited(tmp_path / f"checkpoint-{name}", runs["lora"][0], dict)
+        if name != "000200":  # whose save was interrupted
+            (tmp_path / f"checkpoint-{name}" / "state.json").write_text("{}")
     with pytest.raises(RunError, match=r"give its newest checkpoint, .*checkpoint-000100, or go on"):
         read_adapter(tmp_path)
     assert read_adapter(tmp_path / "checkpoint-000020").facts == {"base": "tiny"}

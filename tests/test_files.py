@@ -1,7 +1,7 @@
 """Files are written whole or not at all, read as what they should be, and folders are nobody else's."""
 
 import errno
-import json
+import hashlib
 import math
 import os
 from fractions import Fraction
@@ -9,7 +9,18 @@ from fractions import Fraction
 import pytest
 
 from woodshed.errors import FileError, InputError, RunError
-from woodshed.files import built, new_folder, numbered_folder, read_object, replacing, strict_json, write_file
+from woodshed.files import (
+    built,
+    new_folder,
+    numbered_folder,
+    object_in,
+    read_object,
+    replacing,
+    sha256_of,
+    strict_json,
+    write_file,
+    write_object,
+)
 from woodshed.jobs import claimed
 
 
@@ -56,8 +67,15 @@ def test_what_is_renamed_is_on_the_disk(tmp_path, monkeypatch):
 
 def test_bytes_of_a_name_that_are_no_text_survive_as_json(tmp_path):
     told = {"path": os.fsdecode(b"caf\xe9 \xff"), "title": "夜"}
-    write_file(tmp_path / "a.json", json.dumps(told, ensure_ascii=False))
+    write_object(tmp_path / "a.json", told)
     assert read_object(tmp_path / "a.json") == told
+
+
+def test_the_digest_of_files_is_that_of_their_bytes_in_a_row(tmp_path):
+    (tmp_path / "long").write_bytes(b"x" * 10**6)
+    (tmp_path / "short").write_bytes(b"y")
+    found = sha256_of(tmp_path / "long", tmp_path / "short", begin=b"z")
+    assert found == hashlib.sha256(b"z" + b"x" * 10**6 + b"y").hexdigest()
 
 
 @pytest.mark.parametrize("data", [b"", b"[1]", b"7", b'"text"', b"{", b"\xff\xfe", b'{"a":' * 10**5, b"[" * 10**5])
@@ -65,6 +83,7 @@ def test_what_is_no_json_object_is_a_value_error(tmp_path, data):
     (tmp_path / "a.json").write_bytes(data)
     with pytest.raises(ValueError, match=r"."):
         read_object(tmp_path / "a.json")
+    assert object_in(tmp_path / "a.json") == object_in(tmp_path / "none.json") == {}
 
 
 def test_a_new_folder_stays_only_with_something_in_it(tmp_path):

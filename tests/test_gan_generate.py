@@ -154,6 +154,8 @@ def test_a_run_is_judged_by_recordings_it_has_not_learned(trained, recordings, t
     page = (folder / "index.html").read_text()
     assert "held-out" in page and closest[0]["file"] in page and (folder / "clips/takes-1.wav").exists()
     assert json.loads((folder / "evaluation.json").read_text()) == facts
+    odd = save(replace(found, facts=facts | {"minutes": np.nan}), tmp_path / "evaluations")
+    assert json.loads((odd / "evaluation.json").read_text())["minutes"] is None
     learned = tmp_path / "learned"
     learned.mkdir()
     (learned / "a.wav").write_bytes((recordings / closest[0]["file"]).read_bytes())

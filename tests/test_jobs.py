@@ -12,10 +12,12 @@ from woodshed.errors import FileError, InputError
 from woodshed.jobs import (
     Job,
     checkpoint_folders,
+    checkpoints_with,
     enough_memory,
     find_device,
     one_process,
     refuse_occupied,
+    remove_broken,
     remove_checkpoints,
     resumable,
     stop_on_signals,
@@ -99,6 +101,13 @@ def test_checkpoints_come_by_their_steps_and_a_full_disk_tells_of_the_last(tmp_p
     (tmp_path / "run.json").touch()
     for saved, step in ((found, "1,000"), ({}, "0")):
         assert str(resumable(trouble, tmp_path / "run.json", saved)).endswith(f"from step {step} with --resume")
+
+
+def test_what_a_kill_left_of_a_checkpoint_goes(tmp_path):
+    whole, broken = checkpoint(tmp_path, 5, "state.json"), checkpoint(tmp_path, 9, "weights")
+    mine = checkpoint(tmp_path, "mine")
+    assert remove_broken(tmp_path, "state.json", pytest.fail) == {5: whole} == checkpoints_with(tmp_path, "state.json")
+    assert mine.exists() and not broken.exists()
 
 
 def test_a_checkpoint_that_cannot_be_removed_is_told_and_not_whole(tmp_path, monkeypatch):

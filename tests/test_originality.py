@@ -271,7 +271,7 @@ def test_a_corpus_that_cannot_be_written_to_has_a_level_too(corpus, monkeypatch)
     def refuse(path, data):
         raise FileError(path, "read-only")
 
-    monkeypatch.setattr(originality, "write_file", refuse)
+    monkeypatch.setattr(originality, "write_object", refuse)
     known = originality_index(corpus)
     assert known.usual(64) == known.usual(64) > 0
     assert not (corpus.folder / originality.STORED).exists()

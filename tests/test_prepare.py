@@ -181,6 +181,9 @@ def test_what_exists_is_never_overwritten(tmp_path):
     corpus = prepare(source, tmp_path / "corpus")
     with pytest.raises(InputError, match="exists already"):
         prepare(source, tmp_path / "corpus", PrepareSettings(seed=5))
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(InputError, match="link exists already"):
+        prepare(source, tmp_path / "link")
     assert Corpus(tmp_path / "corpus").fingerprint == corpus.fingerprint
 
 

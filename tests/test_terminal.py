@@ -2,9 +2,9 @@
 
 import pytest
 
-from woodshed.cli.terminal import bar, refuse_json, write_json
+from woodshed.cli.terminal import bar, console, refuse_json, write_json
 from woodshed.errors import FileError
-from woodshed.page import clock
+from woodshed.page import clock, text_table
 from woodshed.progress import Progress
 
 
@@ -14,6 +14,12 @@ def test_a_line_above_the_bar_is_printed_as_it_is(capsys, text):
         report(Progress(0.5, text))
         report(Progress(message=text))
     assert capsys.readouterr().err == f"{text}\n"
+
+
+def test_a_table_shows_its_cells_as_they_are(capsys):
+    console().print(text_table(("model", "loss"), [("[bold]a[/bold]\x1b[31m", "1.5"), ("b", "-")]))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows == [["model", "loss"], ["[bold]a[/bold]\\x1b[31m", "1.5"], ["b", "-"]]
 
 
 def test_seconds_as_minutes():

@@ -79,7 +79,7 @@ def test_a_disk_with_no_room_at_all_is_left_as_it_was(tmp_path, monkeypatch):
     def full(path, data):
         raise FileError(path, "cannot be written: No space left on device")
 
-    monkeypatch.setattr("woodshed.symbolic.run.write_file", full)
+    monkeypatch.setattr("woodshed.symbolic.run.write_object", full)
     with pytest.raises(FileError, match=r"run\.json: cannot be written: No space left on device$"):
         train(ToyCorpus(), tmp_path / "run", max_steps=1, **TINY)
     assert not any(tmp_path.iterdir())

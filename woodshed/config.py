@@ -166,7 +166,7 @@ def continued(
 def read_fields(
     words: tuple[str, ...], kind: type | None, owner: str, own: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """JSON objects and name=value words as one dict.
+    """JSON objects and name=value words as one dict: the value of the flag `owner`.
 
     Raises InputError for names that are no fields of `kind`, for words where these hold numbers, and for names that
     are set with a flag of their `own`.

@@ -22,31 +22,30 @@ class InputError(WoodshedError):
     """A value the user gave cannot work."""
 
 
-class FileError(WoodshedError):
-    """A file cannot be read or written."""
-
+class _PathError(WoodshedError):
     def __init__(self, path, reason: str):
         self.path, self.reason = path, reason
         super().__init__(f"{path}: {reason}")
+
+
+class FileError(_PathError):
+    """A file cannot be read or written."""
 
 
 class EmptyCorpus(WoodshedError):
     """A folder holds nothing to learn from."""
 
 
-class RunError(WoodshedError):
+class RunError(_PathError):
     """A folder is not a run or a corpus of ours, or was made by something else."""
-
-    def __init__(self, path, reason: str):
-        self.path, self.reason = path, reason
-        super().__init__(f"{path}: {reason}")
 
 
 class MissingExtra(WoodshedError):
-    """An optional package is not installed."""
+    """An optional package is not installed. It comes with an `extra` of ours, or with a `line` of its own."""
 
-    def __init__(self, package: str, extra: str):
-        super().__init__(f"{package} is not installed; it comes with: pip install 'woodshed[{extra}]'")
+    def __init__(self, package: str, extra: str = "", *, line: str = ""):
+        line = line or f"pip install 'woodshed[{extra}]'"
+        super().__init__(f"{package} is not installed; it comes with: {line}")
 
 
 def first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import glob
+import hashlib
 import json
 import os
 import re
@@ -27,7 +28,17 @@ def write_file(path: str | Path, data: bytes | str, *, new: bool = False) -> Non
     What UTF-8 cannot hold (bytes of a file's name that are no text) is escaped as JSON does it: \\udcff.
     """
     with replacing(path, new=new) as temporary:
-        temporary.write_bytes(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
+        temporary.write_bytes(_encoded(data) if isinstance(data, str) else data)
+
+
+def holds(path: Path, text: str) -> bool:
+    """Whether a file still holds the text that write_file() wrote, untouched. Raises FileError."""
+    with writing(path):
+        return path.read_bytes() == _encoded(text)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def parsed(text: str | bytes) -> Any:
@@ -44,6 +55,19 @@ def read_object(path: str | Path) -> dict:
     if not isinstance(found, dict):
         raise ValueError(f"a {type(found).__name__}, not a JSON object")
     return found
+
+
+def object_in(path: str | Path) -> dict:
+    """The JSON object in a file; an empty one where there is none that can be read."""
+    try:
+        return read_object(path)
+    except (OSError, ValueError):
+        return {}
+
+
+def write_object(path: str | Path, found: dict, *, new: bool = False) -> None:
+    """Write a JSON object, as write_file() does."""
+    write_file(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n", new=new)
 
 
 def unread(folder: Path, name: str, error: Exception) -> str:
@@ -120,14 +144,19 @@ def writing(path: str | Path) -> Iterator[None]:
         raise FileError(path, f"cannot be written: {error.strerror or error}") from None
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where it is missing. Raises FileError."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[None]:
     """Makes a folder and those above it where they are missing, and removes those again if nothing comes into them."""
     if path.is_file():
         raise FileError(path, "a file, not a folder; choose another folder")
     made = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
-    with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     with _unless_empty(made):
         yield
 
@@ -164,7 +193,7 @@ def _unless_empty(folders: list[Path]) -> Iterator[None]:
 def shown(name: str) -> str:
     """A name, or a line that holds one, in characters that every file and screen can hold and none that move a cursor:
     bytes that are no text and control characters are escaped."""
-    text = name.encode("utf-8", "backslashreplace").decode()
+    text = _encoded(name).decode()
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
@@ -197,6 +226,15 @@ def built(folder: Path) -> Iterator[Path]:
     with whole(temporary):
         yield temporary
         os.replace(temporary, folder)
+
+
+def sha256_of(*paths: str | Path, begin: bytes = b"") -> str:
+    """The sha256, in hex, of some bytes to begin with and all that files hold. Raises OSError."""
+    digest = hashlib.sha256(begin)
+    for path in paths:
+        with open(path, "rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def seen_from(folder: str | Path, path: str | Path) -> str:

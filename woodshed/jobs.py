@@ -19,7 +19,7 @@ from typing import Any
 
 from .errors import FileError, InputError, RunError
 from .files import visible, writing
-from .log import append_log
+from .log import LOG, append_log
 from .progress import Progress, Reporter
 
 try:
@@ -29,6 +29,7 @@ except ImportError:
 
     fcntl = None
 
+FACTS = "run.json"  # what a run says of itself
 PATIENCE = 60  # seconds that one who saves waits for another
 
 
@@ -43,7 +44,7 @@ class Job:
         """Tell a message; with step=... and event=..., log it too."""
         self.report(Progress(message=message, step=event.get("step", 0)))
         if event:
-            append_log(self.out / "log.jsonl", event | {"message": message})
+            append_log(self.out / LOG, event | {"message": message})
 
 
 @contextmanager
@@ -86,6 +87,19 @@ def checkpoint_folders(out: Path) -> dict[int, Path]:
     return dict(sorted((int(match[1]), path) for path, match in found.items() if match))
 
 
+def checkpoints_with(out: Path, final: str) -> dict[int, Path]:
+    """The whole checkpoints of a run by their numbers: those with the file `final`, which is written last."""
+    return {number: path for number, path in checkpoint_folders(out).items() if (path / final).exists()}
+
+
+def remove_broken(out: Path, final: str, say: Callable[[str], None]) -> dict[int, Path]:
+    """Remove the checkpoints that a kill has left without their file `final`; answers those that are whole."""
+    whole = checkpoints_with(out, final)
+    broken = [path for number, path in checkpoint_folders(out).items() if number not in whole]
+    remove_checkpoints(broken, final, say)
+    return whole
+
+
 def remove_checkpoints(paths: Iterable[Path], final: str, say: Callable[[str], None]) -> None:
     """Remove checkpoints, first the file `final` that makes one whole, so that none is ever taken for whole without its
     weights. Of a link only the link goes. What cannot be removed stays, and is told: no training ends for it."""
@@ -109,6 +123,18 @@ def refuse_occupied(out: Path, facts: str = "") -> None:
     if occupied:
         what = "holds a run already; add --resume" if facts and (out / facts).exists() else "is not empty; clear it"
         raise InputError(f"--out {out} {what}, or choose another folder")
+
+
+def refuse_existing(out: Path) -> None:
+    """An InputError where something has the name `out` already, if only a link that leads nowhere."""
+    if os.path.lexists(out):
+        raise InputError(f"--out {out} exists already; choose another name, or remove it")
+
+
+def refuse_no_new_file(flag: str, path: Path) -> None:
+    """An InputError, before the work begins, where what a flag names is there already or has no folder to lie in."""
+    if os.path.lexists(path) or not path.absolute().parent.is_dir():
+        raise InputError(f"{flag} {path}: choose a file that does not exist yet, in a folder that does")
 
 
 @contextmanager

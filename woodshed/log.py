@@ -9,6 +9,8 @@ import numpy as np
 
 from .files import parsed, replacing, write_file, writing
 
+LOG = "log.jsonl"
+
 
 def append_log(path: Path, line: dict) -> None:
     """Add a line. Raises FileError where the disk refuses."""

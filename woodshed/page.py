@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from .files import shown
+
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
@@ -59,6 +61,19 @@ def _cells(row: Sequence[str], columns: int) -> str:
         return "".join(tag("td", cell) for cell in row)
     first, rest = row
     return f"{tag('td', first)}<td colspan={columns - 1}>{escape(rest)}</td>"
+
+
+def text_table(columns: Iterable[str], rows: Iterable[Sequence[str]], **how):
+    """The same for a rich console, names at the left and figures at the right; `how` is told to Rich of each column."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left", **how)
+    for row in rows:
+        table.add_row(*(Text(shown(cell)) for cell in row))
+    return table
 
 
 # --- words -----------------------------------------------------------------------------------------------------

@@ -228,7 +228,7 @@ def verdict(found: dict[str, float]) -> list[str]:
     if abs(found["loudness_error"]) > 1:
         lines.append(f"loudness is {found['loudness_error']:+.1f} LU off; {more}")
     if not notes.available():
-        lines.append(f"pitches were not looked at: {notes.MissingTranscriber()}")
+        lines.append(f"pitches were not looked at: {notes.missing()}")
     return lines
 
 

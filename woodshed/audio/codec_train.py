@@ -9,7 +9,6 @@ the recordings are; both private to this machine.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from contextlib import suppress
@@ -25,20 +24,21 @@ from torch import Tensor
 from .. import menu
 from ..config import continued, given, restored, updated
 from ..errors import FileError, RunError, first_line
-from ..files import new_folder, read_object, write_file
+from ..files import new_folder, read_object, write_object
 from ..jobs import (
     Job,
-    checkpoint_folders,
+    checkpoints_with,
     claimed,
     find_device,
     free_threads,
     refuse_occupied,
+    remove_broken,
     remove_checkpoints,
     resumable,
     stop_on_signals,
     threads,
 )
-from ..log import append_log, draw_loss, rewind_log
+from ..log import LOG, append_log, draw_loss, rewind_log
 from ..page import clock
 from ..progress import Progress, Reporter, unheard
 from . import codecs
@@ -48,7 +48,7 @@ from .crops import ENOUGH, Crops, find, split
 from .listener import Listener
 from .tensor_files import optimizer_tensors, restore_optimizer, write_tensors
 
-SETTINGS, LOG, HEARD, STATE = "settings.json", "log.jsonl", "heard.json", "state.json"
+SETTINGS, HEARD, STATE = "settings.json", "heard.json", "state.json"
 WARM_UP, FALLING = 30, 0.4  # steps; part of the run in which the rate falls to 0
 CLIP = 0.5  # norm of the gradient
 FIRST, LONG = 48, 6.0  # crops that the linear part and the spread of the latents come from, and their seconds
@@ -159,7 +159,7 @@ def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:
         _refuse_other_recordings(out, known)
     else:
         facts = {"settings": asdict(settings), "recordings": known}
-        write_file(out / SETTINGS, json.dumps(facts, indent=1) + "\n")
+        write_object(out / SETTINGS, facts)
     listener.save()  # after the settings, without which --resume knows no codec here
     if not settings.resume and (settings.base is None or codec.network is None):
         job.say("finding the components that the recordings are made of")
@@ -273,7 +273,7 @@ def _save(job: _Job, optimizer: torch.optim.Optimizer) -> None:
     with new_folder(folder):
         write_tensors(folder / "optimizer.safetensors", optimizer_tensors(optimizer))
         write_tensors(folder / "network.safetensors", job.codec.network.state_dict())
-        write_file(folder / STATE, json.dumps({"step": job.step, "seconds": job.seconds}))
+        write_object(folder / STATE, {"step": job.step, "seconds": job.seconds})
     remove_checkpoints([*_checkpoints(job.out).values()][:-KEPT], STATE, job.say)
     _publish(job)
     draw_loss(job.out / LOG, job.out / "loss.png", measure="spectrum")
@@ -295,9 +295,7 @@ def _finish(job: _Job) -> Codec:
 
 def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
     """Network, optimizer, step and seconds of the newest checkpoint; the log loses what came after it."""
-    found = _checkpoints(job.out)
-    broken = set(checkpoint_folders(job.out).values()) - set(found.values())  # by a kill
-    remove_checkpoints(broken, STATE, job.say)
+    found = remove_broken(job.out, STATE, job.say)
     if not found:
         rewind_log(job.out / LOG, 0)
         if job.settings.base is None:
@@ -316,4 +314,4 @@ def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
 
 def _checkpoints(out: Path) -> dict[int, Path]:
     """Whole checkpoints by step, the oldest first."""
-    return {step: path for step, path in checkpoint_folders(out).items() if (path / STATE).exists()}
+    return checkpoints_with(out, STATE)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import FileError
-from ..files import read_object, seen_from, write_file
+from ..files import read_object, seen_from, write_object
 from .wave import Heard, digest_of, listen
 
 
@@ -48,7 +47,7 @@ class Listener:
         for one in known.values():
             if not np.isfinite(one["heard"]["loudness"]):
                 one["heard"]["loudness"] = None  # JSON has no infinity
-        write_file(self.file, json.dumps(known, indent=1) + "\n")
+        write_object(self.file, known)
 
     def _known(self, path: Path) -> _Known:
         """What is known of a recording as it is now: nothing yet where it is new, or changed."""

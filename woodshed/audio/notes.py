@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..errors import MissingExtra, WoodshedError
+from ..errors import MissingExtra
 from .strikes import KEYS, LOWEST, SILENCE, Frames, notes_of
 from .wave import BLOCK, Audio
 
@@ -27,21 +27,19 @@ BRIGHT = 1500  # Hz
 TOLERANCE = 0.05  # seconds between onsets that are the same
 
 
-class MissingTranscriber(MissingExtra):
-    """basic-pitch or onnxruntime is not installed."""
-
-    def __init__(self):
-        line = "pip install onnxruntime && pip install --no-deps basic-pitch"
-        WoodshedError.__init__(self, f"notes are found by basic-pitch, which is not installed; it comes with: {line}")
-
-
 def available() -> bool:
     """Whether transcribe() can be used here."""
     return find_spec("basic_pitch") is not None and find_spec("onnxruntime") is not None
 
 
+def missing() -> MissingExtra:
+    """The error where it cannot."""
+    line = "pip install onnxruntime && pip install --no-deps basic-pitch"
+    return MissingExtra("basic-pitch, which finds notes,", line=line)
+
+
 def transcribe(audio: Audio) -> np.ndarray:
-    """The notes in a sound, as hear() tells them. Raises MissingTranscriber."""
+    """The notes in a sound, as hear() tells them. Raises MissingExtra."""
     sound = audio.with_channels(1).resampled(SAMPLE_RATE)
     return hear(sound.cut(start, start + BLOCK) for start in np.arange(0, sound.seconds, BLOCK))
 
@@ -49,7 +47,7 @@ def transcribe(audio: Audio) -> np.ndarray:
 def hear(pieces: Iterable[Audio]) -> np.ndarray:
     """The notes in a sound of SAMPLE_RATE and one channel that comes piece by piece: strikes.HEARD, in seconds, sorted.
 
-    Raises MissingTranscriber.
+    Raises MissingExtra.
     """
     found = notes_of(_frames(piece.samples[:, 0] for piece in pieces))
     for name in ("onset", "end"):
@@ -113,7 +111,7 @@ _OUTPUTS = ("StatefulPartitionedCall:2", "StatefulPartitionedCall:1")  # onsets,
 def _session():
     """The model, loaded once, without importing basic_pitch, which would import TensorFlow where there is one."""
     if not available():
-        raise MissingTranscriber
+        raise missing()
     import onnxruntime
 
     folder = Path(find_spec("basic_pitch").submodule_search_locations[0])

@@ -66,7 +66,7 @@ def transcribe(where: str | Path, out: str | Path, write: Write, *, report: Repo
     `write` gets a recording, its notes (strikes.HEARD, at least one) and the path to write to. `report` hears a line of
     every recording. One that cannot be read, is silent or gives no notes is left out. Ctrl-C ends it, in the middle of
     a recording. Raises InputError where there is no `where` or `out` is no folder, EmptyCorpus where nothing comes of
-    it, MissingTranscriber.
+    it, MissingExtra.
     """
     where, out, found = Path(where), Path(out), Transcription()
     if out.is_file() or out.suffix == SUFFIX:
@@ -77,7 +77,7 @@ def transcribe(where: str | Path, out: str | Path, write: Write, *, report: Repo
     if not paths:
         raise EmptyCorpus(f"{where}: no recordings ({', '.join(READ + BY_FFMPEG)}) in it or below it")
     if not notes.available():
-        raise notes.MissingTranscriber
+        raise notes.missing()
     ahead = _ahead(paths, where.parent if where.is_file() else where, out, found, report)
     with stop_on_signals(found):
         for number, work in enumerate(ahead):

@@ -9,7 +9,6 @@ libsndfile reads and writes wav, flac, ogg, opus and mp3; m4a and other files go
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,8 +20,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ..errors import FileError, InputError, MissingExtra
-from ..files import read_object, replacing
-from ..jobs import run_program
+from ..files import object_in, replacing, sha256_of
+from ..jobs import FACTS, run_program
 from ..loudness import levelled, loudness
 
 try:
@@ -34,7 +33,7 @@ except (ImportError, OSError):  # soundfile raises an OSError where it finds no 
 READ = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 BY_FFMPEG = (".m4a", ".aac", ".wma", ".mp4")
 WRITTEN = (".wav", ".flac", ".ogg", ".mp3")
-MADE = ("run.json", "codec.json")  # a folder with one of these holds what was made of recordings, and plays itself
+MADE = (FACTS, "codec.json")  # a folder with one of these holds what was made of recordings, and plays itself
 FLOATING = ("FLOAT", "DOUBLE")
 DEPTHS = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", *FLOATING)
 WRITE_FRAMES = 1 << 16
@@ -124,10 +123,7 @@ def audio_files(folder: str | Path) -> list[Path]:
 
 
 def _is_ours(path: Path) -> bool:
-    try:
-        return bool(read_object(path).keys() & {"woodshed", "fingerprint"})
-    except (OSError, ValueError):
-        return False
+    return bool(object_in(path).keys() & {"woodshed", "fingerprint"})
 
 
 def visible_files(folder: Path) -> list[Path]:
@@ -213,14 +209,10 @@ def listen(path: str | Path, channels: int | None = None) -> Heard:
 
 def digest_of(path: str | Path, begin: bytes = b"") -> str:
     """Sixteen hexadecimal digits over some bytes to begin with and those of a file. Raises FileError."""
-    digest = hashlib.sha256(begin)
     try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
+        return sha256_of(path, begin=begin)[:DIGEST]
     except OSError as error:
         raise FileError(path, f"cannot be read: {error.strerror or error}") from None
-    return digest.hexdigest()[:DIGEST]
 
 
 def write_audio(path: str | Path, audio: Audio, *, depth: str | None = None, comment: str | None = None) -> None:

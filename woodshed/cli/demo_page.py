@@ -9,7 +9,8 @@ from tyro.conf import Positional, arg
 
 from ..audio.ace.run import KNOWN as ADAPTER
 from ..errors import InputError, RunError, WoodshedError
-from ..files import read_object
+from ..files import object_in
+from ..jobs import FACTS
 from ..studio import server
 from ..symbolic import bases
 from ..symbolic.run import Run, open_run
@@ -42,7 +43,7 @@ def _page(what: Path | None, device: str = "auto") -> server.Page:
     """The page of a dataset, of what a folder holds (a latent GAN is known by its codec), or of several runs."""
     if what is None:
         return _page_of_several(Path(), found_runs(Path()), device)
-    facts = _facts(what)
+    facts = object_in(what / FACTS)
     what = what / "dataset.json" if not facts and (what / "dataset.json").is_file() else what
     if facts.keys() >= ADAPTER:
         remedy = f"play it with: woodshed audio ace generate ACE-STEP --adapter {what} --prompt WORDS"
@@ -62,19 +63,11 @@ def _page(what: Path | None, device: str = "auto") -> server.Page:
     return kind.open_page(what)
 
 
-def _facts(folder: Path) -> dict:
-    """What a folder says of itself as a run; nothing where it is none."""
-    try:
-        return read_object(folder / "run.json")
-    except (OSError, ValueError):
-        return {}
-
-
 def found_runs(folder: Path) -> list[Run]:
     """The runs in a folder that write music. What cannot be opened, or has a page of its own, is told."""
     found = []
-    for path in sorted(path for path in folder.iterdir() if os.path.isfile(path / "run.json")):
-        facts = _facts(path)
+    for path in sorted(path for path in folder.iterdir() if os.path.isfile(path / FACTS)):
+        facts = object_in(path / FACTS)
         if "codec" in facts or facts.keys() >= ADAPTER:
             print(f"left out: {path}: it plays sound; woodshed demo-page {path} tells more", file=sys.stderr)
             continue

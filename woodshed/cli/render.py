@@ -44,7 +44,7 @@ def command(
     wavs = _targets(paths, out, suffix=".wav", several=several)
     pictures = _targets(paths, picture, suffix=".png", several=several) if picture else [None] * len(paths)
     with bar("rendering") as report:
-        for path in paths:
+        for path in (file for file in files if not file.is_dir()):
             read_midi(path)  # one that cannot be read is told before anything is written
         for number, (path, wav, png) in enumerate(zip(paths, wavs, pictures, strict=True)):
             score = read_midi(path)

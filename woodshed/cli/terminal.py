@@ -1,6 +1,5 @@
 """What the commands share: the progress bar, the console, the file for --json."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from tyro.conf import Positional, arg
 
 from .. import progress
-from ..errors import InputError
 from ..files import shown, strict_json, write_file
+from ..jobs import refuse_no_new_file
 
 # Arguments by the names that the help has for them.
 RunPath = Annotated[Positional[Path], arg(metavar="RUN")]
@@ -58,8 +57,8 @@ def bar(about: str) -> Iterator[progress.Reporter]:
 
 def refuse_json(path: Path | None) -> None:
     """An InputError, before the work begins, where --json names what is there already or cannot be written."""
-    if path and (os.path.lexists(path) or not path.absolute().parent.is_dir()):
-        raise InputError(f"--json {path}: choose a file that does not exist yet, in a folder that does")
+    if path:
+        refuse_no_new_file("--json", path)
 
 
 def write_json(path: Path | None, data) -> None:

@@ -1,9 +1,8 @@
 """woodshed tokens"""
 
-import os
 from pathlib import Path
 
-from ..errors import InputError
+from ..jobs import refuse_existing
 from ..symbolic.data.inspect import Chords
 from ..symbolic.data.token_files import read_tokens, tokenise
 from ..symbolic.music.midi import write_midi
@@ -30,8 +29,8 @@ def command(
         json_file: write ids and words to this file, which does not exist yet
     """
     refuse_json(json_file)
-    if out and os.path.lexists(out):
-        raise InputError(f"--out {out} exists already; choose another name")
+    if out:
+        refuse_existing(out)
     if file.suffix.lower() == ".json":
         tokens = read_tokens(file, tokenizer)
     else:

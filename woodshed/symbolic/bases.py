@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from ..files import read_object
+from ..jobs import FACTS
 from .tokenizers import saved_facts
 
 FOLDER = Path(__file__).parents[1] / "bases"
@@ -45,6 +46,6 @@ def yardstick(fingerprint: str) -> str:
     """What the base with these ids has come to on music of its own kind, as it is told; empty where there is none."""
     if (name := fitting(fingerprint)) is None:
         return ""
-    validation = read_object(FOLDER / name / "run.json").get("validation", {})
+    validation = read_object(FOLDER / name / FACTS).get("validation", {})
     told = [f"{validation[f'nats_per_{unit}']:.2f} nats a {unit}" for unit in UNITS if f"nats_per_{unit}" in validation]
     return f"{name} has {' and '.join(told)} on its own kind of music" if told else ""

@@ -13,7 +13,6 @@ open_run("my-style") -> Run                run.model() -> PreTrainedModel
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -26,16 +25,26 @@ from typing import TYPE_CHECKING
 
 from .. import menu
 from ..errors import FileError, RunError, first_line
-from ..files import found_from, read_object, replacing, unread, write_file, writing
-from ..jobs import checkpoint_folders
+from ..files import (
+    found_from,
+    holds,
+    object_in,
+    read_object,
+    replacing,
+    sha256_of,
+    unread,
+    write_file,
+    write_object,
+    writing,
+)
+from ..jobs import FACTS, checkpoint_folders
 from . import bases
 from .tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FACTS = "run.json"
-KNOWN = {"tokenizer", "corpus", "base", "settings", "finished"}  # what it says from the start
+KNOWN = {"tokenizer", "corpus", "base", "settings", "finished"}  # what run.json says from the start
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
 PATTERNS = ["*.json", "*.safetensors"]  # what is fetched of a base
@@ -137,10 +146,7 @@ def checkpoints(folder: Path) -> dict[int, Path]:
 
 def saved_step(checkpoint: Path) -> int | None:
     """The step whose state a checkpoint holds; None for one that is not complete."""
-    try:
-        return read_object(checkpoint / STATE)["global_step"]
-    except (OSError, ValueError, KeyError):
-        return None
+    return object_in(checkpoint / STATE).get("global_step")
 
 
 def _steps(folder: Path) -> str:
@@ -192,12 +198,7 @@ def check_weights(folder: Path, remedy: str) -> None:
 
 def weights_digest(folder: Path) -> str:
     """Twelve hex digits over the weights of a folder; an adapter fits only the base it was trained on."""
-    digest = hashlib.sha256()
-    for file in weight_files(folder):
-        with open(file, "rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()[:12]
+    return sha256_of(*weight_files(folder))[:12]
 
 
 def load_model(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
@@ -356,7 +357,7 @@ def load_base(base: Path, tokenizer: Tokenizer, *, device: str = "cpu") -> PreTr
 
 def write_facts(folder: Path, facts: dict) -> None:
     """Write run.json. Raises FileError where the disk refuses."""
-    write_file(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    write_object(folder / FACTS, facts)
 
 
 def publish(folder: Path, checkpoint: Path, facts: dict, config) -> Run:
@@ -375,7 +376,7 @@ def publish(folder: Path, checkpoint: Path, facts: dict, config) -> Run:
             shutil.copyfile(file, temporary)
     if (checkpoint / ADAPTER).exists():
         adapter = read_object(checkpoint / ADAPTER)
-        write_file(folder / ADAPTER, json.dumps(adapter | {"base_model_name_or_path": facts["base"]}, indent=1))
+        write_object(folder / ADAPTER, adapter | {"base_model_name_or_path": facts["base"]})
     card = folder / "README.md"
     if not card.exists() or _untouched(card):
         write_file(card, _card(facts))
@@ -389,8 +390,7 @@ def _untouched(card: Path) -> bool:
         ours = _card(read_facts(card.parent))
     except KeyError:  # nothing was published yet
         return False
-    with writing(card):
-        return card.read_bytes() == ours.encode("utf-8", "backslashreplace")
+    return holds(card, ours)
 
 
 def _card(facts: dict) -> str:

@@ -11,9 +11,7 @@ Kirkpatrick et al. 2017, https://arxiv.org/abs/1612.00796 (Fisher information); 
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -21,9 +19,8 @@ from typing import Annotated, Literal
 
 from ... import __version__
 from ...config import Allowed, NotNegative, Positive, Seed, check, updated
-from ...errors import InputError
-from ...files import seen_from, write_file
-from ...jobs import enough_memory
+from ...files import seen_from, write_object
+from ...jobs import enough_memory, refuse_no_new_file
 from ...progress import Progress, Reporter, unheard
 from .pipeline import chosen_device, fingerprint, open_pipeline, timestep_law
 from .settings import TARGETS, TrainSettings, resolve
@@ -93,7 +90,8 @@ def estimate(
     RunError for tensors of another base, FileError.
     """
     settings, out = updated(EstimateSettings, settings, changes), Path(out)
-    _check(settings, out)
+    check(settings)
+    refuse_no_new_file("--out", out)
     tensors, base = opened_for(tensors, base)
     with enough_memory("with crops this long", "give fewer --crop-seconds, or --device cpu"):
         found = _measured(tensors, base, settings, report)
@@ -104,7 +102,7 @@ def estimate(
     facts |= {"tensors": seen_from(out.parent, tensors.folder), "batches": count, "settled": settled}
     facts |= {"rank_pattern": kept, "alpha_pattern": {name: 2 * rank for name, rank in kept.items()}}
     facts |= {"modules": [asdict(module) for module in found.modules]}
-    write_file(out, json.dumps(facts, indent=1), new=True)
+    write_object(out, facts, new=True)
     return found
 
 
@@ -184,9 +182,3 @@ def _batches(tensors: Tensors, base, settings: EstimateSettings):
     for number in range(settings.batches):
         batch = batches[number]
         yield replace(batch, t=first + (last - first) * batch.t)
-
-
-def _check(settings: EstimateSettings, out: Path) -> None:
-    check(settings)
-    if os.path.lexists(out) or not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out}: choose a file that does not exist yet, in a folder that does")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ... import __version__
 from ...errors import InputError, RunError
-from ...files import new_folder, whole, write_file
+from ...files import new_folder, whole, write_object
+from ...jobs import refuse_existing
 from ..tensor_files import write_tensors
 from .layouts import (
     CONFIG,
@@ -50,8 +51,7 @@ def export(run: Adapter | str | Path, out: str | Path, *, layout: Layout) -> Pat
     adapter, out = run if isinstance(run, Adapter) else read_adapter(run), Path(out)
     if layout == "comfyui" and out.suffix != ".safetensors":
         out = out.with_name(f"{out.name}.safetensors")
-    if out.exists():
-        raise InputError(f"--out {out} exists already; choose another name")
+    refuse_existing(out)
     files = {"comfyui": _comfyui, "ace-step": _ace_step, "diffusers": _diffusers}[layout](adapter)
     folder = out.parent if layout == "comfyui" else out
     about = {"format": "pt", "woodshed": __version__}
@@ -59,7 +59,7 @@ def export(run: Adapter | str | Path, out: str | Path, *, layout: Layout) -> Pat
         for name, (tensors, metadata, config) in files.items():
             write_tensors(folder / (name or out.name), tensors, about | metadata)
             if config is not None:
-                write_file(folder / CONFIG, json.dumps(config, indent=1))
+                write_object(folder / CONFIG, config)
     return out
 
 

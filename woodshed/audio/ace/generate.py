@@ -24,7 +24,7 @@ import tyro
 from ... import __version__, config
 from ...config import Allowed, Share, updated
 from ...errors import FileError, InputError
-from ...files import write_file
+from ...files import strict_json, write_file
 from ...jobs import enough_memory
 from ...progress import Progress, Reporter, part, unheard
 from ..labels.dataset import INSTRUMENTAL, read_bpm, read_key, read_language, read_metre
@@ -107,7 +107,7 @@ class Take:
         about |= {"settings": self.settings, "remarks": self.remarks} | (facts or {})
         comment = json.dumps(about, ensure_ascii=False, default=lambda path: path.name)
         write_audio(wav, self.audio, depth=self.depth, comment=comment)
-        write_file(told, json.dumps(about, indent=1, ensure_ascii=False, default=str))
+        write_file(told, strict_json(about))
         return wav
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import FileError, InputError, RunError
 from ...files import parsed
 from ..wave import digest_of
-from .run import FACTS
+from .run import FACTS, checkpoints
 
 if TYPE_CHECKING:
     import torch
@@ -152,8 +152,8 @@ def find_weights(place: Path) -> Path:
     if single:
         raise InputError(f"{place} holds {len(single)} .safetensors files; give one of them, as {single[0]}")
     if (place / FACTS).is_file():
-        newest = max(place.glob("checkpoint-*"), default=None)
-        told = f"give its newest checkpoint, {newest}, or go on" if newest else "go on"
+        found = checkpoints(place)
+        told = f"give its newest checkpoint, {found[max(found)]}, or go on" if found else "go on"
         raise RunError(place, f"its training has not come to the end; {told} with woodshed audio ace train --resume")
     pickled = [found for kind in PICKLES for found in place.glob(f"*{kind}")]
     more = f"; {pickled[0].name} is a pickle, which may run any program" if pickled else ""

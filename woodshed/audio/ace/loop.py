@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import time
@@ -16,16 +15,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from ...files import built, read_object, write_file, writing
-from ...jobs import checkpoint_folders, enough_memory, remove_checkpoints
-from ...log import append_log, draw_loss, rewind_log
+from ...files import built, make_folder, read_object, write_file, write_object, writing
+from ...jobs import enough_memory, remove_broken, remove_checkpoints
+from ...log import LOG, append_log, draw_loss, rewind_log
 from ...page import clock
 from ...progress import Progress
 from ..wave import write_audio
 from .batches import Batch, Batches, evaluation, seed_of
 from .memory import memory
 from .pipeline import chosen_device, open_pipeline, timestep_law
-from .run import LOG, PICTURE, STATE, Job, checkpoints
+from .run import PICTURE, STATE, Job, checkpoints
 from .takes import play
 from .timesteps import mix
 from .tuning import OwnMask, adapter_config, add_adapter, load_adapter, make_optimizer, rate, save_adapter, trained
@@ -123,9 +122,8 @@ class Loop:
 
     def _restored(self) -> State:
         """The state of the newest checkpoint, its adapter and optimizer loaded; what a kill left half is removed."""
-        found = checkpoints(self.out)
-        half = [*checkpoint_folders(self.out).values(), *self.out.glob(".checkpoint-[0-9]*.tmp")]
-        remove_checkpoints([path for path in half if path not in found.values()], STATE, self.job.say)
+        found = remove_broken(self.out, STATE, self.job.say)
+        remove_checkpoints([*self.out.glob(".checkpoint-[0-9]*.tmp")], STATE, self.job.say)
         rollbacks = self.job.facts.get("rollbacks", 0)
         if not found:
             return State(rollbacks=rollbacks)
@@ -250,8 +248,7 @@ class Loop:
         if not settings.takes:
             return
         folder = self.out / "takes" / f"step-{self.state.step:06d}"
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         helpers = open_pipeline(job.base, device=self.device, dtype=self.dtype, parts=("vae",))
         self.mask(None)
         for number in range(settings.takes):
@@ -263,7 +260,7 @@ class Loop:
                 audio = play(self.transformer, helpers.vae, helpers.scheduler, job.tensors, **told)
             facts = {"prompt": job.tensors.samples[song].facts, "seed": seed, "step": self.state.step}
             write_audio(folder / f"{number + 1}.wav", audio)
-            write_file(folder / f"{number + 1}.json", json.dumps(facts, indent=1, ensure_ascii=False))
+            write_object(folder / f"{number + 1}.json", facts)
 
     def _checkpoint(self) -> None:
         """Save adapter, optimizer and state, whole or not at all; then remove what older ones need no more."""
@@ -273,7 +270,7 @@ class Loop:
             memory = io.BytesIO()  # torch's own writer tells a full disk as an error of its zip file
             torch.save(self.optimizer.state_dict(), memory)
             write_file(half / OPTIMIZER, memory.getbuffer())
-            write_file(half / STATE, json.dumps(asdict(self.state)))
+            write_object(half / STATE, asdict(self.state))
             if os.path.lexists(place):
                 remove_checkpoints([place], STATE, self.job.say)
         self._prune()

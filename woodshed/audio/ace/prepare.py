@@ -25,7 +25,7 @@ import numpy as np
 from ... import __version__
 from ...config import Allowed, Seed, check, updated
 from ...errors import EmptyCorpus, FileError, InputError, RunError
-from ...files import new_folder, seen_from, visible, write_file
+from ...files import new_folder, seen_from, visible, write_object
 from ...jobs import claimed, enough_memory
 from ...progress import Progress, Reporter, unheard
 from ..labels.dataset import INSTRUMENTAL, Dataset, Sample, is_sung, load_dataset, prompt
@@ -121,7 +121,7 @@ def prepare(
         facts |= {"base": seen_from(out, base) if Path(base).is_dir() else str(base), "settings": asdict(settings)}
         facts |= {"frames_per_second": _frames_per_second(base), "skipped": skipped}
         facts |= {"samples": [asdict(sample) for sample in samples]}
-        write_file(out / MANIFEST, json.dumps(facts, indent=1, ensure_ascii=False))
+        write_object(out / MANIFEST, facts)
     return open_tensors(out)
 
 

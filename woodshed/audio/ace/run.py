@@ -13,13 +13,13 @@ from pathlib import Path
 
 from ... import jobs
 from ...errors import RunError
-from ...files import read_object
-from ...jobs import checkpoint_folders
+from ...files import object_in
+from ...jobs import FACTS, checkpoints_with
 from ...progress import Reporter
 from .settings import TrainSettings
 from .tensors import Tensors
 
-FACTS, LOG, PICTURE, STATE = "run.json", "log.jsonl", "loss.png", "state.json"
+PICTURE, STATE = "loss.png", "state.json"
 KNOWN = {"base", "base_fingerprint", "songs", "settings", "finished"}
 
 
@@ -52,10 +52,7 @@ class Job(jobs.Job):
 
 def read_facts(out: Path) -> dict:
     """run.json of a run. Raises RunError where there is none."""
-    try:
-        facts = read_object(out / FACTS)
-    except (OSError, ValueError):
-        facts = {}
+    facts = object_in(out / FACTS)
     if not facts.keys() >= KNOWN:
         raise RunError(out, f"no run of an adapter (no {FACTS} of ours); leave out --resume to begin one")
     return facts
@@ -63,4 +60,4 @@ def read_facts(out: Path) -> dict:
 
 def checkpoints(out: Path) -> dict[int, Path]:
     """The checkpoints of a run by their steps; one whose save was interrupted is none."""
-    return {step: path for step, path in checkpoint_folders(out).items() if (path / STATE).exists()}
+    return checkpoints_with(out, STATE)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, RunError
-from ...files import read_object
+from ...files import object_in
 from .pipeline import ENCODERS, fingerprint
 
 if TYPE_CHECKING:
@@ -117,10 +117,7 @@ def opened_for(tensors: Tensors | str | Path, base: str | Path | None) -> tuple[
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What prepare wrote about the tensors of a folder. Raises RunError where there are none."""
-    try:
-        facts = read_object(folder / MANIFEST)
-    except (OSError, ValueError):
-        facts = {}
+    facts = object_in(folder / MANIFEST)
     if not facts.keys() >= KNOWN:
         raise RunError(folder, f"no tensors (no {MANIFEST} of ours); make them with woodshed audio ace prepare")
     return facts

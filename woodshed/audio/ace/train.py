@@ -10,7 +10,6 @@ happens when the loss is no longer finite or the disk is full, and how a run is 
 from __future__ import annotations
 
 import gc
-import json
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 from ... import __version__
 from ...config import updated
 from ...errors import FileError, InputError, RunError
-from ...files import new_folder, seen_from, visible, write_file, writing
+from ...files import holds, new_folder, seen_from, visible, write_file, write_object
 from ...jobs import claimed, enough_memory, free_threads, refuse_occupied, resumable, stop_on_signals, threads
 from ...progress import Reporter, unheard
 from .layouts import CONFIG, PEFT
@@ -134,7 +133,7 @@ def _attempts(job: Job) -> None:
 def _attempt(job: Job) -> None:
     from .loop import Loop
 
-    write_file(job.out / FACTS, json.dumps(job.facts, indent=1, ensure_ascii=False))
+    write_object(job.out / FACTS, job.facts)
     remedy = "try another --out with --memory 8 or a smaller --crop-seconds"
     if not job.settings.gradient_checkpointing:
         remedy += ", or go on with --resume --gradient-checkpointing True"
@@ -170,7 +169,7 @@ def _finish(job: Job, loop: Loop) -> None:
         write_file(job.out / name, (found[best] / name).read_bytes())
     facts = job.facts | {"step": loop.state.step, "best_step": best, "seconds": round(loop.state.seconds, 1)}
     facts |= {"validation": loop.state.validation.get(str(best), {}), "finished": not job.stopped}
-    write_file(job.out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    write_object(job.out / FACTS, facts)
     card = job.out / "README.md"
     if not card.exists() or _untouched(card, job):
         write_file(card, _card(facts, job))
@@ -187,10 +186,7 @@ def _finish(job: Job, loop: Loop) -> None:
 
 def _untouched(card: Path, job: Job) -> bool:
     """Whether a model card is still what an earlier call made of the run."""
-    if "best_step" not in job.saved:  # nothing was published yet
-        return False
-    with writing(card):
-        return card.read_bytes() == _card(job.saved, job).encode("utf-8", "backslashreplace")
+    return "best_step" in job.saved and holds(card, _card(job.saved, job))  # else nothing was published yet
 
 
 def _card(facts: dict, job: Job) -> str:

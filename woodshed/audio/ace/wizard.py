@@ -8,7 +8,6 @@ The answers that are about training are a preset: `woodshed audio ace train --pr
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 
 from ...config import rules
 from ...errors import FileError, InputError
-from ...files import read_object, visible, write_file, writing
+from ...files import make_folder, read_object, visible, write_object
 from ..wave import audio_files
 from .run import FACTS
 from .settings import TrainSettings, read_preset
@@ -291,12 +290,11 @@ def as_line(command: Sequence[str]) -> str:
 def save(answers: Answers) -> list[Path]:
     """Write the answers, all but whether to start, and the preset into the folder they name; answers the two files."""
     out = Path(answers["out"])
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     kept = {name: value for name, value in answers.items() if name != "start"}
     files = {out / ANSWERS: kept, out / PRESET: preset(answers)}
     for path, data in files.items():
-        write_file(path, json.dumps(data, indent=1, ensure_ascii=False))
+        write_object(path, data)
     return list(files)
 
 

@@ -6,7 +6,6 @@ only measures how far its latents spread over your recordings.
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError, MissingExtra, RunError
-from ...files import found_from, read_object, seen_from, write_file
+from ...files import found_from, object_in, seen_from, write_object
 from ..wave import Audio
 from . import FACTS, fingerprint, fitting, whole_frames
 from ._settings import SIZES, CodecSettings, refuse_sizes
@@ -89,7 +88,7 @@ class OobleckCodec:
         base = seen_from(folder, self.base) if Path(self.base).is_dir() else self.base
         facts = {"kind": self.kind, "base": base, **self.about, "fingerprint": self.fingerprint}
         spread = {"mean": self.mean.tolist(), "spread": self.spread.tolist()}
-        write_file(folder / FACTS, json.dumps(facts | spread, indent=1) + "\n")
+        write_object(folder / FACTS, facts | spread)
 
 
 def begin(settings: CodecSettings) -> OobleckCodec:
@@ -105,7 +104,7 @@ def recognises(place: str) -> bool:
     """Whether this is a folder with an AutoencoderOobleck, a codec.json that leads to one, or an id."""
     folder = Path(place)
     if folder.exists():
-        return _read(folder / FACTS).get("kind") == "oobleck" or _model_folder(folder) is not None
+        return object_in(folder / FACTS).get("kind") == "oobleck" or _model_folder(folder) is not None
     return place.count("/") == 1 and not place.startswith((".", "/", "~"))
 
 
@@ -114,7 +113,7 @@ def load(place: str, *, fetch: bool = False) -> OobleckCodec:
 
     Raises RunError where there is no such model.
     """
-    facts = _read(Path(place) / FACTS)
+    facts = object_in(Path(place) / FACTS)
     base = facts.get("base", "")
     if base.startswith("."):
         base = str(found_from(place, base))
@@ -162,11 +161,4 @@ def _subfolder(name: str, *, fetch: bool) -> str | None:
 def _model_folder(folder: Path) -> Path | None:
     """The folder itself, or vae/ in it, where there is the model's config.json."""
     inside = (folder / name for name in FOLDERS)
-    return next((path for path in inside if _read(path / "config.json").get("_class_name") == MODEL), None)
-
-
-def _read(path: Path) -> dict:
-    try:
-        return read_object(path)
-    except (OSError, ValueError):
-        return {}
+    return next((path for path in inside if object_in(path / "config.json").get("_class_name") == MODEL), None)

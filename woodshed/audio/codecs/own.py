@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...errors import FileError, InputError, RunError
-from ...files import read_object, write_file
+from ...files import object_in, write_file, write_object
 from ...jobs import fast_bf16
 from ..tensor_files import serialized
 from ..wave import Audio
@@ -240,7 +240,7 @@ class OwnCodec:
         """Write codec.json and model.safetensors."""
         facts = {"kind": self.kind, "shape": dataclasses.asdict(self.network.shape), **self.about}
         write_file(folder / WEIGHTS, self._weights())
-        write_file(folder / FACTS, json.dumps(facts | {"fingerprint": self.fingerprint}, indent=1) + "\n")
+        write_object(folder / FACTS, facts | {"fingerprint": self.fingerprint})
 
     def _weights(self) -> bytes:
         return serialized(self.network.state_dict())
@@ -263,13 +263,13 @@ def begin(settings: CodecSettings) -> OwnCodec:
 
 def recognises(place: str) -> bool:
     """Whether a folder holds a codec of this kind."""
-    return _facts(place).get("kind") == "own"
+    return object_in(Path(place) / FACTS).get("kind") == "own"
 
 
 def load(place: str, *, fetch: bool = False) -> OwnCodec:
     """Open a codec's folder; there is nothing to `fetch`. Raises RunError where there is none of this kind, or
     FileError where it is damaged."""
-    facts, weights = _facts(place), Path(place) / WEIGHTS
+    facts, weights = object_in(Path(place) / FACTS), Path(place) / WEIGHTS
     if facts.get("kind") != "own":
         raise RunError(place, f"there is no codec of kind own; give a folder with the {FACTS} of one")
     try:
@@ -284,10 +284,3 @@ def load(place: str, *, fetch: bool = False) -> OwnCodec:
     if codec.fingerprint != facts.get("fingerprint"):
         raise RunError(place, f"{WEIGHTS} is not the one that {FACTS} tells of; copy the whole folder again")
     return codec
-
-
-def _facts(place: str) -> dict:
-    try:
-        return read_object(Path(place) / FACTS)
-    except (OSError, ValueError):
-        return {}

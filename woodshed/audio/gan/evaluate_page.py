@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...files import numbered_folder, whole, write_file, writing
-from ...page import digits, document, embedded, html_table, percent, tag
+from ...files import make_folder, numbered_folder, strict_json, whole, write_file
+from ...page import digits, document, embedded, html_table, percent, tag, text_table
 from ..codecs import LOUDNESS
 from ..spectrogram import spectrograms
 from ..wave import write_audio
@@ -29,8 +28,7 @@ def save(found: Evaluation, parent: str | Path) -> Path:
     """Write index.html, evaluation.json, spectrograms and clips to the next free number in `parent`; the new folder,
     which is whole or not there at all."""
     with numbered_folder(Path(parent)) as folder, whole(folder):
-        with writing(folder):
-            (folder / "clips").mkdir()
+        make_folder(folder / "clips")
         sounds = {}
         for kind in SETS:
             for number, audio in enumerate(found.clips[kind][:HEARD], 1):
@@ -38,7 +36,7 @@ def save(found: Evaluation, parent: str | Path) -> Path:
                 write_audio(folder / f"clips/{kind}-{number}.wav", audio.levelled(LOUDNESS))
         picture = spectrograms({kind: found.clips[kind][0] for kind in SEEN})
         write_file(folder / "spectrograms.png", picture)
-        write_file(folder / "evaluation.json", json.dumps(found.facts, indent=1, ensure_ascii=False) + "\n")
+        write_file(folder / "evaluation.json", strict_json(found.facts))
         write_file(folder / "index.html", _page(found.facts, picture, list(sounds)))
     return folder
 
@@ -74,14 +72,9 @@ def headline(facts: dict) -> str:
 def render(found: Evaluation):
     """The table and lines for a rich console."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if not name else "right")
-    for row in rows(found.facts):
-        table.add_row(*row)
+    table = text_table(COLUMNS, rows(found.facts))
     return Group(Text(headline(found.facts)), Text(), table, Text(HOW, style="dim"), *map(Text, lines(found.facts)))
 
 

@@ -12,7 +12,6 @@ RUN/heard.json what was heard in them, so that only what is new or changed is li
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import EmptyCorpus, FileError, RunError
-from ...files import found_from, read_object, seen_from, write_file, writing
+from ...files import found_from, make_folder, read_object, seen_from, write_file, write_object
 from ...progress import Progress, Reporter, unheard
 from ..codecs import Codec, encode_file
 from ..crops import ENOUGH
@@ -156,7 +155,7 @@ def _kept(recordings: list[Recording], codec: Codec, keep: Path) -> list[Path]:
 def write_manifest(run: Path, folder: Path, keep: Path, recordings: list[Recording]) -> None:
     listed = {"folder": seen_from(run, folder), "latents": seen_from(run, keep)}
     listed["recordings"] = [asdict(one) for one in recordings]
-    write_file(run / MANIFEST, json.dumps(listed, indent=1, ensure_ascii=False))
+    write_object(run / MANIFEST, listed)
 
 
 def read_manifest(run: Path) -> dict:
@@ -215,8 +214,7 @@ def _encode_one(path: Path, loudness: float, codec: Codec, kept: Path) -> None:
         arrays["mirrored"] = encode_file(path, codec, loudness=loudness, mirror=True)
     # safetensors writes memory as it lies, in Fortran's order too
     arrays = {name: np.ascontiguousarray(latents, np.float32) for name, latents in arrays.items()}
-    with writing(kept):
-        kept.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(kept.parent)
     write_file(kept, save(arrays, metadata={"codec": kept.stem.rpartition("-")[0]}))
 
 

@@ -12,7 +12,6 @@ latents/  checkpoint-*/  heard.json    private to the machine that trains: laten
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,8 +21,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...errors import RunError
-from ...files import found_from, new_folder, read_object, seen_from, write_file, writing
-from ...jobs import checkpoint_folders, remove_checkpoints
+from ...files import found_from, make_folder, new_folder, read_object, seen_from, write_object
+from ...jobs import FACTS, checkpoints_with, remove_checkpoints
 from ..codecs import FACTS as CODEC_FACTS
 from ..codecs import Codec, open_codec
 from ..tensor_files import write_tensors
@@ -31,8 +30,8 @@ from .health import Pulse
 from .networks import Generator
 from .step import Players, from_tensors, to_tensors
 
-FACTS, WEIGHTS = "run.json", "generator.safetensors"
-STATE, COURSE, CODEC = "state.safetensors", "course.json", "codec"
+WEIGHTS, STATE = "generator.safetensors", "state.safetensors"
+COURSE, CODEC = "course.json", "codec"
 GO_BACK = "delete the checkpoint to go on before it"
 KNOWN = {"codec", "shape", "settings", "finished"}
 
@@ -138,7 +137,7 @@ def read_facts(folder: Path) -> dict:
 
 
 def write_facts(folder: Path, facts: dict) -> None:
-    write_file(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    write_object(folder / FACTS, facts)
 
 
 def codec_facts(codec: Codec, place: str | Path, out: Path) -> dict:
@@ -170,7 +169,7 @@ class Course:
 
 def checkpoints(folder: Path) -> dict[int, Path]:
     """The complete checkpoints of a run by step: those with their course, which is written last."""
-    return {step: path for step, path in checkpoint_folders(folder).items() if (path / COURSE).exists()}
+    return checkpoints_with(folder, COURSE)
 
 
 def checkpoint(folder: Path, step: int) -> Path:
@@ -184,8 +183,7 @@ def save_checkpoint(out: Path, players: Players, course: Course, *, keep: int, s
     """All that training changes; older checkpoints beyond `keep` go, and `say` is told of those that do not."""
     folder = out / f"checkpoint-{course.step}"
     course.age, course.switch = players.age, players.switch
-    with writing(folder):
-        folder.mkdir(exist_ok=True)
+    make_folder(folder)
     write_tensors(folder / STATE, to_tensors(players))
     write_course(folder, course)
     remove_checkpoints(list(checkpoints(out).values())[:-keep], COURSE, say)
@@ -212,7 +210,7 @@ def read_course(folder: Path) -> Course:
 
 
 def write_course(folder: Path, course: Course) -> None:
-    write_file(folder / COURSE, json.dumps(asdict(course)))
+    write_object(folder / COURSE, asdict(course))
 
 
 def publish(out: Path, players: Players, facts: dict) -> None:

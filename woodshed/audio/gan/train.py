@@ -17,12 +17,12 @@ import torch
 from ... import log as logs
 from ...config import updated
 from ...errors import FileError, InputError
-from ...files import found_from, new_folder, write_file, writing
+from ...files import found_from, make_folder, new_folder, write_file
 from ...jobs import (
-    checkpoint_folders,
     claimed,
     free_threads,
     refuse_occupied,
+    remove_broken,
     remove_checkpoints,
     resumable,
     stop_on_signals,
@@ -117,9 +117,7 @@ def _trained(job: Job) -> Run:
 
 def _start(job: Job, players: Players) -> Course:
     """From the newest checkpoint; else from all that the base knows; else from fresh weights."""
-    found = run.checkpoints(job.out)
-    broken = set(checkpoint_folders(job.out).values()) - set(found.values())  # by a kill
-    remove_checkpoints(broken, run.COURSE, job.say)
+    found = remove_broken(job.out, run.COURSE, job.say)
     if found:
         newest, asked = found[max(found)], job.settings.learning_rate
         course = run.load_checkpoint(newest, players)
@@ -127,7 +125,7 @@ def _start(job: Job, players: Players) -> Course:
             course.rate, course.asked, course.forgiven = asked, asked, course.rollbacks
             run.write_course(newest, course)
         course.asked = asked
-        logs.rewind_log(job.out / "log.jsonl", course.step)
+        logs.rewind_log(job.out / logs.LOG, course.step)
         return course
     course = Course(job.settings.learning_rate, asked=job.settings.learning_rate)
     if job.facts["base"] is not None:
@@ -177,7 +175,7 @@ def _tell(job: Job, players: Players, course: Course, told: Losses, rate: float)
     if course.step % LOG_EVERY == 0:
         line = {"step": course.step} | {name: round(value, 5) for name, value in told._asdict().items()}
         line |= {"switch": round(players.switch, 4), "rate": round(rate, 9), "seconds": round(course.seconds, 2)}
-        logs.append_log(job.out / "log.jsonl", line)
+        logs.append_log(job.out / logs.LOG, line)
     done = job.done(course)
     left = course.seconds * (1 - done) / max(done, 1e-9)
     text = f"step {course.step}  critic {told.hinge:.3f}  {clock(left)} left"
@@ -195,8 +193,8 @@ def _save(job: Job, players: Players, course: Course) -> None:
     run.save_checkpoint(job.out, players, course, keep=job.settings.keep_checkpoints, say=job.say)
     run.publish(job.out, players, job.facts | _counted(course))  # so that it plays, however it ends
     line = {"step": course.step, "distance": round(apart, 5)} | {k: round(v, 5) for k, v in vars(found).items()}
-    logs.append_log(job.out / "log.jsonl", line | {"seconds": round(course.seconds, 2)})
-    draw_progress(job.out / "log.jsonl", job.out / "progress.png", real=job.real)
+    logs.append_log(job.out / logs.LOG, line | {"seconds": round(course.seconds, 2)})
+    draw_progress(job.out / logs.LOG, job.out / "progress.png", real=job.real)
     heard = f"{found.onset_rate:.1f} onsets a second (recordings {job.real.onset_rate:.1f}), {found.loudness:.0f} LUFS"
     job.say(f"step {course.step:,}: distance of its latents {apart:.3f}, {heard}")
 
@@ -214,8 +212,7 @@ def _listen(job: Job, players: Players, course: Course) -> tuple[health.Signs, f
     samples = list(made[: job.settings.samples])
     sounds = [job.codec.decode(sample) for sample in samples]
     folder = job.out / "samples" / f"step-{course.step}"
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for number, audio in enumerate(sounds, 1):
         write_audio(folder / f"{number}.wav", audio)
     named = {f"step {course.step}, sample {number}": audio for number, audio in enumerate(sounds, 1)}
@@ -246,7 +243,7 @@ def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> C
     run.write_course(newest, course)
     back = f"back to step {course.step:,}, on at a rate of {rate:.2g}"
     job.say(f"{trouble}; {back}", step=course.step, event="rolled back", broke=trouble.step, rate=rate)
-    logs.rewind_log(job.out / "log.jsonl", course.step)
+    logs.rewind_log(job.out / logs.LOG, course.step)
     return course
 
 

@@ -10,7 +10,6 @@ resumed or repeated exactly, and nothing augmented is ever stored.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -23,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FileError, InputError, MissingExtra, RunError
-from ...files import built, found_from, read_object, unread
+from ...files import built, found_from, read_object, sha256_of, unread
 from ..music.score import Score, Track
 from ..tokenizers import BOS, EOS, PAD, Tokenizer, open_tokenizer
 from .tasks import Posed, Region, describe, pose
@@ -196,10 +195,8 @@ def _write(folder: Path, pieces: list[Piece], scores: list[Score], tokenizer: To
     tokenizer.save(folder)
     rows = [{k: value for k, value in vars(piece).items() if value or k != "kept"} for piece in pieces]
     told = json.dumps([rows, facts.get("settings"), tokenizer.fingerprint], ensure_ascii=False)
-    digest = hashlib.sha256(told.encode())
-    for kind in KINDS:
-        digest.update((folder / f"{kind}.npy").read_bytes())
-    data = {"format": FORMAT, "fingerprint": digest.hexdigest()[:16], "tokenizer": tokenizer.fingerprint}
+    digest = sha256_of(*(folder / f"{kind}.npy" for kind in KINDS), begin=told.encode())
+    data = {"format": FORMAT, "fingerprint": digest[:16], "tokenizer": tokenizer.fingerprint}
     text = json.dumps(data | facts | {"pieces": rows}, indent=1, ensure_ascii=False)
     (folder / DATA).write_text(text, encoding="utf-8")
 

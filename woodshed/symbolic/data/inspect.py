@@ -9,7 +9,6 @@ Nothing is dropped silently: every file is in the report, and one that is left o
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import sys
 from collections import Counter
@@ -25,7 +24,7 @@ import numpy as np
 
 from ...config import NotNegative, check, updated
 from ...errors import EmptyCorpus, FileError, InputError
-from ...files import shown
+from ...files import sha256_of, shown
 from ...progress import Progress, Reporter, unheard
 from ..music.chords import NAMES, pitched, recognise
 from ..music.grid import apply_grid, estimate_grid, main_metre
@@ -112,7 +111,7 @@ def examine(
     path = Path(path)
     try:
         score = (read or read_whole)(path, warn=warnings.append)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = sha256_of(path)
     except FileError as error:
         return Finding(path.name, "unreadable", error.reason)
     except OSError as error:

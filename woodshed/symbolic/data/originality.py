@@ -22,7 +22,6 @@ to half of that where the other notes that sound with the line do not stand in t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import EmptyCorpus, FileError
-from ...files import read_object, write_file
+from ...files import object_in, write_object
 from ...statistics import evenly
 from ..music.chords import pitched
 from ..music.score import Score
@@ -252,16 +251,13 @@ class Index:
 
     def _read_levels(self) -> dict[str, list[float]]:
         """The weights stored for this very corpus and method; none where there are none that can be read."""
-        try:
-            stored = read_object(self.stored) if self.stored else {}
-        except (OSError, ValueError):
-            return {}
+        stored = object_in(self.stored) if self.stored else {}
         return stored["weights"] if stored.get("key") == self.key else {}
 
     def _write_levels(self) -> None:
         if self.stored:
             try:
-                write_file(self.stored, json.dumps({"key": self.key, "weights": self._levels}) + "\n")
+                write_object(self.stored, {"key": self.key, "weights": self._levels})
             except FileError:  # a corpus that is read-only: measured anew by the next index
                 self.stored = None
 

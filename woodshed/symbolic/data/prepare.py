@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,8 @@ from typing import NamedTuple
 
 from ...config import Positive, Share, updated
 from ...errors import EmptyCorpus, FileError, InputError
-from ...files import found_from, seen_from
+from ...files import found_from, seen_from, sha256_of
+from ...jobs import refuse_existing
 from ...page import percent
 from ...progress import Reporter, part, unheard
 from .. import tokenizers
@@ -94,8 +94,7 @@ def prepare(
     Raises InputError where `out` exists, EmptyCorpus where nothing is left.
     """
     settings, folder, out = updated(PrepareSettings, settings, changes), Path(folder), Path(out)
-    if os.path.exists(out):  # False where nobody may look: then writing it tells why
-        raise InputError(f"--out {out} exists already; choose another folder, or remove it")
+    refuse_existing(out)
     table = table_of(folder, settings)
     takes = examine_kept(settings.kept, out, settings, settings.chords)
     found = examine_folder(folder, settings, chords=settings.chords, report=part(report, 0, 0.5))
@@ -263,7 +262,7 @@ def changed_sources(corpus: Corpus, folder: Path) -> dict[str, list[str]]:
     if not known:
         return {}
     young = [name for name in known if max(os.path.getmtime(paths[name]), os.path.getctime(paths[name])) >= made]
-    edited = [name for name in young if hashlib.sha256(paths[name].read_bytes()).hexdigest() != digests[name]]
+    edited = [name for name in young if sha256_of(paths[name]) != digests[name]]
     found = {"removed": digests.keys() - known, "edited": edited, "added": paths.keys() - known}
     return {change: sorted(names) for change, names in found.items() if names}
 

@@ -6,7 +6,6 @@ texts in the .mid too, but for its measures.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FileError
-from ...files import parsed, read_object
+from ...files import parsed, read_object, sha256_of
 from ..music.midi import midi_files, read_midi, read_texts
 from ..music.parts import assign_parts
 from ..music.score import Score
@@ -65,7 +64,7 @@ def _facts_in_texts(path: Path) -> dict:
 def file_digest(path: str | Path) -> str:
     """The sha256 of a file, in hex; empty where it cannot be read."""
     with suppress(OSError):
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return sha256_of(path)
     return ""
 
 

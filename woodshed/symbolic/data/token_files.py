@@ -6,12 +6,11 @@ read_tokens("ids.json") -> Tokens                     tokens.score()
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import FileError, InputError, first_line
-from ...files import parsed, write_file
+from ...files import parsed, write_object
 from .. import tokenizers
 from ..music.midi import read_midi
 from ..music.parts import assign_parts
@@ -39,7 +38,7 @@ class Tokens:
     def save(self, path: str | Path) -> None:
         """Write ids and words to a new file of JSON, with what makes the same tokenizer again."""
         told = {"tokenizer": self.tokenizer.facts, "ids": self.ids, "words": self.words}
-        write_file(path, json.dumps(told, indent=1), new=True)
+        write_object(path, told, new=True)
 
 
 def tokenise(path: str | Path, tokenizer: str = "auto", *, chords: Chords = "file", keep_grid: bool = False) -> Tokens:

@@ -21,7 +21,7 @@ from ...config import tuples
 from ...errors import RunError, WoodshedError
 from ...files import writing
 from ...jobs import own_process
-from ...log import append_log, read_log
+from ...log import LOG, append_log, read_log
 from ...progress import Progress, Reporter
 from ..learning.settings import TrainSettings
 
@@ -102,7 +102,7 @@ def _train(corpus: str, out: Path, settings: dict, tell: Callable) -> None:
     try:
         train(corpus, out, TrainSettings(**tuples(settings)), report=lambda progress: tell(progress=asdict(progress)))
     finally:
-        log = out / "log.jsonl"
+        log = out / LOG
         if log.exists():
             lines = read_log(log)
             append_log(log, {"step": lines[-1]["step"] if lines else 0} | _costs())

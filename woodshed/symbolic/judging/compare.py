@@ -20,7 +20,7 @@ import numpy as np
 from ... import __version__
 from ...config import Allowed, check, flag, given, read_fields, updated
 from ...errors import InputError, RunError, WoodshedError
-from ...files import new_folder, read_object, write_file, writing
+from ...files import make_folder, new_folder, read_object, write_object
 from ...jobs import claimed, find_device, free_threads, refuse_occupied, threads
 from ...progress import Progress, Reporter, part, unheard
 from .. import models
@@ -205,7 +205,7 @@ def _plan_of(out: Path, plan: dict) -> dict:
         return before
     refuse_occupied(out)
     plan["training"]["threads"] = plan["training"]["threads"] or free_threads()
-    write_file(path, json.dumps({"woodshed": __version__} | plan, indent=1))
+    write_object(path, {"woodshed": __version__} | plan)
     return plan["training"]
 
 
@@ -230,8 +230,7 @@ def _trained(corpus: Corpus, entries: list[Entry], report: Reporter) -> dict[str
     for number, entry in enumerate(entries):
         if _finished(entry.folder):
             continue
-        with writing(entry.folder):
-            entry.folder.parent.mkdir(exist_ok=True)
+        make_folder(entry.folder.parent)
         own = part(report, number / len(entries), (number + 1) / len(entries), entry.name)
         there = (entry.folder / FACTS).exists()  # with its settings
         asked = ({} if there else entry.training) | {"resume": there}

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...files import numbered_folder, shown, strict_json, whole, write_file, writing
-from ...page import canvas, counted, digits, document, embedded, html_table, percent, png, spaced, tag
-from ..data.printing import LEFT
+from ...files import make_folder, numbered_folder, shown, strict_json, whole, write_file
+from ...page import canvas, counted, digits, document, embedded, html_table, percent, png, spaced, tag, text_table
 from ..music.roll import roll_png
 from .compare import Comparison
 
@@ -45,8 +44,7 @@ def save(found: Comparison, parent: str | Path) -> Path:
     with numbered_folder(Path(parent)) as folder, whole(folder):
         if curves:
             write_file(folder / "curves.png", curves)
-        with writing(folder):
-            (folder / "takes").mkdir()
+        make_folder(folder / "takes")
         for name, take in found.takes.items():
             take.save(folder / "takes" / stems[name], sound=False, picture=False)
             write_file(folder / "takes" / f"{stems[name]}.png", rolls[name])
@@ -74,27 +72,15 @@ def render(found: Comparison):
 
     facts = found.facts
     lines = [headline(facts), *(f"{name}: {reason}" for name, reason in facts["failed"].items()), *facts["remarks"]]
-    learned = _rich_table(SHORT_COLUMNS, [_short_row(row) for row in facts["rows"]])
+    learned = text_table(SHORT_COLUMNS, map(_short_row, facts["rows"]), no_wrap=True)
     told = [name for name in TOLD if name in facts["rows"][0]["measures"]]
-    music = _rich_table(["median of takes", "inside", *map(spaced, told)], _music_rows(facts, told))
+    heads = ["median of takes", "inside", *(name.replace("_", "\n") for name in told)]
+    music = text_table(heads, _music_rows(facts, told), vertical="bottom", no_wrap=True)
     how = Text(_HOW_SHORT, style="dim")
     return Group(*(Text(shown(line)) for line in lines), Text(), learned, how, Text(), music)
 
 
 _HOW_SHORT = "nats a token, note, second; memory: the most in training; plays: ids a second"
-
-
-def _rich_table(columns: list[str] | tuple[str, ...], rows: list[list[str]]):
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="dim", **LEFT)
-    for number, name in enumerate(columns):
-        side, head = ("right", name.replace(" ", "\n")) if number else ("left", name)
-        table.add_column(head, justify=side, vertical="bottom", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(shown(cell), no_wrap=True) for cell in row))
-    return table
 
 
 def headline(facts: dict) -> str:

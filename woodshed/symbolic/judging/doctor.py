@@ -12,7 +12,7 @@ import numpy as np
 
 from ...config import NotNegative, check, flag, given, updated
 from ...errors import InputError, RunError
-from ...log import read_log
+from ...log import LOG, read_log
 from ...progress import Reporter, unheard
 from .. import bases
 from ..data.corpus import Corpus, find_corpus, open_corpus
@@ -89,7 +89,7 @@ def diagnose(
     else:
         takes = list(evidence.played_before(folder))
     measured = evidence.compare(takes, corpus)
-    log = read_log(folder / "log.jsonl")
+    log = read_log(folder / LOG)
     seen = Evidence(facts, log, corpus, *measured, running=bool(log) and evidence.is_running(folder))
     found = [diagnosis for look in DIAGNOSES if (diagnosis := look(seen))]
     found.sort(key=lambda diagnosis: -diagnosis.severity)

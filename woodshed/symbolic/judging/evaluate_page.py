@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...files import numbered_folder, shown, strict_json, whole, write_file, writing
-from ...page import canvas, counted, digits, document, embedded, html_table, percent, png, spaced, tag
+from ...files import make_folder, numbered_folder, shown, strict_json, whole, write_file
+from ...page import canvas, counted, digits, document, embedded, html_table, percent, png, spaced, tag, text_table
 from ...statistics import evenly
-from ..data.printing import LEFT
 from ..music.roll import roll_png
 from .evaluate import Evaluation
 
@@ -31,8 +30,7 @@ def save(found: Evaluation, parent: str | Path) -> Path:
     with numbered_folder(Path(parent)) as folder, whole(folder):
         for name, image in images.items():
             write_file(folder / f"{name}.png", image)
-        with writing(folder):
-            (folder / "takes").mkdir()
+        make_folder(folder / "takes")
         for number, take in enumerate(found.played, start=1):
             take.save(folder / "takes" / f"take-{number}", sound=False, picture=False)
         write_file(folder / "evaluation.json", data)
@@ -46,14 +44,9 @@ def save(found: Evaluation, parent: str | Path) -> Path:
 def render(found: Evaluation):
     """The short table for a rich console."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="dim", **LEFT)
-    for name in SHORT_COLUMNS:
-        table.add_column(name, justify="left" if name == "measure" else "right", no_wrap=True)
-    for row in _measure_rows(found.facts):
-        table.add_row(*row)
+    table = text_table(SHORT_COLUMNS, _measure_rows(found.facts), no_wrap=True)
     lines = [_headline(found.facts), *_nats_lines(found.facts), *found.facts["remarks"]]
     lines = [*map(Text, map(shown, lines)), Text(), table, Text(_HOW_COLUMNS, style="dim"), Text()]
     return Group(*lines, *map(Text, _whole_lines(found.facts)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...config import flag
 from ...jobs import find_device
-from ...log import read_log
+from ...log import LOG, read_log
 from ...progress import Reporter, part
 from ..data import tasks
 from ..data.corpus import Corpus, EvaluationRows
@@ -90,7 +90,7 @@ def trained(run: Run) -> dict:
 
     None for what its log does not tell. Ids are places in rows: they include what a prompt tells and the padding.
     """
-    settings, log = run.facts["settings"], read_log(run.folder / "log.jsonl")
+    settings, log = run.facts["settings"], read_log(run.folder / LOG)
     sizes = [settings.get(name) for name in ("batch_size", "gradient_accumulation", "max_seq_len")]
     each = int(np.prod(sizes)) if None not in sizes else None
     step, seconds = run.facts.get("step"), run.facts.get("seconds")

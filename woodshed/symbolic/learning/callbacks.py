@@ -18,7 +18,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from ...errors import FileError
-from ...log import append_log, draw_loss, read_log
+from ...log import LOG, append_log, draw_loss, read_log
 from ...page import clock
 from ...progress import Progress
 from ..data.corpus import IGNORED
@@ -260,7 +260,7 @@ class Journal(TrainerCallback):
     """Writes log.jsonl line by line, draws loss.png now and then, and reports the progress."""
 
     def __init__(self, pace: Pace, *, ids: int, epoch: float):
-        self.path, self.pace, self.report = pace.job.out / "log.jsonl", pace, pace.job.report
+        self.path, self.pace, self.report = pace.job.out / LOG, pace, pace.job.report
         self.ids, self.epoch = ids, epoch  # ids in a step, steps in an epoch
         self.first = 0
         self.mark: tuple[int, float] = (0, 0.0)  # step and time from which the speed is taken

@@ -5,12 +5,12 @@ merge("my-style", "my-style-whole") -> Run
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ... import __version__
-from ...errors import InputError, RunError
+from ...errors import RunError
 from ...files import built, found_from, new_folder, seen_from
+from ...jobs import refuse_existing
 from ..run import Run, open_run, publish, quiet, saving
 
 
@@ -23,8 +23,7 @@ def merge(run: Run | str | Path, out: str | Path) -> Run:
     run, out = open_run(run), Path(out)
     if not run.facts["adapter"]:
         raise RunError(run.folder, "it has no adapter to merge; it is whole already")
-    if os.path.lexists(out):
-        raise InputError(f"--out {out} exists already; choose another folder")
+    refuse_existing(out)
     model = run.model(merge=True)
     facts = run.facts | {"woodshed": __version__, "base": None, "adapter": False, "parameters": model.num_parameters()}
     facts["settings"] = facts["settings"] | {"load_in_4bit": False}

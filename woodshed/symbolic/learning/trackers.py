@@ -96,7 +96,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def show(self, step: int, wav: Path, png: Path, measures: dict[str, float]) -> None:
-        """A take: its sound, its piano roll and what was measured in it."""
+        """A take: its sound, its piano roll and what was measured in it, named as take/notes."""
 
     @abstractmethod
     def close(self) -> None:
@@ -131,8 +131,7 @@ class WandB(Tracker):
 
     def show(self, step: int, wav: Path, png: Path, measures: dict[str, float]) -> None:
         media = {"take/sound": self.wandb.Audio(str(wav)), "take/roll": self.wandb.Image(str(png))}
-        scalars = {f"take/{name}": value for name, value in measures.items()}
-        self.run.log(media | scalars | {"train/global_step": step})
+        self.run.log(media | measures | {"train/global_step": step})
 
     def close(self) -> None:
         if self.ours:
@@ -158,8 +157,7 @@ class Trackio(Tracker):
 
     def show(self, step: int, wav: Path, png: Path, measures: dict[str, float]) -> None:
         media = {"take/sound": self.trackio.Audio(wav), "take/roll": self.trackio.Image(png)}
-        scalars = {f"take/{name}": value for name, value in measures.items()}
-        self.trackio.log(media | scalars | {"train/global_step": step})
+        self.trackio.log(media | measures | {"train/global_step": step})
 
     def close(self) -> None:
         if self.trackio.context_vars.current_run.get() is not None:
@@ -193,7 +191,7 @@ class TensorBoard(Tracker):
         self.writer.add_audio("take/sound", mono, step, sample_rate=SAMPLE_RATE)
         self.writer.add_image("take/roll", imread(png)[..., :3], step, dataformats="HWC")
         for name, value in measures.items():
-            self.writer.add_scalar(f"take/{name}", value, step)
+            self.writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         self.writer.close()
@@ -232,12 +230,12 @@ class Takes(TrainerCallback):
         self.spent += time.monotonic() - now
 
     def _show(self, take: Take, step: int) -> None:
-        measures = {name: value for name, value in take.measures.items() if np.isfinite(value)}
+        measures = {f"take/{name}": value for name, value in take.measures.items() if np.isfinite(value)}
         with TemporaryDirectory() as folder:
             wav, png = Path(folder) / "take.wav", Path(folder) / "take.png"
             write_wav(wav, synthesise(take.score, SAMPLE_RATE), SAMPLE_RATE)
             draw_roll(take.score, png, title=f"{self.folder.name} step {step}")
-            self.tracker.show(step, wav, png, measures | {"notes": take.notes})
+            self.tracker.show(step, wav, png, measures | {"take/notes": take.notes})
 
 
 @contextmanager

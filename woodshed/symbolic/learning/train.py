@@ -213,7 +213,7 @@ def _failures_logged(job: Job) -> Iterator[None]:
     try:
         yield
     except WoodshedError as error:
-        if (log := job.out / "log.jsonl").exists():
+        if (log := job.out / logs.LOG).exists():
             with suppress(FileError):
                 step = max(checkpoints(job.out), default=0)
                 logs.append_log(log, {"step": step, "event": "failed", "message": str(error)})
@@ -227,7 +227,7 @@ def _attempt(job: Job, course: Course) -> Run:
     found, learner = checkpoints(job.out), _learner(job, course)
     runs.write_facts(job.out, job.facts)
     job.corpus.tokenizer.save(job.out)
-    logs.rewind_log(job.out / "log.jsonl", max(found, default=-1))
+    logs.rewind_log(job.out / logs.LOG, max(found, default=-1))
     with stop_on_signals(job):
         learner.train(resume_from_checkpoint=str(found[max(found)]) if found else None)
     return _finish(job, learner)
@@ -304,7 +304,7 @@ def _finish(job: Job, learner: Learner) -> Run:
     step, found = learner.state.global_step, checkpoints(job.out)
     best = learner.state.best_global_step
     best = best if best in found else max(found)
-    log = logs.read_log(job.out / "log.jsonl")
+    log = logs.read_log(job.out / logs.LOG)
     validation = [line["validation"] for line in log if line["step"] == best and "validation" in line]
     facts = job.facts | {"settings": asdict(job.settings), "step": step, "best_step": best}
     facts |= {"plateau": bool(learner.pace.course.last)}

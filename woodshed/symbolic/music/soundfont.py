@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import FileError, MissingExtra, WoodshedError
+from ...errors import FileError, MissingExtra
 from ...jobs import own_process, run_program
 from .channels import CHANNELS, DRUM_CHANNEL
 from .midi import encode, read_midi
@@ -29,14 +29,6 @@ FADE = 0.03  # seconds, at the very end
 VOICES = 512  # that sound at once in tinysoundfont; a note of a stereo piano takes two
 DRUM_BANK = 128
 PATIENCE, PACE = 120.0, 4.0  # seconds that a player has to open a soundfont, and more for each second of music
-
-
-class MissingPlayer(MissingExtra):
-    """Nothing that plays soundfonts is installed."""
-
-    def __init__(self):
-        told = "no player of soundfonts; one comes with: pip install --no-deps tinysoundfont (or install fluidsynth)"
-        WoodshedError.__init__(self, told)
 
 
 def play(score: Score, soundfont: str | Path, sample_rate: int = 44100) -> np.ndarray:
@@ -66,7 +58,8 @@ def _player() -> str:
     if shutil.which("fluidsynth"):
         return "fluidsynth"
     if find_spec("tinysoundfont") is None:
-        raise MissingPlayer
+        line = "pip install --no-deps tinysoundfont (or install fluidsynth)"
+        raise MissingExtra("a player of soundfonts", line=line)
     return "tinysoundfont"
 
 

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import EmptyCorpus, InputError, RunError
-from ...files import parsed, write_file
+from ...files import make_folder, parsed, write_file
 from ...jobs import find_device, free_threads, threads
 from ...progress import Progress, Reporter, unheard
 from ...statistics import evenly
@@ -275,8 +275,7 @@ def keep_critic(run: Run, corpus: Corpus | str | Path, **options) -> Critic:
     """Make the critic of a run and keep it in the run's folder. A FileError where it cannot be written."""
     critic = make_critic(run, corpus, **options)
     path = _file(run)
-    with runs.writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     critic.save(path)
     return critic
 

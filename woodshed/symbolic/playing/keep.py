@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import InputError
-from ...files import new_folder, write_file
+from ...files import new_folder, write_file, write_object
 from .. import bases
 from ..data.kept import FOLDER
 from ..data.take_files import file_digest, take_facts, takes_in, whole_take
 from ..run import open_run
-from .takes import as_json, played_by
+from .takes import played_by
 
 
 class Kept(NamedTuple):
@@ -64,7 +64,7 @@ def _kept(take: Path, facts: dict, folder: Path) -> Kept:
             return Kept(take, path, before=True)
     with new_folder(folder):
         path = _free(folder, take.stem)
-        write_file(path.with_suffix(".json"), as_json(facts))  # first: a .mid alone would be taken for all its own
+        write_object(path.with_suffix(".json"), facts)  # first: a .mid alone would be taken for all its own
         write_file(path, take.read_bytes())
     return Kept(take, path, before=False)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ import numpy as np
 
 from ... import __version__
 from ...errors import FileError, InputError
-from ...files import write_file
+from ...files import write_object
 from .. import bases
 from ..data.matches import Repeats
 from ..data.take_files import fact_texts, file_digest
@@ -103,7 +102,7 @@ class Take:
         texts = fact_texts({name: value for name, value in told.items() if name not in MEASURED})
         for path, score in music.items():
             write_midi(score, path, texts, self.extras if score is self.score else (), end=self.end)
-        write_file(facts, as_json(self._told(prompt=Path.absolute)))
+        write_object(facts, self._told(prompt=Path.absolute))
         return [*music, facts, *self.show(stem, sound=sound, picture=picture)]
 
     def show(
@@ -154,11 +153,6 @@ def save_takes(takes: list[Take], folder: Path, soundfont: Path | None = None) -
         kept = sum(stem.with_name(f"{stem.name}.mid").exists() for stem in stems)
         told = f"; kept: the music (.mid) of {kept} of {len(takes)} takes"
         raise FileError(error.path, error.reason + told) from None
-
-
-def as_json(facts: dict) -> str:
-    """The facts of a take as they stand in its .json."""
-    return json.dumps(facts, indent=1, ensure_ascii=False)
 
 
 def digests_of(run: Run, prompt: Score | str | Path | None) -> dict[str, str]:

@@ -23,7 +23,7 @@ import numpy as np
 
 from ... import menu
 from ...errors import InputError, RunError
-from ...files import read_object, write_file
+from ...files import read_object, write_object
 from ..music.chords import NAMES, REDUCED, TOKEN_QUALITIES, merged, word
 from ..music.score import CHORD, NOTE, PARTS, Score, Track, retimed
 from ._features import word_features
@@ -154,7 +154,7 @@ class Tokenizer(ABC):
         special = dict(pad_token="PAD", bos_token="BOS", eos_token="EOS", unk_token="PAD")
         config = {"tokenizer_class": "PreTrainedTokenizerFast", **special, FACTS: self.facts}
         for name, content in (("tokenizer.json", data | {"model": model}), ("tokenizer_config.json", config)):
-            write_file(Path(folder) / name, json.dumps(content, indent=1))
+            write_object(Path(folder) / name, content)
 
 
 def names() -> list[str]:

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ...errors import InputError, MissingExtra
-from ...files import read_object
+from ...files import object_in
 from ..music.score import Score, Track
 from . import EOS, HEAD_WORDS, SPECIALS, TASK_WORDS, Body, Grammar, Plan, Tokenizer
 
@@ -37,10 +37,7 @@ def outside(folder: Path) -> MidiTok | None:
 
 def _read(path: Path) -> dict | None:
     """What a file says that MidiTok has written; None for any other file, and for none."""
-    try:
-        saved = read_object(path)
-    except (OSError, ValueError):
-        return None
+    saved = object_in(path)
     if not saved.keys() >= {"tokenization", "config"}:
         return None
     if MERGED in saved:

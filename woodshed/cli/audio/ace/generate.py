@@ -10,13 +10,14 @@ from typing import Annotated
 import tyro
 
 from ....audio.ace.adapters import change_of_weights, load_adapters, without_adapters
-from ....audio.ace.difference import Difference, between_seeds, difference, table, verdict
+from ....audio.ace.difference import between_seeds, difference, table, verdict
 from ....audio.ace.generate import PlaySettings, Take, check, generate
 from ....audio.ace.layouts import Adapter, read_adapter
 from ....audio.ace.pipeline import chosen_device, fingerprint, open_pipeline
 from ....audio.ace.run import FACTS
 from ....errors import InputError
 from ....files import numbered_folder
+from ....page import text_table
 from ...terminal import BaseName, bar, console
 
 Adapters = Annotated[
@@ -122,7 +123,7 @@ def _compare(setup: Setup, settings: PlaySettings, folder: Path) -> None:
         base.save(folder / f"take-{number}-base", setup.facts() | {"adapters": []})
         path = take.save(folder / f"take-{number}", setup.facts() | told)
         print(f"{path}: seed {take.seed}, {found[-1].spectral:.2f} dB from {path.stem}-base{path.suffix}")
-    _print_table(found)
+    console().print(text_table(("mean of all seeds", "base", "with adapter", "difference"), table(found)))
     if len(bare) > 1:
         apart = between_seeds([take.audio for take in bare])
         print(f"For comparison: takes of the base with different seeds are {apart:.1f} dB apart.")
@@ -130,14 +131,3 @@ def _compare(setup: Setup, settings: PlaySettings, folder: Path) -> None:
     for (adapter, scale), change in zip(setup.adapters, changes, strict=True):
         print(f"{adapter.path} changes the weights it lies over by {abs(scale) * change:.2%} (median).")
     print("\n".join(verdict(found, setup.adapters, changes, prompt=settings.prompt, base=setup.base_fingerprint)))
-
-
-def _print_table(found: list[Difference]) -> None:
-    from rich.table import Table
-
-    shown = Table(box=None, pad_edge=False)
-    for name in ("mean of all seeds", "base", "with adapter", "difference"):
-        shown.add_column(name, justify="left" if name.startswith("mean") else "right")
-    for row in table(found):
-        shown.add_row(*row)
-    console().print(shown)
