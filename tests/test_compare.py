@@ -351,7 +351,7 @@ def test_what_is_not_alike_is_remarked():
 
     assert remarks([row("a"), row("b", minutes=30.0, processor_seconds=1500.0)], "test") == []  # as many ids
     assert len(remarks([row("a"), row("b", minutes=30.0, processor_seconds=1500.0, ids=9999)], "test")) == 1
-    assert "started from piano-2" in remarks([row("a"), row("b", base="piano-2")], "test")[0]
+    assert "started from piano-3" in remarks([row("a"), row("b", base="piano-3")], "test")[0]
     assert "parameters differ: 100 to 130" in remarks([row("a"), row("b", parameters=130)], "test")[0]
     assert "--max-seq-len 512, 64" in remarks([row("a"), row("b", settings={"max_seq_len": 64, "seed": 0})], "test")[0]
     assert "different corpora" in remarks([row("a"), row("b", corpus="d")], "test")[0]

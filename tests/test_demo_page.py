@@ -325,14 +325,14 @@ def test_keep_does_what_woodshed_keep_does_and_says_what_comes_of_it(opened, sen
 
 def test_a_take_of_a_base_is_kept_where_you_are(tmp_path, monkeypatch, opened):
     monkeypatch.chdir(tmp_path)
-    base = open_run("piano-2")
+    base = open_run("piano-3")
     list(play(opened, ASKED | {"takes": 1}, unheard))
-    folder = Path(shutil.copytree(opened.folder / "takes" / "001", tmp_path / "piano-2" / "takes" / "001"))
+    folder = Path(shutil.copytree(opened.folder / "takes" / "001", tmp_path / "piano-3" / "takes" / "001"))
     for path in folder.glob("*.json"):
-        path.write_text(json.dumps(read_object(path) | {"run": "piano-2"}))
+        path.write_text(json.dumps(read_object(path) | {"run": "piano-3"}))
     keeper = Keeper({demo_page.takes_folder(base): base})
-    assert "1 take kept in piano-2/kept" in keeper.keep(str(next(folder.glob("*.mid"))))
-    assert len(list((tmp_path / "piano-2" / "kept").glob("*.mid"))) == 1
+    assert "1 take kept in piano-3/kept" in keeper.keep(str(next(folder.glob("*.mid"))))
+    assert len(list((tmp_path / "piano-3" / "kept").glob("*.mid"))) == 1
 
 
 # --- several models --------------------------------------------------------------------------------------------

@@ -222,10 +222,10 @@ CHECKPOINTING = "--training-args gradient_checkpointing=true"
     ("settings", "adapter", "flags"),
     [
         ({}, False, f"--base none --size 2m {CHECKPOINTING}"),
-        ({"base": "piano-2"}, False, f"--adapter lora {CHECKPOINTING}"),
-        ({"base": "piano-2"}, True, f"--load-in-4bit {CHECKPOINTING}"),
-        ({"base": "piano-2", "load_in_4bit": True}, True, CHECKPOINTING),
-        ({"base": "piano-2", "training_args": ["gradient_checkpointing=true"]}, True, "--load-in-4bit"),
+        ({"base": "piano-3"}, False, f"--adapter lora {CHECKPOINTING}"),
+        ({"base": "piano-3"}, True, f"--load-in-4bit {CHECKPOINTING}"),
+        ({"base": "piano-3", "load_in_4bit": True}, True, CHECKPOINTING),
+        ({"base": "piano-3", "training_args": ["gradient_checkpointing=true"]}, True, "--load-in-4bit"),
     ],
 )
 def test_out_of_memory_names_nothing_that_is_on_already(settings, adapter, flags):

@@ -64,7 +64,7 @@ def test_a_musician_opens_the_page_and_leaves_with_sound(tmp_path, browser):
         browser.ask("Page.navigate", url=page)
         browser.fill("Seed", "abc")
         browser.press("Play")
-        assert "seed 'abc'" in browser.wait("document.querySelector('.toast-wrap')?.innerText")
+        assert "Seed 'abc'" in browser.wait("document.querySelector('.toast-wrap')?.innerText")
         for label, text in (("Seconds", "3"), ("Takes", "2"), ("Seed", "5")):
             browser.fill(label, text)
         browser.press("Play")

@@ -118,14 +118,14 @@ def test_the_run_is_found_by_its_name_or_named(tmp_path, monkeypatch):
         keep(led)  # a name leads nowhere else
     monkeypatch.chdir(tmp_path)
     shutil.rmtree(tmp_path / "my-style")
-    base = played(tmp_path / "piano-2" / "takes" / "001" / "take", tune(1), run="piano-2")
-    (tmp_path / "piano-2" / "run.json").unlink()  # a folder of its name, for its takes
-    assert keep(base)[0].path == tmp_path / "piano-2" / "kept" / "take.mid"
+    base = played(tmp_path / "piano-3" / "takes" / "001" / "take", tune(1), run="piano-3")
+    (tmp_path / "piano-3" / "run.json").unlink()  # a folder of its name, for its takes
+    assert keep(base)[0].path == tmp_path / "piano-3" / "kept" / "take.mid"
     away = played(tmp_path / "a" / "b" / "c" / "take", tune(3))
     (tmp_path / "a" / "run.json").unlink()
     with pytest.raises(InputError, match=r"the run my-style that played it is neither above it .* give --run RUN"):
         keep([base, away])
-    assert keep(away, run="piano-2")[0].path == keep(away, run="piano")[0].path
+    assert keep(away, run="piano-3")[0].path == keep(away, run="piano")[0].path
 
 
 def test_what_is_no_take_is_refused_before_any_is_kept(tmp_path):

@@ -347,12 +347,12 @@ def test_the_command_finds_the_corpus_of_a_run(corpus, tmp_path, capsys):
     main(["originality", str(run), str(take)])
     out = capsys.readouterr().out
     assert out.startswith(str(take)) and "examined" not in out
-    facts |= {"corpus_folder": "../corpus", "base": "../bases/piano-2"}
+    facts |= {"corpus_folder": "../corpus", "base": "../bases/piano-3"}
     (run / "run.json").write_text(json.dumps(facts))
     main(["originality", str(run), str(take), "--json", str(tmp_path / "found.json")])
-    told = "originality is beside your pieces alone: those that the base piano-2 has learned were not examined"
+    told = "originality is beside your pieces alone: those that the base piano-3 has learned were not examined"
     assert capsys.readouterr().out.splitlines()[1:] == [told]
-    assert json.loads((tmp_path / "found.json").read_text())[str(take)]["unexamined_base"] == "piano-2"
+    assert json.loads((tmp_path / "found.json").read_text())[str(take)]["unexamined_base"] == "piano-3"
 
 
 def test_the_corpus_of_a_run_that_is_a_link_or_is_named_from_within(corpus, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from woodshed.cli import main
 ROOT = Path(__file__).parents[1]
 README, AUDIO = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/audio.md"))
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
-OTHERS = {"--index-url", "--no-deps", "--hours"}  # pip's, and a recipe's
+OTHERS = {"--index-url", "--hours"}  # pip's, and a recipe's
 
 
 @pytest.fixture(scope="module")

@@ -337,7 +337,7 @@ def test_what_is_given_at_its_default_counts_as_given():
     assert resumed(TrainSettings(resume=True), old, Path("run")).patience == 2
 
 
-NAMED = [('{"base": "none", "model": "lstm"}', None), ('{"base": "piano"}', "piano-2")]
+NAMED = [('{"base": "none", "model": "lstm"}', None), ('{"base": "piano"}', "piano-3")]
 
 
 @pytest.mark.parametrize(("text", "base"), NAMED)

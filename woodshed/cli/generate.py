@@ -23,7 +23,7 @@ class TakeFiles:
 
     out: Path | None = None
     """Where the takes go, in a folder with the next free number; by default RUN/takes (of a base model:
-    piano-2/takes, where you are)."""
+    piano-3/takes, where you are)."""
     soundfont: Path | None = None
     """A .sf2 or .sf3 that plays the .wav; by default our own piano."""
 

@@ -1,6 +1,6 @@
 """The base models in the package: small models that already know music, for anyone to start from.
 
-A base is a run without a log, in `woodshed/bases/NAME-VERSION` (`piano-2`); the plain name (`piano`) is the newest.
+A base is a run without a log, in `woodshed/bases/NAME-VERSION` (`piano-3`); the plain name (`piano`) is the newest.
 A name works wherever a command takes a run or a base.
 """
 
@@ -31,7 +31,7 @@ def newest() -> list[str]:
 
 
 def find(name: str) -> Path | None:
-    """The folder of a base: `piano-2`, or the newest `piano`; None where there is none of that name."""
+    """The folder of a base: `piano-3`, or the newest `piano`; None where there is none of that name."""
     versions = [known for known in names() if name in (known, known.rpartition("-")[0])]
     return FOLDER / versions[-1] if versions else None
 
