@@ -13,10 +13,10 @@ from typing import get_args
 
 import numpy as np
 
-from ..data.counting import counted
 from ..data.inspect import Reason
 from ..data.prepare import LEFT_OUT
 from ..data.report import LITTLE_FILES, LITTLE_MINUTES
+from ..data.unigram import unigram
 from ..learning.settings import recomputes
 from .alone import EVENT as COSTS
 from .diagnosis import Diagnosis, Remedy
@@ -124,7 +124,7 @@ def flat_loss(seen: Evidence) -> Diagnosis | None:
     fresh, rate, usual = not seen.settings.get("base"), seen.settings["learning_rate"], seen.usual_rate
     (start, _), (end, _), (fell, chance), (late, noise) = seen.loss(0), seen.loss(1), seen.fall(0, 1), seen.fall(0.5, 1)
     least = max(chance, STEEP * start if fresh else 0)
-    counting = counted(seen.rows) if fresh and seen.rows is not None else np.inf
+    counting = unigram(seen.rows) if fresh and seen.rows is not None else np.inf
     if fell > least and (late > noise or end < 0.98 * counting):
         return None
     told = f"the training loss went from {start:.3f} to {end:.3f} nats a token in {len(seen.steps):,} steps"

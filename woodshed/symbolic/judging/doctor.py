@@ -16,7 +16,7 @@ from ...log import LOG, read_log
 from ...progress import Reporter, unheard
 from .. import bases
 from ..data.corpus import Corpus, find_corpus, open_corpus
-from ..data.counting import counting
+from ..data.unigram import unigram_told
 from ..playing.settings import GenerateSettings, temperatures
 from ..run import located, open_run, read_facts
 from . import evidence
@@ -109,7 +109,7 @@ def _figures(seen: Evidence) -> dict[str, str]:
             told["for comparison"] = yardstick
         elif seen.rows is not None:
             newest = next(line["validation"] for line in seen.log[::-1] if line.get("validation"))
-            told["for comparison"] = counting(seen.rows, newest)
+            told["for comparison"] = unigram_told(seen.rows, newest)
     if seen.corpus is not None and seen.corpus.pieces:
         minutes = sum(piece.seconds for piece in seen.corpus.pieces) / 60
         told["corpus"] = f"{len(seen.corpus)} files, {minutes:.0f} minutes, {len(seen.corpus.skipped)} left out"

@@ -11,7 +11,8 @@ from ... import __version__
 from ...errors import RunError
 from ...files import built, found_from, new_folder, seen_from
 from ...jobs import refuse_existing
-from ..run import Run, open_run, publish, quiet, saving
+from ..run import Run, open_run, quiet, saving
+from .publish import publish
 
 
 def merge(run: Run | str | Path, out: str | Path) -> Run:

@@ -27,7 +27,7 @@ from ...progress import Reporter, unheard
 from .. import bases
 from .. import run as runs
 from ..data.corpus import IGNORED, open_corpus
-from ..data.counting import counting
+from ..data.unigram import unigram_told
 from ..run import Run, checkpoints
 from . import adapters
 from .course import (
@@ -43,6 +43,7 @@ from .course import (
     smaller,
     whole_checkpoints,
 )
+from .publish import publish
 from .settings import LIMITS, MODEL_FLAGS, TrainSettings, asks_for_new, resolve, resumed, with_model_of_preset
 
 if TYPE_CHECKING:
@@ -312,11 +313,11 @@ def _finish(job: Job, learner: Learner) -> Run:
     if facts["validation"] and (beaten := _no_better_than_base(log, facts["validation"])):
         job.say(beaten)
     if facts["validation"]:
-        told = bases.yardstick(facts["tokenizer"]) or counting(job.rows, facts["validation"])
+        told = bases.yardstick(facts["tokenizer"]) or unigram_told(job.rows, facts["validation"])
         job.say(f"for comparison: {told}")
     if job.stopped:
         job.say(f"stopped at step {step:,} by {job.stopped}, saved; go on with --resume", step=step, event="stopped")
-    return runs.publish(job.out, found[best], facts | {"finished": not job.stopped}, learner.model.config)
+    return publish(job.out, found[best], facts | {"finished": not job.stopped}, learner.model.config)
 
 
 def _no_better_than_base(log: list[dict], validation: dict[str, float]) -> str:
