@@ -20,6 +20,7 @@ from .strikes import KEYS, LOWEST, SILENCE, Frames, notes_of
 from .wave import BLOCK, Audio
 
 SAMPLE_RATE, HOP = 22050, 256  # what the model hears
+OUTPUTS = ("StatefulPartitionedCall:2", "StatefulPartitionedCall:1")  # its onsets and notes
 WINDOW, EDGE = 43844, 15  # its samples; frames on each side that lack their context
 STEP = 141  # frames of each window that count: the next begins where these end
 SPECTRUM = 2048  # samples
@@ -70,7 +71,7 @@ def _activations(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Onsets and notes, (frames, KEYS), of (windows, WINDOW) samples that stand STEP frames apart."""
     session = _session()
     batch = np.ascontiguousarray(windows, np.float32)[:, :, None]
-    outputs = session.run(_OUTPUTS, {session.get_inputs()[0].name: batch})
+    outputs = session.run(OUTPUTS, {session.get_inputs()[0].name: batch})
     onset, note = (output[:, EDGE : EDGE + STEP].reshape(-1, KEYS) for output in outputs)
     return onset, note
 
@@ -102,9 +103,6 @@ def _fundamentals() -> np.ndarray:
     few = within.sum(axis=0) < 2
     within[:, few] = (np.abs(_bins()[:, None] - hertz) <= nearest)[:, few]
     return within.astype(np.float32)
-
-
-_OUTPUTS = ("StatefulPartitionedCall:2", "StatefulPartitionedCall:1")  # onsets, notes
 
 
 @cache
