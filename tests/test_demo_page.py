@@ -444,6 +444,7 @@ def test_a_musician_opens_the_page_and_leaves_with_takes(page, own, browser, tmp
     empty = "[...document.querySelectorAll('input')].some(e => e.labels[0]?.innerText.startsWith('%s') && !e.value)"
     for label in ("Bars", "Key", "Metre", "Only the best"):
         browser.wait(empty % label)
+    browser.wait("[...document.querySelectorAll('input')].some(e => e.ariaLabel == 'Parts' && e.offsetParent)")
     for label, text in (("Chords", "C | Hm7"), ("Bars", "2"), ("Takes", "2"), ("Seed", "5")):
         browser.fill(label, text)
     browser.press("Play")

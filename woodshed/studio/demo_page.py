@@ -95,6 +95,13 @@ def _form(gradio, *, models: Mapping[str, Run]) -> dict:
         info="A letter for each section: equal ones come back. Chords of their own: A: C Am F G B: F G Em Am",
         max_lines=1,
     )
+    form["parts"] = gradio.Dropdown(
+        list(PARTS),
+        multiselect=True,
+        label="Parts",
+        info="Left empty: all of them.",
+        visible="parts" in shown_fields(run, NEW),
+    )
     form["ending"] = gradio.Checkbox(False, label="Ending", info="Come to a close in the last bar.")
     form |= _drawing_fields(gradio, knows=run.knows_chords)
     _let_choose(gradio, form, models)
@@ -151,9 +158,6 @@ def _prompt_fields(gradio) -> dict:
     )
     form["seconds"] = gradio.Textbox(
         label="Seconds to write anew", placeholder="20-26", info="Instead of bars, where the file has none.", **hidden
-    )
-    form["parts"] = gradio.Dropdown(
-        list(PARTS), multiselect=True, label="Parts", info="Left empty: all of them.", **hidden
     )
     form["melody"] = gradio.Dropdown(
         [AUTO],
