@@ -99,6 +99,14 @@ def test_without_critic_a_take_that_the_guard_gave_up_goes_down(pop):
     assert found["sound"] == found["mended"] > found["left"]
 
 
+def test_parts_without_a_bass_are_not_blamed_for_having_none(pop):
+    made, _, held = pop
+    off = held[0].replace(chords=held[0].transpose(1).chords)
+    asked = ({}, {"parts": ("bass",)}, {"parts": ["melody"]}, {"parts": ("melody",), "prompt": "song.mid"})
+    found = [rank(made, [Take(off, 9, 1, 1.0, settings)], critic=unlearned(made))[0] for settings in asked]
+    assert ["bass" in one.reasons for one in found] == [True, True, False, True]
+
+
 def test_the_order_of_the_takes_does_not_matter(pop):
     made, critic, held = pop
     found = rank(made, held, critic=critic)

@@ -31,7 +31,8 @@ from ..tokenizers import NoteGrammar, Plan
 
 BIAS = 1.0  # nats by which guided harmony makes a wrong note less likely
 KEPT = {"free": 1.0, "guided": float(np.exp(-BIAS)), "strict": 0.0}  # what is left of the odds of a wrong note
-CARRIERS = np.isin(PARTS, ("bass", "accompaniment", "left", "other"))  # the parts that may have the bass
+CARRYING = ("bass", "accompaniment", "left", "other")  # the parts that may have the bass
+CARRIERS = np.isin(PARTS, CARRYING)
 INNER = 33  # below this pitch (A1) only the bass is struck at a change, so that there is always room for it beneath
 AHEAD = 128  # strong beats that a note may ring over
 PITCHES = np.arange(128)

@@ -43,6 +43,7 @@ from ..music.score import Score
 from ..run import Run, open_run
 from .critic import LOGIT, NATS, Critic, Ears, keep_critic, open_critic, sigmoid, unlearned
 from .excerpts import windows
+from .harmony import CARRYING
 from .takes import Take
 
 CRITERIA = {
@@ -224,9 +225,8 @@ def _judged(candidate: Candidate, critic: Critic, measures: dict[str, float], fl
     """Its score and reasons; `flagged` says whether it repeats too much of the corpus, None where nobody looked."""
     if not measures:
         return Ranked(candidate.take, 0.0, "silent", {}, {})
-    far = distances(critic, measures)
-    if _returns(candidate.facts.get("settings", {})):
-        far = {name: off for name, off in far.items() if name not in CRITERIA["repetition"]}
+    asked = _asked_for(candidate.facts.get("settings", {}))
+    far = {name: off for name, off in distances(critic, measures).items() if name not in asked}
     groups = {name: [abs(far[one]) for one in members if one in far] for name, members in CRITERIA.items()}
     off = {name: float(np.mean(group)) for name, group in groups.items() if group}
     if flagged is not None:
@@ -241,10 +241,12 @@ def _judged(candidate: Candidate, critic: Critic, measures: dict[str, float], fl
     return Ranked(candidate.take, score, _reasons(measures, far, flagged), off, measures)
 
 
-def _returns(asked: dict) -> bool:
-    """Whether a take was asked for in sections that come back, so that its repetition is not the model's."""
-    form = asked.get("form", "")
-    return len({*form}) < len(form)
+def _asked_for(settings: dict) -> set[str]:
+    """The measures in which a take is what was asked for, not what the model made of it: repetition where sections were
+    to come back, the bass where parts were to be without one."""
+    form, parts = settings.get("form", ""), settings.get("parts")
+    bassless = parts and not settings.get("prompt") and not {*parts} & {*CARRYING}
+    return {*(CRITERIA["repetition"] if len({*form}) < len(form) else ()), *(["bass_adherence"] if bassless else ())}
 
 
 def _reasons(measures: dict[str, float], far: dict[str, float], flagged: bool | None) -> str:
