@@ -24,6 +24,7 @@ import bench
 import numpy as np
 import torch
 
+from woodshed.jobs import fast_bf16
 from woodshed.symbolic import models
 from woodshed.symbolic.data import corpus as rows_of
 from woodshed.symbolic.data.corpus import Corpus, open_corpus
@@ -99,7 +100,7 @@ def train(trial: Trial, corpora: list[Corpus], steps: int) -> tuple[torch.nn.Mod
         rows = [stream.rows[next(counts[which])] for _ in range(ROWS)]
         for group in optimizer.param_groups:
             group["lr"] = RATE * min((step + 1) / WARMUP, 1.0, (steps - step) / (COOLED * steps))
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bf16("cpu")):
             loss = model(**stream.batch(rows), use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -127,7 +128,7 @@ def validate(model: torch.nn.Module, stream: Stream, count: int) -> dict[str, fl
     nats = tokens = 0
     for i in range(count):
         batch = stream.batch([rows[i * len(rows) // count]])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bf16("cpu")):
             logits = model(**{name: batch[name] for name in ("input_ids", "position_ids")}, use_cache=False).logits
         target = batch["labels"][0, 1:]
         nats += torch.nn.functional.cross_entropy(logits[0, :-1].float(), target, reduction="sum").item()

@@ -6,16 +6,21 @@ import pytest
 import torch
 from torch import nn
 
+from woodshed.symbolic.learning import muon
 from woodshed.symbolic.learning.muon import Muon, orthogonal, parameter_groups
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("shape", [(16, 16), (8, 40), (40, 8)])
-def test_an_orthogonal_matrix_keeps_its_directions_and_loses_their_sizes(shape):
+def test_an_orthogonal_matrix_keeps_its_directions_and_loses_their_sizes(shape, dtype, monkeypatch):
+    monkeypatch.setattr(muon, "fast_bf16", lambda device: dtype == torch.bfloat16)  # else it would be emulated
     torch.manual_seed(0)
     matrix = torch.randn(shape) @ torch.diag(torch.logspace(0, -2, shape[1]))
-    before, after = torch.linalg.svd(matrix), torch.linalg.svdvals(orthogonal(matrix, steps=10).float())
+    found = orthogonal(matrix, steps=10)
+    assert found.dtype == dtype
+    before, after = torch.linalg.svd(matrix), torch.linalg.svdvals(found.float())
     assert after.max() < 1.3 and after.min() > 0.5
-    aligned = before.U[:, : min(shape)].T @ orthogonal(matrix, steps=10).float() @ before.Vh[: min(shape)].T
+    aligned = before.U[:, : min(shape)].T @ found.float() @ before.Vh[: min(shape)].T
     assert torch.diagonal(aligned).min() > 0.5
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from ...jobs import fast_bf16
+
 RMS = 0.2  # of AdamW's usual update, so that one learning rate suits both: https://arxiv.org/abs/2502.16982
 
 
@@ -55,7 +57,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """The matrix (m, n) with its singular values brought to about 1 (0.7 to 1.2), by a Newton-Schulz iteration."""
     tall = matrix.shape[0] > matrix.shape[1]
-    found = (matrix.T if tall else matrix).bfloat16()
+    found = (matrix.T if tall else matrix).to(torch.bfloat16 if fast_bf16(matrix.device.type) else torch.float32)
     found = found / (found.norm() + 1e-7)
     for _ in range(steps):
         gram = found @ found.T
