@@ -57,6 +57,16 @@ def test_a_take_stores_its_seed_in_the_file_and_beside_it(trained, tmp_path):
     assert wav.name == "run.v1_seed11_take-2.wav" and read_audio(wav).loudness == pytest.approx(-18, abs=0.5)
 
 
+def test_a_take_of_silence_is_told_in_json_that_any_program_reads(trained, tmp_path):
+    class Silent(Toy):
+        def decode(self, latents):
+            return Audio(np.zeros((len(latents) * 400, 1), np.float32), 8000)
+
+    (take,) = generate(replace(trained, codec=Silent()), seconds=1.0, takes=1, seed=1)
+    told = save_take(take, tmp_path, 1)[1].read_text()
+    assert json.loads(told, parse_constant=pytest.fail)["loudness_before_levelling"] is None
+
+
 @pytest.mark.parametrize("loop", [False, True])
 def test_a_form_has_sections_of_whole_halves(trained, loop):
     half = trained.window // 2

@@ -228,6 +228,12 @@ def test_silence_stays_silence():
     assert not silence().levelled(-16).samples.any()
 
 
+@pytest.mark.parametrize("level", [-70, -100])
+def test_what_is_nearly_silent_is_not_blown_up(level):
+    hum = Audio(song(1).samples * np.float32(10 ** (level / 20)), 44100)
+    assert hum.loudness == -np.inf and np.array_equal(hum.levelled(-16).samples, hum.samples)
+
+
 # --- what is no sound ------------------------------------------------------------------------------------------
 
 

@@ -52,13 +52,12 @@ def true_peak(audio: np.ndarray) -> float:
 
 
 def levelled(audio: np.ndarray, sample_rate: int, *, target: float, ceiling: float = -1.0) -> np.ndarray:
-    """Audio at `target` LUFS, or softer where its true peak would rise above `ceiling` dBFS. Nothing is compressed."""
-    heard, peak = loudness(audio, sample_rate), true_peak(audio)
-    if peak == 0:
+    """Audio at `target` LUFS, or softer where its true peak would rise above `ceiling` dBFS. Nothing is compressed, and
+    what is too soft to have a loudness stays as it is."""
+    heard = loudness(audio, sample_rate)
+    if not np.isfinite(heard):
         return audio
-    gain = 10 ** (ceiling / 20) / peak
-    if np.isfinite(heard):
-        gain = min(gain, 10 ** ((target - heard) / 20))
+    gain = min(10 ** ((target - heard) / 20), 10 ** (ceiling / 20) / true_peak(audio))
     return audio * np.float32(gain)
 
 

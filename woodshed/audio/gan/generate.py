@@ -22,7 +22,7 @@ from safetensors.torch import save
 
 from ... import __version__
 from ...config import updated
-from ...files import write_file, write_object
+from ...files import strict_json, write_file
 from ...progress import Progress, Reporter, unheard
 from ..codecs import LOUDNESS, Codec, fingerprint
 from ..spectrogram import spectrograms
@@ -75,7 +75,7 @@ def save_take(take: Take, folder: Path, number: int) -> list[Path]:
     wav, told, picture = (folder / f"{name}{suffix}" for suffix in (".wav", ".json", ".png"))
     choice = {name: take.facts[name] for name in ("seed", "style_seed", "truncation", "form", "vary", "loop", "run")}
     write_audio(wav, take.audio.levelled(LOUDNESS), comment=json.dumps(choice))
-    write_object(told, take.facts)
+    write_file(told, strict_json(take.facts))
     write_file(picture, spectrograms({wav.name: take.audio}))
     return [wav, told, picture]
 
