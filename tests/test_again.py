@@ -117,6 +117,9 @@ def test_what_cannot_be_played_again_says_why(run, song, tmp_path):
         again(path, prompt=song)
     with pytest.raises(FileError, match="no take of woodshed"):
         again(song, run=run)
+    (free,) = saved(generate(run, chords="C F", bars=2, takes=1, seed=1), tmp_path / "free")
+    with pytest.raises(InputError, match=r"--prompt .*song.mid: .*take-1.mid was played in no file; leave it out"):
+        again(free, run=run, prompt=song)
 
 
 def test_the_command_says_whether_the_notes_are_the_same(copy, capsys):

@@ -64,8 +64,8 @@ def recall(
     facts = take_facts(whole_take(Path(take)))
     instead = {"prompt": prompt, "device": device}
     asked = facts["settings"] | {name: value for name, value in instead.items() if value}
+    _refuse_wrong_prompt(take, facts, asked.get("prompt"))
     settings = make_settings(None, tuples(asked))
-    _refuse_lost_prompt(take, facts, settings.prompt)
     opened = open_run(run or played_by(take, facts), settings.checkpoint)
     then, now = facts.get("digests") or {}, digests_of(opened, settings.prompt)
     changed = [name for name in now if name in then and then[name] != now[name]]
@@ -77,8 +77,11 @@ def recall(
     return Recalled(opened, settings, tuple(told))
 
 
-def _refuse_lost_prompt(take: str | Path, facts: dict, prompt: str | Path | None) -> None:
-    if prompt is None and facts["region_quarters"]:
+def _refuse_wrong_prompt(take: str | Path, facts: dict, prompt: str | Path | None) -> None:
+    in_music = bool(facts["region_quarters"] or facts["settings"].get("prompt"))
+    if prompt is not None and not in_music:
+        raise InputError(f"--prompt {prompt}: {take} was played in no file; leave it out")
+    if prompt is None and in_music:
         raise InputError(f"{take}: it was played in music that was no file; save that as MIDI and give --prompt FILE")
     if prompt is not None and not Path(prompt).exists():
         raise InputError(f"{take}: the file that it was played in is not at {prompt}; give it with --prompt FILE")
