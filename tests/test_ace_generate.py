@@ -24,6 +24,7 @@ from woodshed.audio.ace.pipeline import fingerprint, open_pipeline  # noqa: E402
 from woodshed.audio.features import describe  # noqa: E402
 from woodshed.audio.wave import Audio, read_audio, write_audio  # noqa: E402
 from woodshed.cli import main  # noqa: E402
+from woodshed.cli.audio.ace import generate as door  # noqa: E402
 from woodshed.cli.audio.ace.generate import parse_adapter  # noqa: E402
 from woodshed.errors import FileError, InputError  # noqa: E402
 
@@ -310,6 +311,16 @@ def test_the_command_says_whether_one_hears_the_adapter(base, run, tmp_path, cap
     facts = json.loads((tmp_path / "b/001/take-1.json").read_text())
     assert facts["audible"] and facts["spectral_distance_to_base"] > 1
     assert not json.loads((tmp_path / "b/001/take-1-base.json").read_text())["adapters"]
+
+
+def test_takes_of_the_base_are_kept_where_the_adapter_breaks_off(base, run, tmp_path, monkeypatch):  # noqa: F811
+    def broken_off(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(door, "difference", broken_off)
+    with pytest.raises(SystemExit, match="130"):
+        play(base, "--adapter", run, "--takes", 1, "--compare-base", "--out", tmp_path / "a")
+    assert (tmp_path / "a/001/take-1-base.json").exists()
 
 
 def test_the_command_refuses_before_anything_is_loaded(base, guided_base, run, tmp_path, capsys, monkeypatch):  # noqa: F811

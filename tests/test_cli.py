@@ -14,6 +14,7 @@ from toys import TINY
 from verbs import commands
 
 import woodshed
+from woodshed import cli
 from woodshed.cli import VERBS, main
 from woodshed.jobs import own_process
 from woodshed.symbolic.data.corpus import open_corpus
@@ -93,6 +94,10 @@ def play_in_a_file(capsys, run, song):
         (["generate", "x" * 300], "File name too long"),
         (["generate", "piano", "--out", "{songs}/song 1.mid"], "song 1.mid: a file, not a folder; choose another"),
         (["evaluate", "piano", "nowhere", "--out", "{songs}/song 1.mid"], "song 1.mid: a file, not a folder; choose"),
+        (
+            ["compare", "nowhere", "--runs", "piano", "piano-played", "--out", "{songs}/song 1.mid"],
+            "song 1.mid: a file, not a folder; choose another folder",
+        ),
         (["demo", "--pieces", "-1"], "--pieces -1: give more than 0"),
         (["prepare", "{empty}", "--out", "c"], "no MIDI"),
         (["prepare", "{songs}", "--out", "c", "--tokenizer", "rem"], "choose from"),
@@ -172,6 +177,16 @@ def test_a_report_that_exists_is_never_overwritten(capsys, songs, tmp_path):
     report.write_text("mine")
     code, _, err = run_main(capsys, "inspect", songs, "--json", report)
     assert code == 1 and "report.json" in err and report.read_text() == "mine"
+
+
+def test_what_was_found_is_saved_before_it_is_told():
+    """Standard output may be gone by then; only originality tells each file as it comes."""
+    doors = {path.stem: path.read_text(encoding="utf-8") for path in Path(cli.__file__).parent.rglob("[!_]*.py")}
+    doors = {name: text for name, text in doors.items() if "write_json(json_file" in text and name != "originality"}
+    assert {"inspect", "evaluate", "compare"} <= doors.keys()
+    for name, text in doors.items():
+        after = text.partition("print(")[2]
+        assert "write_json(" not in after and "save(" not in after, name
 
 
 def test_nothing_is_left_of_what_was_refused(capsys, run, tmp_path):

@@ -20,6 +20,7 @@ from woodshed.audio.gan.run import open_run
 from woodshed.audio.gan.settings import EvaluateSettings, GenerateSettings
 from woodshed.audio.gan.train import train
 from woodshed.audio.wave import Audio, read_audio, write_audio
+from woodshed.cli import main
 from woodshed.errors import EmptyCorpus, InputError, RunError
 
 # --- playing -----------------------------------------------------------------------------------------------------
@@ -185,13 +186,18 @@ def test_recordings_that_have_moved_are_known_by_their_content(trained, recordin
         evaluate(run, tmp_path / "music", clips=2, seconds=3.5)
 
 
-def test_what_cannot_be_judged_is_refused_before_anything_is_encoded(trained, recordings, monkeypatch):
+def test_what_cannot_be_judged_is_refused_before_anything_is_encoded(trained, recordings, monkeypatch, capsys):
     monkeypatch.setattr(Toy, "encode", None)
     with pytest.raises(RunError, match="choose from: 4, 8, 12"):
         evaluate(trained, recordings, checkpoint=5)
     for wrong, told in (({"truncation": 9}, "--truncation 9"), ({"clips": 1001}, "--clips 1001: give 2 to 1000")):
         with pytest.raises(InputError, match=told):
             evaluate(trained, recordings, **wrong)
+    monkeypatch.setattr("woodshed.audio.gan.run.open_run", lambda *where, **how: trained)
+    out = next(recordings.iterdir())
+    with pytest.raises(SystemExit, match="1"):
+        main(["audio", "gan", "evaluate", str(trained.folder), str(recordings), "--out", str(out)])
+    assert f"{out}: a file, not a folder; choose another folder" in capsys.readouterr().err
 
 
 def test_what_a_base_has_learned_counts_as_learned(trained, recordings, tmp_path):

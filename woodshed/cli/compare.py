@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..files import new_folder
 from ..symbolic.judging.compare import CompareSettings, compare
 from ..symbolic.judging.compare_page import render, save
 from .terminal import CorpusPath, JsonFile, bar, console, refuse_json, write_json
@@ -20,9 +21,10 @@ def command(corpus: CorpusPath, out: Path, settings: CompareSettings, json_file:
         json_file: write all figures to this file too, which does not exist yet
     """
     refuse_json(json_file)
-    with bar("comparing") as report:
-        found = compare(corpus, out, settings, report=report)
-    console().print(render(found))
-    folder = save(found, out)
+    with new_folder(out):
+        with bar("comparing") as report:
+            found = compare(corpus, out, settings, report=report)
+        folder = save(found, out)
     write_json(json_file, found.facts)
+    console().print(render(found))
     print(folder / "index.html")

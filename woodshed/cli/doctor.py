@@ -18,6 +18,6 @@ def command(run: RunPath, settings: DoctorSettings, corpus: Path | None = None, 
     refuse_json(json_file)
     with bar("examining") as report:
         found = diagnose(run, corpus, settings, report=report)
+    write_json(json_file, found.as_dict())
     for line in lines(found):
         console().print(line, markup=False, soft_wrap=True)
-    write_json(json_file, found.as_dict())

@@ -32,7 +32,7 @@ def command(
     with new_folder(parent):
         with bar("evaluating") as report:
             found = evaluate(opened, corpus, settings, report=report)
-        console().print(render(found))
         folder = save(found, parent)
     write_json(json_file, found.facts)
+    console().print(render(found))
     print(folder / "index.html")

@@ -15,5 +15,5 @@ def command(folder: FolderPath, settings: InspectSettings, json_file: JsonFile =
     refuse_json(json_file)
     with bar("reading") as report:
         found = inspect(folder, settings, report=report)
-    console().print(render(found))
     write_json(json_file, found.as_dict())
+    console().print(render(found))

@@ -39,7 +39,7 @@ def command(
         index = originality_index(corpus) if corpus else learned(opened)
         found = rank(opened, folder, corpus=corpus, index=index, best=best, device=device, report=report)
     critic = critic_of(opened)
+    write_json(json_file, {"critic": {**critic.facts, "judges": critic.judges}, "takes": found})
     print(critic)
     for number, one in enumerate(found, 1):
         print(f"{number:>3}  {one.score:.2f}  {one.take.relative_to(folder)}: {one.reasons}")
-    write_json(json_file, {"critic": {**critic.facts, "judges": critic.judges}, "takes": found})

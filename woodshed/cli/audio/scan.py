@@ -22,8 +22,8 @@ def command(folder: FolderPath, settings: ScanSettings, out: Path | None = None,
     refuse_json(json_file)
     with bar("listening") as report:
         found = scan(folder, settings, out=out, report=report)
+    write_json(json_file, found.as_dict())
     console().print(table(found))
     print("\n".join(told(found, out)))
     if out:
         print(f"{out}: {counted(len(found.dataset.samples), 'sample')}, {found.added} of them new")
-    write_json(json_file, found.as_dict())

@@ -114,13 +114,14 @@ def _takes(setup: Setup, settings: PlaySettings, about: str, *, alone: bool = Fa
 
 
 def _compare(setup: Setup, settings: PlaySettings, folder: Path) -> None:
-    bare = list(_takes(setup, settings, "playing the base", alone=True))
-    adapted = list(_takes(setup, settings, "playing the adapter"))
-    found = []
+    bare, found = [], []
+    for number, base in enumerate(_takes(setup, settings, "playing the base", alone=True), 1):
+        base.save(folder / f"take-{number}-base", setup.facts() | {"adapters": []})
+        bare.append(base)
+    adapted = _takes(setup, settings, "playing the adapter")
     for number, (base, take) in enumerate(zip(bare, adapted, strict=True), 1):
         found.append(difference(base.audio, take.audio))
         told = {"spectral_distance_to_base": round(found[-1].spectral, 3), "audible": bool(found[-1].audible)}
-        base.save(folder / f"take-{number}-base", setup.facts() | {"adapters": []})
         path = take.save(folder / f"take-{number}", setup.facts() | told)
         print(f"{path}: seed {take.seed}, {found[-1].spectral:.2f} dB from {path.stem}-base{path.suffix}")
     console().print(text_table(("mean of all seeds", "base", "with adapter", "difference"), table(found)))

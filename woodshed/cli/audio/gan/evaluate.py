@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ....audio.gan.settings import EvaluateSettings
+from ....files import new_folder
 from ...terminal import CodecOption, FolderPath, JsonFile, RunPath, bar, console, refuse_json, write_json
 
 
@@ -31,8 +32,11 @@ def command(
 
     refuse_json(json_file)
     opened = open_run(run, codec=codec)
-    with bar("evaluating") as report:
-        found = evaluate(opened, folder, settings, report=report)
-    console().print(render(found))
+    parent = out or run / "evaluations"
+    with new_folder(parent):
+        with bar("evaluating") as report:
+            found = evaluate(opened, folder, settings, report=report)
+        saved = save(found, parent)
     write_json(json_file, found.facts)
-    print(save(found, out or run / "evaluations") / "index.html")
+    console().print(render(found))
+    print(saved / "index.html")

@@ -14,5 +14,5 @@ def command(folder: FolderPath, json_file: JsonFile = None):
     refuse_json(json_file)
     with bar("listening") as report:
         found = inspect(folder, report=report)
-    console().print(render(found))
     write_json(json_file, found)
+    console().print(render(found))
