@@ -99,6 +99,8 @@ def play_in_a_file(capsys, run, song):
             "song 1.mid: a file, not a folder; choose another folder",
         ),
         (["demo", "--pieces", "-1"], "--pieces -1: give more than 0"),
+        (["demo", "--minutes", "inf"], "--minutes inf: give more than 0, and a finite number"),
+        (["demo", "--seed", "-1"], "--seed -1: give 0 or more"),
         (["prepare", "{empty}", "--out", "c"], "no MIDI"),
         (["prepare", "{songs}", "--out", "c", "--tokenizer", "rem"], "choose from"),
         (["prepare", "{songs}", "--out", "c", "--fractions", "1,1"], "--fractions 1,1"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from ..errors import InputError, MissingExtra
+from ..config import NotNegative, Positive, check
+from ..errors import MissingExtra
 from ..files import numbered_folder
 from ..progress import Progress
 from ..symbolic.data.inspect import inspect, render
@@ -23,24 +25,34 @@ VOICES = {"soprano": "melody", "alto": "accompaniment", "tenor": "accompaniment"
 TICKS = 480
 
 
-def command(out: Path = Path("demo"), pieces: int = 48, minutes: float = 1.0, takes: int = 5, seed: int = 1) -> Path:
+@dataclass(frozen=True)
+class DemoSettings:
+    """How much of it."""
+
+    pieces: Positive[int] = 48
+    """How many chorales to learn from."""
+    minutes: Positive[float] = 1.0
+    """How long to adapt."""
+    takes: Positive[int] = 5
+    """How many takes to play."""
+    seed: NotNegative[int] = 1
+    """The first take's seed."""
+
+
+def command(settings: DemoSettings, out: Path = Path("demo")) -> Path:
     """The whole pipeline on Bach chorales: inspect, prepare, adapt the base model, generate.
 
     Args:
+        settings: how much of it
         out: everything goes here, in a folder with the next free number
-        pieces: how many chorales to learn from
-        minutes: how long to adapt
-        takes: how many takes to play
-        seed: the first take's seed
     """
-    for name, value in {"pieces": pieces, "minutes": minutes, "takes": takes}.items():
-        if not value > 0:
-            raise InputError(f"--{name} {value}: give more than 0")
+    check(settings)
+    playing = GenerateSettings(chords=CHORDS, bars=16, takes=settings.takes, seed=settings.seed)
     found = []
     with bar("unpacking chorales") as report:
-        for number, chorale in enumerate(islice(chorales(), pieces), start=1):
+        for number, chorale in enumerate(islice(chorales(), settings.pieces), start=1):
             found.append(chorale)
-            report(Progress(number / pieces))
+            report(Progress(number / settings.pieces))
     with numbered_folder(out) as folder:
         midi, corpus, run = folder / "midi", folder / "corpus", folder / "bach"
         midi.mkdir()
@@ -49,8 +61,8 @@ def command(out: Path = Path("demo"), pieces: int = 48, minutes: float = 1.0, ta
         console().print(render(inspect(midi)))
         for line in corpus_lines(prepare(midi, corpus, PrepareSettings(augment=True))):
             print(line)
-        train_with_bar(corpus, run, max_seq_len=512, batch_size=2, max_minutes=minutes)
-        takes_folder = generate_with_bar(run, GenerateSettings(chords=CHORDS, bars=16, takes=takes, seed=seed))
+        train_with_bar(corpus, run, max_seq_len=512, batch_size=2, max_minutes=settings.minutes)
+        takes_folder = generate_with_bar(run, playing)
         print(f"\nThe takes lie in {takes_folder}: open the .mid in your DAW, or listen to the .wav.")
     return takes_folder
 
