@@ -204,6 +204,15 @@ def test_a_reader_that_goes_away_is_no_error_to_tell_of():
     assert subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stderr == ""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no /dev/full")
+def test_output_onto_a_full_disk_is_one_line(songs, tmp_path):
+    told = tmp_path / "report.json"
+    line = shlex.join([sys.executable, "-m", "woodshed", "inspect", str(songs), "--json", str(told)])
+    found = subprocess.run(f"{line} >/dev/full", shell=True, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (1, "woodshed: No space left on device; make room, and start it again\n")
+    assert json.loads(told.read_text())["usable"] == 8
+
+
 def test_python_m_woodshed_is_the_same_command():
     out = subprocess.run([sys.executable, "-m", "woodshed", "--version"], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", out.stdout)

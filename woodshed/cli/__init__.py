@@ -5,6 +5,7 @@ A folder with VERBS of its own is a verb with verbs: `woodshed audio scan` is au
 
 import os
 import sys
+from errno import EDQUOT, ENOSPC
 from importlib import import_module
 from io import TextIOWrapper
 from types import ModuleType
@@ -12,6 +13,7 @@ from types import ModuleType
 from ..errors import InputError, WoodshedError
 from ..files import shown
 
+FULL = (ENOSPC, EDQUOT)
 VERBS = {
     "inspect": "look at a folder of MIDI before training: what is usable, what is wrong, is there enough",
     "prepare": "make a corpus of a folder of MIDI",
@@ -51,16 +53,25 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"woodshed: {shown(str(error))}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:  # woodshed ... | head: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
     except OSError as error:  # a path that the system refuses: no permission, too long a name
-        if error.filename is None:
+        if error.filename is not None:
+            print(f"woodshed: {shown(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+        elif error.errno in FULL:  # woodshed ... > file: all other files have names
+            _drop_output()
+            print(f"woodshed: {error.strerror}; make room, and start it again", file=sys.stderr)
+        else:
             raise
-        print(f"woodshed: {shown(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("woodshed: stopped", file=sys.stderr)
         sys.exit(130)
+
+
+def _drop_output() -> None:
+    """Standard output goes nowhere from now on: what it still holds would fail once more at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: list[str], words: tuple[str, ...] = ()) -> None:
