@@ -144,8 +144,10 @@ def test_answers_are_kept_for_another_time(here):
     answers, *_ = answered("My Songs", "", "mine")
     save(answers)
     kept = read_answers("my-songs-ace/answers.json")
-    again, _, asked = answered(known=kept | {"out": "other"})
-    assert again == answers | {"out": "other"} and "[mine]" in asked[2]
+    Path("my-songs-ace/run").mkdir()
+    Path("my-songs-ace/run/run.json").write_text("{}")
+    again, said, asked = answered(known=kept)
+    assert again == answers and "[mine]" in asked[2] and "--resume\n" in said[-1]
     Path("wrong.json").write_text('{"colour": "red"}')
     for name in ("wrong.json", "absent.json"):
         with pytest.raises(FileError, match="holds no answers"):
@@ -171,7 +173,8 @@ def test_the_wizard_command(here, capsys, monkeypatch):
 def test_a_training_that_was_broken_off_goes_on_with_resume(here, capsys, monkeypatch):
     answers, *_ = answered("My Songs")
     steps = commands(answers)[3:]
-    monkeypatch.setattr(wizard_command, "_run", lambda command: wizard_command.INTERRUPTED)
+    ran = []
+    monkeypatch.setattr(wizard_command, "_run", lambda command: ran.append(command[-1]) or wizard_command.INTERRUPTED)
     for resume in ("", " --resume"):
         with pytest.raises(SystemExit, match="130"):
             wizard_command.run_all(steps)
@@ -179,6 +182,7 @@ def test_a_training_that_was_broken_off_goes_on_with_resume(here, capsys, monkey
         assert told.endswith(f"Then go on with:\n{as_line(steps[0])}{resume}\n{as_line(steps[1])}\n")
         Path("my-songs-ace/run").mkdir(parents=True, exist_ok=True)
         Path("my-songs-ace/run/run.json").write_text("{}")
+    assert ran == [steps[0][-1], "--resume"]
 
 
 def test_the_wizard_stops_at_the_first_command_that_fails(capfd):

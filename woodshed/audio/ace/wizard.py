@@ -114,8 +114,10 @@ def _base(typed: str) -> str:
 
 
 def _new_folder(typed: str) -> str:
+    """A folder of the wizard's from another time is new as well: its commands go on there."""
     path = Path(typed).expanduser()
-    if not typed or path.is_file() or (path.is_dir() and visible(path)):
+    there = {found.name for found in visible(path)} if path.is_dir() else set()
+    if not typed or path.is_file() or (there and ANSWERS not in there):
         raise InputError(f"{typed or 'nothing'}: give a folder that is new or empty")
     return str(path)
 
@@ -240,7 +242,7 @@ QUESTIONS = (
         _one_of("run", "print"),
         lambda answers: "print",
         "Each can be interrupted and called again, and goes on where it was; b changes an answer.",
-        before=lambda answers: "\n".join(["", *map(as_line, commands(answers)), ""]),
+        before=lambda answers: "\n".join(["", *map(as_line, map(again, commands(answers))), ""]),
     ),
 )
 

@@ -31,8 +31,8 @@ def run_all(steps: list[list[str]]) -> None:
     """One command after the other, each in a process of its own, whose memory is free again before the next. The first
     that fails, or that Ctrl-C ends, is the last; what is left is printed, and how that one goes on."""
     for number, step in enumerate(steps):
-        print(f"\n{as_line(step)}", flush=True)
-        if status := _run(own_process("woodshed", *step)):
+        print(f"\n{as_line(now := again(step))}", flush=True)
+        if status := _run(own_process("woodshed", *now)):
             left = [again(step), *steps[number + 1 :]]
             print("\n".join(["", "Then go on with:", *map(as_line, left)]), flush=True)
             sys.exit(status)
