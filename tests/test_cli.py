@@ -158,7 +158,7 @@ def test_names_move_no_cursor(capsys, songs, tmp_path):
 
 
 def test_training_on_files_that_have_changed_says_so_and_goes_on(capsys, songs, tmp_path):
-    source, other = shutil.copytree(songs, tmp_path / "songs"), tmp_path / "notes.txt"
+    source, other = shutil.copytree(songs, tmp_path / "my songs"), tmp_path / "notes.txt"
     other.write_text("mine")
     run_main(capsys, "prepare", source, "--out", tmp_path / "corpus")
     (source / "song 1.mid").touch()
@@ -167,7 +167,7 @@ def test_training_on_files_that_have_changed_says_so_and_goes_on(capsys, songs, 
     (source / "song 1.mid").write_bytes((source / "song 2.mid").read_bytes())
     (source / "song 3.mid").unlink()
     _, _, err = run_main(capsys, "train", tmp_path / "corpus", "--out", other)
-    assert "prepared: 1 removed, 1 edited; to take that in: woodshed prepare" in err.splitlines()[0]
+    assert "prepared: 1 removed, 1 edited; to take that in: woodshed prepare '" in err.splitlines()[0]
     assert "is a file" in err.splitlines()[1]
     shutil.rmtree(source)
     _, _, err = run_main(capsys, "train", tmp_path / "corpus", "--out", other)
@@ -235,6 +235,13 @@ def test_python_files_where_the_user_is_are_not_run(songs, tmp_path):
     for command in ([sys.executable, tmp_path / "bin" / "woodshed", "inspect", "."], own_process("woodshed", "--help")):
         subprocess.run(command, cwd=music, capture_output=True, check=True)
         assert not (tmp_path / "executed").exists()
+
+
+def test_commands_that_are_told_can_be_pasted():
+    command = r"woodshed( audio| ace| codec| gan)* [a-z-]+( [A-Z-]+| --[a-z-]+)* \{"
+    for path in Path(woodshed.__file__).parent.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert all(text.startswith("quoted(", found.end()) for found in re.finditer(command, text)), path
 
 
 def test_processes_of_python_are_started_in_one_place():

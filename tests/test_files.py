@@ -14,6 +14,7 @@ from woodshed.files import (
     new_folder,
     numbered_folder,
     object_in,
+    quoted,
     read_object,
     replacing,
     sha256_of,
@@ -160,6 +161,15 @@ def test_disks_that_know_no_modes_and_cannot_tell_take_files(tmp_path, monkeypat
     monkeypatch.setattr("woodshed.files.os.fsync", unable)
     write_file(tmp_path / "a.txt", "new")
     assert (tmp_path / "a.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("platform", "told"),
+    [("linux", ["a.mid", "'my songs'", r"'C:\my songs'"]), ("win32", ["a.mid", '"my songs"', r'"C:\my songs"'])],
+)
+def test_paths_in_commands_are_told_as_they_are_typed(monkeypatch, platform, told):
+    monkeypatch.setattr("sys.platform", platform)
+    assert [quoted(name) for name in ("a.mid", "my songs", r"C:\my songs")] == told
 
 
 def test_figures_are_json_that_any_program_reads(tmp_path):

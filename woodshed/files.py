@@ -10,7 +10,10 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -195,6 +198,11 @@ def shown(name: str) -> str:
     bytes that are no text and control characters are escaped."""
     text = _encoded(name).decode()
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def quoted(word: str | Path) -> str:
+    """A word of a command, such as a path, as it is typed: in quotes where it needs some."""
+    return subprocess.list2cmdline([str(word)]) if sys.platform == "win32" else shlex.quote(str(word))
 
 
 def visible(folder: Path) -> list[Path]:

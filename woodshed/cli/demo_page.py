@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from ..audio.ace.run import KNOWN as ADAPTER
 from ..errors import InputError, RunError, WoodshedError
-from ..files import object_in
+from ..files import object_in, quoted
 from ..jobs import FACTS
 from ..studio import server
 from ..symbolic import bases
@@ -46,7 +46,7 @@ def _page(what: Path | None, device: str = "auto") -> server.Page:
     facts = object_in(what / FACTS)
     what = what / "dataset.json" if not facts and (what / "dataset.json").is_file() else what
     if facts.keys() >= ADAPTER:
-        remedy = f"play it with: woodshed audio ace generate ACE-STEP --adapter {what} --prompt WORDS"
+        remedy = f"play it with: woodshed audio ace generate ACE-STEP --adapter {quoted(what)} --prompt WORDS"
         raise RunError(what, f"an adapter over ACE-Step, which has no page; {remedy}")
     if not facts and what.is_dir() and (runs := found_runs(what)):
         return _page_of_several(what, runs, device)
@@ -69,7 +69,7 @@ def found_runs(folder: Path) -> list[Run]:
     for path in sorted(path for path in folder.iterdir() if os.path.isfile(path / FACTS)):
         facts = object_in(path / FACTS)
         if "codec" in facts or facts.keys() >= ADAPTER:
-            print(f"left out: {path}: it plays sound; woodshed demo-page {path} tells more", file=sys.stderr)
+            print(f"left out: {path}: it plays sound; woodshed demo-page {quoted(path)} tells more", file=sys.stderr)
             continue
         try:
             found.append(open_run(path))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
@@ -17,7 +16,7 @@ from typing import get_args, get_type_hints
 import numpy as np
 
 from ..errors import InputError
-from ..files import new_folder, numbered_folder, write_file
+from ..files import new_folder, numbered_folder, quoted, write_file
 from ..jobs import find_device
 from ..page import counted, percent
 from ..progress import Progress, Reporter, part
@@ -292,7 +291,7 @@ def lines_above(run: Run, takes: Sequence[Take], folder: Path) -> list[str]:
     if takes[0].ranked or open_critic(run):
         return shared
     corpus = " --corpus CORPUS" * (find_corpus(run.folder, run.facts) is None)
-    command = f"woodshed rank {shlex.quote(str(run.place))} {shlex.quote(str(folder))}{corpus}"
+    command = f"woodshed rank {quoted(run.place)} {quoted(folder)}{corpus}"
     return [*shared, f"{JUDGED} To judge by your own pieces, now and later: {command}"]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import quoted
 from ..page import counted, tag
 from ..symbolic.data.kept import FOLDER
 from ..symbolic.data.take_files import takes_in
@@ -57,7 +57,7 @@ class Keeper:
 
     @staticmethod
     def _told(place: Path, count: int) -> str:
-        command = f"{NEXT} {shlex.quote(str(place))}"
+        command = f"{NEXT} {quoted(place)}"
         where = escape(f"{counted(count, 'take')} kept in {place / FOLDER}. To learn from them beside your own music:")
         return f'<p role="status">{where}</p><pre><code>{escape(command)}</code></pre>'
 

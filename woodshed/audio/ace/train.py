@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ... import __version__
 from ...config import updated
 from ...errors import FileError, InputError, RunError
-from ...files import holds, new_folder, seen_from, visible, write_file, write_object
+from ...files import holds, new_folder, quoted, seen_from, visible, write_file, write_object
 from ...jobs import claimed, enough_memory, free_threads, refuse_occupied, resumable, stop_on_signals, threads
 from ...progress import Reporter, unheard
 from .layouts import CONFIG, PEFT
@@ -206,5 +206,5 @@ def _card(facts: dict, job: Job) -> str:
     if told:
         lines.append(f"Loss on {len(job.measured)} recordings it has not learned: {told['loss']:.4f}.")
     lines.append("Prompts it knows:\n\n" + "\n".join(f"- {caption}" for caption in facts["captions"]))
-    lines.append(f"    woodshed audio ace generate {base} --adapter THIS_FOLDER --prompt ...")
+    lines.append(f"    woodshed audio ace generate {quoted(base)} --adapter THIS_FOLDER --prompt ...")
     return front + "\n\n".join(lines) + "\n"

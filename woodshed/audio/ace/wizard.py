@@ -9,7 +9,6 @@ The answers that are about training are a preset: `woodshed audio ace train --pr
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 from ...config import rules
 from ...errors import FileError, InputError
-from ...files import make_folder, read_object, visible, write_object
+from ...files import make_folder, quoted, read_object, visible, write_object
 from ..wave import audio_files
 from .run import FACTS
 from .settings import TrainSettings, read_preset
@@ -286,7 +285,7 @@ def again(command: Sequence[str]) -> list[str]:
 
 def as_line(command: Sequence[str]) -> str:
     """A command as it is typed."""
-    return shlex.join(["woodshed", *command])
+    return " ".join(["woodshed", *map(quoted, command)])
 
 
 def save(answers: Answers) -> list[Path]:

@@ -21,6 +21,7 @@ import numpy as np
 
 from ... import menu
 from ...errors import InputError, RunError
+from ...files import quoted
 from ..wave import Audio, listen, stream
 
 FACTS, WEIGHTS = "codec.json", "model.safetensors"
@@ -70,7 +71,7 @@ def open_codec(place: str | Path, *, fetch: bool = True) -> Codec:
         if module.recognises(str(place)):
             return module.load(str(place), fetch=fetch)
     known = f"it is no codec of these kinds: {', '.join(kinds)}"
-    raise RunError(place, f"{known}; make one with: woodshed audio codec train FOLDER --out {place}")
+    raise RunError(place, f"{known}; make one with: woodshed audio codec train FOLDER --out {quoted(place)}")
 
 
 def fingerprint(*parts: bytes | str) -> str:

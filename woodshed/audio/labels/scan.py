@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from ...config import updated
 from ...errors import EmptyCorpus, FileError, InputError
-from ...files import seen_from, shown
+from ...files import quoted, seen_from, shown
 from ...page import clock, counted
 from ...progress import Progress, Reporter, unheard
 from ..wave import BY_FFMPEG, READ, audio_files, listen
@@ -282,11 +282,11 @@ def _summary(found: Scan) -> str:
 def _next(found: Scan, out: Path | None) -> str:
     """What is still missing, and the command that brings it."""
     if out is None:
-        return f"Next: woodshed audio scan {found.folder} --out dataset.json"
+        return f"Next: woodshed audio scan {quoted(found.folder)} --out dataset.json"
     samples = found.dataset.samples
     blanks = {"caption": "caption", "bpm": "bpm", "key": "keyscale"}
     lacking = {what: sum(not getattr(sample, name) for sample in samples) for what, name in blanks.items()}
     lacking = [f"{count} without {what}" for what, count in lacking.items() if count]
     if lacking:
-        return f"Next: woodshed audio annotate {out} ({', '.join(lacking)})"
-    return f"Next: woodshed audio ace prepare {out} --base ACE-STEP --out tensors"
+        return f"Next: woodshed audio annotate {quoted(out)} ({', '.join(lacking)})"
+    return f"Next: woodshed audio ace prepare {quoted(out)} --base ACE-STEP --out tensors"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ...audio.transcription import Transcription, transcribe
-from ...files import new_folder, shown
+from ...files import new_folder, quoted, shown
 from ...page import clock, counted
 from ...symbolic.music.midi import write_midi
 from ...symbolic.music.score import FREE_TICKS, NOTE, Score, Track
@@ -56,4 +56,5 @@ def told(found: Transcription, out: Path) -> list[str]:
     line = f"{out}: {'; '.join([done, *there, *left_out])}"
     if found.stopped:
         return [line, f"stopped by {found.stopped}; the same command goes on with what is missing"]
-    return [line, f"Next: woodshed inspect {out}, and woodshed prepare {out} --out CORPUS --tokenizer performance"]
+    then = f"woodshed prepare {quoted(out)} --out CORPUS --tokenizer performance"
+    return [line, f"Next: woodshed inspect {quoted(out)}, and {then}"]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ...config import Positive, Share, updated
 from ...errors import EmptyCorpus, FileError, InputError
-from ...files import found_from, seen_from, sha256_of
+from ...files import found_from, quoted, seen_from, sha256_of
 from ...jobs import refuse_existing
 from ...page import percent
 from ...progress import Reporter, part, unheard
@@ -275,5 +275,5 @@ def changes_line(corpus: Corpus) -> str:
     except (OSError, FileError):
         return ""
     told = ", ".join(f"{len(names)} {change}" for change, names in changes.items())
-    way = f"to take that in: woodshed prepare {folder} --out NEW, with its flags"
+    way = f"to take that in: woodshed prepare {quoted(folder)} --out NEW, with its flags"
     return told and f"{corpus.folder}: files have changed since it was prepared: {told}; {way}"

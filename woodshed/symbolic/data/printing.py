@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ...files import shown
+from ...files import quoted, shown
 from ...page import clock, percent
 from .report import REASONS, Facts, Inspection, advice, count_files, duration, told_sums
 from .tasks import PLAYED_LEVELS
@@ -44,7 +44,7 @@ def render(found: Inspection):
         parts += [_remark_table(found), Text()]
     parts += [_grid([("-", line) for line in advice(found)], "Advice"), Text()]
     if found.usable:
-        parts.append(Text(shown(f"Next: woodshed prepare {found.folder} --out CORPUS, with the same flags")))
+        parts.append(Text(shown(f"Next: woodshed prepare {quoted(found.folder)} --out CORPUS, with the same flags")))
     return Group(*parts)
 
 

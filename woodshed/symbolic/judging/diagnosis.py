@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...files import quoted
+
 
 @dataclass(frozen=True)
 class Remedy:
@@ -14,6 +16,7 @@ class Remedy:
     why: str
 
     def line(self, run: str) -> str:
+        run = quoted(run)
         out = run if "--resume" in self.flags else "NEW"
         where = {"train": f"CORPUS --out {out}", "prepare": "FOLDER --out NEW", "inspect": "FOLDER", "generate": run}
         return f"woodshed {self.verb} {where[self.verb]} {self.flags.replace('RUN', run)}".rstrip()

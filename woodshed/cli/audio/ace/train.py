@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ....audio.ace.settings import TrainSettings
+from ....files import quoted
 from ...terminal import BaseOption, TensorsPath, bar
 
 
@@ -19,4 +20,4 @@ def command(tensors: TensorsPath, out: Path, settings: TrainSettings, base: Base
 
     with bar("training") as report:
         train(tensors, out, settings, base=base, report=report)
-    print(f"{out}: play it with woodshed audio ace generate BASE --adapter {out}")
+    print(f"{out}: play it with woodshed audio ace generate BASE --adapter {quoted(out)}")

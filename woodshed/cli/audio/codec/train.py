@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ....audio.codecs._settings import CodecSettings
+from ....files import quoted
 from ...terminal import FolderPath, bar
 
 
@@ -19,4 +20,4 @@ def command(folder: FolderPath, out: Path, settings: CodecSettings):
     with bar("learning") as report:
         codec = train_codec(folder, out, settings, report=report)
     print(f"{out}: {codec.latent_dim} numbers {codec.latent_rate:.2f} times a second; to measure what is lost, run:")
-    print(f"    woodshed audio codec check {out} FOLDER --out REPORT")
+    print(f"    woodshed audio codec check {quoted(out)} FOLDER --out REPORT")

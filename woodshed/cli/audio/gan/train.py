@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ....audio.gan.settings import GanSettings
+from ....files import quoted
 from ...terminal import CodecOption, FolderPath, bar
 
 
@@ -20,4 +21,4 @@ def command(folder: FolderPath, out: Path, settings: GanSettings, codec: CodecOp
 
     with bar("training") as report:
         train(folder, out, codec=codec, settings=settings, report=report)
-    print(f"{out}: play it with woodshed audio gan generate {out}")
+    print(f"{out}: play it with woodshed audio gan generate {quoted(out)}")
