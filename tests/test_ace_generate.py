@@ -121,6 +121,7 @@ WRONG = {
     "key 'H minor'": {"key": "H minor"},
     "timesignature '5'": {"metre": "5"},
     "--cover-strength 2": {"cover_strength": 2.0},
+    "--cover-strength: it is for --cover": {"cover_strength": 0.3},
     "--from and --to": {"start": 1.0},
     "no such file": {"reference": Path("absent.wav")},
     "there is no such file": {"lyrics": Path("absent.txt")},
@@ -346,6 +347,9 @@ def test_paths_and_scales():
     assert parse_adapter("mine:0.5") == ("mine", 0.5)
     assert parse_adapter("C:/runs/mine") == ("C:/runs/mine", 1.0)
     assert parse_adapter("C:/runs/mine:-1") == ("C:/runs/mine", -1.0)
+    for scale in ("nan", "inf"):
+        with pytest.raises(InputError, match=f"--adapter mine:{scale}: give a finite number as its scale"):
+            parse_adapter(f"mine:{scale}")
 
 
 def test_the_export_command(run, tmp_path, capsys):

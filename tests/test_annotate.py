@@ -160,6 +160,9 @@ def test_a_broken_recording_is_named_and_the_others_go_on(path):
 def test_settings_that_cannot_work(path):
     with pytest.raises(InputError, match="not both"):
         annotate(load_dataset(path), path, whisper=path, lyrics_service="openai")
+    for what in ("caption", "lyrics"):
+        with pytest.raises(InputError, match=f"--{what}-model is a model of a service; add --{what}-service"):
+            annotate(load_dataset(path), path, **{f"{what}_model": "any"})
     with pytest.raises(InputError, match="did you mean 'captions'"):
         annotate(load_dataset(path), path, caption=False)
     with pytest.raises(InputError, match="--seed -1"):

@@ -63,6 +63,10 @@ def test_the_command_shows_writes_and_reads(song, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["tokens", str(ids), "--out", str(out)])
     assert f"--out {out} exists already" in capsys.readouterr().err
+    for flags in (["--chords", "none"], ["--keep-grid"]):
+        with pytest.raises(SystemExit):
+            main(["tokens", str(ids), *flags])
+        assert f"--chords and --keep-grid are for a MIDI file, {ids} holds ids" in capsys.readouterr().err
 
 
 def test_a_mere_list_of_ids_is_read_by_the_name_of_its_tokenizer(tmp_path):

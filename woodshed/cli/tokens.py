@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..errors import InputError
 from ..jobs import refuse_existing
 from ..symbolic.data.inspect import Chords
 from ..symbolic.data.token_files import read_tokens, tokenise
@@ -32,6 +33,8 @@ def command(
     if out:
         refuse_existing(out)
     if file.suffix.lower() == ".json":
+        if chords != "file" or keep_grid:
+            raise InputError(f"--chords and --keep-grid are for a MIDI file, {file} holds ids; leave them out")
         tokens = read_tokens(file, tokenizer)
     else:
         tokens = tokenise(file, tokenizer, chords=chords, keep_grid=keep_grid)

@@ -147,6 +147,7 @@ def check(settings: PlaySettings) -> None:
         "--prompt: say in words what it should sound like": not settings.prompt.strip(),
         "--cover and --repaint: give one of them": bool(settings.cover and settings.repaint),
         "--seconds: a cover or repaint is as long as its song; leave it out": bool(source) and bool(settings.seconds),
+        "--cover-strength: it is for --cover": not settings.cover and settings.cover_strength != 1,
         "--from and --to: they are for --repaint": not settings.repaint and (settings.start, settings.end) != (0, None),
     }
     for reason, is_wrong in wrong.items():

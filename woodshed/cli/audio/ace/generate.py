@@ -1,5 +1,6 @@
 """woodshed audio ace generate"""
 
+import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -80,11 +81,14 @@ def command(
 
 def parse_adapter(text: str) -> tuple[str, float]:
     """`my-run:0.7` as path and scale; without a scale 1. A path may have colons of its own (C:/runs/mine)."""
-    path, colon, scale = text.rpartition(":")
+    path, colon, told = text.rpartition(":")
     try:
-        return (path, float(scale)) if path and colon else (text, 1.0)
+        path, scale = (path, float(told)) if path and colon else (text, 1.0)
     except ValueError:
         return text, 1.0
+    if not math.isfinite(scale):
+        raise InputError(f"--adapter {text}: give a finite number as its scale")
+    return path, scale
 
 
 def print_remarks(adapters: list[tuple[Adapter, float]]) -> None:
