@@ -137,6 +137,17 @@ def test_all_recordings_are_annotated_where_the_file_is_written_elsewhere(path, 
     assert found.done == 3 and [sample.bpm for sample in samples(tmp_path / "copy.json")] == [90, 100, 110]
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_comes_after_a_command_that_was_stopped_does_not_begin(path, monkeypatch, capsys, number, status):
+    real = module.describe
+    monkeypatch.setattr(module, "describe", lambda *how: signal.raise_signal(number) or real(*how))
+    with pytest.raises(SystemExit, match=str(status)):
+        main(["audio", "annotate", str(path)])
+    assert f"stopped by {number.name} after 1 of 3" in capsys.readouterr().out
+    monkeypatch.setattr(module, "describe", real)
+    main(["audio", "annotate", str(path)])
+
+
 def test_ctrl_c_keeps_what_is_done_and_the_next_call_goes_on(path):
     def interrupt(now):
         if now.text == "song 1.wav":

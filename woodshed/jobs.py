@@ -31,6 +31,7 @@ except ImportError:
 
 FACTS = "run.json"  # what a run says of itself
 PATIENCE = 60  # seconds that one who saves waits for another
+heard: list[signal.Signals] = []  # what has stopped jobs of this process
 
 
 class Job:
@@ -282,12 +283,13 @@ def stop_on_signals(job: Any) -> Iterator[None]:
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def heard(number, frame):
-        job.stopped = signal.Signals(number).name
+    def stop(number, frame):
+        heard.append(signal.Signals(number))
+        job.stopped = heard[-1].name
         signal.signal(number, before[number])
 
     for number in before:
-        signal.signal(number, heard)
+        signal.signal(number, stop)
     try:
         yield
     finally:

@@ -95,7 +95,12 @@ def _dispatch(arguments: list[str], words: tuple[str, ...] = ()) -> None:
         return
     import tyro
 
+    from ..jobs import heard
+
+    heard.clear()
     tyro.cli(module.command, prog=" ".join(("woodshed", *named)), args=rest, config=(tyro.conf.OmitArgPrefixes,))
+    if heard:  # a job that was stopped has saved, but is not done: what a script has after it shall not begin
+        sys.exit(128 + heard[0])
 
 
 def _overview(package: ModuleType, words: tuple[str, ...]) -> str:
