@@ -378,6 +378,10 @@ def test_what_keeps_the_page_from_opening_is_one_line(run, capsys):
         for arguments, told in (
             (["--port", str(port)], f"--port {port}"),
             (["--host", "0.0.0.0"], "--auth user:password"),
+            (
+                ["--host", "203.0.113.9", "--auth", "a:b"],
+                "--host 203.0.113.9: Cannot assign requested address",
+            ),
             (["--port", "70000"], "--port 70000"),
             (["--auth", "anna"], "--auth"),
             (["--device", "meta"], "--device meta: choose from auto"),

@@ -11,6 +11,7 @@ after a day, or when it ends.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import re
@@ -120,14 +121,16 @@ def parse_auth(text: str | None) -> tuple[str, str] | None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket on a host's port, or an InputError where that is taken or is none."""
+    """A socket on a host's port, or an InputError where that is taken, or one of them is none."""
     if not 0 <= port <= 65535:
         raise InputError(f"--port {port}: choose 1024 to 65535")
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (")[0]
-        raise InputError(f"--port {port} on {host}: {reason}; end what uses it, or choose another --port") from None
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise InputError(f"--port {port} on {host}: {reason}; end what uses it, or choose another --port") from None
+        raise InputError(f"--host {host}: {reason}; give an address of this machine") from None
 
 
 def make_server(page: Page, account: tuple[str, str] | None = None):
