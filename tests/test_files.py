@@ -48,13 +48,29 @@ def test_a_save_keeps_links_and_modes(tmp_path):
     assert {path.name for path in real.parent.iterdir()} == {"labels.json", "new.json"}
 
 
-def test_what_is_new_replaces_nothing_and_is_not_lost(tmp_path):
+def refuses(*given):
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_is_new_replaces_nothing_and_is_not_lost(tmp_path, monkeypatch, links):
+    if not links:  # memory cards
+        monkeypatch.setattr(os, "link", refuses)
     write_file(tmp_path / "a.json", "first", new=True)
     with pytest.raises(FileError, match=r"a\.json: something has taken this name meanwhile, .* is in a-\w+\.json"):
         write_file(tmp_path / "a.json", "second", new=True)
     other = next(tmp_path.glob("a-*.json"))
     assert (tmp_path / "a.json").read_text() == "first" and other.read_text() == "second"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_new_file_that_cannot_be_renamed_leaves_no_empty_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "replace", refuses)
+    write_file(tmp_path / "linked", "text", new=True)
+    monkeypatch.setattr(os, "link", refuses)
+    with pytest.raises(FileError, match="a: cannot be written: Operation not permitted"):
+        write_file(tmp_path / "a", "text", new=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["linked"] and (tmp_path / "linked").read_text() == "text"
 
 
 def test_what_is_renamed_is_on_the_disk(tmp_path, monkeypatch):

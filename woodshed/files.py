@@ -105,7 +105,8 @@ def replacing(path: str | Path, *, new: bool = False) -> Iterator[Path]:
             _on_disk(temporary)
             if new:
                 _take_name(temporary, target)
-            elif target.exists():
+                return
+            if target.exists():
                 with suppress(PermissionError, NotImplementedError):  # disks that know no modes
                     shutil.copymode(target, temporary)
             os.replace(temporary, target)
@@ -114,16 +115,31 @@ def replacing(path: str | Path, *, new: bool = False) -> Iterator[Path]:
 
 
 def _take_name(temporary: Path, path: Path) -> None:
-    """Take a name with an empty file, which only one can; a hard link would do it at once, but memory cards have none.
-    Where something has it already, what is at `temporary` gets another name, and a FileError says which."""
+    """Give what is at `temporary` a name of its own. Where something has that already, it gets another one, and a
+    FileError says which."""
     try:
-        path.touch(exist_ok=False)
+        _link(temporary, path)
     except FileExistsError:
         beside = path.with_name(f"{path.stem}-{secrets.token_hex(3)}{path.suffix}")
         os.replace(temporary, beside)
         raise FileError(
             path, f"something has taken this name meanwhile, and stays; what was made is in {beside.name}"
         ) from None
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Take a name at once; on memory cards, which have no links, with an empty file first, which only one can."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        path.touch(exist_ok=False)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            path.unlink()
+            raise
 
 
 def _on_disk(path: Path) -> None:
