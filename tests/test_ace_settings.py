@@ -71,7 +71,7 @@ BAD |= {
 
 @pytest.mark.parametrize("name", BAD)
 def test_values_that_cannot_work_are_refused_with_their_flag(name):
-    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} {BAD[name]}"):
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} '?{BAD[name]}"):
         resolve(TrainSettings(**{name: BAD[name]}), songs=3, turbo=True)
 
 
@@ -110,7 +110,7 @@ def test_what_is_given_at_its_default_counts_when_a_run_goes_on(tmp_path):
         ({"epochs": True}, "epochs is True; give a whole number"),
         ({"learning_rate": {"lora": "fast"}}, "learning_rate is 'fast'; give a number"),
         ({"learning_rate": {"lora": 1e-4}, "kind": "dora"}, "its learning_rate says nothing of 'dora'; add it there"),
-        ({"kind": ["lora"]}, "kind is ['lora']; give one of lora, dora, lokr"),
+        ({"kind": ["lora"]}, "kind is ['lora']; choose from lora, dora, lokr"),
         ({"gradient_checkpointing": "yes"}, "gradient_checkpointing is 'yes'; give true or false"),
         ({"ranks": 5}, "ranks is 5; give the path of a file"),
     ],

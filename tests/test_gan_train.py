@@ -282,7 +282,7 @@ def test_nothing_to_learn_from_and_values_that_cannot_work(recordings, tmp_path)
         ({"seed": -1}, "--seed -1: give 0 to"),
         ({"threads": -1}, "--threads -1: give more than 0"),
         ({"samples": 65}, "--samples 65: give 2 to 64; two at least, to be compared"),
-        ({"precision": "half"}, "--precision half: choose from auto, float32, bfloat16"),
+        ({"precision": "half"}, "--precision 'half': choose from auto, float32, bfloat16"),
         ({"device": "cuda"}, "--device cuda"),
     ):
         if "device" in change and torch.cuda.is_available():

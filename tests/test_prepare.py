@@ -294,7 +294,7 @@ def test_years_and_shares_that_cannot_be():
         ({"fill_share": -0.1}, "--fill-share"),
         ({"fill_share": 0.6, "continue_share": 0.6}, "shares of the tasks"),
         ({"only_split": "dev"}, "--only-split"),
-        ({"chords": "recognize"}, "--chords recognize: choose from recognise, file, none"),
+        ({"chords": "recognize"}, "--chords 'recognize': choose from recognise, file, none"),
     ]:
         with pytest.raises(InputError, match=flag):
             PrepareSettings(**settings)

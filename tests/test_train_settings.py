@@ -129,8 +129,8 @@ def test_values_that_a_preset_of_ones_own_lacks_or_cannot_have(tmp_path):
         ({"seed": 2**32}, "--seed 4294967296"),
         ({"base": "b", "size": "25m"}, "--size is for a new model"),
         ({"base": "b", "model": "decoder"}, "--model is for a new model"),
-        ({"base": "b", "adapter": "lorra"}, "--adapter lorra: choose from lora, ia3, none"),
-        ({"tracker": "mlflow"}, "--tracker mlflow: choose from none, wandb"),
+        ({"base": "b", "adapter": "lorra"}, "--adapter 'lorra': choose from lora, ia3, none"),
+        ({"tracker": "mlflow"}, "--tracker 'mlflow': choose from none, wandb"),
     ],
 )
 def test_values_that_cannot_work_name_their_flag(settings, message):

@@ -10,11 +10,13 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError, RunError
@@ -24,6 +26,7 @@ Settings = TypeVar("Settings")
 MANY = 60  # names, more than are worth a line
 FORMS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 FORMS |= {Path: "the path of a file", tuple: "a list"}
+TAKEN = {int: Integral, float: Real, str: (str, PathLike), Path: (str, PathLike), tuple: (tuple, list)}
 PYTHONS = {"True": True, "False": False, "None": None}  # not so written in JSON
 
 
@@ -68,7 +71,7 @@ def flag(name: str) -> str:
 
 @dataclass(frozen=True)
 class Allowed:
-    """The finite numbers that a field may be. A text that stands for one is for whoever reads it."""
+    """The finite numbers that a field may be."""
 
     least: float | None = None
     most: float | None = None
@@ -77,28 +80,28 @@ class Allowed:
     hint: str = ""
 
     def __contains__(self, value: Any) -> bool:
-        if isinstance(value, str):
-            return True
         enough = (self.least is None or value >= self.least) and (self.above is None or value > self.above)
         little = (self.most is None or value <= self.most) and (self.below is None or value < self.below)
         return enough and little and math.isfinite(value)
 
-    def refuse(self, name: str, value: Any) -> None:
-        """An InputError that says what to give instead of a value."""
+    def told(self, value: Any) -> str:
+        """What to give instead of a value."""
         told = f"{self.least} or more" if self.above is None else f"more than {self.above}"
         told += "" if self.most is None else f", at most {self.most}"
         told += "" if self.below is None else f", less than {self.below}"
         told = told if None in (self.least, self.most) else f"{self.least} to {self.most}"
         told += ", and a finite number" * (not math.isfinite(value))
-        raise InputError(f"{flag(name)} {value}: give {told}{self.hint and f'; {self.hint}'}")
+        return f"give {told}{self.hint and f'; {self.hint}'}"
 
 
 class _Listed(tuple):
     """The values of a Literal."""
 
-    def refuse(self, name: str, value: Any) -> None:
-        raise InputError(f"{flag(name)} {value}: choose from {', '.join(map(str, self))}")
+    def told(self, value: Any) -> str:
+        return f"choose from {', '.join(map(str, self))}"
 
+
+Rule = Allowed | _Listed
 
 Number = TypeVar("Number", int, float)
 Positive = Annotated[Number, Allowed(above=0)]
@@ -109,27 +112,47 @@ Seed = Annotated[int, Allowed(0, 2**32 - 1)]
 
 
 def check(settings: Any) -> None:
-    """An InputError for the first field that is given and is not what its type allows."""
-    for name, rule in rules(type(settings)).items():
+    """An InputError for the first field that is not what its type allows."""
+    for name, kinds in allowed(type(settings)).items():
         value = getattr(settings, name)
-        if value is not None and value not in rule:
-            rule.refuse(name, value)
+        if told := _instead(kinds, value):
+            raise InputError(f"{flag(name)} {value!r}: {told}")
 
 
 @cache
-def rules(kind: type) -> dict[str, Allowed | _Listed]:
-    """What the fields of a dataclass may be, where their types say it."""
-    hints = get_type_hints(kind, include_extras=True)
-    return {name: rule for name, hint in hints.items() if (rule := _rule(hint)) is not None}
+def allowed(settings: type) -> dict[str, list[tuple[type, Rule | None]]]:
+    """What each field of a dataclass may be: of which kinds, and which values of each."""
+    hints = get_type_hints(settings, include_extras=True)
+    return {field.name: list(_kinds(hints[field.name])) for field in dataclasses.fields(settings)}
 
 
-def _rule(hint: Any) -> Allowed | _Listed | None:
-    if get_origin(hint) is Literal:
-        return _Listed(get_args(hint))
-    if get_origin(hint) is Annotated:
-        return next((item for item in hint.__metadata__ if isinstance(item, Allowed)), None)
-    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else ()
-    return next((rule for part in parts if (rule := _rule(part)) is not None), None)
+def _kinds(hint: Any, rule: Rule | None = None) -> Iterator[tuple[type, Rule | None]]:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        yield from _kinds(parts[0], next((item for item in hint.__metadata__ if isinstance(item, Allowed)), rule))
+    elif origin in (Union, UnionType):
+        for part in parts:
+            yield from _kinds(part, rule)
+    elif origin is Literal:
+        yield type(parts[0]), rule or _Listed(parts)
+    else:
+        yield origin or hint, rule
+
+
+def _instead(kinds: list[tuple[type, Rule | None]], value: Any) -> str:
+    """What to give instead of a value; nothing where it fits."""
+    fitting = [rule for kind, rule in kinds if isinstance(rule, _Listed) or _is(kind, value)]
+    if any(rule is None or value in rule for rule in fitting):
+        return ""
+    if fitting:
+        return fitting[0].told(value)
+    forms = [FORMS.get(kind, f"a {kind.__name__}") for kind, _ in kinds if kind is not NoneType]
+    return f"give {' or '.join(forms)}"
+
+
+def _is(kind: type, value: Any) -> bool:
+    """Whether a value can stand for one of a kind; to Python true and false are numbers too."""
+    return isinstance(value, TAKEN.get(kind, kind)) and (kind is bool or not isinstance(value, bool))
 
 
 def given(settings: Any) -> dict[str, Any]:
@@ -223,19 +246,8 @@ def refuse_words(values: Mapping[str, Any], kind: type, owner: str) -> None:
 def refuse_unfit(values: Mapping[str, Any], kind: type, owner: str) -> None:
     """An InputError for what a JSON file says and no field of the dataclass `kind` can be; a rate may have one value
     for each case."""
-    hints, allowed = get_type_hints(kind), rules(kind)
+    fields = allowed(kind)
     for name, value in values.items():
         for one in value.values() if name == "learning_rate" and isinstance(value, dict) else [value]:
-            if form := _unfit(hints[name], allowed.get(name), one):
-                raise InputError(f"{owner}: {name} is {one!r}; give {form}")
-
-
-def _unfit(hint: Any, rule: Any, value: Any) -> str:
-    """What to give instead of a value out of JSON; nothing where it fits."""
-    if isinstance(rule, _Listed):
-        return "" if value in rule else f"one of {', '.join(map(str, rule))}"
-    kind = next(iter(get_args(hint)), hint) if get_origin(hint) in (Union, UnionType) else hint
-    kind = get_origin(kind) or kind
-    takes = {float: (int, float), Path: (str,), tuple: (list,)}.get(kind, (kind,))
-    fits = isinstance(value, takes) and (kind is bool or not isinstance(value, bool))
-    return "" if fits else FORMS[kind]
+            if told := _instead(fields[name], one):
+                raise InputError(f"{owner}: {name} is {one!r}; {told}")

@@ -141,7 +141,7 @@ def generate(
 
 def check(settings: PlaySettings) -> None:
     """An InputError, with its flag, for a value that cannot work on any base."""
-    config.check(settings)
+    config.check(replace(settings, **_read_words(settings)))
     source = settings.cover or settings.repaint
     wrong = {
         "--prompt: say in words what it should sound like": not settings.prompt.strip(),
@@ -156,7 +156,6 @@ def check(settings: PlaySettings) -> None:
     for path in (settings.lyrics, source, settings.reference):
         if path is not None and not Path(path).is_file():
             raise FileError(path, "there is no such file")
-    _read_words(settings)
 
 
 def resolve(pipe: AceStepPipeline, settings: PlaySettings) -> tuple[PlaySettings, tuple[str, ...]]:

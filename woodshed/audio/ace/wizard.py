@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...config import rules
+from ...config import allowed
 from ...errors import FileError, InputError
 from ...files import make_folder, quoted, read_object, visible, write_object
 from ..wave import audio_files
@@ -22,7 +22,7 @@ from .run import FACTS
 from .settings import TrainSettings, read_preset
 
 BACK, HELP = "b", "?"
-MEMORY = rules(TrainSettings)["memory"]  # GB that there are profiles for
+MEMORY = allowed(TrainSettings)["memory"][0][1]  # GB that there are profiles for
 BASE = "Runware/acestep-v15-turbo-diffusers"
 ANSWERS, PRESET = "answers.json", "preset.json"
 TRAIN = ["audio", "ace", "train"]
