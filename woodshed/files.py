@@ -250,3 +250,9 @@ def found_from(folder: str | Path, place: str) -> Path:
     """Where `place` is, which seen_from() has written down in a folder: where the folder's name is a link, `..`
     is what stands above that name, not above what it leads to."""
     return Path(os.path.normpath(Path(folder).absolute() / place))
+
+
+def local(folder: str | Path, place: str) -> Path | None:
+    """Where a folder is that seen_from() has written down in another; None of anything else, such as a Hugging Face
+    id."""
+    return found_from(folder, place) if place.startswith(".") or os.path.isabs(place) else None

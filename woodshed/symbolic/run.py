@@ -13,7 +13,6 @@ open_run("my-style") -> Run                run.model() -> PreTrainedModel
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING
 from .. import menu
 from ..errors import FileError, RunError, first_line
 from ..files import (
-    found_from,
+    local,
     object_in,
     read_object,
     sha256_of,
@@ -116,7 +115,7 @@ def open_run(folder: Run | str | Path, checkpoint: int | None = None) -> Run:
         raise RunError(folder, f"{reason}; restore its own tokenizer.json and tokenizer_config.json")
     weights = folder if checkpoint is None else _checkpoint(folder, checkpoint)
     check_weights(weights, f"train it to the end (--resume) or choose a checkpoint: {_steps(folder)}")
-    if (weights / ADAPTER).exists() and is_local(facts["base"]):
+    if (weights / ADAPTER).exists() and local(folder, facts["base"]):
         find_base(facts["base"], folder)
     return Run(folder, tokenizer, facts, weights)
 
@@ -264,11 +263,6 @@ def _model_class(folder: Path):
 # --- bases -----------------------------------------------------------------------------------------------------
 
 
-def is_local(base: str) -> bool:
-    """Whether the `base` of run.json is a folder (relative to the run, or absolute), not a Hugging Face id."""
-    return base.startswith(".") or os.path.isabs(base)
-
-
 def find_base(base: str, folder: Path, *, fetch: bool = False) -> Path:
     """The local folder of the `base` of the run in `folder`: a run, a folder of the Hugging Face layout, a base of the
     package by its name, or the snapshot of a Hugging Face id.
@@ -276,7 +270,7 @@ def find_base(base: str, folder: Path, *, fetch: bool = False) -> Path:
     Only `fetch` downloads that, its JSON and safetensors: for an id that the user has typed, not one that a run names.
     A RunError where there is no such thing, or no network to get it.
     """
-    path = found_from(folder, base) if is_local(base) else None
+    path = local(folder, base)
     if path is not None and not path.is_dir():
         raise RunError(folder, f"its base is not at {path}; put it back there, or name another with --base")
     path = path or bases.find(base) or (_snapshot(base) if fetch else _fetched(base, folder))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError, MissingExtra, RunError
-from ...files import found_from, object_in, seen_from, write_object
+from ...files import local, object_in, seen_from, write_object
 from ..wave import Audio
 from . import FACTS, fingerprint, fitting, whole_frames
 from ._settings import SIZES, CodecSettings, refuse_sizes
@@ -115,8 +115,7 @@ def load(place: str, *, fetch: bool = False) -> OobleckCodec:
     """
     facts = object_in(Path(place) / FACTS)
     base = facts.get("base", "")
-    if base.startswith("."):
-        base = str(found_from(place, base))
+    base = str(local(place, base) or base)
     fetch, base = fetch and not base, base or place
     codec = OobleckCodec(_model(base, fetch=fetch), base, facts)
     if facts and codec.fingerprint != facts.get("fingerprint"):

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...errors import RunError
-from ...files import found_from, make_folder, new_folder, read_object, seen_from, write_object
+from ...files import found_from, local, make_folder, new_folder, read_object, seen_from, write_object
 from ...jobs import FACTS, checkpoints_with, remove_checkpoints
 from ..codecs import FACTS as CODEC_FACTS
 from ..codecs import Codec, open_codec
@@ -88,9 +88,9 @@ def place_of_codec(folder: Path, facts: dict) -> str | Path:
     if (folder / CODEC / CODEC_FACTS).exists():
         return folder / CODEC
     place = facts["codec"]["place"]
-    if not place.startswith("."):
+    if (found := local(folder, place)) is None:
         return place
-    if not (found := found_from(folder, place)).exists():
+    if not found.exists():
         raise RunError(folder, f"its codec is not at {found}; put it back there, or say where it is with --codec")
     return found
 
