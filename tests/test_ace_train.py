@@ -320,6 +320,29 @@ def test_a_save_that_was_interrupted_is_no_checkpoint(tensors, tmp_path):
     assert not (out / ".checkpoint-000010.tmp").exists() and 9 not in checkpoints(out)
 
 
+def test_a_checkpoint_that_cannot_be_read_is_named_with_what_helps(tmp_path, monkeypatch):
+    (place := tmp_path / "checkpoint-000004").mkdir()
+    job, optimizer = SimpleNamespace(facts={}, say=pytest.fail), torch.optim.SGD([torch.zeros(1)])
+    loop = SimpleNamespace(out=tmp_path, job=job, transformer=None, optimizer=optimizer, device="cpu")
+    (place / "state.json").write_text('{"step": 4, "other": 1}')
+    (place / "adapter_model.safetensors").write_bytes(b"short")
+    broken = [
+        lambda: None,
+        (place / "optimizer.pt").touch,
+        lambda: torch.save(optimizer.state_dict(), place / "optimizer.pt"),
+    ]
+    told = r"checkpoint-000004: cannot be read: .+; copy it again, or choose another --out"
+    with pytest.raises(RunError, match=told):
+        Loop._restored(loop)
+    monkeypatch.setattr(looping, "load_adapter", lambda *_: None)
+    for damage in broken:  # the optimizer is gone, it is empty, and the state is that of another version
+        damage()
+        with pytest.raises(RunError, match=told):
+            Loop._restored(loop)
+    (place / "state.json").write_text('{"step": 4}')
+    assert Loop._restored(loop).step == 4
+
+
 def test_checkpoints_go_without_what_is_behind_links_and_never_end_a_training(tmp_path, monkeypatch):
     (elsewhere := tmp_path / "elsewhere").mkdir()
     (elsewhere / "optimizer.pt").touch()

@@ -128,9 +128,10 @@ def test_a_full_disk_says_how_to_go_on(recordings, tmp_path, monkeypatch):
 
 def test_a_checkpoint_that_was_cut_short_is_named(recordings, trained, tmp_path):
     out = shutil.copytree(trained, tmp_path / "own")
-    (out / "checkpoint-4" / "network.safetensors").write_bytes(b"\0" * 20)
-    with pytest.raises(RunError, match=r"checkpoint-4: cannot be read: .*; delete it to go on before it"):
-        train_codec(recordings, out, resume=True, max_steps=5)
+    for name, data in (("state.json", b"{}"), ("network.safetensors", b"\0" * 20)):
+        (out / "checkpoint-4" / name).write_bytes(data)
+        with pytest.raises(RunError, match=r"checkpoint-4: cannot be read: .*; delete it to go on before it"):
+            train_codec(recordings, out, resume=True, max_steps=5)
 
 
 def test_a_file_whose_name_is_no_text_is_learned_from(recordings, tmp_path):

@@ -193,7 +193,7 @@ def poisoned(monkeypatch, *, at, times):
 def test_a_checkpoint_without_its_course_is_named(recordings, tmp_path):
     train(recordings, tmp_path / "run", codec=TOY, **TINY | {"max_steps": 1})
     (tmp_path / "run/checkpoint-1/course.json").write_text("{")
-    with pytest.raises(RunError, match=r"its course.json cannot be read .*; delete the checkpoint"):
+    with pytest.raises(RunError, match=r"checkpoint-1: cannot be read: .*; delete it to go on before it"):
         train(recordings, tmp_path / "run", codec=TOY, resume=True, max_steps=2)
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import FileError, InputError, RunError
+from .errors import FileError, InputError, RunError, WoodshedError, first_line
 from .files import visible, writing
 from .log import LOG, append_log
 from .progress import Progress, Reporter
@@ -262,6 +262,19 @@ def fast_bf16(device: str) -> bool:
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("avx512_bf16", False)
+
+
+@contextmanager
+def going_on_from(checkpoint: Path, remedy: str = "delete it to go on before it") -> Iterator[None]:
+    """Whatever of a checkpoint the block cannot read, or that does not fit, is a RunError with what to do then."""
+    import torch
+
+    try:
+        yield
+    except (WoodshedError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # JSON, safetensors, zip, pickle and torch have each their own
+        raise RunError(checkpoint, f"cannot be read: {first_line(error)}; {remedy}") from error
 
 
 def resumable(trouble: FileError, facts: Path, saved: Iterable[int]) -> FileError:

@@ -17,13 +17,12 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from .. import menu
 from ..config import continued, given, restored, updated
-from ..errors import FileError, RunError, first_line
+from ..errors import FileError, RunError
 from ..files import new_folder, read_object, write_object
 from ..jobs import (
     Job,
@@ -31,6 +30,7 @@ from ..jobs import (
     claimed,
     find_device,
     free_threads,
+    going_on_from,
     refuse_occupied,
     remove_broken,
     remove_checkpoints,
@@ -302,13 +302,11 @@ def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
             job.codec.start_from(job.first)
         return
     folder = found[max(found)]
-    try:
+    with going_on_from(folder):
         state = read_object(folder / STATE)
         job.codec.network.load_state_dict(load_file(folder / "network.safetensors"))
         restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise RunError(folder, f"cannot be read: {first_line(error)}; delete it to go on before it") from None
-    job.step, job.seconds = state["step"], state["seconds"]
+        job.step, job.seconds = state["step"], state["seconds"]
     rewind_log(job.out / LOG, job.step)
 
 
