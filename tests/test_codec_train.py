@@ -14,6 +14,7 @@ import pytest
 from codec_toys import TINY, hurrying, recordings, trained  # noqa: F401
 from folders import tune
 from sounds import silence, song, tone
+from toys import events_of
 
 from woodshed import write_midi
 from woodshed.audio import codec_train, listener, notes
@@ -75,12 +76,12 @@ def test_a_broken_checkpoint_goes_without_what_is_behind_a_link(tmp_path):
 
 def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(recordings, trained, tmp_path):
     def stop(now):
-        if now.step == 3 and not now.validation:
+        if now.step == 3 and not now.message:
             os.kill(os.getpid(), signal.SIGINT)
 
     out = tmp_path / "own"
     half = train_codec(recordings, out, **TINY, max_steps=4, eval_steps=2, report=stop)
-    assert half.about["step"] == 3
+    assert half.about["step"] == 3 and events_of(out) == ["stopped"]
     (tmp_path / "others").mkdir()
     write_audio(tmp_path / "others" / "a.wav", song(9))
     with pytest.raises(RunError, match="not those it has learned from"):

@@ -204,7 +204,8 @@ def test_a_poisoned_step_is_rolled_back_and_retried_at_half_the_rate(recordings,
     told = [message for message in messages if "back to step" in message]
     assert "at step 7 the losses are no numbers (NaN); back to step 4, on at a rate of 0.0005" in told[0]
     assert "back to step 0, on at a rate of 0.00025" in told[1]  # step 4 has been tried twice
-    assert [event["rate"] for event in events(tmp_path / "run")] == [0.0005, 0.00025]
+    rolled = [(event["event"], event["rate"]) for event in events(tmp_path / "run")]
+    assert rolled == [("rollback", 0.0005), ("rollback", 0.00025)]
     facts = runs.read_facts(tmp_path / "run")
     assert facts["finished"] and facts["rollbacks"] == 2 and facts["rate"] == 0.00025
     weights = load_file(tmp_path / "run/generator.safetensors")

@@ -153,8 +153,11 @@ def test_a_job_tells_its_messages_logs_events_and_is_stopped_by_a_signal(tmp_pat
     assert read_log(tmp_path / "log.jsonl") == [{"step": 3, "event": "rollback", "message": "back to step 3"}]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background takes away
     with pytest.raises(KeyboardInterrupt), stop_on_signals(job):
-        assert not job.stopped
+        job.say_stopped(1234)
+        assert not job.stopped and len(told) == 2
         signal.raise_signal(signal.SIGINT)
         assert job.stopped == "SIGINT"
+        job.say_stopped(1234)
+        assert told[-1].message == "stopped at step 1,234 by SIGINT, saved; go on with --resume"
         signal.raise_signal(signal.SIGINT)
     signal.signal(signal.SIGINT, before)

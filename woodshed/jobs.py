@@ -46,6 +46,17 @@ class Job:
         if event:
             append_log(self.out / LOG, event | {"message": message})
 
+    def say_stopped(self, step: int) -> None:
+        """Where a signal has ended it after a step, tell so, and how it goes on."""
+        if self.stopped:
+            told = f"stopped at step {step:,} by {self.stopped}, saved; go on with --resume"
+            self.say(told, step=step, event="stopped")
+
+
+def finished(out: Path, step: int, limits: str) -> RunError:
+    """That there is nothing left to go on with; `limits` are the flags that give more."""
+    return RunError(out, f"it has finished, at step {step:,}; to go on, give more with {limits}")
+
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:

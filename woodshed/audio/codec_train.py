@@ -29,6 +29,7 @@ from ..jobs import (
     checkpoints_with,
     claimed,
     find_device,
+    finished,
     free_threads,
     going_on_from,
     refuse_occupied,
@@ -220,8 +221,7 @@ def _publish_late(job: _Job) -> None:
     except (FileError, RunError):
         published = None
     if published == job.step:
-        reason = f"it has finished, at step {job.step:,}"
-        raise RunError(job.out, f"{reason}; to go on, give more with --max-minutes or --max-steps")
+        raise finished(job.out, job.step, "--max-minutes or --max-steps")
     _publish(job)
 
 
@@ -288,8 +288,8 @@ def _publish(job: _Job) -> None:
 def _finish(job: _Job) -> Codec:
     if job.codec.network is None:
         _publish(job)
-    told = f"stopped by {job.stopped}" if job.stopped else "finished"
-    append_log(job.out / LOG, {"step": job.step, "event": told, "seconds": job.seconds})
+    else:
+        job.say_stopped(job.step)
     return codecs.open_codec(job.out)
 
 
