@@ -19,7 +19,7 @@ from woodshed.audio.ace import pipeline as pipelines
 from woodshed.audio.ace import timesteps
 from woodshed.audio.ace.batches import Batches, assemble, evaluation, split
 from woodshed.audio.ace.loop import Loop, State, velocity_errors
-from woodshed.audio.ace.pipeline import open_pipeline, quiet
+from woodshed.audio.ace.pipeline import open_pipeline
 from woodshed.audio.ace.run import KNOWN, checkpoints, read_facts
 from woodshed.audio.ace.settings import TrainSettings, resolve
 from woodshed.audio.ace.takes import play
@@ -28,6 +28,7 @@ from woodshed.audio.ace.train import train
 from woodshed.audio.ace.tuning import OwnMask
 from woodshed.cli import main
 from woodshed.errors import FileError, InputError, MissingExtra, RunError
+from woodshed.jobs import quiet
 from woodshed.log import draw_loss, read_log
 
 SMALL = {"rank": 4, "crop_seconds": 1.0, "gradient_checkpointing": False, "takes": 0, "threads": 1, "validation": 0.2}
@@ -185,7 +186,7 @@ def test_what_is_published_learned_something_and_opens_in_peft(trained_run, base
     assert facts["validation"]["training_loss"] < 0.8 * told["0"]["training_loss"]
     pipe = open_pipeline(base, parts=("transformer",))
     pipe.transformer.requires_grad_(False)
-    with quiet():
+    with quiet("diffusers", "transformers"):
         opened = PeftModel.from_pretrained(pipe.transformer, str(trained_run))
     chosen = resolve(TrainSettings(**SMALL), songs=5, turbo=True)
     batches = [batch for song in split(tensors, chosen)[1] for batch in evaluation(tensors, song, chosen)]

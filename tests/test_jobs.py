@@ -1,9 +1,11 @@
 """What every long job asks before it begins: a device that is there, memory, a folder of its own."""
 
 import errno
+import logging
 import os
 import signal
 import sys
+import warnings
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from woodshed.jobs import (
     enough_memory,
     find_device,
     one_process,
+    quiet,
     refuse_occupied,
     remove_broken,
     remove_checkpoints,
@@ -142,6 +145,18 @@ def test_a_part_of_a_job_reports_within_the_whole():
     report(Progress(message="stopped"))
     assert (told[0].share, told[0].text, told[0].step) == (0.625, "lstm  step 3", 3)
     assert told[1].message == "lstm: stopped"
+
+
+@pytest.mark.parametrize("libraries", [("transformers",), ("diffusers", "transformers")])
+def test_libraries_are_quiet_in_a_block_and_then_as_before(libraries):
+    loggers = [pytest.importorskip(f"{name}.utils.logging") for name in libraries]
+    state = lambda: [(logger.get_verbosity(), logger.is_progress_bar_enabled()) for logger in loggers]  # noqa: E731
+    before = state()
+    with pytest.raises(ZeroDivisionError), quiet(*libraries):
+        warnings.warn("`torch_dtype` is deprecated!", FutureWarning, stacklevel=1)  # here an error, if it is heard
+        assert state() == [(logging.ERROR, False)] * len(libraries)
+        1 / 0  # noqa: B018
+    assert state() == before
 
 
 def test_a_job_tells_its_messages_logs_events_and_is_stopped_by_a_signal(tmp_path):

@@ -12,8 +12,10 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ except ImportError:
 
 FACTS = "run.json"  # what a run says of itself
 PATIENCE = 60  # seconds that one who saves waits for another
+# what transformers, diffusers and PEFT use under its older name, which every version of theirs knows
+DEPRECATED = (".*weight_norm", "`torch_dtype` is deprecated", "`(is_)?gradient_checkpointing` is deprecated")
 
 
 class Job:
@@ -234,6 +238,26 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def quiet(*libraries: str) -> Iterator[None]:
+    """transformers or diffusers, or both, without their bars, logs and words about what is deprecated."""
+    loggers = [import_module(f"{name}.utils.logging") for name in libraries]
+    before = [(logger.get_verbosity(), logger.is_progress_bar_enabled()) for logger in loggers]
+    for logger in loggers:
+        logger.disable_progress_bar()
+        logger.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            for words in DEPRECATED:
+                warnings.filterwarnings("ignore", words, FutureWarning)
+            yield
+    finally:
+        for logger, (verbosity, bars) in zip(loggers, before, strict=True):
+            logger.set_verbosity(verbosity)
+            if bars:
+                logger.enable_progress_bar()
 
 
 @contextmanager

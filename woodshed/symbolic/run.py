@@ -13,7 +13,6 @@ open_run("my-style") -> Run                run.model() -> PreTrainedModel
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from ..files import (
     write_object,
     writing,
 )
-from ..jobs import FACTS, checkpoint_folders
+from ..jobs import FACTS, checkpoint_folders, quiet
 from . import bases
 from .tokenizers import Tokenizer, open_tokenizer
 
@@ -87,7 +86,7 @@ class Run:
         model = load_base(own_base(self.folder, self.facts), self.tokenizer, device=device)
         if self.facts["settings"].get("load_in_4bit"):
             round_to_4bit(model)
-        with quiet():
+        with quiet("transformers"):
             return attach(model, self.weights, merge=merge)
 
 
@@ -211,7 +210,7 @@ def load_model(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
 
     try:
         kind = _model_class(folder)
-        with quiet():
+        with quiet("transformers"):
             asked = {"use_safetensors": True, "local_files_only": True, "dtype": torch.float32}
             asked |= {"trust_remote_code": False}  # else transformers asks the user whether to run it
             # transformers would fill up what is not there at random, with a mere warning
@@ -228,25 +227,6 @@ def load_model(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
     model.name_or_path = model.config._name_or_path = ""
     model.config.use_cache = False  # see models.make: with a cache, pieces in one row would see each other
     return model.to(device)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """transformers without its progress bars and logs, and without what it says about the older name, which PEFT asks
-    for and which every version knows, of recomputing what a layer gave."""
-    from transformers.utils import logging
-
-    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _model_class(folder: Path):
@@ -341,6 +321,6 @@ def load_base(base: Path, tokenizer: Tokenizer, *, device: str = "cpu") -> PreTr
         return open_run(base).model(merge=True, device=device)
     model = load_model(base, device=device)
     if model.config.vocab_size < tokenizer.vocab_size:
-        with quiet():
+        with quiet("transformers"):
             model.resize_token_embeddings(tokenizer.vocab_size)
     return model

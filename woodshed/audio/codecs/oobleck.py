@@ -6,7 +6,6 @@ only measures how far its latents spread over your recordings.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from ...errors import InputError, MissingExtra, RunError
 from ...files import local, object_in, seen_from, write_object
+from ...jobs import quiet
 from ..wave import Audio
 from . import FACTS, fingerprint, fitting, whole_frames
 from ._settings import SIZES, CodecSettings, refuse_sizes
@@ -131,8 +131,7 @@ def _model(base: str, *, fetch: bool):
             raise MissingExtra("diffusers", "ace-step") from None
         raise RunError(base, f"there is no such folder; for an id: {MissingExtra('diffusers', 'ace-step')}") from None
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`torch.nn.utils.weight_norm` is deprecated")  # diffusers uses it
+        with quiet("diffusers"):
             if Path(base).exists():
                 return AutoencoderOobleck.from_pretrained(_model_folder(Path(base)) or base)
             return AutoencoderOobleck.from_pretrained(

@@ -22,7 +22,7 @@ from ... import log as logs
 from ...config import given, read_fields, updated
 from ...errors import FileError, InputError, RunError, WoodshedError
 from ...files import new_folder, seen_from
-from ...jobs import claimed, finished, refuse_occupied, resumable, stop_on_signals, threads
+from ...jobs import claimed, finished, quiet, refuse_occupied, resumable, stop_on_signals, threads
 from ...progress import Reporter, unheard
 from .. import bases
 from .. import run as runs
@@ -79,7 +79,7 @@ def _trained(job: Job) -> Run:
     while True:
         began = time.monotonic()
         try:
-            with threads(course.threads), runs.quiet():
+            with threads(course.threads), quiet("transformers"):
                 return _attempt(job, course)
         except Diverged as trouble:
             course = slower(job, course, trouble)
