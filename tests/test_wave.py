@@ -15,7 +15,7 @@ from sounds import hostile, silence, song, tone
 from woodshed.audio import wave
 from woodshed.audio.spectrogram import spectrograms
 from woodshed.audio.wave import Audio, audio_files, listen, probe, read_audio, stream, write_audio
-from woodshed.errors import FileError, InputError, WoodshedError
+from woodshed.errors import EmptyCorpus, FileError, InputError, WoodshedError
 
 MUSIC = song(3, seconds=4, sample_rate=44100)
 
@@ -241,6 +241,9 @@ def test_the_files_of_a_folder(tmp_path):
     assert {"two.flac", "deep/Dvořák 夜.OGG"} < set(names)
     with pytest.raises(InputError, match="is not a folder"):
         audio_files(folder / "two.flac")
+    with pytest.raises(EmptyCorpus, match=r"\.trash: no recordings \(\.wav, \.flac, .*\) in it or below it"):
+        (folder / ".trash" / "old.wav").unlink()
+        audio_files(folder / ".trash")
 
 
 def test_links_to_folders_are_followed_once(tmp_path):

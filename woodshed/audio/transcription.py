@@ -21,7 +21,7 @@ from ..jobs import stop_on_signals
 from ..page import clock, counted
 from ..progress import Progress, Reporter, part, unheard
 from . import notes
-from .wave import BY_FFMPEG, READ, Audio, Heard, audio_files, listen, stream
+from .wave import Audio, Heard, audio_files, listen, stream
 
 SUFFIX = ".mid"
 HOURS = 6.0  # of a MIDI file that can be read back
@@ -74,8 +74,6 @@ def transcribe(where: str | Path, out: str | Path, write: Write, *, report: Repo
     if not where.exists():
         raise InputError(f"{where}: no such file or folder; give a recording, or a folder that holds some")
     paths = [where] if where.is_file() else audio_files(where)
-    if not paths:
-        raise EmptyCorpus(f"{where}: no recordings ({', '.join(READ + BY_FFMPEG)}) in it or below it")
     if not notes.available():
         raise notes.missing()
     ahead = _ahead(paths, where.parent if where.is_file() else where, out, found, report)

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from ..errors import FileError, InputError, MissingExtra
+from ..errors import EmptyCorpus, FileError, InputError, MissingExtra
 from ..files import object_in, replacing, sha256_of
 from ..jobs import FACTS, run_program
 from ..loudness import levelled, loudness
@@ -113,13 +113,16 @@ class Heard(Header):
 
 def audio_files(folder: str | Path) -> list[Path]:
     """All sound files in a folder and the folders within it, sorted, but for runs and codecs that lie there, and what
-    they have played. An InputError where there is no such folder."""
+    they have played. An InputError where there is no such folder, EmptyCorpus where it holds none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give one that holds {', '.join(READ)} files")
     files = visible_files(folder)
     made = {path.parent for path in files if path.name in MADE and _is_ours(path)} - {folder}
-    return [path for path in files if path.suffix.lower() in READ + BY_FFMPEG and made.isdisjoint(path.parents)]
+    found = [path for path in files if path.suffix.lower() in READ + BY_FFMPEG and made.isdisjoint(path.parents)]
+    if not found:
+        raise EmptyCorpus(f"{folder}: no recordings ({', '.join(READ + BY_FFMPEG)}) in it or below it")
+    return found
 
 
 def _is_ours(path: Path) -> bool:

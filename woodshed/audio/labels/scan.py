@@ -21,7 +21,7 @@ from ...errors import EmptyCorpus, FileError, InputError
 from ...files import seen_from, shown
 from ...page import clock, counted
 from ...progress import Progress, Reporter, unheard
-from ..wave import BY_FFMPEG, READ, audio_files, listen
+from ..wave import audio_files, listen
 from .dataset import Dataset, Metadata, Sample, TagPosition, load_dataset
 from .sidecars import collect
 
@@ -110,8 +110,6 @@ def scan(
     """
     folder, settings = Path(folder), updated(ScanSettings, settings, changes)
     paths = audio_files(folder)
-    if not paths:
-        raise EmptyCorpus(f"{folder}: no recordings ({', '.join(READ + BY_FFMPEG)}) in it or below it")
     dataset = _opened(folder, settings, Path(out) if out else None)
     heard: dict[Path, ScannedFile] = {}
     for path in paths:
