@@ -26,7 +26,7 @@ from sounds import song
 
 from woodshed.audio.ace.batches import Batch, Batches, evaluation, split
 from woodshed.audio.ace.loop import velocity_errors
-from woodshed.audio.ace.memory import GB, memory
+from woodshed.audio.ace.memory import memory
 from woodshed.audio.ace.pipeline import open_pipeline
 from woodshed.audio.ace.prepare import prepare
 from woodshed.audio.ace.run import read_facts
@@ -37,7 +37,7 @@ from woodshed.audio.ace.tuning import adapter_config, add_adapter, load_adapter,
 from woodshed.audio.labels.dataset import Dataset, Metadata, Sample
 from woodshed.audio.wave import write_audio
 from woodshed.files import built
-from woodshed.jobs import quiet
+from woodshed.jobs import GB, quiet
 
 LAW = (-0.4, 1.0)
 KEYS = ("C major", "G major", "A minor", "E minor")

@@ -20,6 +20,7 @@ from woodshed.audio.ace.settings import PRESETS, TrainSettings, as_facts, resolv
 from woodshed.audio.ace.train import train
 from woodshed.audio.ace.tuning import adapter_config, add_adapter, make_optimizer, rate, trained
 from woodshed.errors import FileError, InputError, RunError
+from woodshed.jobs import GB
 
 SMALL = {"rank": 4, "crop_seconds": 1.0, "gradient_checkpointing": False, "takes": 0, "threads": 1}
 OPTIMIZERS = ["adamw", "adafactor", "prodigy"]
@@ -170,14 +171,15 @@ def test_the_arithmetic_counts_what_an_optimizer_keeps(base, optimizer):
     kept.step()
     states = [v for state in kept.state.values() for v in state.values() if torch.is_tensor(v) and v.ndim]
     size = memory(transformer, chosen, frames=100, weight_bytes=4)
-    assert size.weights == 4 * plain and size.trained == sum(parameter.numel() for parameter in parameters)
-    assert size.adapter == 8 * size.trained
+    count = sum(parameter.numel() for parameter in parameters)
+    assert size.weights == 4 * plain and size.adapter == 8 * count
     measured = sum(value.numel() * value.element_size() for value in states)
     if optimizer == "adafactor":  # rows and columns only: of a small matrix they are a larger part
-        assert measured < size.trained
+        assert measured < count
     else:  # prodigy remembers weights that began at 0 as one number
         assert 0.85 * size.optimizer < measured <= size.optimizer
     assert size.total == size.weights + size.adapter + size.optimizer + size.activations + size.overhead
+    assert str(size).endswith(f"overhead {size.overhead / GB:.2f}")
 
 
 def test_the_sizes_of_the_real_model():
@@ -186,7 +188,7 @@ def test_the_sizes_of_the_real_model():
     for name, asked in {"lora": {}, "mlp": {"targets": "attention+mlp"}, "lokr": {"kind": "lokr"}}.items():
         chosen = resolve(TrainSettings(**asked), songs=3, turbo=True)
         sizes[name] = memory(blank({"num_hidden_layers": 1}, chosen), chosen, frames=1500)
-    millions = {name: round(24 * size.trained / 1e6, 2) for name, size in sizes.items()}
+    millions = {name: round(24 * size.adapter / 8 / 1e6, 2) for name, size in sizes.items()}
     assert millions == {"lora": 44.04, "mlp": 81.79, "lokr": 0.79}
     plain = resolve(TrainSettings(gradient_checkpointing=False), songs=3, turbo=True)
     more = memory(blank({"num_hidden_layers": 4}, plain), plain, frames=1500)

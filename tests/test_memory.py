@@ -10,11 +10,11 @@ import torch
 from model_toys import VOCAB, make
 from toys import TINY, ToyCorpus
 
-from woodshed.jobs import quiet
+from woodshed.jobs import GB, quiet
 from woodshed.symbolic import models
 from woodshed.symbolic.learning.adapters import adapt
 from woodshed.symbolic.learning.course import Course
-from woodshed.symbolic.learning.memory import GB, Memory, advice, free_memory, memory
+from woodshed.symbolic.learning.memory import Memory, advice, free_memory, memory
 from woodshed.symbolic.learning.muon import Muon, parameter_groups
 from woodshed.symbolic.learning.settings import TrainSettings, resolve
 from woodshed.symbolic.learning.train import train

@@ -32,6 +32,7 @@ except ImportError:
     fcntl = None
 
 FACTS = "run.json"  # what a run says of itself
+GB = 1024**3
 PATIENCE = 60  # seconds that one who saves waits for another
 # what transformers, diffusers and PEFT use under its older name, which every version of theirs knows
 DEPRECATED = (".*weight_norm", "`torch_dtype` is deprecated", "`(is_)?gradient_checkpointing` is deprecated")
@@ -258,6 +259,18 @@ def quiet(*libraries: str) -> Iterator[None]:
             logger.set_verbosity(verbosity)
             if bars:
                 logger.enable_progress_bar()
+
+
+class Memory:
+    """Bytes that a training takes; the fields of a subclass say for what."""
+
+    @property
+    def total(self) -> float:
+        return sum(vars(self).values())
+
+    def __str__(self) -> str:
+        told = " + ".join(f"{name} {value / GB:.2f}" for name, value in vars(self).items())
+        return f"about {self.total / GB:.2f} GB of memory: {told}"
 
 
 @contextmanager

@@ -146,9 +146,9 @@ class Loop:
             gpu=self.device != "cpu",
         )
         total = sum(parameter.numel() for parameter in self.transformer.parameters())
-        self.job.facts |= {"parameters": total, "trainable": size.trained}
-        share = f"{size.trained / total:.2%}"
-        self.job.say(f"Total parameters {total:,} / Trainable parameters {size.trained:,} ({share})")
+        count = sum(parameter.numel() for parameter in trained(self.transformer))
+        self.job.facts |= {"parameters": total, "trainable": count}
+        self.job.say(f"Total parameters {total:,} / Trainable parameters {count:,} ({count / total:.2%})")
         self.job.say(str(size))
 
     # --- a step ------------------------------------------------------------------------------------------------
