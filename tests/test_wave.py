@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -341,6 +342,8 @@ def test_an_mp3_that_was_cut_is_shorter_than_it_promises(at):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     heard = listen(path)
     assert heard.seconds < 2.5 < heard.promised
+    assert heard.remark.endswith("cut short?") and not replace(heard, promised=heard.seconds + 0.9).remark
+    assert replace(heard, seconds=10.0, promised=180.0).remark == "ends after 0:10 of 3:00: cut short?"
 
 
 def test_nothing_is_written_where_it_cannot_be(tmp_path):

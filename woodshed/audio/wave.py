@@ -23,6 +23,7 @@ from ..errors import EmptyCorpus, FileError, InputError, MissingExtra
 from ..files import object_in, replacing, sha256_of
 from ..jobs import FACTS, run_program
 from ..loudness import levelled, loudness
+from ..page import clock
 
 try:
     import soundfile
@@ -45,6 +46,8 @@ READ_VALUES = 1 << 26  # samples, of all channels, that are asked for at once: t
 DECODED = 8 * 2**30  # bytes that ffmpeg may write: six hours in stereo
 PATIENCE, PACE = 60.0, 50_000  # seconds that ffmpeg has, and one more for so many bytes: a fiftieth of what it takes
 NO_SOUND = "it holds no sound (0 seconds); record it again, or leave it out"
+SILENT = "silent: record it again, or leave it out"
+CUT_SHORT = 1.0  # seconds that a recording may end before its header says so
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +112,12 @@ class Heard(Header):
     """Seconds that the header promises."""
     loudness: float
     """LUFS; -inf for silence."""
+
+    @property
+    def remark(self) -> str:
+        """That it ends long before its header says so, if it does."""
+        short = f"ends after {clock(self.seconds)} of {clock(self.promised)}: cut short?"
+        return short if self.promised - self.seconds > CUT_SHORT else ""
 
 
 def audio_files(folder: str | Path) -> list[Path]:
