@@ -447,8 +447,8 @@ def test_hostile_places(runs, tmp_path):
     wrong |= {"x.pt": "only safetensors", "cut.safetensors": "cannot be read", "text.safetensors": "cannot be read"}
     wrong |= {
         "two": "holds 2 .safetensors files; give one",
-        "broken": "not JSON",
-        "listed": "no JSON object",
+        "broken": "cannot be read: Expecting",
+        "listed": "a list, not a JSON object",
         "deep": "too deep",
     }
     for name, reason in wrong.items():

@@ -59,7 +59,7 @@ def test_a_file_of_another_tool_opens_and_keeps_what_it_holds(folder):
     ("data", "words"),
     [
         ("{", "not a dataset"),
-        ([], "no list of samples"),
+        ([], "not a dataset: a list, not a JSON object"),
         ({"samples": {}}, "no list of samples"),
         ({"samples": [5]}, r"samples\[0\]: not an object with an audio_path"),
         ({"samples": [{}]}, r"samples\[0\]: not an object with an audio_path"),

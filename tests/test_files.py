@@ -15,6 +15,7 @@ from woodshed.files import (
     new_folder,
     numbered_folder,
     object_in,
+    object_of,
     read_object,
     replacing,
     seen_from,
@@ -94,6 +95,8 @@ def test_what_is_no_json_object_is_a_value_error(tmp_path, data):
     (tmp_path / "a.json").write_bytes(data)
     with pytest.raises(ValueError, match=r"."):
         read_object(tmp_path / "a.json")
+    with pytest.raises(ValueError, match=r"."):
+        object_of(data)
     assert object_in(tmp_path / "a.json") == object_in(tmp_path / "none.json") == {}
 
 

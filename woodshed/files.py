@@ -51,7 +51,12 @@ def parsed(text: str | bytes) -> Any:
 
 def read_object(path: str | Path) -> dict:
     """The JSON object in a file. Raises OSError for a file that cannot be read, ValueError for any other content."""
-    found = parsed(Path(path).read_text(encoding="utf-8"))
+    return object_of(Path(path).read_text(encoding="utf-8"))
+
+
+def object_of(text: str | bytes) -> dict:
+    """The JSON object that a text is. Raises ValueError for any other."""
+    found = parsed(text)
     if not isinstance(found, dict):
         raise ValueError(f"a {type(found).__name__}, not a JSON object")
     return found

@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from ...errors import FileError, InputError
-from ...files import found_from, seen_from, write_file
+from ...files import found_from, object_of, seen_from, write_file
 from ...jobs import one_writer
 from ...key_profiles import TONICS
 
@@ -208,12 +208,12 @@ def load_dataset(path: str | Path) -> Dataset:
     """Read a dataset file, ours or one that ACE-Step's tool made. A FileError names the field that cannot be."""
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = object_of(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise FileError(path, f"cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise FileError(path, f"not a dataset: {error}; make one with woodshed audio scan") from None
-    if not isinstance(data, dict) or not isinstance(data.get("samples"), list):
+    if not isinstance(data.get("samples"), list):
         raise FileError(path, "not a dataset: it has no list of samples; make one with woodshed audio scan")
     metadata = _record(Metadata, data.get("metadata", {}), path, "metadata")
     samples = [_record(Sample, item, path, f"samples[{at}]") for at, item in enumerate(data["samples"])]

@@ -23,7 +23,7 @@ from textwrap import shorten
 from typing import Any
 
 from ...errors import InputError
-from ...files import parsed, shown
+from ...files import object_of, shown
 from ..wave import visible_files
 from .dataset import read_bpm, read_key, read_language, read_metre
 from .lyrics import clean
@@ -155,12 +155,9 @@ def _beside(labels: Labels, path: Path, files: dict[str, Path]) -> list[Path]:
 def _take_json(labels: Labels, path: Path, sidecar: Path, text: str) -> None:
     source = labels.name(sidecar)
     try:
-        data = parsed(text) if text else {}
+        data = object_of(text or "{}")
     except ValueError as error:
-        labels.remarks.append(f"{source}: not JSON ({error}); left out")
-        return
-    if not isinstance(data, dict):
-        labels.remarks.append(f'{source}: not a JSON object like {{"bpm": 120}}; left out')
+        labels.remarks.append(f'{source}: not a JSON object like {{"bpm": 120}} ({error}); left out')
         return
     for name, value in data.items():
         if name in LABELS:
