@@ -46,6 +46,14 @@ def test_crops_are_a_function_of_seed_and_step(recordings):
     assert not np.array_equal(Crops(train, **how, seed=2).batch(5, 3), batches[5])
 
 
+def test_a_recording_that_is_shorter_than_a_crop_is_repeated_in_it(tmp_path):
+    write_audio(tmp_path / "a.wav", song(0, seconds=1.0))
+    how = dict(sample_rate=16000, channels=1)
+    crops = Crops(find(tmp_path, shortest=0.5), samples=40000, **how, seed=0).first(2)
+    np.testing.assert_array_equal(crops[..., 16000:32000], crops[..., :16000])
+    np.testing.assert_array_equal(crops[..., 32000:], crops[..., :8000])
+
+
 def test_of_few_recordings_the_ends_are_held_out_and_the_unusable_are_named(tmp_path):
     write_audio(tmp_path / "a.wav", song(0, seconds=10.0))
     write_audio(tmp_path / "quiet.wav", silence(4.0))
