@@ -21,6 +21,7 @@ from woodshed.audio import codec_train, listener, notes
 from woodshed.audio.codec_check import balance_error, check_codec, spectral_distance
 from woodshed.audio.codec_train import train_codec
 from woodshed.audio.codecs import LOUDNESS, open_codec, own
+from woodshed.audio.codecs._settings import CodecSettings
 from woodshed.audio.crops import Crops, find, split
 from woodshed.audio.gan import train as gan
 from woodshed.audio.gan.run import open_run
@@ -109,7 +110,10 @@ def test_a_training_goes_on_with_its_base_as_it_was_given(recordings, trained, t
     monkeypatch.chdir(trained.parent)
     how = {"base": trained.name, "batch_size": 2, "seconds": 0.6, "threads": 1, "device": "cpu"}
     train_codec(recordings, tmp_path / "own", **how, max_steps=1)
-    assert train_codec(recordings, tmp_path / "own", **how, max_steps=2, resume=True).about["step"] == 2
+    again = {"max_steps": 2, "learning_rate": 5e-4, "resume": True}
+    assert train_codec(recordings, tmp_path / "own", **how, **again).about["step"] == 2
+    kept = codec_train._settled(CodecSettings(resume=True), tmp_path / "own")  # the next time, where nothing is said
+    assert (kept.max_steps, kept.max_minutes, kept.learning_rate) == (2, None, 5e-4)
 
 
 def test_a_training_goes_on_without_its_base(recordings, trained, tmp_path):

@@ -158,9 +158,7 @@ def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:
     known = codecs.fingerprint(*(f"{one.path.name} {one.seconds:.2f}\n" for one in found))
     if settings.resume:
         _refuse_other_recordings(out, known)
-    else:
-        facts = {"settings": asdict(settings), "recordings": known}
-        write_object(out / SETTINGS, facts)
+    write_object(out / SETTINGS, {"settings": asdict(settings) | {"resume": False}, "recordings": known})
     listener.save()  # after the settings, without which --resume knows no codec here
     if not settings.resume and (settings.base is None or codec.network is None):
         job.say("finding the components that the recordings are made of")
