@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +21,7 @@ from woodshed.audio.ace import timesteps
 from woodshed.audio.ace.batches import Batches, assemble, evaluation, split
 from woodshed.audio.ace.loop import Loop, State, velocity_errors
 from woodshed.audio.ace.pipeline import open_pipeline
-from woodshed.audio.ace.run import KNOWN, checkpoints, read_facts
+from woodshed.audio.ace.run import KNOWN, Job, checkpoints, read_facts
 from woodshed.audio.ace.settings import TrainSettings, resolve
 from woodshed.audio.ace.takes import play
 from woodshed.audio.ace.tensors import Tensors
@@ -143,6 +144,14 @@ def test_a_batch_of_unequal_conditions_equals_its_samples_alone(base, tensors):
         alone.append(errors(single))
     torch.testing.assert_close(errors(together), torch.cat(alone))
     assert not torch.allclose(errors(replace(together, mask=None)), torch.cat(alone))
+
+
+@pytest.mark.parametrize(
+    ("limits", "songs", "steps"),
+    [({"epochs": 1}, 49, 49), ({"epochs": 1, "max_steps": 1000}, 10, 10), ({"epochs": 9, "max_steps": 7}, 10, 7)],
+)
+def test_a_run_ends_at_the_limit_that_is_nearer(limits, songs, steps):
+    assert Job(None, "", Path("run"), settings(**limits), print, list(range(songs)), []).steps == steps
 
 
 def test_validation_songs_are_not_learned(tensors):
