@@ -53,6 +53,10 @@ def test_flags_win_over_memory_and_memory_over_presets(tmp_path):
     assert resolve(TrainSettings(optimizer="prodigy"), songs=3, turbo=True).learning_rate == 1.0
     (tmp_path / "mine.json").write_text('{"rank": 5}')
     assert resolve(TrainSettings(preset=str(tmp_path / "mine.json")), songs=3, turbo=True).rank == 5
+    (tmp_path / "mine.json").write_text('{"rank": 64, "alpha": 256}')
+    mine = {"preset": str(tmp_path / "mine.json")}
+    scales = [resolve(TrainSettings(**mine, **more), songs=3, turbo=True) for more in ({}, {"memory": 8})]
+    assert [(got.rank, got.alpha) for got in scales] == [(64, 256), (16, 32)]
     (tmp_path / "mine.json").write_text('{"rnk": 5}')
     with pytest.raises(InputError, match="has no setting 'rnk'; did you mean 'rank'"):
         resolve(TrainSettings(preset=str(tmp_path / "mine.json")), songs=3, turbo=True)
