@@ -186,7 +186,7 @@ def test_the_arithmetic_counts_what_an_optimizer_keeps(base, optimizer):
     assert str(size).endswith(f"overhead {size.overhead / GB:.2f}")
 
 
-def test_the_sizes_of_the_real_model():
+def test_the_sizes_of_the_real_model(tmp_path):
     """44.0 and 81.8 million weights of a LoRA of rank 64, 0.79 of a LoKr: what ACE-Step's own trainer counts."""
     sizes = {}
     for name, asked in {"lora": {}, "mlp": {"targets": "attention+mlp"}, "lokr": {"kind": "lokr"}}.items():
@@ -194,6 +194,11 @@ def test_the_sizes_of_the_real_model():
         sizes[name] = memory(blank({"num_hidden_layers": 1}, chosen), chosen, frames=1500)
     millions = {name: round(24 * size.adapter / 8 / 1e6, 2) for name, size in sizes.items()}
     assert millions == {"lora": 44.04, "mlp": 81.79, "lokr": 0.79}
+    ranks = {f"layers.0.{name}": 64 for name in ("self_attn.to_q", "mlp.up_proj")}
+    (tmp_path / "ranks.json").write_text(json.dumps({"rank_pattern": ranks, "alpha_pattern": ranks}))
+    chosen = resolve(TrainSettings(ranks=tmp_path / "ranks.json"), songs=3, turbo=True)
+    by_ranks = memory(blank({"num_hidden_layers": 1}, chosen), chosen, frames=1500)
+    assert by_ranks.activations == sizes["mlp"].activations > sizes["lora"].activations
     plain = resolve(TrainSettings(gradient_checkpointing=False), songs=3, turbo=True)
     more = memory(blank({"num_hidden_layers": 4}, plain), plain, frames=1500)
     less = replace(plain, gradient_checkpointing=True)

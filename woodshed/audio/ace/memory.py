@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ... import jobs
-from .settings import TARGETS, TrainSettings
+from .settings import TrainSettings
 
 if TYPE_CHECKING:
     from diffusers import AceStepTransformer1DModel
@@ -65,15 +65,11 @@ def _activations(transformer, settings: TrainSettings, frames: int, tokens: int)
     config, batch = transformer.config, settings.batch_size
     hidden, layers = config.hidden_size, config.num_hidden_layers
     positions = -(-frames // STRIDE) * batch
-    mlp = settings.targets == "attention+mlp"
+    named = transformer.layers.named_modules()
+    adapted = {name: module.weight.numel() for name, module in named if name.endswith(".base_layer")}
     each, of_weight = KEPT[settings.kind]
-    each += KEPT_MLP[settings.kind] * mlp
-    adapted = sum(
-        module.weight.numel()
-        for name, module in transformer.layers[0].named_modules()
-        if name.rpartition(".base_layer")[0].endswith(TARGETS[settings.targets])
-    )
-    layer = hidden * (positions * each + tokens * batch * KEPT_CONDITION) + of_weight * adapted
+    each += KEPT_MLP[settings.kind] * any(".mlp." in name for name in adapted)
+    layer = hidden * (positions * each + tokens * batch * KEPT_CONDITION) + of_weight * sum(adapted.values()) / layers
     if not settings.gradient_checkpointing:
         return layers * layer
     return layer + layers * positions * hidden * 2
