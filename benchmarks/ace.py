@@ -26,8 +26,8 @@ from sounds import song
 
 from woodshed.audio.ace.batches import Batch, Batches, evaluation, split
 from woodshed.audio.ace.loop import velocity_errors
-from woodshed.audio.ace.memory import GB, memory
-from woodshed.audio.ace.pipeline import open_pipeline, quiet
+from woodshed.audio.ace.memory import memory
+from woodshed.audio.ace.pipeline import open_pipeline
 from woodshed.audio.ace.prepare import prepare
 from woodshed.audio.ace.run import read_facts
 from woodshed.audio.ace.settings import TrainSettings, resolve
@@ -37,6 +37,7 @@ from woodshed.audio.ace.tuning import adapter_config, add_adapter, load_adapter,
 from woodshed.audio.labels.dataset import Dataset, Metadata, Sample
 from woodshed.audio.wave import write_audio
 from woodshed.files import built
+from woodshed.jobs import GB, quiet
 
 LAW = (-0.4, 1.0)
 KEYS = ("C major", "G major", "A minor", "E minor")
@@ -94,7 +95,7 @@ def warm_up(base: Path, tensors: Tensors, steps: int) -> None:
         velocity_errors(pipe.transformer, batches[step]).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-    with quiet():
+    with quiet("diffusers", "transformers"):
         pipe.transformer.save_pretrained(base / "transformer")
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import bench
 
+from woodshed.jobs import GB
 from woodshed.symbolic.judging.alone import peak_memory
-
-GB = 1024**3
 
 
 def measured(corpus: Path, settings: dict) -> tuple[float, float]:

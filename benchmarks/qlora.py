@@ -27,16 +27,16 @@ def prepared(size: str, method: str, length: int):
     """A decoder with random weights, ready to be trained by a method."""
     import torch
 
+    from woodshed.jobs import quiet
     from woodshed.symbolic import models
     from woodshed.symbolic.learning.adapters import adapt
     from woodshed.symbolic.learning.settings import TrainSettings, resolve
-    from woodshed.symbolic.run import quiet
 
     torch.manual_seed(0)
     model = models.make("decoder", size=size, vocab_size=VOCABULARY, max_seq_len=length)
     if method == "all weights":
         return model
-    with quiet():
+    with quiet("transformers"):
         return adapt(model, resolve(TrainSettings(base="random", load_in_4bit=method == "QLoRA")), half=half())
 
 

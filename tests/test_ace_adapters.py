@@ -22,8 +22,9 @@ from woodshed.audio.ace.adapters import (  # noqa: E402
     without_adapters,
 )
 from woodshed.audio.ace.layouts import CONFIG, LYCORIS, PEFT, ace_name, module_name, read_adapter  # noqa: E402
-from woodshed.audio.ace.pipeline import fingerprint, open_pipeline, quiet  # noqa: E402
+from woodshed.audio.ace.pipeline import fingerprint, open_pipeline  # noqa: E402
 from woodshed.errors import FileError, RunError, WoodshedError  # noqa: E402
+from woodshed.jobs import quiet  # noqa: E402
 
 KINDS = ("lora", "dora", "lokr")
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "gate_proj", "down_proj")
@@ -202,7 +203,7 @@ def test_diffusers_alone_forgets_alpha_and_ours_does_not(base, runs):  # noqa: F
     folder, wanted = runs["lora"]
     fooled = open_pipeline(base)
     theirs = {f"transformer.{name}": weight for name, weight in load_file(folder / PEFT).items()}
-    with quiet():
+    with quiet("diffusers", "transformers"):
         fooled.load_lora_weights(theirs, adapter_name="x")
     assert not close(velocity(fooled), wanted, 0.01)
     fooled.set_adapters(["x"], [12 / 4])
@@ -446,8 +447,8 @@ def test_hostile_places(runs, tmp_path):
     wrong |= {"x.pt": "only safetensors", "cut.safetensors": "cannot be read", "text.safetensors": "cannot be read"}
     wrong |= {
         "two": "holds 2 .safetensors files; give one",
-        "broken": "not JSON",
-        "listed": "no JSON object",
+        "broken": "cannot be read: Expecting",
+        "listed": "a list, not a JSON object",
         "deep": "too deep",
     }
     for name, reason in wrong.items():

@@ -27,8 +27,9 @@ from test_ace_adapters import (  # noqa: E402, F401
 
 from woodshed.audio.ace.export import export  # noqa: E402
 from woodshed.audio.ace.layouts import CONFIG, LYCORIS, PEFT, ace_name, read_adapter  # noqa: E402
-from woodshed.audio.ace.pipeline import open_pipeline, quiet  # noqa: E402
+from woodshed.audio.ace.pipeline import open_pipeline  # noqa: E402
 from woodshed.errors import FileError, InputError, RunError  # noqa: E402
+from woodshed.jobs import quiet  # noqa: E402
 
 # pytest hands over fixtures by names that are imported here
 # ruff: noqa: F811
@@ -108,7 +109,7 @@ def test_ace_steps_page_finds_its_files(runs, tmp_path):
 def test_diffusers_itself_plays_what_is_exported_for_it(base, pipe, runs, tmp_path, kind):
     folder, wanted = runs[kind]
     out, theirs = export(folder, tmp_path / "out", layout="diffusers"), copied(pipe)
-    with quiet():
+    with quiet("diffusers", "transformers"):
         theirs.transformer.load_lora_adapter(out, use_safetensors=True)
         assert close(velocity(theirs), wanted)
         if kind == "lora":

@@ -88,7 +88,7 @@ def test_all_that_is_asked_reaches_the_model(pipe, tmp_path, monkeypatch):
     heard = []
     encode = type(pipe).encode_prompt
     monkeypatch.setattr(type(pipe), "encode_prompt", lambda self, **given: heard.append(given) or encode(self, **given))
-    (tmp_path / "words.txt").write_text("[Verse]\nla la", encoding="utf-8")
+    (tmp_path / "words.txt").write_text("[ar:Somebody]\n[Verse]\n[00:12.00]la la", encoding="utf-16")
     only(pipe, bpm="127.6", key="am", metre="3/4", language="German", lyrics=tmp_path / "words.txt")
     assert {name: heard[0][name] for name in ("bpm", "keyscale", "timesignature", "vocal_language", "lyrics")} == {
         "bpm": 128, "keyscale": "A minor", "timesignature": "3", "vocal_language": "de", "lyrics": "[Verse]\nla la"
@@ -112,6 +112,7 @@ def test_the_defaults_are_those_of_the_model(pipe, guided_base):  # noqa: F811
 WRONG = {
     "--prompt": {"prompt": " "},
     "--takes 0": {"takes": 0},
+    "--seed 9223372036854775808": {"seed": 2**63},
     "--steps 0": {"steps": 0},
     "--seconds 900": {"seconds": 900.0},
     "--seconds 0": {"seconds": 0.0},

@@ -1,6 +1,7 @@
 """Tensors of a dataset: what the pipeline itself would hear and read, made once, whole or not at all."""
 # ruff: noqa: F811
 
+import dataclasses
 import errno
 import inspect
 import json
@@ -256,6 +257,11 @@ def test_another_base_is_another_folder(base, guided_base, dataset, tensors):
     with pytest.raises(RunError, match="made with another base"):
         opened_for(tensors.folder, guided_base)
     assert opened_for(tensors, base) == (tensors, base)
+    facts = tensors.facts | {"base": "../gone"}
+    with pytest.raises(
+        InputError, match=re.escape(f"--base {tensors.folder.parent / 'gone'}: there is no such folder")
+    ):
+        opened_for(dataclasses.replace(tensors, facts=facts), None)
 
 
 def test_an_interrupted_start_with_another_base_leaves_nothing_of_it(base, guided_base, dataset, tensors, tmp_path):
@@ -355,12 +361,3 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(base, dataset, tmp_path
     with pytest.raises(FileError, match=r"cannot be written: No space left on device$"):
         prepare(dataset, base, tmp_path / "tensors")
     assert not any(tmp_path.iterdir())
-
-
-def test_quiet_puts_verbosity_back():
-    from diffusers.utils import logging
-
-    before = logging.get_verbosity()
-    with pytest.raises(ZeroDivisionError), pipeline.quiet():
-        1 / 0  # noqa: B018
-    assert logging.get_verbosity() == before

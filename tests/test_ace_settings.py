@@ -20,6 +20,7 @@ from woodshed.audio.ace.settings import PRESETS, TrainSettings, as_facts, resolv
 from woodshed.audio.ace.train import train
 from woodshed.audio.ace.tuning import adapter_config, add_adapter, make_optimizer, rate, trained
 from woodshed.errors import FileError, InputError, RunError
+from woodshed.jobs import GB
 
 SMALL = {"rank": 4, "crop_seconds": 1.0, "gradient_checkpointing": False, "takes": 0, "threads": 1}
 OPTIMIZERS = ["adamw", "adafactor", "prodigy"]
@@ -52,6 +53,10 @@ def test_flags_win_over_memory_and_memory_over_presets(tmp_path):
     assert resolve(TrainSettings(optimizer="prodigy"), songs=3, turbo=True).learning_rate == 1.0
     (tmp_path / "mine.json").write_text('{"rank": 5}')
     assert resolve(TrainSettings(preset=str(tmp_path / "mine.json")), songs=3, turbo=True).rank == 5
+    (tmp_path / "mine.json").write_text('{"rank": 64, "alpha": 256}')
+    mine = {"preset": str(tmp_path / "mine.json")}
+    scales = [resolve(TrainSettings(**mine, **more), songs=3, turbo=True) for more in ({}, {"memory": 8})]
+    assert [(got.rank, got.alpha) for got in scales] == [(64, 256), (16, 32)]
     (tmp_path / "mine.json").write_text('{"rnk": 5}')
     with pytest.raises(InputError, match="has no setting 'rnk'; did you mean 'rank'"):
         resolve(TrainSettings(preset=str(tmp_path / "mine.json")), songs=3, turbo=True)
@@ -170,24 +175,30 @@ def test_the_arithmetic_counts_what_an_optimizer_keeps(base, optimizer):
     kept.step()
     states = [v for state in kept.state.values() for v in state.values() if torch.is_tensor(v) and v.ndim]
     size = memory(transformer, chosen, frames=100, weight_bytes=4)
-    assert size.weights == 4 * plain and size.trained == sum(parameter.numel() for parameter in parameters)
-    assert size.adapter == 8 * size.trained
+    count = sum(parameter.numel() for parameter in parameters)
+    assert size.weights == 4 * plain and size.adapter == 8 * count
     measured = sum(value.numel() * value.element_size() for value in states)
     if optimizer == "adafactor":  # rows and columns only: of a small matrix they are a larger part
-        assert measured < size.trained
+        assert measured < count
     else:  # prodigy remembers weights that began at 0 as one number
         assert 0.85 * size.optimizer < measured <= size.optimizer
     assert size.total == size.weights + size.adapter + size.optimizer + size.activations + size.overhead
+    assert str(size).endswith(f"overhead {size.overhead / GB:.2f}")
 
 
-def test_the_sizes_of_the_real_model():
+def test_the_sizes_of_the_real_model(tmp_path):
     """44.0 and 81.8 million weights of a LoRA of rank 64, 0.79 of a LoKr: what ACE-Step's own trainer counts."""
     sizes = {}
     for name, asked in {"lora": {}, "mlp": {"targets": "attention+mlp"}, "lokr": {"kind": "lokr"}}.items():
         chosen = resolve(TrainSettings(**asked), songs=3, turbo=True)
         sizes[name] = memory(blank({"num_hidden_layers": 1}, chosen), chosen, frames=1500)
-    millions = {name: round(24 * size.trained / 1e6, 2) for name, size in sizes.items()}
+    millions = {name: round(24 * size.adapter / 8 / 1e6, 2) for name, size in sizes.items()}
     assert millions == {"lora": 44.04, "mlp": 81.79, "lokr": 0.79}
+    ranks = {f"layers.0.{name}": 64 for name in ("self_attn.to_q", "mlp.up_proj")}
+    (tmp_path / "ranks.json").write_text(json.dumps({"rank_pattern": ranks, "alpha_pattern": ranks}))
+    chosen = resolve(TrainSettings(ranks=tmp_path / "ranks.json"), songs=3, turbo=True)
+    by_ranks = memory(blank({"num_hidden_layers": 1}, chosen), chosen, frames=1500)
+    assert by_ranks.activations == sizes["mlp"].activations > sizes["lora"].activations
     plain = resolve(TrainSettings(gradient_checkpointing=False), songs=3, turbo=True)
     more = memory(blank({"num_hidden_layers": 4}, plain), plain, frames=1500)
     less = replace(plain, gradient_checkpointing=True)

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,8 +20,8 @@ from woodshed.audio.ace import pipeline as pipelines
 from woodshed.audio.ace import timesteps
 from woodshed.audio.ace.batches import Batches, assemble, evaluation, split
 from woodshed.audio.ace.loop import Loop, State, velocity_errors
-from woodshed.audio.ace.pipeline import open_pipeline, quiet
-from woodshed.audio.ace.run import KNOWN, checkpoints, read_facts
+from woodshed.audio.ace.pipeline import open_pipeline
+from woodshed.audio.ace.run import KNOWN, Job, checkpoints, read_facts
 from woodshed.audio.ace.settings import TrainSettings, resolve
 from woodshed.audio.ace.takes import play
 from woodshed.audio.ace.tensors import Tensors
@@ -28,6 +29,7 @@ from woodshed.audio.ace.train import train
 from woodshed.audio.ace.tuning import OwnMask
 from woodshed.cli import main
 from woodshed.errors import FileError, InputError, MissingExtra, RunError
+from woodshed.jobs import quiet
 from woodshed.log import draw_loss, read_log
 
 SMALL = {"rank": 4, "crop_seconds": 1.0, "gradient_checkpointing": False, "takes": 0, "threads": 1, "validation": 0.2}
@@ -144,6 +146,14 @@ def test_a_batch_of_unequal_conditions_equals_its_samples_alone(base, tensors):
     assert not torch.allclose(errors(replace(together, mask=None)), torch.cat(alone))
 
 
+@pytest.mark.parametrize(
+    ("limits", "songs", "steps"),
+    [({"epochs": 1}, 49, 49), ({"epochs": 1, "max_steps": 1000}, 10, 10), ({"epochs": 9, "max_steps": 7}, 10, 7)],
+)
+def test_a_run_ends_at_the_limit_that_is_nearer(limits, songs, steps):
+    assert Job(None, "", Path("run"), settings(**limits), print, list(range(songs)), []).steps == steps
+
+
 def test_validation_songs_are_not_learned(tensors):
     learned, measured = split(tensors, settings())
     assert sorted(learned + measured) == [0, 1, 2, 3, 4] and len(measured) == 1
@@ -157,7 +167,9 @@ def test_validation_songs_are_not_learned(tensors):
     for seed in range(5):
         learned, measured = split(more, settings(seed=seed))
         assert len(measured) == 3 and {song % 5 for song in learned}.isdisjoint({song % 5 for song in measured})
-    alike = Tensors(tensors.folder, tensors.facts, [replace(sample, name="01.wav") for sample in tensors.samples])
+    masters = Tensors(tensors.folder, tensors.facts, [replace(sample, name="01.wav") for sample in tensors.samples])
+    assert len(split(masters, settings())[1]) == 1
+    alike = Tensors(tensors.folder, tensors.facts, [replace(sample, digest="one") for sample in tensors.samples])
     assert split(alike, settings()) == ([0, 1, 2, 3, 4], [])
     few = Tensors(tensors.folder, tensors.facts, tensors.samples[:3])
     assert split(few, settings()) == ([0, 1, 2], [])
@@ -185,7 +197,7 @@ def test_what_is_published_learned_something_and_opens_in_peft(trained_run, base
     assert facts["validation"]["training_loss"] < 0.8 * told["0"]["training_loss"]
     pipe = open_pipeline(base, parts=("transformer",))
     pipe.transformer.requires_grad_(False)
-    with quiet():
+    with quiet("diffusers", "transformers"):
         opened = PeftModel.from_pretrained(pipe.transformer, str(trained_run))
     chosen = resolve(TrainSettings(**SMALL), songs=5, turbo=True)
     batches = [batch for song in split(tensors, chosen)[1] for batch in evaluation(tensors, song, chosen)]
@@ -318,6 +330,29 @@ def test_a_save_that_was_interrupted_is_no_checkpoint(tensors, tmp_path):
     train(tensors, out, resume=True, epochs=3)
     assert losses(out)[:8] == whole and len(losses(out)) == 12
     assert not (out / ".checkpoint-000010.tmp").exists() and 9 not in checkpoints(out)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named_with_what_helps(tmp_path, monkeypatch):
+    (place := tmp_path / "checkpoint-000004").mkdir()
+    job, optimizer = SimpleNamespace(facts={}, say=pytest.fail), torch.optim.SGD([torch.zeros(1)])
+    loop = SimpleNamespace(out=tmp_path, job=job, transformer=None, optimizer=optimizer, device="cpu")
+    (place / "state.json").write_text('{"step": 4, "other": 1}')
+    (place / "adapter_model.safetensors").write_bytes(b"short")
+    broken = [
+        lambda: None,
+        (place / "optimizer.pt").touch,
+        lambda: torch.save(optimizer.state_dict(), place / "optimizer.pt"),
+    ]
+    told = r"checkpoint-000004: cannot be read: .+; copy it again, or choose another --out"
+    with pytest.raises(RunError, match=told):
+        Loop._restored(loop)
+    monkeypatch.setattr(looping, "load_adapter", lambda *_: None)
+    for damage in broken:  # the optimizer is gone, it is empty, and the state is that of another version
+        damage()
+        with pytest.raises(RunError, match=told):
+            Loop._restored(loop)
+    (place / "state.json").write_text('{"step": 4}')
+    assert Loop._restored(loop).step == 4
 
 
 def test_checkpoints_go_without_what_is_behind_links_and_never_end_a_training(tmp_path, monkeypatch):

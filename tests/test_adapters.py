@@ -14,6 +14,7 @@ from toys import TINY, ToyCorpus
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from woodshed.errors import FileError, InputError, MissingExtra, RunError
+from woodshed.jobs import quiet
 from woodshed.symbolic import models
 from woodshed.symbolic.learning.adapters import adapt, count
 from woodshed.symbolic.learning.merge import merge
@@ -21,7 +22,7 @@ from woodshed.symbolic.learning.settings import TrainSettings, resolve, resumed
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.models._layers import attach, linear_layers, quantise, round_to_4bit
 from woodshed.symbolic.playing.engines import LlamaStep, make_step
-from woodshed.symbolic.run import open_run, quiet
+from woodshed.symbolic.run import open_run
 
 WIDTH, IDS = 64, 80
 STILL = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
@@ -68,7 +69,7 @@ def settings(**given) -> TrainSettings:
 
 
 def adapted(model, **given):
-    with quiet():
+    with quiet("transformers"):
         return adapt(model, settings(**given))
 
 
@@ -98,7 +99,7 @@ def test_merged_is_unmerged_on_every_transformer(name, adapter, tmp_path):
     expected = logits(model)
     assert not expected.allclose(base, atol=1e-2)
     model.save_pretrained(tmp_path)
-    with quiet():
+    with quiet("transformers"):
         again, merged = attach(make(name), tmp_path), attach(make(name), tmp_path, merge=True)
     assert logits(again).allclose(expected, atol=1e-5) and logits(merged).allclose(expected, atol=1e-5)
     assert type(merged) is type(make(name)) and not linear_layers(merged).keys() ^ linear_layers(make(name)).keys()

@@ -17,7 +17,7 @@ from woodshed.audio.features import Features, describe
 from woodshed.audio.labels import annotate as module
 from woodshed.audio.labels import services
 from woodshed.audio.labels.annotate import Annotation, annotate
-from woodshed.audio.labels.captions import Captioner, caption
+from woodshed.audio.labels.captions import PROMPT, Captioner, caption
 from woodshed.audio.labels.dataset import load_dataset
 from woodshed.audio.labels.scan import scan
 from woodshed.audio.labels.services import ServiceError, caption_service, lyrics_service
@@ -420,6 +420,7 @@ def test_openai_writes_captions(server, recording):
     server.answers = [(200, {}, {"choices": [{"message": {"content": "slow  piano\n"}}]})]
     assert caption_service("openai")(recording) == "slow piano"
     content = json.loads(server.asked[0][2])["messages"][0]["content"]
+    assert content[0]["text"] == PROMPT  # a captioner here is told the same
     assert content[1]["input_audio"]["format"] == "mp3"
 
 

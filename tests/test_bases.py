@@ -8,12 +8,13 @@ import pytest
 from toys import TINY
 
 from woodshed.errors import InputError, RunError
+from woodshed.jobs import quiet
 from woodshed.symbolic import bases
 from woodshed.symbolic.data.prepare import prepare
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.playing.engines import LlamaStep, make_step
 from woodshed.symbolic.playing.generate import generate
-from woodshed.symbolic.run import load_model, open_run, quiet
+from woodshed.symbolic.run import load_model, open_run
 from woodshed.symbolic.tokenizers import make, open_tokenizer
 
 
@@ -109,7 +110,7 @@ def outsider(folder, kind="llama", pad=8):
     tokenizer = miditok.REMI(miditok.TokenizerConfig(num_velocities=24, use_tempos=True))
     torch.manual_seed(0)
     config = AutoConfig.for_model(kind, vocab_size=len(tokenizer) + pad, **CONFIGS[kind])
-    with quiet():
+    with quiet("transformers"):
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save(folder / "tokenizer.json")
     return tokenizer

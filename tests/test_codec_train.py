@@ -14,12 +14,14 @@ import pytest
 from codec_toys import TINY, hurrying, recordings, trained  # noqa: F401
 from folders import tune
 from sounds import silence, song, tone
+from toys import events_of
 
 from woodshed import write_midi
 from woodshed.audio import codec_train, listener, notes
 from woodshed.audio.codec_check import balance_error, check_codec, spectral_distance
 from woodshed.audio.codec_train import train_codec
 from woodshed.audio.codecs import LOUDNESS, open_codec, own
+from woodshed.audio.codecs._settings import CodecSettings
 from woodshed.audio.crops import Crops, find, split
 from woodshed.audio.gan import train as gan
 from woodshed.audio.gan.run import open_run
@@ -43,6 +45,14 @@ def test_crops_are_a_function_of_seed_and_step(recordings):
     np.testing.assert_array_equal(Crops(train, **how, seed=1).batch(5, 3), batches[5])
     assert not np.array_equal(batches[4], batches[5])
     assert not np.array_equal(Crops(train, **how, seed=2).batch(5, 3), batches[5])
+
+
+def test_a_recording_that_is_shorter_than_a_crop_is_repeated_in_it(tmp_path):
+    write_audio(tmp_path / "a.wav", song(0, seconds=1.0))
+    how = dict(sample_rate=16000, channels=1)
+    crops = Crops(find(tmp_path, shortest=0.5), samples=40000, **how, seed=0).first(2)
+    np.testing.assert_array_equal(crops[..., 16000:32000], crops[..., :16000])
+    np.testing.assert_array_equal(crops[..., 32000:], crops[..., :8000])
 
 
 def test_of_few_recordings_the_ends_are_held_out_and_the_unusable_are_named(tmp_path):
@@ -75,12 +85,12 @@ def test_a_broken_checkpoint_goes_without_what_is_behind_a_link(tmp_path):
 
 def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(recordings, trained, tmp_path):
     def stop(now):
-        if now.step == 3 and not now.validation:
+        if now.step == 3 and not now.message:
             os.kill(os.getpid(), signal.SIGINT)
 
     out = tmp_path / "own"
     half = train_codec(recordings, out, **TINY, max_steps=4, eval_steps=2, report=stop)
-    assert half.about["step"] == 3
+    assert half.about["step"] == 3 and events_of(out) == ["stopped"]
     (tmp_path / "others").mkdir()
     write_audio(tmp_path / "others" / "a.wav", song(9))
     with pytest.raises(RunError, match="not those it has learned from"):
@@ -100,7 +110,10 @@ def test_a_training_goes_on_with_its_base_as_it_was_given(recordings, trained, t
     monkeypatch.chdir(trained.parent)
     how = {"base": trained.name, "batch_size": 2, "seconds": 0.6, "threads": 1, "device": "cpu"}
     train_codec(recordings, tmp_path / "own", **how, max_steps=1)
-    assert train_codec(recordings, tmp_path / "own", **how, max_steps=2, resume=True).about["step"] == 2
+    again = {"max_steps": 2, "learning_rate": 5e-4, "resume": True}
+    assert train_codec(recordings, tmp_path / "own", **how, **again).about["step"] == 2
+    kept = codec_train._settled(CodecSettings(resume=True), tmp_path / "own")  # the next time, where nothing is said
+    assert (kept.max_steps, kept.max_minutes, kept.learning_rate) == (2, None, 5e-4)
 
 
 def test_a_training_goes_on_without_its_base(recordings, trained, tmp_path):
@@ -128,9 +141,10 @@ def test_a_full_disk_says_how_to_go_on(recordings, tmp_path, monkeypatch):
 
 def test_a_checkpoint_that_was_cut_short_is_named(recordings, trained, tmp_path):
     out = shutil.copytree(trained, tmp_path / "own")
-    (out / "checkpoint-4" / "network.safetensors").write_bytes(b"\0" * 20)
-    with pytest.raises(RunError, match=r"checkpoint-4: cannot be read: .*; delete it to go on before it"):
-        train_codec(recordings, out, resume=True, max_steps=5)
+    for name, data in (("state.json", b"{}"), ("network.safetensors", b"\0" * 20)):
+        (out / "checkpoint-4" / name).write_bytes(data)
+        with pytest.raises(RunError, match=r"checkpoint-4: cannot be read: .*; delete it to go on before it"):
+            train_codec(recordings, out, resume=True, max_steps=5)
 
 
 def test_a_file_whose_name_is_no_text_is_learned_from(recordings, tmp_path):

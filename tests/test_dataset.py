@@ -59,7 +59,7 @@ def test_a_file_of_another_tool_opens_and_keeps_what_it_holds(folder):
     ("data", "words"),
     [
         ("{", "not a dataset"),
-        ([], "no list of samples"),
+        ([], "not a dataset: a list, not a JSON object"),
         ({"samples": {}}, "no list of samples"),
         ({"samples": [5]}, r"samples\[0\]: not an object with an audio_path"),
         ({"samples": [{}]}, r"samples\[0\]: not an object with an audio_path"),
@@ -150,6 +150,16 @@ def test_paths_lead_to_the_recordings_wherever_the_file_is_saved(folder):
     moved = load_dataset(folder / "other" / "d.json")
     assert moved.samples[0].audio_path == "../sub/a.wav"
     assert moved.samples[0].path_in(moved.folder).resolve() == (folder / "sub" / "a.wav").resolve()
+
+
+def test_a_dataset_in_a_linked_folder_knows_its_recordings_again(folder, tmp_path):
+    real, link = tmp_path / "disk" / "deep" / "out", folder / "out"
+    real.mkdir(parents=True)
+    link.symlink_to(real)
+    for added in (1, 0):
+        found = scan(folder.add("a.wav"), out=link / "d.json")
+        assert (found.added, found.remarks, len(found.dataset.samples)) == (added, (), 1)
+    assert load_dataset(link / "d.json").samples[0].audio_path == "../a.wav"
 
 
 def test_a_dataset_from_another_machine_finds_what_lies_beside_it(folder):

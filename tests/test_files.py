@@ -11,12 +11,15 @@ import pytest
 from woodshed.errors import FileError, InputError, RunError
 from woodshed.files import (
     built,
+    local,
     new_folder,
     numbered_folder,
     object_in,
+    object_of,
     quoted,
     read_object,
     replacing,
+    seen_from,
     sha256_of,
     strict_json,
     write_file,
@@ -88,6 +91,15 @@ def test_bytes_of_a_name_that_are_no_text_survive_as_json(tmp_path):
     assert read_object(tmp_path / "a.json") == told
 
 
+def test_a_place_is_seen_from_a_folder_by_the_name_that_it_has(tmp_path):
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (link := tmp_path / "link").symlink_to(tmp_path / "disk" / "deep")
+    place = seen_from(link, tmp_path / "ace")
+    assert place == "../ace" and local(link, place) == tmp_path / "ace"
+    assert local(link, str(tmp_path / "far")) == tmp_path / "far"
+    assert local(link, "owner/name") is local(link, "piano") is None
+
+
 def test_the_digest_of_files_is_that_of_their_bytes_in_a_row(tmp_path):
     (tmp_path / "long").write_bytes(b"x" * 10**6)
     (tmp_path / "short").write_bytes(b"y")
@@ -100,6 +112,8 @@ def test_what_is_no_json_object_is_a_value_error(tmp_path, data):
     (tmp_path / "a.json").write_bytes(data)
     with pytest.raises(ValueError, match=r"."):
         read_object(tmp_path / "a.json")
+    with pytest.raises(ValueError, match=r"."):
+        object_of(data)
     assert object_in(tmp_path / "a.json") == object_in(tmp_path / "none.json") == {}
 
 

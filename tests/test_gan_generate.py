@@ -119,6 +119,11 @@ def test_a_run_with_another_codec_or_broken_weights_is_refused(trained, recordin
     (tmp_path / "generator.safetensors").write_bytes((trained.folder / "generator.safetensors").read_bytes()[:100])
     with pytest.raises(RunError, match="damaged"):
         next(generate(open_run(tmp_path, codec=TOY), seconds=1))
+    facts = json.loads((tmp_path / "run.json").read_text())
+    for place in ("../gone", str(tmp_path.parent / "gone")):
+        (tmp_path / "run.json").write_text(json.dumps(facts | {"codec": facts["codec"] | {"place": place}}))
+        with pytest.raises(RunError, match=f"its codec is not at {tmp_path.parent / 'gone'}; put it back there"):
+            open_run(tmp_path)
 
 
 # --- judging -----------------------------------------------------------------------------------------------------

@@ -193,7 +193,7 @@ def poisoned(monkeypatch, *, at, times):
 def test_a_checkpoint_without_its_course_is_named(recordings, tmp_path):
     train(recordings, tmp_path / "run", codec=TOY, **TINY | {"max_steps": 1})
     (tmp_path / "run/checkpoint-1/course.json").write_text("{")
-    with pytest.raises(RunError, match=r"its course.json cannot be read .*; delete the checkpoint"):
+    with pytest.raises(RunError, match=r"checkpoint-1: cannot be read: .*; delete it to go on before it"):
         train(recordings, tmp_path / "run", codec=TOY, resume=True, max_steps=2)
 
 
@@ -204,7 +204,8 @@ def test_a_poisoned_step_is_rolled_back_and_retried_at_half_the_rate(recordings,
     told = [message for message in messages if "back to step" in message]
     assert "at step 7 the losses are no numbers (NaN); back to step 4, on at a rate of 0.0005" in told[0]
     assert "back to step 0, on at a rate of 0.00025" in told[1]  # step 4 has been tried twice
-    assert [event["rate"] for event in events(tmp_path / "run")] == [0.0005, 0.00025]
+    rolled = [(event["event"], event["rate"]) for event in events(tmp_path / "run")]
+    assert rolled == [("rollback", 0.0005), ("rollback", 0.00025)]
     facts = runs.read_facts(tmp_path / "run")
     assert facts["finished"] and facts["rollbacks"] == 2 and facts["rate"] == 0.00025
     weights = load_file(tmp_path / "run/generator.safetensors")

@@ -1,9 +1,11 @@
 """What every long job asks before it begins: a device that is there, memory, a folder of its own."""
 
 import errno
+import logging
 import os
 import signal
 import sys
+import warnings
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from woodshed.jobs import (
     enough_memory,
     find_device,
     one_process,
+    quiet,
     refuse_occupied,
     remove_broken,
     remove_checkpoints,
@@ -144,6 +147,18 @@ def test_a_part_of_a_job_reports_within_the_whole():
     assert told[1].message == "lstm: stopped"
 
 
+@pytest.mark.parametrize("libraries", [("transformers",), ("diffusers", "transformers")])
+def test_libraries_are_quiet_in_a_block_and_then_as_before(libraries):
+    loggers = [pytest.importorskip(f"{name}.utils.logging") for name in libraries]
+    state = lambda: [(logger.get_verbosity(), logger.is_progress_bar_enabled()) for logger in loggers]  # noqa: E731
+    before = state()
+    with pytest.raises(ZeroDivisionError), quiet(*libraries):
+        warnings.warn("`torch_dtype` is deprecated!", FutureWarning, stacklevel=1)  # here an error, if it is heard
+        assert state() == [(logging.ERROR, False)] * len(libraries)
+        1 / 0  # noqa: B018
+    assert state() == before
+
+
 def test_a_job_tells_its_messages_logs_events_and_is_stopped_by_a_signal(tmp_path):
     job, told = Job(), []
     job.out, job.report = tmp_path, told.append
@@ -153,8 +168,11 @@ def test_a_job_tells_its_messages_logs_events_and_is_stopped_by_a_signal(tmp_pat
     assert read_log(tmp_path / "log.jsonl") == [{"step": 3, "event": "rollback", "message": "back to step 3"}]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background takes away
     with pytest.raises(KeyboardInterrupt), stop_on_signals(job):
-        assert not job.stopped
+        job.say_stopped(1234)
+        assert not job.stopped and len(told) == 2
         signal.raise_signal(signal.SIGINT)
         assert job.stopped == "SIGINT"
+        job.say_stopped(1234)
+        assert told[-1].message == "stopped at step 1,234 by SIGINT, saved; go on with --resume"
         signal.raise_signal(signal.SIGINT)
     signal.signal(signal.SIGINT, before)

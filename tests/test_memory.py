@@ -10,14 +10,14 @@ import torch
 from model_toys import VOCAB, make
 from toys import TINY, ToyCorpus
 
+from woodshed.jobs import GB, quiet
 from woodshed.symbolic import models
 from woodshed.symbolic.learning.adapters import adapt
 from woodshed.symbolic.learning.course import Course
-from woodshed.symbolic.learning.memory import GB, Memory, advice, free_memory, memory
+from woodshed.symbolic.learning.memory import Memory, advice, free_memory, memory
 from woodshed.symbolic.learning.muon import Muon, parameter_groups
 from woodshed.symbolic.learning.settings import TrainSettings, resolve
 from woodshed.symbolic.learning.train import train
-from woodshed.symbolic.run import quiet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = Memory(1 * GB, 1 * GB, 2 * GB, 3 * GB, 1 * GB, 2 * GB)
@@ -69,7 +69,7 @@ def test_nothing_that_was_counted_stays(name):
 def test_more_is_told_to_come_and_go_of_an_adapter():
     toy = learner("decoder")
     plain = memory(toy, rows=2, length=50)
-    with quiet():
+    with quiet("transformers"):
         toy.model = adapt(toy.model, resolve(TrainSettings(base="b")))
     found = memory(toy, rows=2, length=50)
     assert found.gaps / (found.total - found.weights) > plain.gaps / (plain.total - plain.weights) > 0

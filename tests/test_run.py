@@ -61,9 +61,9 @@ def test_transformers_and_peft_open_it_too(music):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from woodshed.symbolic.run import quiet
+    from woodshed.jobs import quiet
 
-    with quiet():
+    with quiet("transformers"):
         piano = AutoModelForCausalLM.from_pretrained(music / "piano")
         assert logits(piano).allclose(logits(open_run(music / "piano").model()), atol=1e-4)
         jazz = PeftModel.from_pretrained(piano, music / "jazz")
@@ -235,14 +235,14 @@ def test_a_foreign_base_with_a_small_vocabulary_grows(tmp_path, tied):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from woodshed.symbolic.run import quiet
+    from woodshed.jobs import quiet
 
     torch.manual_seed(0)
     sizes = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)
     foreign = LlamaForCausalLM(
         LlamaConfig(vocab_size=50, tie_word_embeddings=tied, max_position_embeddings=64, **sizes)
     )
-    with quiet():
+    with quiet("transformers"):
         foreign.save_pretrained(tmp_path / "foreign")
     run = train(ToyCorpus(), tmp_path / "out", base=str(tmp_path / "foreign"), max_steps=20, **ADAPTER)
     model = run.model(merge=True)

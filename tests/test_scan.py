@@ -153,9 +153,9 @@ def test_names_in_another_unicode_form_or_case(folder):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("a.json", "{", ["a.json", "not JSON"]),
-        ("a.json", "[" * 100000, ["a.json", "not JSON"]),
-        ("a.json", "[1]", ["a.json", "not a JSON object"]),
+        ("a.json", "{", ["a.json", "not a JSON object", "line 1"]),
+        ("a.json", "[" * 100000, ["a.json", "not a JSON object", "too deep"]),
+        ("a.json", "[1]", ["a.json", "not a JSON object", "a list"]),
         ("a.json", {"bpm": "fast"}, ["a.json: bpm 'fast': give a number from 30 to 300"]),
         ("a.json", {"bpm": True}, ["bpm True"]),
         ("a.json", {"bpm": 1e999}, ["bpm inf"]),

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +16,7 @@ from sounds import hostile, silence, song, tone
 from woodshed.audio import wave
 from woodshed.audio.spectrogram import spectrograms
 from woodshed.audio.wave import Audio, audio_files, listen, probe, read_audio, stream, write_audio
-from woodshed.errors import FileError, InputError, WoodshedError
+from woodshed.errors import EmptyCorpus, FileError, InputError, WoodshedError
 
 MUSIC = song(3, seconds=4, sample_rate=44100)
 
@@ -247,6 +248,9 @@ def test_the_files_of_a_folder(tmp_path):
     assert {"two.flac", "deep/Dvořák 夜.OGG"} < set(names)
     with pytest.raises(InputError, match="is not a folder"):
         audio_files(folder / "two.flac")
+    with pytest.raises(EmptyCorpus, match=r"\.trash: no recordings \(\.wav, \.flac, .*\) in it or below it"):
+        (folder / ".trash" / "old.wav").unlink()
+        audio_files(folder / ".trash")
 
 
 def test_links_to_folders_are_followed_once(tmp_path):
@@ -344,6 +348,8 @@ def test_an_mp3_that_was_cut_is_shorter_than_it_promises(at):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     heard = listen(path)
     assert heard.seconds < 2.5 < heard.promised
+    assert heard.remark.endswith("cut short?") and not replace(heard, promised=heard.seconds + 0.9).remark
+    assert replace(heard, seconds=10.0, promised=180.0).remark == "ends after 0:10 of 3:00: cut short?"
 
 
 def test_nothing_is_written_where_it_cannot_be(tmp_path):

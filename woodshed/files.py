@@ -54,7 +54,12 @@ def parsed(text: str | bytes) -> Any:
 
 def read_object(path: str | Path) -> dict:
     """The JSON object in a file. Raises OSError for a file that cannot be read, ValueError for any other content."""
-    found = parsed(Path(path).read_text(encoding="utf-8"))
+    return object_of(Path(path).read_text(encoding="utf-8"))
+
+
+def object_of(text: str | bytes) -> dict:
+    """The JSON object that a text is. Raises ValueError for any other."""
+    found = parsed(text)
     if not isinstance(found, dict):
         raise ValueError(f"a {type(found).__name__}, not a JSON object")
     return found
@@ -274,3 +279,9 @@ def found_from(folder: str | Path, place: str) -> Path:
     """Where `place` is, which seen_from() has written down in a folder: where the folder's name is a link, `..`
     is what stands above that name, not above what it leads to."""
     return Path(os.path.normpath(Path(folder).absolute() / place))
+
+
+def local(folder: str | Path, place: str) -> Path | None:
+    """Where a folder is that seen_from() has written down in another; None of anything else, such as a Hugging Face
+    id."""
+    return found_from(folder, place) if place.startswith(".") or os.path.isabs(place) else None

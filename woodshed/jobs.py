@@ -12,12 +12,14 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .errors import FileError, InputError, RunError
+from .errors import FileError, InputError, RunError, WoodshedError, first_line
 from .files import visible, writing
 from .log import LOG, append_log
 from .progress import Progress, Reporter
@@ -30,8 +32,11 @@ except ImportError:
     fcntl = None
 
 FACTS = "run.json"  # what a run says of itself
+GB = 1024**3
 PATIENCE = 60  # seconds that one who saves waits for another
 heard: list[signal.Signals] = []  # what has stopped jobs of this process
+# what transformers, diffusers and PEFT use under its older name, which every version of theirs knows
+DEPRECATED = (".*weight_norm", "`torch_dtype` is deprecated", "`(is_)?gradient_checkpointing` is deprecated")
 
 
 class Job:
@@ -46,6 +51,17 @@ class Job:
         self.report(Progress(message=message, step=event.get("step", 0)))
         if event:
             append_log(self.out / LOG, event | {"message": message})
+
+    def say_stopped(self, step: int) -> None:
+        """Where a signal has ended it after a step, tell so, and how it goes on."""
+        if self.stopped:
+            told = f"stopped at step {step:,} by {self.stopped}, saved; go on with --resume"
+            self.say(told, step=step, event="stopped")
+
+
+def finished(out: Path, step: int, limits: str) -> RunError:
+    """That there is nothing left to go on with; `limits` are the flags that give more."""
+    return RunError(out, f"it has finished, at step {step:,}; to go on, give more with {limits}")
 
 
 @contextmanager
@@ -227,6 +243,38 @@ def threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
+def quiet(*libraries: str) -> Iterator[None]:
+    """transformers or diffusers, or both, without their bars, logs and words about what is deprecated."""
+    loggers = [import_module(f"{name}.utils.logging") for name in libraries]
+    before = [(logger.get_verbosity(), logger.is_progress_bar_enabled()) for logger in loggers]
+    for logger in loggers:
+        logger.disable_progress_bar()
+        logger.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            for words in DEPRECATED:
+                warnings.filterwarnings("ignore", words, FutureWarning)
+            yield
+    finally:
+        for logger, (verbosity, bars) in zip(loggers, before, strict=True):
+            logger.set_verbosity(verbosity)
+            if bars:
+                logger.enable_progress_bar()
+
+
+class Memory:
+    """Bytes that a training takes; the fields of a subclass say for what."""
+
+    @property
+    def total(self) -> float:
+        return sum(vars(self).values())
+
+    def __str__(self) -> str:
+        told = " + ".join(f"{name} {value / GB:.2f}" for name, value in vars(self).items())
+        return f"about {self.total / GB:.2f} GB of memory: {told}"
+
+
+@contextmanager
 def enough_memory(what: str, remedy: str) -> Iterator[None]:
     """Where the memory of a GPU ends in the block, an InputError says that `what` does not fit, and what to do."""
     import torch
@@ -263,6 +311,19 @@ def fast_bf16(device: str) -> bool:
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("avx512_bf16", False)
+
+
+@contextmanager
+def going_on_from(checkpoint: Path, remedy: str = "delete it to go on before it") -> Iterator[None]:
+    """Whatever of a checkpoint the block cannot read, or that does not fit, is a RunError with what to do then."""
+    import torch
+
+    try:
+        yield
+    except (WoodshedError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # JSON, safetensors, zip, pickle and torch have each their own
+        raise RunError(checkpoint, f"cannot be read: {first_line(error)}; {remedy}") from error
 
 
 def resumable(trouble: FileError, facts: Path, saved: Iterable[int]) -> FileError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -87,6 +88,11 @@ def spaced(name: str) -> str:
 def counted(number: int, thing: str) -> str:
     """ "1 take", "20 takes"."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def tally(reasons: Iterable[str]) -> str:
+    """ "3 silent, 1 damaged"; what is most often comes first."""
+    return ", ".join(f"{count} {reason}" for reason, count in Counter(reasons).most_common())
 
 
 def clock(seconds: float) -> str:

@@ -17,20 +17,21 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from .. import menu
 from ..config import continued, given, restored, updated
-from ..errors import FileError, RunError, first_line
+from ..errors import FileError, RunError
 from ..files import new_folder, read_object, write_object
 from ..jobs import (
     Job,
     checkpoints_with,
     claimed,
     find_device,
+    finished,
     free_threads,
+    going_on_from,
     refuse_occupied,
     remove_broken,
     remove_checkpoints,
@@ -157,9 +158,7 @@ def _job(folder: Path, out: Path, settings: CodecSettings, report) -> _Job:
     known = codecs.fingerprint(*(f"{one.path.name} {one.seconds:.2f}\n" for one in found))
     if settings.resume:
         _refuse_other_recordings(out, known)
-    else:
-        facts = {"settings": asdict(settings), "recordings": known}
-        write_object(out / SETTINGS, facts)
+    write_object(out / SETTINGS, {"settings": asdict(settings) | {"resume": False}, "recordings": known})
     listener.save()  # after the settings, without which --resume knows no codec here
     if not settings.resume and (settings.base is None or codec.network is None):
         job.say("finding the components that the recordings are made of")
@@ -220,8 +219,7 @@ def _publish_late(job: _Job) -> None:
     except (FileError, RunError):
         published = None
     if published == job.step:
-        reason = f"it has finished, at step {job.step:,}"
-        raise RunError(job.out, f"{reason}; to go on, give more with --max-minutes or --max-steps")
+        raise finished(job.out, job.step, "--max-minutes or --max-steps")
     _publish(job)
 
 
@@ -288,8 +286,8 @@ def _publish(job: _Job) -> None:
 def _finish(job: _Job) -> Codec:
     if job.codec.network is None:
         _publish(job)
-    told = f"stopped by {job.stopped}" if job.stopped else "finished"
-    append_log(job.out / LOG, {"step": job.step, "event": told, "seconds": job.seconds})
+    else:
+        job.say_stopped(job.step)
     return codecs.open_codec(job.out)
 
 
@@ -302,13 +300,11 @@ def _restore(job: _Job, optimizer: torch.optim.Optimizer) -> None:
             job.codec.start_from(job.first)
         return
     folder = found[max(found)]
-    try:
+    with going_on_from(folder):
         state = read_object(folder / STATE)
         job.codec.network.load_state_dict(load_file(folder / "network.safetensors"))
         restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise RunError(folder, f"cannot be read: {first_line(error)}; delete it to go on before it") from None
-    job.step, job.seconds = state["step"], state["seconds"]
+        job.step, job.seconds = state["step"], state["seconds"]
     rewind_log(job.out / LOG, job.step)
 
 

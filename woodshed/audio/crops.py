@@ -128,4 +128,4 @@ class Crops:
     def _crop(self, sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         start = rng.integers(max(sound.shape[1] - self.samples, 0) + 1)
         crop = sound[:, start : start + self.samples]
-        return np.pad(crop, ((0, 0), (0, self.samples - crop.shape[1])))
+        return np.pad(crop, ((0, 0), (0, self.samples - crop.shape[1])), mode="wrap")  # silence would be learned too

@@ -21,12 +21,11 @@ from ..jobs import stop_on_signals
 from ..page import clock, counted
 from ..progress import Progress, Reporter, part, unheard
 from . import notes
-from .wave import BY_FFMPEG, READ, Audio, Heard, audio_files, listen, stream
+from .wave import SILENT, Audio, Heard, audio_files, listen, stream
 
 SUFFIX = ".mid"
 HOURS = 6.0  # of a MIDI file that can be read back
 EXAMPLES = 3  # reasons that are told where nothing came of a folder
-CUT_SHORT = 1.0  # seconds that a recording may end before its header says so
 
 Write = Callable[[Path, np.ndarray, Path], None]
 
@@ -74,8 +73,6 @@ def transcribe(where: str | Path, out: str | Path, write: Write, *, report: Repo
     if not where.exists():
         raise InputError(f"{where}: no such file or folder; give a recording, or a folder that holds some")
     paths = [where] if where.is_file() else audio_files(where)
-    if not paths:
-        raise EmptyCorpus(f"{where}: no recordings ({', '.join(READ + BY_FFMPEG)}) in it or below it")
     if not notes.available():
         raise notes.missing()
     ahead = _ahead(paths, where.parent if where.is_file() else where, out, found, report)
@@ -118,7 +115,7 @@ def _heard(work: _Work, found: Transcription, report: Reporter) -> tuple[np.ndar
     """The notes of a recording, and how it sounds. Raises FileError with the reason why it gives none, and _Stopped."""
     sound = listen(work.path)
     if not math.isfinite(sound.loudness):
-        raise FileError(work.path, "silent: record it again, or leave it out")
+        raise FileError(work.path, SILENT)
     if sound.seconds > 3600 * HOURS:
         raise FileError(work.path, f"lasts {sound.seconds / 3600:.1f} hours; cut it into pieces of at most {HOURS:g}")
     heard = notes.hear(_pieces(work, sound, found, report))
@@ -147,6 +144,5 @@ def _count(work: _Work, heard: np.ndarray, sound: Heard, found: Transcription, r
     found.written.append(work.target)
     found.notes += len(heard)
     found.seconds += sound.seconds
-    short = f", where {clock(sound.promised)} were promised: cut short?"
     told = f"{work.target}: {counted(len(heard), 'note')} in {clock(sound.seconds)}"
-    report(Progress(message=told + (short if sound.promised - sound.seconds > CUT_SHORT else "")))
+    report(Progress(message="; ".join(filter(None, [told, sound.remark]))))

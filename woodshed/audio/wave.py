@@ -19,10 +19,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from ..errors import FileError, InputError, MissingExtra
+from ..errors import EmptyCorpus, FileError, InputError, MissingExtra
 from ..files import object_in, replacing, sha256_of
 from ..jobs import FACTS, run_program
 from ..loudness import levelled, loudness
+from ..page import clock
 
 try:
     import soundfile
@@ -45,6 +46,8 @@ READ_VALUES = 1 << 26  # samples, of all channels, that are asked for at once: t
 DECODED = 8 * 2**30  # bytes that ffmpeg may write: six hours in stereo
 PATIENCE, PACE = 60.0, 50_000  # seconds that ffmpeg has, and one more for so many bytes: a fiftieth of what it takes
 NO_SOUND = "it holds no sound (0 seconds); record it again, or leave it out"
+SILENT = "silent: record it again, or leave it out"
+CUT_SHORT = 1.0  # seconds that a recording may end before its header says so
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,16 +113,25 @@ class Heard(Header):
     loudness: float
     """LUFS; -inf for silence."""
 
+    @property
+    def remark(self) -> str:
+        """That it ends long before its header says so, if it does."""
+        short = f"ends after {clock(self.seconds)} of {clock(self.promised)}: cut short?"
+        return short if self.promised - self.seconds > CUT_SHORT else ""
+
 
 def audio_files(folder: str | Path) -> list[Path]:
     """All sound files in a folder and the folders within it, sorted, but for runs and codecs that lie there, and what
-    they have played. An InputError where there is no such folder."""
+    they have played. An InputError where there is no such folder, EmptyCorpus where it holds none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give one that holds {', '.join(READ)} files")
     files = visible_files(folder)
     made = {path.parent for path in files if path.name in MADE and _is_ours(path)} - {folder}
-    return [path for path in files if path.suffix.lower() in READ + BY_FFMPEG and made.isdisjoint(path.parents)]
+    found = [path for path in files if path.suffix.lower() in READ + BY_FFMPEG and made.isdisjoint(path.parents)]
+    if not found:
+        raise EmptyCorpus(f"{folder}: no recordings ({', '.join(READ + BY_FFMPEG)}) in it or below it")
+    return found
 
 
 def _is_ours(path: Path) -> bool:

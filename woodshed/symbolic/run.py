@@ -13,8 +13,6 @@ open_run("my-style") -> Run                run.model() -> PreTrainedModel
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from typing import TYPE_CHECKING
 from .. import menu
 from ..errors import FileError, RunError, first_line
 from ..files import (
-    found_from,
+    local,
     object_in,
     read_object,
     sha256_of,
@@ -32,7 +30,7 @@ from ..files import (
     write_object,
     writing,
 )
-from ..jobs import FACTS, checkpoint_folders
+from ..jobs import FACTS, checkpoint_folders, quiet
 from . import bases
 from .tokenizers import Tokenizer, open_tokenizer
 
@@ -88,7 +86,7 @@ class Run:
         model = load_base(own_base(self.folder, self.facts), self.tokenizer, device=device)
         if self.facts["settings"].get("load_in_4bit"):
             round_to_4bit(model)
-        with quiet():
+        with quiet("transformers"):
             return attach(model, self.weights, merge=merge)
 
 
@@ -116,7 +114,7 @@ def open_run(folder: Run | str | Path, checkpoint: int | None = None) -> Run:
         raise RunError(folder, f"{reason}; restore its own tokenizer.json and tokenizer_config.json")
     weights = folder if checkpoint is None else _checkpoint(folder, checkpoint)
     check_weights(weights, f"train it to the end (--resume) or choose a checkpoint: {_steps(folder)}")
-    if (weights / ADAPTER).exists() and is_local(facts["base"]):
+    if (weights / ADAPTER).exists() and local(folder, facts["base"]):
         find_base(facts["base"], folder)
     return Run(folder, tokenizer, facts, weights)
 
@@ -212,7 +210,7 @@ def load_model(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
 
     try:
         kind = _model_class(folder)
-        with quiet():
+        with quiet("transformers"):
             asked = {"use_safetensors": True, "local_files_only": True, "dtype": torch.float32}
             asked |= {"trust_remote_code": False}  # else transformers asks the user whether to run it
             # transformers would fill up what is not there at random, with a mere warning
@@ -231,25 +229,6 @@ def load_model(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
     return model.to(device)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """transformers without its progress bars and logs, and without what it says about the older name, which PEFT asks
-    for and which every version knows, of recomputing what a layer gave."""
-    from transformers.utils import logging
-
-    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def _model_class(folder: Path):
     """Our own class for a model of the menu, transformers' for any other."""
     from transformers import AutoModelForCausalLM
@@ -264,11 +243,6 @@ def _model_class(folder: Path):
 # --- bases -----------------------------------------------------------------------------------------------------
 
 
-def is_local(base: str) -> bool:
-    """Whether the `base` of run.json is a folder (relative to the run, or absolute), not a Hugging Face id."""
-    return base.startswith(".") or os.path.isabs(base)
-
-
 def find_base(base: str, folder: Path, *, fetch: bool = False) -> Path:
     """The local folder of the `base` of the run in `folder`: a run, a folder of the Hugging Face layout, a base of the
     package by its name, or the snapshot of a Hugging Face id.
@@ -276,7 +250,7 @@ def find_base(base: str, folder: Path, *, fetch: bool = False) -> Path:
     Only `fetch` downloads that, its JSON and safetensors: for an id that the user has typed, not one that a run names.
     A RunError where there is no such thing, or no network to get it.
     """
-    path = found_from(folder, base) if is_local(base) else None
+    path = local(folder, base)
     if path is not None and not path.is_dir():
         raise RunError(folder, f"its base is not at {path}; put it back there, or name another with --base")
     path = path or bases.find(base) or (_snapshot(base) if fetch else _fetched(base, folder))
@@ -347,6 +321,6 @@ def load_base(base: Path, tokenizer: Tokenizer, *, device: str = "cpu") -> PreTr
         return open_run(base).model(merge=True, device=device)
     model = load_model(base, device=device)
     if model.config.vocab_size < tokenizer.vocab_size:
-        with quiet():
+        with quiet("transformers"):
             model.resize_token_embeddings(tokenizer.vocab_size)
     return model

@@ -139,9 +139,10 @@ def _versions(tensors: Tensors, song: int) -> set[int]:
 
 
 def _same(one: Prepared, other: Prepared) -> bool:
-    """Whether two samples are of one recording: equal bytes, or one name and as long within half a second."""
-    stems = {PurePath(sample.name).stem.casefold() for sample in (one, other)}
-    named = len(stems) == 1 and abs(one.seconds - other.seconds) < 0.5
+    """Whether two samples are of one recording: equal bytes, or one name in two formats, as long within half a second.
+    In one format every song may be a master.wav, and all long ones are cut to one length."""
+    first, second = (PurePath(sample.name.casefold()) for sample in (one, other))
+    named = first.stem == second.stem and first.suffix != second.suffix and abs(one.seconds - other.seconds) < 0.5
     return named or (bool(one.digest) and one.digest == other.digest)
 
 

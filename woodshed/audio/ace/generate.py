@@ -28,6 +28,7 @@ from ...files import strict_json, write_file
 from ...jobs import enough_memory
 from ...progress import Progress, Reporter, part, unheard
 from ..labels.dataset import INSTRUMENTAL, read_bpm, read_key, read_language, read_metre
+from ..labels.lyrics import clean, decoded
 from ..wave import Audio, depth_of, read_audio, write_audio
 from .pipeline import playing_defaults, too_long
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from diffusers import AceStepPipeline
 
 LONGEST = 600  # seconds that ACE-Step 1.5 can play
+MOST_SEED = 2**63 - 1  # that torch takes
 SECONDS = 30.0
 FADE = 0.02  # seconds of cross-fade at the ends of a repainted stretch
 WORDS = ("prompt", "lyrics", "vocal_language", "audio_duration", "bpm", "keyscale", "timesignature")  # of the pipeline
@@ -62,7 +64,7 @@ class PlaySettings:
     """The language of the lyrics: en, de, zh ..."""
     takes: Annotated[int, Allowed(1)] = 2
     """How many to play, with the seeds seed, seed + 1 ..."""
-    seed: int = 0
+    seed: Annotated[int, Allowed(0, MOST_SEED)] = 0
     """Of the first take. The same command plays the same takes; give another seed for new ones."""
     cover: Path | None = None
     """A song to play anew, in the style that prompt and adapter say."""
@@ -220,10 +222,11 @@ def _arguments(pipe: AceStepPipeline, settings: PlaySettings) -> tuple[dict, Aud
 
 
 def _words(path: Path | None) -> str:
+    """The lyrics in a file, as those that are learned."""
     if path is None:
         return INSTRUMENTAL
     try:
-        return Path(path).read_text(encoding="utf-8-sig").strip() or INSTRUMENTAL
+        return clean(decoded(Path(path).read_bytes())) or INSTRUMENTAL
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(path, f"cannot be read as text: {getattr(error, 'strerror', None) or error}") from None
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, InputError, RunError
-from ...files import parsed
+from ...files import object_of, read_object
 from ..wave import digest_of
 from .run import FACTS, checkpoints
 
@@ -196,12 +196,9 @@ def _facts(file: Path) -> dict:
 def _json(path: Path, text: str | None = None) -> dict:
     """The JSON object of a file, or in a text out of it."""
     try:
-        values = parsed(path.read_text(encoding="utf-8") if text is None else text)
+        return read_object(path) if text is None else object_of(text)
     except (OSError, ValueError) as error:
-        raise FileError(path, f"is not JSON: {error}; copy it again") from None
-    if not isinstance(values, dict):
-        raise FileError(path, "holds no JSON object; copy it again")
-    return values
+        raise FileError(path, f"cannot be read: {error}; copy it again") from None
 
 
 # --- keys ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ...files import built, make_folder, read_object, write_file, write_object, writing
-from ...jobs import enough_memory, remove_broken, remove_checkpoints
+from ...jobs import enough_memory, going_on_from, remove_broken, remove_checkpoints
 from ...log import LOG, append_log, draw_loss, rewind_log
 from ...page import clock
 from ...progress import Progress
@@ -128,10 +128,10 @@ class Loop:
         if not found:
             return State(rollbacks=rollbacks)
         newest = found[max(found)]
-        load_adapter(self.transformer, newest)
-        self.optimizer.load_state_dict(torch.load(newest / OPTIMIZER, map_location=self.device, weights_only=True))
-        state = State(**read_object(newest / STATE))
-        return replace(state, rollbacks=rollbacks)
+        with going_on_from(newest, "copy it again, or choose another --out"):  # older ones keep no optimizer
+            load_adapter(self.transformer, newest)
+            self.optimizer.load_state_dict(torch.load(newest / OPTIMIZER, map_location=self.device, weights_only=True))
+            return replace(State(**read_object(newest / STATE)), rollbacks=rollbacks)
 
     def _tell_size(self) -> None:
         frames = max(self.job.tensors.samples[song].frames for song in self.job.learned)
@@ -146,9 +146,9 @@ class Loop:
             gpu=self.device != "cpu",
         )
         total = sum(parameter.numel() for parameter in self.transformer.parameters())
-        self.job.facts |= {"parameters": total, "trainable": size.trained}
-        share = f"{size.trained / total:.2%}"
-        self.job.say(f"Total parameters {total:,} / Trainable parameters {size.trained:,} ({share})")
+        count = sum(parameter.numel() for parameter in trained(self.transformer))
+        self.job.facts |= {"parameters": total, "trainable": count}
+        self.job.say(f"Total parameters {total:,} / Trainable parameters {count:,} ({count / total:.2%})")
         self.job.say(str(size))
 
     # --- a step ------------------------------------------------------------------------------------------------

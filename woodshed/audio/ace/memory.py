@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .settings import TARGETS, TrainSettings
+from ... import jobs
+from .settings import TrainSettings
 
 if TYPE_CHECKING:
     from diffusers import AceStepTransformer1DModel
 
-GB = 1024**3
 STATE_BYTES = {"adamw": 8, "adamw8bit": 2, "adafactor": 0.1, "prodigy": 16}  # of each trained weight
 # bytes kept for the way back: of each position and hidden unit of a layer, and of each weight that has an adapter
 KEPT = {"lora": (88, 0.0), "dora": (108, 4.6), "lokr": (76, 1.8)}
@@ -26,7 +26,7 @@ STRIDE = 2  # frames that are one position
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(jobs.Memory):
     """Bytes of a training."""
 
     weights: float
@@ -35,17 +35,6 @@ class Memory:
     optimizer: float
     activations: float
     overhead: float
-    trained: int
-    """Weights of the adapter."""
-
-    @property
-    def total(self) -> float:
-        return self.weights + self.adapter + self.optimizer + self.activations + self.overhead
-
-    def __str__(self) -> str:
-        parts = {name: getattr(self, name) for name in ("weights", "adapter", "optimizer", "activations", "overhead")}
-        told = " + ".join(f"{name} {value / GB:.2f}" for name, value in parts.items())
-        return f"about {self.total / GB:.1f} GB of memory: {told}"
 
 
 def memory(
@@ -68,7 +57,7 @@ def memory(
     activations = _activations(transformer, settings, frames, tokens) * weight_bytes / 2
     optimizer = trained * STATE_BYTES[settings.optimizer]
     overhead = CONTEXT * gpu + GAPS * (8 * trained + optimizer + activations)
-    return Memory(weights, 8 * trained, optimizer, activations, overhead, trained)
+    return Memory(weights, 8 * trained, optimizer, activations, overhead)
 
 
 def _activations(transformer, settings: TrainSettings, frames: int, tokens: int) -> float:
@@ -76,15 +65,11 @@ def _activations(transformer, settings: TrainSettings, frames: int, tokens: int)
     config, batch = transformer.config, settings.batch_size
     hidden, layers = config.hidden_size, config.num_hidden_layers
     positions = -(-frames // STRIDE) * batch
-    mlp = settings.targets == "attention+mlp"
+    named = transformer.layers.named_modules()
+    adapted = {name: module.weight.numel() for name, module in named if name.endswith(".base_layer")}
     each, of_weight = KEPT[settings.kind]
-    each += KEPT_MLP[settings.kind] * mlp
-    adapted = sum(
-        module.weight.numel()
-        for name, module in transformer.layers[0].named_modules()
-        if name.rpartition(".base_layer")[0].endswith(TARGETS[settings.targets])
-    )
-    layer = hidden * (positions * each + tokens * batch * KEPT_CONDITION) + of_weight * adapted
+    each += KEPT_MLP[settings.kind] * any(".mlp." in name for name in adapted)
+    layer = hidden * (positions * each + tokens * batch * KEPT_CONDITION) + of_weight * sum(adapted.values()) / layers
     if not settings.gradient_checkpointing:
         return layers * layer
     return layer + layers * positions * hidden * 2

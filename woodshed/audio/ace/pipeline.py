@@ -12,15 +12,13 @@ import hashlib
 import json
 import math
 import struct
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, InputError, MissingExtra, RunError, first_line
 from ...files import parsed, read_object
-from ...jobs import enough_memory, find_device
+from ...jobs import enough_memory, find_device, quiet
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +58,7 @@ def open_pipeline(
 
     folder = base_folder(base)
     left_out = {} if parts is None else {name: None for name in PARTS + OPTIONAL if name not in parts}
-    with quiet():
+    with quiet("diffusers", "transformers"):
         try:
             pipe = kind.from_pretrained(folder, torch_dtype=dtype or torch.float32, **left_out)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
@@ -99,9 +97,10 @@ def base_folder(base: str | Path) -> Path:
     if not folder.is_dir():
         if folder.is_absolute() or str(base).startswith(".") or str(base).count("/") != 1:
             raise InputError(f"--base {base}: there is no such folder; give one, or a Hugging Face id (owner/name)")
-        with quiet():
+        kind = _pipeline_class()
+        with quiet("diffusers", "transformers"):
             try:
-                folder = Path(_pipeline_class().download(str(base)))
+                folder = Path(kind.download(str(base)))
             except (OSError, ValueError) as error:
                 remedy = "check the id and the network, or give a folder"
                 raise InputError(
@@ -198,29 +197,6 @@ def encode_condition(pipe: AceStepPipeline, states: dict[str, torch.Tensor]) -> 
             refer_audio_order_mask=torch.zeros(1, dtype=torch.long, device=pipe.device),
         )
     return told[mask].contiguous().cpu()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """diffusers and transformers without their bars, logs and words about what other libraries deprecate."""
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
-    loggers = (diffusers.utils.logging, transformers.utils.logging)
-    before = [(logger.get_verbosity(), logger.is_progress_bar_enabled()) for logger in loggers]
-    for logger in loggers:
-        logger.disable_progress_bar()
-        logger.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            for words in (".*weight_norm", "`torch_dtype` is deprecated"):  # diffusers < 0.42 knows no other name
-                warnings.filterwarnings("ignore", words, FutureWarning)
-            yield
-    finally:
-        for logger, (verbosity, bars) in zip(loggers, before, strict=True):
-            logger.set_verbosity(verbosity)
-            if bars:
-                logger.enable_progress_bar()
 
 
 def _pipeline_class():

@@ -43,11 +43,19 @@ class Job(jobs.Job):
 
     @property
     def steps(self) -> int:
-        return self.settings.max_steps or math.ceil(self.settings.epochs / self.epochs_per_step)
+        """The limit that is nearer."""
+        limits = [self.settings.max_steps] if self.settings.max_steps else []
+        if self.settings.epochs:
+            limits.append(math.ceil(self.settings.epochs * len(self.learned) / self.crops_per_step))
+        return min(limits)
+
+    @property
+    def crops_per_step(self) -> int:
+        return self.settings.batch_size * self.settings.gradient_accumulation
 
     @property
     def epochs_per_step(self) -> float:
-        return self.settings.batch_size * self.settings.gradient_accumulation / len(self.learned)
+        return self.crops_per_step / len(self.learned)
 
 
 def read_facts(out: Path) -> dict:

@@ -123,6 +123,8 @@ def resolve(settings: TrainSettings, *, songs: int, turbo: bool) -> TrainSetting
     profile = {} if memory is None else read_preset(f"memory-{memory}")
     if asked.keys() & LIMITS:
         chosen = {name: value for name, value in chosen.items() if name not in LIMITS}
+    if "rank" in profile and not asked.keys() & {"rank", "alpha"}:
+        chosen.pop("alpha", None)  # it belongs to the preset's own rank
     chosen |= {name: value for name, value in profile.items() if name not in asked} | asked
     for name in BY_RANKS:
         if "ranks" in chosen and name in asked:

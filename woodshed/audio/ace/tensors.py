@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, RunError
-from ...files import object_in
+from ...files import local, object_in
 from .pipeline import ENCODERS, fingerprint
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def opened_for(tensors: Tensors | str | Path, base: str | Path | None) -> tuple[
     tensors = tensors if isinstance(tensors, Tensors) else open_tensors(tensors)
     named, made_with = tensors.facts["base"], tensors.facts["encoders"]
     if base is None:
-        base = tensors.folder / named if (tensors.folder / named).is_dir() else named
+        base = local(tensors.folder, named) or named
     if (encoders := fingerprint(base, ENCODERS)) != made_with:
         reason = f"made with another base ({named}, encoders {made_with}, this one has {encoders})"
         raise RunError(tensors.folder, f"{reason}; prepare the dataset anew with this base, or train with that one")

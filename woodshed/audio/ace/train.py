@@ -19,10 +19,20 @@ from ... import __version__
 from ...config import updated
 from ...errors import FileError, InputError, RunError
 from ...files import holds, new_folder, quoted, seen_from, visible, write_file, write_object
-from ...jobs import claimed, enough_memory, free_threads, refuse_occupied, resumable, stop_on_signals, threads
+from ...jobs import (
+    claimed,
+    enough_memory,
+    finished,
+    free_threads,
+    quiet,
+    refuse_occupied,
+    resumable,
+    stop_on_signals,
+    threads,
+)
 from ...progress import Reporter, unheard
 from .layouts import CONFIG, PEFT
-from .pipeline import chosen_device, fingerprint, part_config, quiet
+from .pipeline import chosen_device, fingerprint, part_config
 from .run import FACTS, Job, checkpoints, read_facts
 from .settings import TrainSettings, as_facts, resolve, resumed
 from .tensors import Tensors, opened_for
@@ -55,7 +65,7 @@ def train(
         job = _job(tensors, base, out, settings, report)
         # sums over other threads differ in their last bits: a run that goes on keeps its own
         job.facts["threads"] = job.settings.threads or job.facts.get("threads") or free_threads()
-        with threads(job.facts["threads"]), quiet():
+        with threads(job.facts["threads"]), quiet("diffusers", "transformers"):
             _attempts(job)
     return out
 
@@ -85,7 +95,7 @@ def _job(tensors, base, out: Path, settings: TrainSettings, report) -> Job:
     job = Job(tensors, base, out, settings, report, *split(tensors, settings), saved=saved)
     job.facts = saved | _facts(job, known)
     if resume and saved["finished"] and saved["step"] >= job.steps:
-        raise RunError(out, f"it has finished, at step {saved['step']:,}; to go on, give more with --epochs")
+        raise finished(out, saved["step"], "--epochs")
     return job
 
 
@@ -179,9 +189,7 @@ def _finish(job: Job, loop: Loop) -> None:
             "on recordings it has not learned, the adapter is no better than the base; try fewer epochs or a lower rate"
         )
         job.say(told, step=loop.state.step, event="no better")
-    if job.stopped:
-        told = f"stopped at step {loop.state.step:,} by {job.stopped}, saved; go on with --resume"
-        job.say(told, step=loop.state.step, event="stopped")
+    job.say_stopped(loop.state.step)
 
 
 def _untouched(card: Path, job: Job) -> bool:

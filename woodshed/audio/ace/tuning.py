@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file
 
 from ...errors import InputError, MissingExtra, RunError
 from ...files import read_object, write_file
 from ..tensor_files import write_tensors
 from .layouts import CONFIG, PEFT
 from .settings import TARGETS, TrainSettings
-from .tensors import read_tensors
 
 if TYPE_CHECKING:
     from diffusers import AceStepTransformer1DModel
@@ -113,7 +113,7 @@ def load_adapter(transformer: AceStepTransformer1DModel, folder: Path) -> None:
     """Weights of a folder into the adapter that is there. A RunError where a single one is missing or too much."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-    weights = {name.removeprefix(PREFIX): value for name, value in read_tensors(folder / PEFT).items()}
+    weights = {name.removeprefix(PREFIX): value for name, value in load_file(folder / PEFT).items()}
     shapes = {name: value.shape for name, value in get_peft_model_state_dict(transformer, adapter_name=NAME).items()}
     if shapes != {name: value.shape for name, value in weights.items()}:
         raise RunError(folder, "its weights do not fit its settings; was it changed by hand?")

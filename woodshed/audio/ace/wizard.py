@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...config import allowed
-from ...errors import FileError, InputError
+from ...errors import FileError, InputError, WoodshedError
 from ...files import make_folder, quoted, read_object, visible, write_object
 from ..wave import audio_files
 from .run import FACTS
@@ -31,7 +31,7 @@ Answers = dict[str, Any]
 
 @dataclass(frozen=True)
 class Question:
-    """One thing to know: `read` makes a value of what was typed, or raises an InputError that says what is allowed."""
+    """One thing to know: `read` makes a value of what was typed, or raises a WoodshedError that says why not."""
 
     name: str
     text: str
@@ -72,7 +72,7 @@ def ask(
             try:
                 answers[question.name] = question.read(typed)
                 at += 1
-            except InputError as error:
+            except WoodshedError as error:
                 say(str(error))
     return {question.name: answers[question.name] for question in questions if question.name in answers}
 
@@ -98,9 +98,7 @@ def _shown(value: Any) -> str:
 def _folder(typed: str) -> str:
     if not typed:
         raise InputError("give the folder that holds your recordings")
-    count = len(audio_files(Path(typed).expanduser()))
-    if not count:
-        raise InputError(f"{typed} holds no recordings; give another folder")
+    audio_files(Path(typed).expanduser())  # refuses one without any
     return str(Path(typed).expanduser())
 
 

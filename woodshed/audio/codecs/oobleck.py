@@ -6,7 +6,6 @@ only measures how far its latents spread over your recordings.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError, MissingExtra, RunError
-from ...files import found_from, object_in, seen_from, write_object
+from ...files import local, object_in, seen_from, write_object
+from ...jobs import quiet
 from ..wave import Audio
 from . import FACTS, fingerprint, fitting, whole_frames
 from ._settings import SIZES, CodecSettings, refuse_sizes
@@ -115,8 +115,7 @@ def load(place: str, *, fetch: bool = False) -> OobleckCodec:
     """
     facts = object_in(Path(place) / FACTS)
     base = facts.get("base", "")
-    if base.startswith("."):
-        base = str(found_from(place, base))
+    base = str(local(place, base) or base)
     fetch, base = fetch and not base, base or place
     codec = OobleckCodec(_model(base, fetch=fetch), base, facts)
     if facts and codec.fingerprint != facts.get("fingerprint"):
@@ -132,8 +131,7 @@ def _model(base: str, *, fetch: bool):
             raise MissingExtra("diffusers", "ace-step") from None
         raise RunError(base, f"there is no such folder; for an id: {MissingExtra('diffusers', 'ace-step')}") from None
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`torch.nn.utils.weight_norm` is deprecated")  # diffusers uses it
+        with quiet("diffusers"):
             if Path(base).exists():
                 return AutoencoderOobleck.from_pretrained(_model_folder(Path(base)) or base)
             return AutoencoderOobleck.from_pretrained(

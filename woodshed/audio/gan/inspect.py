@@ -17,7 +17,7 @@ import numpy as np
 
 from ...errors import EmptyCorpus, FileError
 from ...files import shown
-from ...page import counted
+from ...page import counted, tally
 from ...progress import Progress, Reporter, unheard
 from .. import features
 from ..crops import ENOUGH
@@ -72,8 +72,7 @@ def inspect(folder: str | Path, *, report: Reporter = unheard) -> Inspection:
         found.append(one)
     used = [one for one in found if not one.reason and not one.duplicate_of]
     if not used:
-        reasons = Counter(one.reason for one in found)
-        told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "no sound files"
+        told = tally(one.reason for one in found)
         raise EmptyCorpus(f"{folder}: nothing to learn from ({told}); give recordings of music")
     figures = _figures(found, used)
     return Inspection(folder.name, tuple(found), figures, tuple(_lessons(figures, used)))

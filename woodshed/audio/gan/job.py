@@ -171,8 +171,7 @@ def _as_before(out: Path, found: list[Recording]) -> list[Recording]:
 def _refuse_finished(job: Job) -> None:
     facts = job.facts
     if job.done(Course(job.settings.learning_rate, step=facts["step"], seconds=facts["seconds"])) >= 1:
-        reason = f"it has finished, at step {facts['step']:,}"
-        raise RunError(job.out, f"{reason}; to go on, give more with --epochs, --max-steps or --max-minutes")
+        raise jobs.finished(job.out, facts["step"], "--epochs, --max-steps or --max-minutes")
 
 
 def _distance(base: Run, new: Latents, codec: Codec, settings: GanSettings, report) -> float:

@@ -21,6 +21,7 @@ import numpy as np
 
 from ...errors import EmptyCorpus, FileError, RunError
 from ...files import found_from, make_folder, read_object, seen_from, write_file, write_object
+from ...page import tally
 from ...progress import Progress, Reporter, unheard
 from ..codecs import Codec, encode_file
 from ..crops import ENOUGH
@@ -107,7 +108,8 @@ def survey(folder: str | Path, codec: Codec, *, run: Path, window: int, hold_out
         found.append(recording)
     usable = sorted((one for one in found if not one.reason), key=lambda one: one.digest)
     if not usable:
-        raise EmptyCorpus(f"{folder}: nothing to learn from{_counted(found)}; give recordings of music")
+        told = tally(one.reason for one in found)
+        raise EmptyCorpus(f"{folder}: nothing to learn from ({told}); give recordings of music")
     listener.save()
     held = min(max(1, round(hold_out * len(usable))), len(usable) - 1)
     held = held if hold_out and len(usable) >= FEWEST_TO_SPLIT else 0
@@ -197,13 +199,6 @@ def _looked_at(path: Path, listener: Listener, shortest: float) -> Recording:
 
 def _skipped(recording: Recording, reason: str) -> Recording:
     return replace(recording, split="skipped", reason=reason)
-
-
-def _counted(recordings: list[Recording]) -> str:
-    counts = Counter(one.reason for one in recordings)
-    if not counts:
-        return " (it holds no sound files)"
-    return " (" + ", ".join(f"{count} {reason}" for reason, count in counts.most_common()) + ")"
 
 
 def _encode_one(path: Path, loudness: float, codec: Codec, kept: Path) -> None:

@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ...errors import RunError
-from ...files import found_from, make_folder, new_folder, read_object, seen_from, write_object
-from ...jobs import FACTS, checkpoints_with, remove_checkpoints
+from ...errors import RunError, first_line
+from ...files import found_from, local, make_folder, new_folder, read_object, seen_from, write_object
+from ...jobs import FACTS, checkpoints_with, going_on_from, remove_checkpoints
 from ..codecs import FACTS as CODEC_FACTS
 from ..codecs import Codec, open_codec
 from ..tensor_files import write_tensors
@@ -32,7 +32,6 @@ from .step import Players, from_tensors, to_tensors
 
 WEIGHTS, STATE = "generator.safetensors", "state.safetensors"
 COURSE, CODEC = "course.json", "codec"
-GO_BACK = "delete the checkpoint to go on before it"
 KNOWN = {"codec", "shape", "settings", "finished"}
 
 
@@ -65,7 +64,7 @@ class Run:
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:
-            raise RunError(self.folder, f"its weights do not fit its run.json ({str(error).splitlines()[0]})") from None
+            raise RunError(self.folder, f"its weights do not fit its run.json ({first_line(error)})") from None
         return network.eval().requires_grad_(False)
 
 
@@ -88,9 +87,9 @@ def place_of_codec(folder: Path, facts: dict) -> str | Path:
     if (folder / CODEC / CODEC_FACTS).exists():
         return folder / CODEC
     place = facts["codec"]["place"]
-    if not place.startswith("."):
+    if (found := local(folder, place)) is None:
         return place
-    if not (found := found_from(folder, place)).exists():
+    if not found.exists():
         raise RunError(folder, f"its codec is not at {found}; put it back there, or say where it is with --codec")
     return found
 
@@ -192,21 +191,17 @@ def save_checkpoint(out: Path, players: Players, course: Course, *, keep: int, s
 def load_checkpoint(folder: Path, players: Players) -> Course:
     """Put a checkpoint's weights and optimizers into the players; its course."""
     course = read_course(folder)
-    try:
-        from_tensors(players, read_tensors(folder / STATE, remedy=GO_BACK))
-    except RuntimeError as error:
-        raise RunError(folder, f"its weights do not fit this run ({str(error).splitlines()[0]})") from None
+    with going_on_from(folder):
+        from_tensors(players, load_file(folder / STATE))
     players.switch, players.age = course.switch, course.age
     return course
 
 
 def read_course(folder: Path) -> Course:
     """The course that a checkpoint keeps, or a RunError."""
-    try:
+    with going_on_from(folder):
         saved = read_object(folder / COURSE)
         return Course(**saved | {"pulse": Pulse(**saved["pulse"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(folder, f"its {COURSE} cannot be read ({error}); {GO_BACK}") from None
 
 
 def write_course(folder: Path, course: Course) -> None:
@@ -219,9 +214,9 @@ def publish(out: Path, players: Players, facts: dict) -> None:
     write_facts(out, facts)
 
 
-def read_tensors(path: Path, *, remedy: str = "copy it again, or go on training with --resume") -> dict[str, Tensor]:
-    """All tensors of a safetensors file, or a RunError with what to do then."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, or a RunError."""
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise RunError(path, f"missing or damaged ({error}); {remedy}") from None
+        raise RunError(path, f"missing or damaged ({error}); copy it again, or go on training with --resume") from None

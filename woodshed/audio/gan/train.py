@@ -242,7 +242,7 @@ def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> C
     course.switch = players.switch = -1.0
     run.write_course(newest, course)
     back = f"back to step {course.step:,}, on at a rate of {rate:.2g}"
-    job.say(f"{trouble}; {back}", step=course.step, event="rolled back", broke=trouble.step, rate=rate)
+    job.say(f"{trouble}; {back}", step=course.step, event="rollback", broke=trouble.step, rate=rate)
     logs.rewind_log(job.out / logs.LOG, course.step)
     return course
 
@@ -250,9 +250,7 @@ def _rolled_back(job: Job, players: Players, course: Course, trouble: Sick) -> C
 def _finish(job: Job, players: Players, course: Course) -> Run:
     counted = _counted(course) | {"finished": not job.stopped}
     run.publish(job.out, players, job.facts | counted)
-    if job.stopped:
-        event = {"step": course.step, "event": "stopped"}
-        job.say(f"stopped at step {course.step:,} by {job.stopped}, saved; go on with --resume", **event)
+    job.say_stopped(course.step)
     return Run(job.out, job.facts | counted, job.codec)
 
 

@@ -21,8 +21,8 @@ from ..features import Features, load_librosa
 from ..wave import probe, read_audio
 
 PROMPT = (
-    "Describe this music in one sentence of at most forty words: genre, instruments, voice if there is one, mood, "
-    "texture and production. Do not name artists, tempo or key."
+    "Describe this recording for a music generator in one line of 20 to 40 words: genre, instruments, voice if there "
+    "is one, mood, texture, production. Only what is heard; no names of artists, no tempo, no key."
 )
 HEARD = 30.0  # seconds that a captioner hears, from the middle: what Qwen2-Audio takes
 MAX_NEW_TOKENS = 96
@@ -251,10 +251,15 @@ class Captioner:
             inputs = inputs.to(self.model.device, self.model.dtype)
             ids = self.model.generate(**inputs, do_sample=False, max_new_tokens=MAX_NEW_TOKENS)
         said = self.processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)[0]
-        line = " ".join(said.split()).strip('" ')
+        line = one_line(said)
         if not line:
             raise FileError(path, "the captioner said nothing about it")
         return line
+
+
+def one_line(said: str) -> str:
+    """What a model said, without its line breaks and quotes."""
+    return " ".join(said.split()).strip('" ')
 
 
 def _auto_class(config):

@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from ...errors import FileError, InputError
-from ...files import seen_from, write_file
+from ...files import found_from, object_of, seen_from, write_file
 from ...jobs import one_writer
 from ...key_profiles import TONICS
 
@@ -96,7 +96,7 @@ class Sample:
     def path_in(self, folder: str | Path) -> Path:
         """The recording, seen from the dataset's folder; the file of its name there, where the path is of another
         machine or leads into a folder that there is not. Of a sample in a dataset see Dataset.path_of."""
-        path, beside = Path(folder) / self.audio_path, Path(folder) / self.filename
+        path, beside = found_from(folder, self.audio_path), Path(folder) / self.filename
         elsewhere = not path.parent.is_dir() or (os.sep == "/" and "\\" in self.audio_path)
         return beside if elsewhere and not path.exists() and beside.exists() else path
 
@@ -144,7 +144,7 @@ class Dataset:
 
     def path_of(self, sample: Sample) -> Path:
         """A sample's recording: see Sample.path_in. A file that another sample has is never taken for it."""
-        path, named = sample.path_in(self.folder), self.folder / sample.audio_path
+        path, named = sample.path_in(self.folder), found_from(self.folder, sample.audio_path)
         others = (other for other in self.samples if other.filename == sample.filename and other is not sample)
         if path != named and any(other.path_in(self.folder).resolve() == path.resolve() for other in others):
             return named
@@ -208,12 +208,12 @@ def load_dataset(path: str | Path) -> Dataset:
     """Read a dataset file, ours or one that ACE-Step's tool made. A FileError names the field that cannot be."""
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = object_of(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise FileError(path, f"cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise FileError(path, f"not a dataset: {error}; make one with woodshed audio scan") from None
-    if not isinstance(data, dict) or not isinstance(data.get("samples"), list):
+    if not isinstance(data.get("samples"), list):
         raise FileError(path, "not a dataset: it has no list of samples; make one with woodshed audio scan")
     metadata = _record(Metadata, data.get("metadata", {}), path, "metadata")
     samples = [_record(Sample, item, path, f"samples[{at}]") for at, item in enumerate(data["samples"])]

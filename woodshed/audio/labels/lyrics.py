@@ -9,6 +9,7 @@ facts about the song like [ar:...] or [offset:...].
 
 from __future__ import annotations
 
+import codecs
 import re
 
 _TIME = r"(\d{1,3}):(\d{1,2})(?:[.:](\d{1,3}))?"
@@ -17,6 +18,11 @@ LONGEST_STAMP = len("[000:00.000]")
 MOST_TIMES = 50  # that a line is sung; further stamps say nothing
 _LEADING = re.compile(rf"\s*\[{_TIME}\]")
 _FACT = re.compile(r"\s*\[(ti|ar|al|au|lr|by|re|ve|length|offset|tool|#)\s*:[^\]]*\]\s*", re.IGNORECASE)
+
+
+def decoded(data: bytes) -> str:
+    """Text in UTF-8, or in UTF-16 where it begins by saying so. Raises UnicodeDecodeError."""
+    return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
 
 
 def clean(text: str) -> str:

@@ -21,13 +21,12 @@ from ...errors import EmptyCorpus, FileError, InputError
 from ...files import quoted, seen_from, shown
 from ...page import clock, counted
 from ...progress import Progress, Reporter, unheard
-from ..wave import BY_FFMPEG, READ, audio_files, listen
+from ..wave import SILENT, audio_files, listen
 from .dataset import Dataset, Metadata, Sample, TagPosition, load_dataset
 from .sidecars import collect
 
 SHOWN = 60  # letters of a caption in the table
 EXAMPLES = 3  # recordings named where none is usable
-CUT_SHORT = 1.0  # seconds that a file may end before its header says so
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,6 @@ def scan(
     """
     folder, settings = Path(folder), updated(ScanSettings, settings, changes)
     paths = audio_files(folder)
-    if not paths:
-        raise EmptyCorpus(f"{folder}: no recordings ({', '.join(READ + BY_FFMPEG)}) in it or below it")
     dataset = _opened(folder, settings, Path(out) if out else None)
     heard: dict[Path, ScannedFile] = {}
     for path in paths:
@@ -204,10 +201,8 @@ def _heard(folder: Path, path: Path) -> ScannedFile:
         heard = listen(path)
     except FileError as error:
         return ScannedFile(name, reason=error.reason)
-    reason = "" if math.isfinite(heard.loudness) else "silent: record it again, or leave it out"
-    short = f"ends after {clock(heard.seconds)} of {clock(heard.promised)}: cut short?"
-    remark = short if heard.promised - heard.seconds > CUT_SHORT else ""
-    return ScannedFile(name, heard.seconds, heard.sample_rate, heard.channels, heard.loudness, reason, remark)
+    reason = "" if math.isfinite(heard.loudness) else SILENT
+    return ScannedFile(name, heard.seconds, heard.sample_rate, heard.channels, heard.loudness, reason, heard.remark)
 
 
 def _reasons(recordings: Iterable[ScannedFile]) -> str:

@@ -28,6 +28,7 @@ from typing import TypeVar
 from ...errors import FileError, InputError, WoodshedError
 from ...files import parsed
 from ..wave import probe, read_audio, write_audio
+from .captions import PROMPT, one_line
 from .dataset import read_language
 from .lyrics import clean
 from .transcribe import Line, Transcript, as_lyrics
@@ -67,10 +68,6 @@ LYRICS_PROMPT = (
     "Put tags such as [Intro], [Verse 1], [Chorus], [Bridge] or [Outro] on lines of their own where a part begins. No "
     "time stamps, no remarks. If nobody sings, answer [Instrumental]."
 )
-CAPTION_PROMPT = (
-    "Describe this recording for a music generator in one line of 20 to 40 words: genre, instruments, voice if there "
-    "is one, mood, texture, production. Only what is heard; no names of artists, no tempo, no key."
-)
 
 
 class ServiceError(WoodshedError):
@@ -97,7 +94,7 @@ def caption_service(name: str, model: str = "") -> Callable[[str | Path], str]:
     service, key = _opened(name)
     describe = {"openai": _openai_caption, "gemini": _gemini_caption}[name]
     calls = _Calls(name, service, key)
-    return lambda path: _asked(name, lambda: _one_line(describe(calls, model or service.captions, path)))
+    return lambda path: _asked(name, lambda: one_line(describe(calls, model or service.captions, path)))
 
 
 def _opened(name: str) -> tuple[Service, str]:
@@ -146,7 +143,7 @@ def _openai_lyrics(calls: _Calls, model: str, path: str | Path, language: str) -
 
 def _openai_caption(calls: _Calls, model: str, path: str | Path) -> str:
     sound = {"type": "input_audio", "input_audio": {"data": _base64(path), "format": "mp3"}}
-    message = {"role": "user", "content": [{"type": "text", "text": CAPTION_PROMPT}, sound]}
+    message = {"role": "user", "content": [{"type": "text", "text": PROMPT}, sound]}
     data = calls.post("/chat/completions", {"model": model, "modalities": ["text"], "messages": [message]})
     return data["choices"][0]["message"]["content"]
 
@@ -166,7 +163,7 @@ def _gemini_lyrics(calls: _Calls, model: str, path: str | Path, language: str) -
 
 
 def _gemini_caption(calls: _Calls, model: str, path: str | Path) -> str:
-    return _gemini(calls, model, path, CAPTION_PROMPT)
+    return _gemini(calls, model, path, PROMPT)
 
 
 def _gemini(calls: _Calls, model: str, path: str | Path, prompt: str) -> str:
@@ -185,10 +182,6 @@ def _lines(words: list[dict]) -> list[Line]:
         else:
             lines[-1] = Line(lines[-1].start, word["end"], f"{lines[-1].text} {word['text'].strip()}")
     return lines
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split()).strip('" ')
 
 
 # --- what is sent ----------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ disagree what lies beside the recording counts more than a table, and its JSON m
 
 from __future__ import annotations
 
-import codecs
 import csv
 import difflib
 import io
@@ -23,10 +22,10 @@ from textwrap import shorten
 from typing import Any
 
 from ...errors import InputError
-from ...files import parsed, shown
+from ...files import object_of, shown
 from ..wave import visible_files
 from .dataset import read_bpm, read_key, read_language, read_metre
-from .lyrics import clean
+from .lyrics import clean, decoded
 
 
 def _text(name: str, value: object) -> str:
@@ -118,8 +117,7 @@ def _read(labels: Labels, path: Path, most: int = MOST_TEXT) -> str:
             data = file.read(most + 1)
         if len(data) > most:
             raise OSError(f"more than {most // 2**20} MiB; keep its labels alone in it")
-        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return data.decode("utf-16" if wide else "utf-8-sig")
+        return decoded(data)
     except OSError as error:
         reason = error.strerror or str(error)
     except UnicodeDecodeError:
@@ -155,12 +153,9 @@ def _beside(labels: Labels, path: Path, files: dict[str, Path]) -> list[Path]:
 def _take_json(labels: Labels, path: Path, sidecar: Path, text: str) -> None:
     source = labels.name(sidecar)
     try:
-        data = parsed(text) if text else {}
+        data = object_of(text or "{}")
     except ValueError as error:
-        labels.remarks.append(f"{source}: not JSON ({error}); left out")
-        return
-    if not isinstance(data, dict):
-        labels.remarks.append(f'{source}: not a JSON object like {{"bpm": 120}}; left out')
+        labels.remarks.append(f'{source}: not a JSON object like {{"bpm": 120}} ({error}); left out')
         return
     for name, value in data.items():
         if name in LABELS:

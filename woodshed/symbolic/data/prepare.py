@@ -15,7 +15,7 @@ from ...config import Positive, Share, updated
 from ...errors import EmptyCorpus, FileError, InputError
 from ...files import found_from, quoted, seen_from, sha256_of
 from ...jobs import refuse_existing
-from ...page import percent
+from ...page import percent, tally
 from ...progress import Reporter, part, unheard
 from .. import tokenizers
 from ..music.midi import midi_files
@@ -242,10 +242,8 @@ def corpus_lines(corpus: Corpus) -> Iterator[str]:
     if takes := [piece for piece in corpus.pieces if piece.kept]:
         told = f"{percent(kept_share(corpus.pieces))} of what is drawn to train on (--kept-weight {takes[0].weight:g})"
         yield f"  kept takes: {len(takes)} of the pieces, all in train, {told}"
-    counts = Counter(row["reason"] for row in corpus.skipped)
-    if counts:
-        told = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-        yield f"  left out: {told}; corpus.json names every file"
+    if corpus.skipped:
+        yield f"  left out: {tally(row['reason'] for row in corpus.skipped)}; corpus.json names every file"
     yield from (f"  {remark}" for remark in facts["remarks"])
 
 

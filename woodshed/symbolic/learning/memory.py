@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ... import jobs
+from ...jobs import GB
 from .course import Course
 from .muon import Muon
 from .settings import TrainSettings, lighter
@@ -19,7 +21,6 @@ from .settings import TrainSettings, lighter
 if TYPE_CHECKING:
     from .callbacks import Learner
 
-GB = 1024**3
 SHORT = 128  # ids in the first of the short rows, at most: as many as queries in a block of our attention
 LOGIT_BYTES = 16  # of each logit: itself, its logarithm and the gradients of both, in float32
 # Of what is kept: gaps between blocks, and what comes and goes (benchmarks/memory.py, on the CPU). What adapters read
@@ -29,7 +30,7 @@ STATE_BYTES = 8  # of each trained weight: AdamW's two averages
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(jobs.Memory):
     """Bytes of a training, besides what Python, torch and CUDA take for themselves."""
 
     weights: float
@@ -38,14 +39,6 @@ class Memory:
     activations: float
     logits: float
     gaps: float
-
-    @property
-    def total(self) -> float:
-        return sum(vars(self).values())
-
-    def __str__(self) -> str:
-        told = " + ".join(f"{name} {value / GB:.2f}" for name, value in vars(self).items())
-        return f"about {self.total / GB:.2f} GB of memory: {told}"
 
 
 def memory(learner: Learner, rows: int, length: int) -> Memory:

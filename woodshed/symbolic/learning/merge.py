@@ -10,8 +10,8 @@ from pathlib import Path
 from ... import __version__
 from ...errors import RunError
 from ...files import built, found_from, new_folder, seen_from
-from ...jobs import refuse_existing
-from ..run import Run, open_run, quiet, saving
+from ...jobs import quiet, refuse_existing
+from ..run import Run, open_run, saving
 from .publish import publish
 
 
@@ -32,7 +32,7 @@ def merge(run: Run | str | Path, out: str | Path) -> Run:
     if facts.get("corpus_folder"):
         facts["corpus_folder"] = seen_from(out, found_from(run.folder, facts["corpus_folder"]))
     with new_folder(out.parent), saving(out), built(out) as temporary:
-        with quiet():
+        with quiet("transformers"):
             model.save_pretrained(temporary)
         run.tokenizer.save(temporary)
         publish(temporary, temporary, facts, model.config)

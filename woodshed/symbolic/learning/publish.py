@@ -6,8 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
-from ...files import holds, read_object, replacing, write_file, write_object, writing
-from ..run import ADAPTER, Run, is_local, open_run, read_facts, weight_files, write_facts
+from ...files import holds, local, read_object, replacing, write_file, write_object, writing
+from ..run import ADAPTER, Run, open_run, read_facts, weight_files, write_facts
 from ..tokenizers import BOS, EOS, PAD
 
 
@@ -47,7 +47,7 @@ def _untouched(card: Path) -> bool:
 def _card(facts: dict) -> str:
     """The model card: front matter for the Hub, then what a reader wants to know."""
     head = {"library_name": "peft" if facts["adapter"] else "transformers", "tags": ["music", "midi", "woodshed"]}
-    if facts["base"] and not is_local(facts["base"]):
+    if facts["base"] and not local(".", facts["base"]):
         head["base_model"] = facts["base"]
     validation = facts["validation"]
     rows = [

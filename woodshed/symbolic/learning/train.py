@@ -22,7 +22,7 @@ from ... import log as logs
 from ...config import given, read_fields, updated
 from ...errors import FileError, InputError, RunError, WoodshedError
 from ...files import new_folder, seen_from
-from ...jobs import claimed, refuse_occupied, resumable, stop_on_signals, threads
+from ...jobs import claimed, finished, quiet, refuse_occupied, resumable, stop_on_signals, threads
 from ...progress import Reporter, unheard
 from .. import bases
 from .. import run as runs
@@ -79,7 +79,7 @@ def _trained(job: Job) -> Run:
     while True:
         began = time.monotonic()
         try:
-            with threads(course.threads), runs.quiet():
+            with threads(course.threads), quiet("transformers"):
                 return _attempt(job, course)
         except Diverged as trouble:
             course = slower(job, course, trouble)
@@ -192,8 +192,7 @@ def _refuse_finished(out: Path, facts: dict, steps: int, settings: TrainSettings
     late = settings.max_minutes is not None and facts.get("seconds", 0) >= settings.max_minutes * 60
     same = all(getattr(settings, name) == facts["settings"][name] for name in LIMITS)
     if facts["finished"] and (facts["step"] >= steps or late or same):
-        reason = f"it has finished, at step {facts['step']:,}"
-        raise RunError(out, f"{reason}; to go on, give more with --epochs, --max-steps or --max-minutes")
+        raise finished(out, facts["step"], "--epochs, --max-steps or --max-minutes")
 
 
 def _validation(corpus, settings: TrainSettings) -> tuple[list | None, dict[str, float]]:
@@ -315,8 +314,7 @@ def _finish(job: Job, learner: Learner) -> Run:
     if facts["validation"]:
         told = bases.yardstick(facts["tokenizer"]) or unigram_told(job.rows, facts["validation"])
         job.say(f"for comparison: {told}")
-    if job.stopped:
-        job.say(f"stopped at step {step:,} by {job.stopped}, saved; go on with --resume", step=step, event="stopped")
+    job.say_stopped(step)
     return publish(job.out, found[best], facts | {"finished": not job.stopped}, learner.model.config)
 
 
