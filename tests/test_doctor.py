@@ -378,7 +378,7 @@ def test_takes_that_are_too_repetitive_are_read_from_the_run(playing, tmp_path):
     takes = generate(run, chords="C Am F G", bars=16, takes=3, temperature="0.05", seed=2)
     (run / "takes" / "001").mkdir()
     for take in takes:
-        take.save(run / "takes" / "001" / f"take-{take.seed}", sound=False, picture=False)
+        take.write(run / "takes" / "001" / f"take-{take.seed}")
     found = diagnose(run, playing.parent / "corpus")
     wilder = parsed(named(found, "too repetitive").remedies[0])
     assert float(wilder.temperature) >= 1.0
@@ -402,7 +402,7 @@ def test_chords_count_only_where_nothing_but_the_model_kept_to_them(playing, tmp
         shutil.rmtree(run / "takes", ignore_errors=True)
         for take in generate(run, chords="C Am F G", bars=16, takes=3, temperature="1.0", seed=2, harmony=harmony):
             (run / "takes" / "001").mkdir(parents=True, exist_ok=True)
-            take.save(run / "takes" / "001" / f"take-{take.seed}", sound=False, picture=False)
+            take.write(run / "takes" / "001" / f"take-{take.seed}")
         rows = compare(list(played_before(run)), open_corpus(playing.parent / "corpus"))[0]
         assert bool(len(values(rows, "adherence_gain"))) == seen
 

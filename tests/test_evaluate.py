@@ -331,7 +331,7 @@ def test_takes_from_a_folder(run, corpus, tmp_path):
 def test_of_takes_in_a_file_what_was_written_is_measured(run, corpus, tmp_path):
     whole = tune(50, notes=240)
     take = Take(whole, 16, 1, 1.0, {}, run="my-style", region=tuple(whole.bars()[[-3, -1]].tolist()))
-    take.save(tmp_path / "take-1", sound=False, picture=False)
+    take.write(tmp_path / "take-1")
     facts = evaluate(run, corpus, split="train", takes_dir=tmp_path, judge=run, **short(corpus)).facts
     assert facts["takes"]["count"] == facts["takes"]["short"] == 1
 

@@ -32,7 +32,7 @@ def save(found: Evaluation, parent: str | Path) -> Path:
             write_file(folder / f"{name}.png", image)
         make_folder(folder / "takes")
         for number, take in enumerate(found.played, start=1):
-            take.save(folder / "takes" / f"take-{number}", sound=False, picture=False)
+            take.write(folder / "takes" / f"take-{number}")
         write_file(folder / "evaluation.json", data)
         write_file(folder / "index.html", text)
     return folder
