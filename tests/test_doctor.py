@@ -17,10 +17,10 @@ from toys import ADAPTER, LENGTH, TINY, ToyCorpus, ToyRows, steps_of
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError
 from woodshed.log import append_log, read_log
-from woodshed.symbolic import bases
 from woodshed.symbolic.data.corpus import find_corpus, open_corpus
 from woodshed.symbolic.data.inspect import InspectSettings
 from woodshed.symbolic.data.prepare import PrepareSettings, prepare
+from woodshed.symbolic.data.unigram import for_comparison
 from woodshed.symbolic.judging import diagnoses, take_diagnoses
 from woodshed.symbolic.judging.diagnosis import Remedy
 from woodshed.symbolic.judging.doctor import diagnose, lines
@@ -123,7 +123,7 @@ def test_a_healthy_run_gets_no_diagnosis_and_the_figures_are_told(healthy):
     losses = [line["loss"] for line in read_log(healthy / "log.jsonl") if "loss" in line]
     assert found.figures["training loss"].startswith(f"{np.mean(losses[:14]):.3f} to {np.mean(losses[-14:]):.3f} nats")
     assert "in 140 steps" in found.figures["training loss"]
-    assert found.figures["for comparison"] == bases.yardstick(Plain.tokenizer.fingerprint) != ""
+    assert found.figures["for comparison"] == for_comparison(Plain.tokenizer.fingerprint, None, {}) != ""
 
 
 def test_over_fitting(tmp_path):

@@ -27,7 +27,7 @@ from ...progress import Reporter, unheard
 from .. import bases
 from .. import run as runs
 from ..data.corpus import IGNORED, open_corpus
-from ..data.unigram import unigram_told
+from ..data.unigram import for_comparison
 from ..run import Run, checkpoints
 from . import adapters
 from .course import (
@@ -313,8 +313,7 @@ def _finish(job: Job, learner: Learner) -> Run:
     if facts["validation"] and (beaten := _no_better_than_base(log, facts["validation"])):
         job.say(beaten)
     if facts["validation"]:
-        told = bases.yardstick(facts["tokenizer"]) or unigram_told(job.rows, facts["validation"])
-        job.say(f"for comparison: {told}")
+        job.say(f"for comparison: {for_comparison(facts['tokenizer'], job.rows, facts['validation'])}")
     if job.stopped:
         job.say(f"stopped at step {step:,} by {job.stopped}, saved; go on with --resume", step=step, event="stopped")
     return publish(job.out, found[best], facts | {"finished": not job.stopped}, learner.model.config)
