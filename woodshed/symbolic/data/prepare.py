@@ -41,9 +41,9 @@ class PrepareSettings(InspectSettings):
     """How to make a corpus."""
 
     tokenizer: str = "auto"
-    """remi, performance, miditok:NAME (or :FOLDER of a model that brings MidiTok's tokenizer.json), or auto: remi where
-    most minutes keep to bars and beats, else performance. remi leaves freely played files out; performance takes
-    all."""
+    """remi, performance, miditok:NAME (whose bars are all of 4/4; or :FOLDER of a model that brings MidiTok's
+    tokenizer.json), or auto: remi where most minutes keep to bars and beats, else performance. remi leaves freely
+    played files out; performance takes all."""
     fractions: str = "0.8,0.1,0.1"
     """Shares of train, validation (tells train when to stop) and test (is for evaluate), counted in songs. Two numbers
     leave out test; songs that a table assigns stay where it puts them."""
