@@ -32,7 +32,7 @@ from woodshed.symbolic.judging.likeness import (
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.music.chords import lay_out, parse_progression
 from woodshed.symbolic.music.midi import write_midi
-from woodshed.symbolic.music.score import Score
+from woodshed.symbolic.music.score import Score, Track
 from woodshed.symbolic.playing.excerpts import Excerpt, cut_excerpts, first, play, stage_of
 from woodshed.symbolic.playing.takes import Take
 from woodshed.symbolic.run import Run, open_run
@@ -213,6 +213,12 @@ def test_music_of_the_same_kind_passes_and_noise_does_not():
         assert told["overlapped_area"] == pytest.approx(1) and told["kl_divergence"] == pytest.approx(0, abs=1e-9)
         assert far[name]["overlapped_area"] < told["halves"]["overlapped_area"] <= 1, name
         assert far[name]["kl_divergence"] > told["halves"]["kl_divergence"] >= 0, name
+
+
+def test_music_without_pitches_has_a_picture_all_the_same():
+    drums = tune(tracks=(Track("Kit", 0, True, "drums"),))
+    told = compare_histograms([drums], shelf_of([drums]))
+    assert not sum(told["pitch"]["real"]) and evaluate_page._histograms(told, "quarters")
 
 
 def test_a_silent_take_is_never_inside():

@@ -219,7 +219,8 @@ def _histograms(found: dict[str, dict], unit: str) -> bytes:
         time = name in ("duration", "onset_interval")
         axes.set_xticks(some, [_tick(told["values"][tick], time and unit == "quarters") for tick in some])
         axes.set_title(spaced(name) + (f" ({unit})" if time else ""), fontsize=10, loc="left")
-        axes.legend(frameon=False, fontsize=8)
+        if axes.get_legend_handles_labels()[0]:  # drums have no pitches
+            axes.legend(frameon=False, fontsize=8)
     return png(figure)
 
 
