@@ -162,7 +162,7 @@ def test_killed_and_resumed_is_uninterrupted(reference, tmp_path):
     process.kill()
     process.wait()
     assert 12 <= max(steps_of(out)) < STEPS and max(checkpoints(out)) == 8
-    with pytest.raises(RunError, match="choose a checkpoint: 8"):
+    with pytest.raises(RunError, match="or with generate, rank and evaluate choose a --checkpoint: 8"):
         open_run(out)
     assert open_run(out, checkpoint=8).model().num_parameters() == 31136
     train(ToyCorpus(), out, resume=True)
