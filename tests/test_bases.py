@@ -133,6 +133,7 @@ def test_ids_are_those_of_the_model_and_only_our_words_come_behind_them(foreign_
     row = foreign_corpus.evaluation_rows("validation", 256)[0]
     told = ours.to_words(row["input_ids"][1:40])
     assert {"Bar", "TimeSig", "Tempo", "Position", "Pitch"} <= {word.split("_")[0] for word in told}
+    assert foreign_corpus.settings["tokenizer"] == "miditok:REMI"  # no folder of this machine
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
