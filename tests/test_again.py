@@ -34,7 +34,7 @@ def saved(takes, folder):
     folder.mkdir(parents=True)
     music = []
     for number, take in enumerate(takes, 1):
-        music.append(take.save(folder / f"take-{number}", sound=False, picture=False)[0])
+        music.append(take.write(folder / f"take-{number}")[0])
     return music
 
 

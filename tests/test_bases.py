@@ -11,6 +11,7 @@ from woodshed.errors import InputError, RunError
 from woodshed.jobs import quiet
 from woodshed.symbolic import bases
 from woodshed.symbolic.data.prepare import prepare
+from woodshed.symbolic.data.unigram import for_comparison
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.playing.engines import LlamaStep, make_step
 from woodshed.symbolic.playing.generate import generate
@@ -47,9 +48,9 @@ def test_a_base_says_what_it_has_come_to_on_its_own_music(shelf, run):
     facts = json.loads((shelf / "toy-played-1" / "run.json").read_text())
     facts["validation"] = {"nats_per_token": 1.0, "nats_per_note": 4.5}
     (shelf / "toy-played-1" / "run.json").write_text(json.dumps(facts))
-    told = bases.yardstick(facts["tokenizer"])
+    told = for_comparison(facts["tokenizer"], None, {})
     assert told == "toy-played-1 has 1.00 nats a token and 4.50 nats a note on its own kind of music"
-    assert bases.yardstick("of nobody") == ""
+    assert for_comparison("of nobody", None, {}) == ""
 
 
 def test_the_bases_in_the_package_have_the_ids_that_prepare_writes():
@@ -133,6 +134,7 @@ def test_ids_are_those_of_the_model_and_only_our_words_come_behind_them(foreign_
     row = foreign_corpus.evaluation_rows("validation", 256)[0]
     told = ours.to_words(row["input_ids"][1:40])
     assert {"Bar", "TimeSig", "Tempo", "Position", "Pitch"} <= {word.split("_")[0] for word in told}
+    assert foreign_corpus.settings["tokenizer"] == "miditok:REMI"  # no folder of this machine
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

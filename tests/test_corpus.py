@@ -4,6 +4,7 @@ import json
 import os
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ def test_an_epoch_has_every_stretch_once(tmp_path):
     for epoch in range(3):
         assert sorted(rows._draw_epoch(epoch).tolist()) == list(range(len(rows)))
     assert not np.array_equal(rows._draw_epoch(0), rows._draw_epoch(1))
+    assert len(list(islice(rows, len(rows) + 1))) == len(rows)
 
 
 def test_a_piece_is_drawn_as_often_as_its_weight_says(tmp_path):

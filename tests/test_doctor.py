@@ -17,10 +17,10 @@ from toys import ADAPTER, LENGTH, TINY, ToyCorpus, ToyRows, steps_of
 from woodshed.cli import main
 from woodshed.errors import InputError, RunError
 from woodshed.log import append_log, read_log
-from woodshed.symbolic import bases
 from woodshed.symbolic.data.corpus import find_corpus, open_corpus
 from woodshed.symbolic.data.inspect import InspectSettings
 from woodshed.symbolic.data.prepare import PrepareSettings, prepare
+from woodshed.symbolic.data.unigram import for_comparison
 from woodshed.symbolic.judging import diagnoses, take_diagnoses
 from woodshed.symbolic.judging.diagnosis import Remedy
 from woodshed.symbolic.judging.doctor import diagnose, lines
@@ -123,7 +123,7 @@ def test_a_healthy_run_gets_no_diagnosis_and_the_figures_are_told(healthy):
     losses = [line["loss"] for line in read_log(healthy / "log.jsonl") if "loss" in line]
     assert found.figures["training loss"].startswith(f"{np.mean(losses[:14]):.3f} to {np.mean(losses[-14:]):.3f} nats")
     assert "in 140 steps" in found.figures["training loss"]
-    assert found.figures["for comparison"] == bases.yardstick(Plain.tokenizer.fingerprint) != ""
+    assert found.figures["for comparison"] == for_comparison(Plain.tokenizer.fingerprint, None, {}) != ""
 
 
 def test_over_fitting(tmp_path):
@@ -378,7 +378,7 @@ def test_takes_that_are_too_repetitive_are_read_from_the_run(playing, tmp_path):
     takes = generate(run, chords="C Am F G", bars=16, takes=3, temperature="0.05", seed=2)
     (run / "takes" / "001").mkdir()
     for take in takes:
-        take.save(run / "takes" / "001" / f"take-{take.seed}", sound=False, picture=False)
+        take.write(run / "takes" / "001" / f"take-{take.seed}")
     found = diagnose(run, playing.parent / "corpus")
     wilder = parsed(named(found, "too repetitive").remedies[0])
     assert float(wilder.temperature) >= 1.0
@@ -402,7 +402,7 @@ def test_chords_count_only_where_nothing_but_the_model_kept_to_them(playing, tmp
         shutil.rmtree(run / "takes", ignore_errors=True)
         for take in generate(run, chords="C Am F G", bars=16, takes=3, temperature="1.0", seed=2, harmony=harmony):
             (run / "takes" / "001").mkdir(parents=True, exist_ok=True)
-            take.save(run / "takes" / "001" / f"take-{take.seed}", sound=False, picture=False)
+            take.write(run / "takes" / "001" / f"take-{take.seed}")
         rows = compare(list(played_before(run)), open_corpus(playing.parent / "corpus"))[0]
         assert bool(len(values(rows, "adherence_gain"))) == seen
 

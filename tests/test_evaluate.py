@@ -32,7 +32,7 @@ from woodshed.symbolic.judging.likeness import (
 from woodshed.symbolic.learning.train import train
 from woodshed.symbolic.music.chords import lay_out, parse_progression
 from woodshed.symbolic.music.midi import write_midi
-from woodshed.symbolic.music.score import Score
+from woodshed.symbolic.music.score import Score, Track
 from woodshed.symbolic.playing.excerpts import Excerpt, cut_excerpts, first, play, stage_of
 from woodshed.symbolic.playing.takes import Take
 from woodshed.symbolic.run import Run, open_run
@@ -215,6 +215,12 @@ def test_music_of_the_same_kind_passes_and_noise_does_not():
         assert far[name]["kl_divergence"] > told["halves"]["kl_divergence"] >= 0, name
 
 
+def test_music_without_pitches_has_a_picture_all_the_same():
+    drums = tune(tracks=(Track("Kit", 0, True, "drums"),))
+    told = compare_histograms([drums], shelf_of([drums]))
+    assert not sum(told["pitch"]["real"]) and evaluate_page._histograms(told, "quarters")
+
+
 def test_a_silent_take_is_never_inside():
     real = shelf_of([tune(seed, notes=64) for seed in range(6)])
     half = compare_measures([tune(1, notes=64), Score()], real)
@@ -331,7 +337,7 @@ def test_takes_from_a_folder(run, corpus, tmp_path):
 def test_of_takes_in_a_file_what_was_written_is_measured(run, corpus, tmp_path):
     whole = tune(50, notes=240)
     take = Take(whole, 16, 1, 1.0, {}, run="my-style", region=tuple(whole.bars()[[-3, -1]].tolist()))
-    take.save(tmp_path / "take-1", sound=False, picture=False)
+    take.write(tmp_path / "take-1")
     facts = evaluate(run, corpus, split="train", takes_dir=tmp_path, judge=run, **short(corpus)).facts
     assert facts["takes"]["count"] == facts["takes"]["short"] == 1
 

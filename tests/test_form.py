@@ -194,13 +194,13 @@ def test_a_form_goes_on_from_a_file(run):
 
 def test_a_file_names_sections_and_key(run, tmp_path):
     take = generate(run, form="ABA", bars=6, key="Ebm", metre="3/4", takes=1, seed=3)[0]
-    take.save(tmp_path / "new", sound=False, picture=False)
+    take.write(tmp_path / "new")
     conductor = mido.MidiFile(tmp_path / "new.mid").tracks[0]
     assert conductor.name == "run seed 3" and "Ebm" in [m.key for m in conductor if m.type == "key_signature"]
     assert sections(tmp_path / "new.mid") == [(0, "A"), (2880, "B"), (5760, "A")]
     assert read_midi(tmp_path / "new.mid").chords.tolist() == take.score.chords.tolist()
     more = generate(run, prompt=tmp_path / "new.mid", keep_grid=True, form="AB", bars=2, takes=1, seed=1)[0]
-    more.save(tmp_path / "more", sound=False, picture=False)
+    more.write(tmp_path / "more")
     assert sections(tmp_path / "more.mid")[3:] == [(8640, "A"), (10080, "B")]
     conductor = mido.MidiFile(tmp_path / "more.mid").tracks[0]
     assert [m.name for m in conductor if m.type == "track_name"] == ["run seed 3"]  # the file's own

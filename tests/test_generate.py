@@ -91,7 +91,7 @@ def test_a_take_keeps_all_that_its_prompt_says(run, tmp_path):
     cases = {"1-2": {volume, late}, "4-5": {volume, bend, late}, 2: {volume, bend}}
     for bars, kept in cases.items():
         take = generate(run, prompt=tmp_path / "prompt.mid", takes=1, seed=1, keep_grid=True, bars=bars)[0]
-        take.save(tmp_path / f"take {bars}", sound=False, picture=False)
+        take.write(tmp_path / f"take {bars}")
         found = read_extras(tmp_path / f"take {bars}.mid")
         assert {volume, bend, late} & {*found} == kept
         assert (volume._replace(tick=take.region[0]) in found) == (bars != "4-5")  # stated again after the end
@@ -104,7 +104,7 @@ def test_only_what_was_written_is_looked_at(run, tmp_path, monkeypatch):
     prompt = tune(1, notes=64, tracks=HANDS)
     write_midi(prompt, "prompt.mid")
     take = generate(run, prompt="prompt.mid", bars=2, takes=1, seed=1)[0]
-    take.save("take", sound=False, picture=False)
+    take.write("take")
     begin = take.region[0]
     assert take.score.notes["onset"].max() >= begin > prompt.notes["onset"].max()
     assert len(take.stretch.notes) == len(read_stretch(tmp_path / "take.mid").notes) == take.notes
@@ -118,7 +118,7 @@ def test_only_what_was_written_is_looked_at(run, tmp_path, monkeypatch):
 
 def test_an_accompaniment_by_itself_is_no_take(run, tmp_path):
     take = generate(run, prompt=tune(1, notes=64), melody="auto", takes=1, seed=1)[0]
-    take.save(tmp_path / "take-1", sound=False, picture=False)
+    take.write(tmp_path / "take-1")
     write_midi(tune(2), tmp_path / "take-2.mid")
     shutil.copy(tmp_path / "take-1-accompaniment.mid", tmp_path / "take-1-bass-accompaniment.mid")
     assert len(list(tmp_path.glob("*.mid"))) == 4
@@ -176,7 +176,7 @@ def test_an_accompaniment_keeps_the_melody_and_has_a_file_of_its_own(run, tmp_pa
     assert take.score.notes[take.score.notes["track"] == 0].tolist() == melody.tolist()
     assert [track.part for track in take.score.tracks] == ["melody", "accompaniment"]
     assert generate(run, prompt=song, melody="auto", takes=1, seed=1, chords=take.chart)[0].score == take.score
-    paths = take.save(tmp_path / "take-1", sound=False, picture=False)
+    paths = take.write(tmp_path / "take-1")
     assert [path.name for path in paths] == ["take-1.mid", "take-1-accompaniment.mid", "take-1.json"]
     alone = read_midi(paths[1])
     assert len(alone.notes) == take.notes and [track.part for track in alone.tracks] == ["accompaniment"]
@@ -192,7 +192,7 @@ def test_a_part_that_is_not_there_yet_is_written_to_the_others(run, tmp_path):
     write_midi(song, tmp_path / "song.mid", extras=[Extra(0, 90, b"\xe0\x00\x50")])
     for asked, (first, last) in (({}, (0, 8)), ({"bars": "3-4"}, (2, 4))):
         take = generate(run, prompt=tmp_path / "song.mid", parts="melody", takes=1, seed=1, keep_grid=True, **asked)[0]
-        take.save(tmp_path / f"take {first}", sound=False, picture=False)
+        take.write(tmp_path / f"take {first}")
         whole = read_midi(tmp_path / f"take {first}.mid")
         new = whole.notes[whole.notes["track"] == 2]
         assert whole.notes[whole.notes["track"] < 2].tolist() == song.notes.tolist()
@@ -365,7 +365,7 @@ def test_adherence_is_told_for_every_bar_that_was_written(run, tmp_path):
     assert len(told) == 2 and all(value is None or 0 <= value <= 1 for value in told)
     more = generate(run, prompt=first.score, chords=CHORDS, bars=3, takes=1, seed=4)[0]
     assert len(more.adherence_per_bar) == 3
-    more.save(tmp_path / "more", sound=False, picture=False)
+    more.write(tmp_path / "more")
     facts = json.loads((tmp_path / "more.json").read_text(encoding="utf-8"))
     assert facts["adherence_per_bar"] == list(more.adherence_per_bar) and facts["guarded"] == []
 
@@ -476,7 +476,7 @@ def test_chords_of_takes_in_a_file_that_states_none_say_nothing_of_its_other_bar
     for number, (bars, chords) in enumerate({"2-2": "Dm", "4-4": None}.items()):
         take = generate(run, prompt=path, bars=bars, chords=chords, **asked)[0]
         path = tmp_path / f"take {number}.mid"
-        take.save(path.with_suffix(""), sound=False, picture=False)
+        take.write(path.with_suffix(""))
         assert read_midi(path).chords.tolist() == take.score.chords.tolist() and not len(read_whole(path).chords)
     known = [(tick, root) for tick, root, *_ in take.score.chords.tolist() if not 5760 <= tick < 7680]
     assert known[:3] == [(1920, 2), (3840, -1), (7680, -1)] and len(take.score.chords) > 3
@@ -497,7 +497,7 @@ def test_a_file_ends_where_what_was_asked_ends(run, tmp_path):
     """Also where its last bars are silent, so that it loops in a DAW."""
     take = generate(run, chords=CHORDS, bars=6, takes=1, seed=1, bpm=120, metre="4/4")[0]
     quiet = replace(take, score=take.score.slice(0, take.score.ticks_per_quarter * 8).replace(chords=()))
-    quiet.save(tmp_path / "take-1", sound=False, picture=False)
+    quiet.write(tmp_path / "take-1")
     file = mido.MidiFile(tmp_path / "take-1.mid")
     assert {sum(message.time for message in track) / file.ticks_per_beat for track in file.tracks} == {24}
 
@@ -505,7 +505,7 @@ def test_a_file_ends_where_what_was_asked_ends(run, tmp_path):
 def test_a_mid_names_no_folders_and_a_json_does(run, tmp_path):
     write_midi(tune(2), tmp_path / "song.mid")
     take = generate(run, prompt=str(tmp_path / "song.mid"), bars=1, takes=1, seed=1)[0]
-    mid, told = take.save(tmp_path / "take-1", sound=False, picture=False)
+    mid, told = take.write(tmp_path / "take-1")
     assert str(tmp_path) not in " ".join(read_texts(mid)) and "song.mid" in " ".join(read_texts(mid))
     assert json.loads(told.read_text())["settings"]["prompt"] == str(tmp_path / "song.mid")
 
@@ -520,7 +520,7 @@ def test_what_is_new_is_marked_and_sounds_with_what_is_around_it(run, tmp_path):
         2: [(32, "new")],
     }.items():
         take = generate(run, prompt=path, bars=bars, **asked)[0]
-        path = take.save(tmp_path / f"take {bars}", sound=False, picture=False)[0]
+        path = take.write(tmp_path / f"take {bars}")[0]
         assert [(tick / 1920, text[10:]) for tick, text in markers(path) if text.startswith("woodshed: ")] == marked
         heard = excerpt(take.score, take.region)
         lasting[bars] = float(heard.seconds(heard.end))

@@ -81,6 +81,12 @@ def test_drums_beside_a_piano_are_dropped_with_a_word(tmp_path):
     assert len(only.score.notes) + len(finding.score.notes) == len(with_drums.score.notes)
 
 
+def test_in_drums_alone_no_chords_are_heard(tmp_path):
+    write_midi(FAULTS["drums"], tmp_path / "music.mid")
+    score = examine(tmp_path / "music.mid", InspectSettings(only_part="drums"), chords="recognise").score
+    assert len(score.notes) and not len(score.chords)
+
+
 def test_instruments_are_named_by_their_own_programs():
     def named(*programs):
         return inspecting.instruments([Track(program=program) for program in programs])

@@ -36,7 +36,7 @@ def played(path, score, run="my-style", *, home=None, prompt=None, **more):
     (home / "run.json").write_text("{}")
     path.parent.mkdir(parents=True, exist_ok=True)
     settings = {"prompt": str(prompt)} if prompt else {}
-    Take(score, len(score.notes), 1, 1.0, settings, run=run, **more).save(path, sound=False, picture=False)
+    Take(score, len(score.notes), 1, 1.0, settings, run=run, **more).write(path)
     return path.with_name(f"{path.name}.mid")
 
 

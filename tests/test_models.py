@@ -8,6 +8,7 @@ import pytest
 import torch
 from model_toys import TRANSFORMERS, VOCAB, assert_close, assert_grads, each, fresh, logits_and_grads, make, random_ids
 
+from woodshed import menu
 from woodshed.errors import InputError
 from woodshed.symbolic import models
 from woodshed.symbolic.models import decoder
@@ -60,6 +61,13 @@ def test_decoder_sizes_are_what_they_are_called(size):
 
 
 # --- every model -----------------------------------------------------------------------------------------------
+
+
+@each
+def test_an_unknown_field_never_reaches_a_model(name, monkeypatch):
+    monkeypatch.delattr(menu.load(models.__name__, name, "model"), "make_config")
+    with pytest.raises(InputError, match=f"{name} has no setting 'layers'"):
+        models.make(name, size="2m", vocab_size=VOCAB, max_seq_len=8, layers=2)
 
 
 @each

@@ -65,6 +65,7 @@ def test_inner_matrices_follow_torchs_muon():
     torch.manual_seed(0)
     model = Model()
     other = copy.deepcopy(model)
+    model.places = nn.Embedding(5, 8)  # of positions, as GPT-2 has them
     groups = [group for group in parameter_groups(model, weight_decay=0.1) if group.get("matrices")]
     assert groups[0]["params"] == [model.inner.weight]
     steps(model, Muon(groups, lr=0.01), 3)

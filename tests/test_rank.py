@@ -231,7 +231,7 @@ def mine(run, tmp_path, monkeypatch):
     (tmp_path / "takes").mkdir()
     asked = {"bars": 2} if opened.tokenizer.needs_bars else {"seconds": 4}
     for take in generate(opened, takes=2, seed=1, **asked):
-        take.save(tmp_path / "takes" / f"take-{take.seed}", sound=False, picture=False)
+        take.write(tmp_path / "takes" / f"take-{take.seed}")
     write_midi(tune(3, 48), tmp_path / "takes" / "found.mid")  # nobody knows where it comes from
     return folder, tmp_path / "takes"
 

@@ -156,9 +156,12 @@ def test_tokens_that_are_not_those_of_the_weights(copy):
 
 def test_a_base_that_is_gone_or_has_changed(copy):
     (copy / "piano").rename(copy / "moved")
-    with pytest.raises(RunError, match=r"its base is not at .*piano; put it back there"):
+    with pytest.raises(RunError, match=r"its base is not at .*piano; put it back there$"):
         open_run(copy / "jazz")
-    shutil.copytree(copy / "late", copy / "piano")
+    (copy / "piano").mkdir()
+    with pytest.raises(RunError, match=r"it holds no weights .*; put the base back there$"):
+        open_run(copy / "jazz")
+    shutil.copytree(copy / "late", copy / "piano", dirs_exist_ok=True)
     with pytest.raises(RunError, match="has other weights than it was trained on"):
         open_run(copy / "jazz").model()
 

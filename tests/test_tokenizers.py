@@ -9,8 +9,9 @@ from strategies import DATA, scores
 
 from woodshed.errors import InputError, RunError
 from woodshed.symbolic import tokenizers
-from woodshed.symbolic.music.score import PARTS, Score, Track
+from woodshed.symbolic.music.score import PARTS, Score, Track, shifted
 from woodshed.symbolic.tokenizers import EOS, Plan, make, open_tokenizer, strikes
+from woodshed.symbolic.tokenizers.miditok import VARIANTS
 
 OURS = {
     "remi": make("remi"),
@@ -159,7 +160,17 @@ def _planned_end(tokenizer, score):
     return max(round(float(score.seconds(tokenizer.end(score))) * 100), 1) * 10
 
 
-@pytest.mark.parametrize("variant", ["REMI", "TSD", "MIDILike", "Structured"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_miditok_moves_no_onset_by_more_than_half_a_step(variant):
+    tokenizer, phrase = make(f"miditok:{variant}"), tune(notes=32)
+    score = phrase.replace(
+        notes=np.concatenate([phrase.notes, shifted(phrase.notes, 480 * 50 + 60)])
+    )  # after a long rest
+    found, onsets = tokenizer.quantize(score), score.notes["onset"] / 480
+    assert found.notes["onset"] / found.ticks_per_quarter == pytest.approx(onsets, abs=0.5 / tokenizer.steps)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 @given(score=scores(free=False), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=15, deadline=None)
 def test_miditok_keeps_the_same_laws(variant, score, seed):

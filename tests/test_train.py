@@ -133,6 +133,15 @@ def test_gradient_checkpointing_computes_layers_again_and_changes_no_loss(refere
 # --- the same losses, whatever happens ---------------------------------------------------------------------------
 
 
+def test_smoothed_labels_leave_an_evaluation_in_nats(tmp_path):
+    settings = TINY | {"max_steps": 1, "eval_steps": 1, "learning_rate": 1e-9}
+    plain, smoothed = (
+        train(ToyCorpus(), tmp_path / str(len(words)), training_args=words, **settings).facts["validation"]
+        for words in ((), ("label_smoothing_factor=0.9",))
+    )
+    assert smoothed == pytest.approx(plain, rel=1e-6)
+
+
 def test_killed_and_resumed_is_uninterrupted(reference, tmp_path):
     """A real process that is killed with SIGKILL in the middle of the run; then bit for bit the same losses."""
     run, _ = reference
@@ -153,7 +162,7 @@ def test_killed_and_resumed_is_uninterrupted(reference, tmp_path):
     process.kill()
     process.wait()
     assert 12 <= max(steps_of(out)) < STEPS and max(checkpoints(out)) == 8
-    with pytest.raises(RunError, match="choose a checkpoint: 8"):
+    with pytest.raises(RunError, match="or with generate, rank and evaluate choose a --checkpoint: 8"):
         open_run(out)
     assert open_run(out, checkpoint=8).model().num_parameters() == 31136
     train(ToyCorpus(), out, resume=True)

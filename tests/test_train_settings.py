@@ -164,6 +164,8 @@ def test_fields_are_json_or_name_value():
             "Arguments has no setting 'weight_dcay'; did you mean 'weight_decay'",
         ),
         ("training_args", "learning_rate=0.1", "learning_rate: set it with --learning-rate"),
+        ("training_args", "save_strategy=no", "--training-args save_strategy: train needs its checkpoints"),
+        ("training_args", "save_only_model=true", "--training-args save_only_model: train needs its checkpoints"),
         ("training_args", "optim=nonsense", "--training-args optim=nonsense"),
         ("training_args", "adam_beta1=abc", "--training-args: adam_beta1 is 'abc'; give a number"),
         ("training_args", "use_cache=no", "--training-args: use_cache is 'no'; give true or false"),

@@ -17,9 +17,12 @@ from safetensors import SafetensorError
 from toys import ADAPTER, STEPS, TINY, ToyCorpus, ToyRows, events_of, steps_of
 
 from woodshed.errors import FileError, InputError, RunError
+from woodshed.files import found_from
 from woodshed.log import read_log, rewind_log
+from woodshed.progress import unheard
 from woodshed.symbolic.learning.course import Course, Plateau, lower, rotate, whole_checkpoints
-from woodshed.symbolic.learning.train import _no_better_than_base, train
+from woodshed.symbolic.learning.settings import TrainSettings
+from woodshed.symbolic.learning.train import _job, _no_better_than_base, train
 from woodshed.symbolic.run import checkpoints
 
 
@@ -440,6 +443,15 @@ def test_what_has_ended_by_itself_goes_on_where_more_is_asked(plateau, tmp_path)
     rates = steps_of(out, "learning_rate")
     assert rates[ended + 1] == pytest.approx(1e-2)
     assert run.facts["best_step"] == plateau[0].facts["best_step"]  # it did not become better
+
+
+def test_what_was_to_end_there_keeps_its_patience_and_learns_where_its_corpus_is(reference, plateau):
+    corpus = Backwards()
+    corpus.folder = Path("elsewhere")
+    for run, patience in ((reference[0], 2), (plateau[0], 0)):
+        job = _job(corpus, run.folder, TrainSettings(resume=True, max_steps=900), unheard)
+        assert job.settings.patience == patience
+        assert found_from(run.folder, job.facts["corpus_folder"]).absolute() == Path("elsewhere").absolute()
 
 
 def test_what_has_ended_by_itself_and_was_not_published_is_published(plateau, tmp_path):

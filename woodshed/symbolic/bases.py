@@ -9,12 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..files import read_object
-from ..jobs import FACTS
 from .tokenizers import saved_facts
 
 FOLDER = Path(__file__).parents[1] / "bases"
-UNITS = ("token", "note")
 NAME = re.compile(r"[a-z][a-z-]*-\d+")
 
 
@@ -40,12 +37,3 @@ def fitting(fingerprint: str) -> str | None:
     """The name and version of the newest base with the same ids as the tokenizer of a fingerprint, or None."""
     fits = [name for name in names() if saved_facts(FOLDER / name)["fingerprint"] == fingerprint]
     return fits[-1] if fits else None
-
-
-def yardstick(fingerprint: str) -> str:
-    """What the base with these ids has come to on music of its own kind, as it is told; empty where there is none."""
-    if (name := fitting(fingerprint)) is None:
-        return ""
-    validation = read_object(FOLDER / name / FACTS).get("validation", {})
-    told = [f"{validation[f'nats_per_{unit}']:.2f} nats a {unit}" for unit in UNITS if f"nats_per_{unit}" in validation]
-    return f"{name} has {' and '.join(told)} on its own kind of music" if told else ""

@@ -113,7 +113,8 @@ def open_run(folder: Run | str | Path, checkpoint: int | None = None) -> Run:
         reason = f"its tokenizer is {tokenizer.fingerprint}, its weights were trained on {facts['tokenizer']}"
         raise RunError(folder, f"{reason}; restore its own tokenizer.json and tokenizer_config.json")
     weights = folder if checkpoint is None else _checkpoint(folder, checkpoint)
-    check_weights(weights, f"train it to the end (--resume) or choose a checkpoint: {_steps(folder)}")
+    chosen = f"with generate, rank and evaluate choose a --checkpoint: {_steps(folder)}"
+    check_weights(weights, f"train it to the end (--resume), or {chosen}")
     if (weights / ADAPTER).exists() and local(folder, facts["base"]):
         find_base(facts["base"], folder)
     return Run(folder, tokenizer, facts, weights)
@@ -252,9 +253,9 @@ def find_base(base: str, folder: Path, *, fetch: bool = False) -> Path:
     """
     path = local(folder, base)
     if path is not None and not path.is_dir():
-        raise RunError(folder, f"its base is not at {path}; put it back there, or name another with --base")
+        raise RunError(folder, f"its base is not at {path}; put it back there")
     path = path or bases.find(base) or (_snapshot(base) if fetch else _fetched(base, folder))
-    check_weights(path, "name another with --base")
+    check_weights(path, "name another with --base" if fetch else "put the base back there")
     return path
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -122,7 +122,7 @@ class Corpus:
         return [self.score(index) for index in self.split(split)]
 
     def training_rows(self, max_seq_len: int, seed: int = 0) -> TrainingRows:
-        """Rows of ids to train on, drawn anew in every epoch."""
+        """Rows of ids to train on, drawn anew in every epoch: those beyond their `len` are the next epochs'."""
         return TrainingRows(self, max_seq_len, seed)
 
     def evaluation_rows(self, split: str, max_seq_len: int) -> EvaluationRows:
@@ -205,7 +205,8 @@ def _write(folder: Path, pieces: list[Piece], scores: list[Score], tokenizer: To
 
 
 class TrainingRows(Sequence):
-    """Packed rows of `max_seq_len` ids. `rows[i]` works for every i >= 0 and depends on (seed, i) alone.
+    """Packed rows of `max_seq_len` ids. `rows[i]` works for every i >= 0 and depends on (seed, i) alone; to iterate
+    gives the first epoch.
 
     An epoch (`len`) has a row for about every `max_seq_len` ids of the split, times their piece's weight. Every row
     has its own stretch of the epoch's shuffled pieces; it begins with that or, in one row of five, with the beginning
@@ -232,6 +233,9 @@ class TrainingRows(Sequence):
 
     def __len__(self) -> int:
         return self.length
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         epoch, place = divmod(index, len(self))

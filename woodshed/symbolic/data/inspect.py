@@ -154,7 +154,7 @@ def with_chords(score: Score, chords: Chords) -> Score:
     """The music with the chords that the file states, those heard where it states none ("recognise"), or no chords."""
     if chords == "none":
         return score.replace(chords=())
-    heard = chords == "recognise" and not len(score.chords)
+    heard = chords == "recognise" and not len(score.chords) and len(pitched(score))
     return score.replace(chords=recognise(score)) if heard else score
 
 

@@ -17,26 +17,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from ...errors import FileError, InputError
 from ...files import parsed
 from ..music.parts import without_accents
 from .report import Finding
 
+if TYPE_CHECKING:
+    from .inspect import InspectSettings
+
 SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
-
-
-class Selection(Protocol):
-    """Which rows of a table are asked for, as settings tell."""
-
-    metadata: Path | None
-    composer: str | None
-    year: str | None
-    only_split: str | None
-
-    @property
-    def selects(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -88,7 +79,7 @@ class Table:
         """Every row once, in the order of the table."""
         return [row for name, row in self.rows.items() if not name.startswith("/")]
 
-    def chosen(self, asked: Selection) -> Table:
+    def chosen(self, asked: InspectSettings) -> Table:
         """Only the rows that are asked for."""
         return Table({name: row for name, row in self.rows.items() if not _not_selected(row, asked)})
 
@@ -116,7 +107,7 @@ def find_metadata(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def table_of(folder: Path, asked: Selection) -> Table | None:
+def table_of(folder: Path, asked: InspectSettings) -> Table | None:
     """The table of the files in a folder: the one that is named, or MAESTRO's own. An InputError where there is none
     and some rows are asked for."""
     path = asked.metadata or find_metadata(folder)
@@ -125,15 +116,15 @@ def table_of(folder: Path, asked: Selection) -> Table | None:
     return read_metadata(path) if path else None
 
 
-def asked_for(finding: Finding, table: Table | None, asked: Selection) -> Finding:
-    """The finding, left out where the selection does not take it."""
+def asked_for(finding: Finding, table: Table | None, asked: InspectSettings) -> Finding:
+    """The finding, left out where it is not asked for."""
     if finding.reason or not asked.selects:
         return finding
     wrong = _not_selected(table.of(finding.path), asked)
     return finding.without("selection", wrong) if wrong else finding
 
 
-def _not_selected(row: TableRow | None, asked: Selection) -> str:
+def _not_selected(row: TableRow | None, asked: InspectSettings) -> str:
     """Why a row of the table is not asked for; empty where it is."""
     if row is None:
         return "not in the table"

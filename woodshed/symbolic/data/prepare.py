@@ -41,9 +41,9 @@ class PrepareSettings(InspectSettings):
     """How to make a corpus."""
 
     tokenizer: str = "auto"
-    """remi, performance, miditok:NAME (or :FOLDER of a model that brings MidiTok's tokenizer.json), or auto: remi where
-    most minutes keep to bars and beats, else performance. remi leaves freely played files out; performance takes
-    all."""
+    """remi, performance, miditok:NAME (whose bars are all of 4/4; or :FOLDER of a model that brings MidiTok's
+    tokenizer.json), or auto: remi where most minutes keep to bars and beats, else performance. remi leaves freely
+    played files out; performance takes all."""
     fractions: str = "0.8,0.1,0.1"
     """Shares of train, validation (tells train when to stop) and test (is for evaluate), counted in songs. Two numbers
     leave out test; songs that a table assigns stay where it puts them."""
@@ -122,7 +122,7 @@ def prepare(
         "prepared": {name: getattr(settings, name) for name in ("hands", "only_part", "keep_grid")}
         | {"drums": "drums" in (settings.only_part, *settings.keep)},
     }
-    told = {"settings": _saved(settings), "skipped": skipped, "facts": facts, "music": music}
+    told = {"settings": _saved(settings, tokenizer), "skipped": skipped, "facts": facts, "music": music}
     return write_corpus(out, pieces, scores, tokenizer, **told)
 
 
@@ -212,7 +212,7 @@ def _facts(pieces: Sequence[Piece], scores: Sequence[Score]) -> dict:
     }
 
 
-def _saved(settings: PrepareSettings) -> dict:
+def _saved(settings: PrepareSettings, tokenizer: Tokenizer) -> dict:
     """The settings as JSON, the shares of the tasks together, and nothing of this machine."""
     told = dataclasses.asdict(settings)
     for name in settings.tasks():
@@ -221,6 +221,7 @@ def _saved(settings: PrepareSettings) -> dict:
         del told[name]
     told |= {name: told.pop(name) for name in SELECTION}  # the fingerprint is over them in this order
     return told | {
+        "tokenizer": settings.tokenizer if settings.tokenizer == "auto" else tokenizer.name,  # no path
         "tasks": settings.tasks(),
         "keep": list(settings.keep),
         "metadata": settings.metadata and settings.metadata.name,

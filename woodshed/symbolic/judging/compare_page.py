@@ -46,7 +46,7 @@ def save(found: Comparison, parent: str | Path) -> Path:
             write_file(folder / "curves.png", curves)
         make_folder(folder / "takes")
         for name, take in found.takes.items():
-            take.save(folder / "takes" / stems[name], sound=False, picture=False)
+            take.write(folder / "takes" / stems[name])
             write_file(folder / "takes" / f"{stems[name]}.png", rolls[name])
         write_file(folder / "comparison.json", strict_json(found.facts))
         write_file(folder / "index.html", text)

@@ -14,9 +14,8 @@ from ...config import NotNegative, check, flag, given, updated
 from ...errors import InputError, RunError
 from ...log import LOG, read_log
 from ...progress import Reporter, unheard
-from .. import bases
 from ..data.corpus import Corpus, find_corpus, open_corpus
-from ..data.unigram import unigram_told
+from ..data.unigram import for_comparison
 from ..playing.settings import GenerateSettings, temperatures
 from ..run import located, open_run, read_facts
 from . import evidence
@@ -105,11 +104,9 @@ def _figures(seen: Evidence) -> dict[str, str]:
     if len(valid):
         (at, low), last = valid[valid[:, 1].argmin()], valid[-1, 1]
         told["validation"] = f"{valid[0, 1]:.3f} to {last:.3f} nats a {seen.unit}, best {low:.3f} at step {at:,.0f}"
-        if yardstick := bases.yardstick(seen.facts["tokenizer"]):
-            told["for comparison"] = yardstick
-        elif seen.rows is not None:
-            newest = next(line["validation"] for line in seen.log[::-1] if line.get("validation"))
-            told["for comparison"] = unigram_told(seen.rows, newest)
+        newest = next(line["validation"] for line in seen.log[::-1] if line.get("validation"))
+        if beside := for_comparison(seen.facts["tokenizer"], seen.rows, newest):
+            told["for comparison"] = beside
     if seen.corpus is not None and seen.corpus.pieces:
         minutes = sum(piece.seconds for piece in seen.corpus.pieces) / 60
         told["corpus"] = f"{len(seen.corpus)} files, {minutes:.0f} minutes, {len(seen.corpus.skipped)} left out"

@@ -32,7 +32,7 @@ def save(found: Evaluation, parent: str | Path) -> Path:
             write_file(folder / f"{name}.png", image)
         make_folder(folder / "takes")
         for number, take in enumerate(found.played, start=1):
-            take.save(folder / "takes" / f"take-{number}", sound=False, picture=False)
+            take.write(folder / "takes" / f"take-{number}")
         write_file(folder / "evaluation.json", data)
         write_file(folder / "index.html", text)
     return folder
@@ -219,7 +219,8 @@ def _histograms(found: dict[str, dict], unit: str) -> bytes:
         time = name in ("duration", "onset_interval")
         axes.set_xticks(some, [_tick(told["values"][tick], time and unit == "quarters") for tick in some])
         axes.set_title(spaced(name) + (f" ({unit})" if time else ""), fontsize=10, loc="left")
-        axes.legend(frameon=False, fontsize=8)
+        if axes.get_legend_handles_labels()[0]:  # drums have no pitches
+            axes.legend(frameon=False, fontsize=8)
     return png(figure)
 
 

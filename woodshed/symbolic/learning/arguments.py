@@ -18,6 +18,7 @@ from .course import UNLIMITED, Course, Job
 from .settings import FLAGS, TrainSettings
 
 TENSOR_CORES = (7, 0)  # the CUDA capability from which float16 is faster than float32
+KEPT = {"save_strategy", "save_only_model"}  # as they are: a run goes back to its checkpoints, and on from them
 ENDLESS = ("constant", "constant_with_warmup", "inverse_sqrt", "reduce_lr_on_plateau")  # schedules without an end
 
 
@@ -38,6 +39,8 @@ def arguments(job: Job, course: Course) -> TrainingArguments:
     """The TrainingArguments of a job: ours, and over them those of --training-args."""
     settings = job.settings
     more = read_fields(settings.training_args, TrainingArguments, "--training-args", FLAGS)
+    for name in KEPT & more.keys():
+        raise InputError(f"--training-args {name}: train needs its checkpoints whole; leave it out")
     schedule = more.get("lr_scheduler_type", "constant")
     if schedule not in ENDLESS and job.steps == UNLIMITED:
         told = f"--training-args lr_scheduler_type={schedule} counts steps"

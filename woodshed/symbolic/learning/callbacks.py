@@ -251,9 +251,13 @@ class Learner(Trainer):
             torch.mps.set_rng_state(torch.load(file, weights_only=True))
 
     def evaluate(self, *args, **kwargs):
-        """Evaluate without drawing from the random numbers of the training, whenever it happens."""
+        """Evaluate without drawing from the random numbers of the training, whenever it happens, and in nats: the
+        Trainer would smooth labels here as well."""
+        smoother, self.label_smoother = self.label_smoother, None
         with torch.random.fork_rng(devices=[self.args.device] if self.args.device.type == "cuda" else []):
-            return super().evaluate(*args, **kwargs)
+            metrics = super().evaluate(*args, **kwargs)
+        self.label_smoother = smoother
+        return metrics
 
 
 class Journal(TrainerCallback):

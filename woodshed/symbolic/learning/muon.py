@@ -68,7 +68,8 @@ def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """The trained parameters of a model as Muon's groups; only matrices and embeddings decay."""
-    ends = {id(end.weight) for end in (model.get_input_embeddings(), model.get_output_embeddings()) if end is not None}
+    tables = [part for part in model.modules() if isinstance(part, nn.Embedding)]  # of ids, and of positions
+    ends = {id(end.weight) for end in (*tables, model.get_output_embeddings()) if end is not None}
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     inner = [weight for weight in trained if weight.ndim == 2 and id(weight) not in ends]
     outer = [weight for weight in trained if id(weight) in ends]

@@ -27,7 +27,7 @@ from ...progress import Reporter, unheard
 from .. import bases
 from .. import run as runs
 from ..data.corpus import IGNORED, open_corpus
-from ..data.unigram import unigram_told
+from ..data.unigram import for_comparison
 from ..run import Run, checkpoints
 from . import adapters
 from .course import (
@@ -102,6 +102,7 @@ def _job(corpus, out: Path, asked: TrainSettings, report: Reporter) -> Job:
     saved = runs.read_facts(out) if asked.resume else {}
     settings = _going_on(asked, saved, corpus, out) if saved else _begun(asked, corpus, out)
     facts = (saved or _facts(corpus, out, settings)) | {"settings": asdict(settings), "finished": False}
+    facts |= {"corpus_folder": seen_from(out, corpus.folder)}
     rows = corpus.training_rows(settings.max_seq_len, seed=settings.seed)
     steps, before = _steps(settings, len(rows)), {}
     if saved:
@@ -128,13 +129,14 @@ def _going_on(settings: TrainSettings, saved: dict, corpus, out: Path) -> TrainS
         raise RunError(
             out, f"it learns from corpus {saved['corpus']}, this is {corpus.fingerprint}; give its own corpus"
         )
-    more = saved["finished"] and "patience" not in given(settings)  # than it would do by itself
+    ended = saved["finished"] and saved.get("plateau")  # by itself, and is to go on
+    asked = given(settings)
     settings = resumed(replace(settings, base=_named_base(settings.base, out)), saved["settings"], out)
     if saved.get("step") and not checkpoints(out):
         raise RunError(out, "it holds no checkpoint to go on from; train a new run with this one as its --base")
     if settings.adapter != "none":
         runs.own_base(out, saved)
-    return replace(settings, patience=0) if more else settings
+    return replace(settings, patience=0) if ended and "patience" not in asked else settings
 
 
 def _named_base(base: str | None, out: Path) -> str | None:
@@ -178,8 +180,7 @@ def _claimed(out: Path, *, resume: bool) -> Iterator[None]:
 def _facts(corpus, out: Path, settings: TrainSettings) -> dict:
     """What run.json says from the start, so that a run can be resumed from its first step on."""
     facts = {"woodshed": __version__, "style": Path(corpus.folder).name, "music": corpus.music}
-    facts |= {"corpus": corpus.fingerprint, "corpus_folder": seen_from(out, corpus.folder)}
-    facts |= {"tokenizer": corpus.tokenizer.fingerprint}
+    facts |= {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer.fingerprint}
     facts |= {"model": settings.model, "base": settings.base, "adapter": settings.adapter != "none"}
     if settings.base is not None:
         base = runs.find_base(settings.base, out)
@@ -312,8 +313,7 @@ def _finish(job: Job, learner: Learner) -> Run:
     if facts["validation"] and (beaten := _no_better_than_base(log, facts["validation"])):
         job.say(beaten)
     if facts["validation"]:
-        told = bases.yardstick(facts["tokenizer"]) or unigram_told(job.rows, facts["validation"])
-        job.say(f"for comparison: {told}")
+        job.say(f"for comparison: {for_comparison(facts['tokenizer'], job.rows, facts['validation'])}")
     job.say_stopped(step)
     return publish(job.out, found[best], facts | {"finished": not job.stopped}, learner.model.config)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ... import menu
+from ...config import refuse_unknown
 from ...errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def make(name: str, *, size: str, vocab_size: int, max_seq_len: int, **overrides
     module = menu.load(__name__, name, "model")
     if size not in module.SIZES:
         raise InputError(f"{name} has no size {size!r}; choose from: {', '.join(module.SIZES)}")
+    refuse_unknown(overrides, module.MODEL.config_class, name)
     for field, value in overrides.items():
         least = int(field.endswith("_size") or field.startswith("num_"))
         if isinstance(value, int | float) and value < least:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ...config import refuse_unknown
 from ..tokenizers import BOS, EOS, PAD
 from ._attention import attention_for
 
@@ -24,8 +23,7 @@ SIZES = {
 
 
 def make_config(size: str, vocab_size: int, *, max_seq_len: int, **overrides) -> LlamaConfig:
-    """The configuration of a size in SIZES. `overrides` are fields of LlamaConfig; others are an InputError."""
-    refuse_unknown(overrides, LlamaConfig, "decoder")
+    """The configuration of a size in SIZES. `overrides` are fields of LlamaConfig."""
     width, depth, inner = SIZES[size]
     settings = {
         "hidden_size": width,

@@ -16,7 +16,6 @@ from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel, ini
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from ...config import refuse_unknown
 from ..tokenizers import BOS, EOS, PAD
 
 # hidden_size, num_hidden_layers
@@ -172,8 +171,7 @@ MODEL = LSTMForCausalLM
 
 
 def make_config(size: str, vocab_size: int, *, max_seq_len: int, **overrides) -> LSTMConfig:
-    """The configuration of a size in SIZES. `overrides` are fields of LSTMConfig; others are an InputError."""
-    refuse_unknown(overrides, LSTMConfig, "lstm")
+    """The configuration of a size in SIZES. `overrides` are fields of LSTMConfig."""
     width, depth = SIZES[size]
     settings = {"vocab_size": vocab_size, "hidden_size": width, "num_hidden_layers": depth}
     return LSTMConfig(**settings | {"max_position_embeddings": max_seq_len} | overrides)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from huggingface_hub.dataclasses import strict
 
-from ...config import refuse_unknown
 from ._relative import RelativeConfig, RelativeForCausalLM, configured
 
 # hidden_size, num_hidden_layers, num_attention_heads; the last is the published one. Named after their parameters at a
@@ -30,9 +29,8 @@ MODEL = MusicGPT2ForCausalLM
 
 
 def make_config(size: str, vocab_size: int, *, max_seq_len: int, **overrides) -> MusicGPT2Config:
-    """The configuration of a size in SIZES. `overrides` are fields of MusicGPT2Config; others are an InputError, as is
-    a `max_relative_distance` longer than the context."""
-    refuse_unknown(overrides, MusicGPT2Config, "music_gpt2")
+    """The configuration of a size in SIZES. `overrides` are fields of MusicGPT2Config; a `max_relative_distance` longer
+    than the context is an InputError."""
     width, depth, heads = SIZES[size]
     longest = overrides.get("max_position_embeddings", max_seq_len)
     settings = {

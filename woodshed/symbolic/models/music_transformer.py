@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from huggingface_hub.dataclasses import strict
 
-from ...config import refuse_unknown
 from ._relative import RelativeConfig, RelativeForCausalLM, configured
 
 # hidden_size, num_hidden_layers, intermediate_size, num_attention_heads; the last is the published one. Named after
@@ -31,9 +30,8 @@ MODEL = MusicTransformerForCausalLM
 
 
 def make_config(size: str, vocab_size: int, *, max_seq_len: int, **overrides) -> MusicTransformerConfig:
-    """The configuration of a size in SIZES. `overrides` are fields of MusicTransformerConfig; others are an InputError,
-    as is a `max_relative_distance` longer than the context."""
-    refuse_unknown(overrides, MusicTransformerConfig, "music_transformer")
+    """The configuration of a size in SIZES. `overrides` are fields of MusicTransformerConfig; a
+    `max_relative_distance` longer than the context is an InputError."""
     width, depth, inner, heads = SIZES[size]
     longest = overrides.get("max_position_embeddings", max_seq_len)
     settings = {

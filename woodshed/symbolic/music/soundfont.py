@@ -20,6 +20,7 @@ from ...errors import FileError, MissingExtra
 from ...jobs import own_process, run_program
 from .channels import CHANNELS, DRUM_CHANNEL
 from .midi import encode, read_midi
+from .parts import only_tracks
 from .score import Score, ends_of
 from .sound import check_length
 
@@ -89,11 +90,8 @@ def _bands(score: Score) -> Iterator[Score]:
     sounding = np.unique(score.notes["track"])
     stop = int(score.ticks(score.seconds(score.end) + RING))
     for first in range(0, len(sounding), len(CHANNELS)):
-        band = sounding[first : first + len(CHANNELS)]
-        notes = score.notes[np.isin(score.notes["track"], band)]
-        notes["track"] = np.searchsorted(band, notes["track"])
-        tracks = tuple(score.tracks[track] for track in band)
-        yield score.replace(notes=notes, pedals=[(stop, 0, 0)], chords=(), tracks=tracks)
+        band = only_tracks(score, sounding[first : first + len(CHANNELS)])
+        yield band.replace(pedals=[(stop, 0, 0)], chords=())
 
 
 def _run(player: str, score: Score, soundfont: Path, *, folder: Path, sample_rate: int) -> np.ndarray:

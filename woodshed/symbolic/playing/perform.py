@@ -36,7 +36,7 @@ from ..run import Run, open_run
 from ..tokenizers import NoteGrammar, Tokenizer
 from .decode import Sampling, Stream, decode
 from .form import progressions, remark, repeated, scenes
-from .guard import FINGERS, LONGEST_NOTE, PIANO, Guard
+from .guard import Guard
 from .harmony import Harmony
 from .noting import noted
 from .placing import finish, in_ensemble, joined, reached, resting, without_slips, written
@@ -192,13 +192,11 @@ def _streams(run: Run, settings: GenerateSettings, stages: list[Stage], context:
 
 def _guard(run: Run) -> Guard:
     """One that knows what the run's corpus has."""
-    music = run.music
-    pitches = PIANO
-    if "pitches" in music:
-        lowest, highest = music["pitches"]
-        pitches = max(lowest - ANOTHER_KEY, 0), min(highest + ANOTHER_KEY, 127)
-    longest = music.get("longest_note", LONGEST_NOTE)
-    return Guard(longest_note=longest, pitches=pitches, together=music.get("together", FINGERS))
+    limits = {name: run.music[name] for name in ("longest_note", "together") if name in run.music}
+    if "pitches" in run.music:
+        lowest, highest = run.music["pitches"]
+        limits["pitches"] = max(lowest - ANOTHER_KEY, 0), min(highest + ANOTHER_KEY, 127)
+    return Guard(**limits)
 
 
 def _prompts(tokenizer: Tokenizer, stage: Stage, score: Score, region: Region, last: int | None) -> list[list[int]]:

@@ -11,7 +11,7 @@ from ..data.tasks import Region
 from ..music.chords import NO_CHORD, merged
 from ..music.parts import only_tracks, sounding_parts
 from ..music.score import DRUMS, PARTS, Score, Track, ends_of, retimed
-from ..tokenizers import part_index, part_tracks, told_pedals
+from ..tokenizers import by_part, part_index, told_pedals
 from .chart import spliced
 from .prompts import HANDS, Prompt
 from .stage import Stage
@@ -40,8 +40,7 @@ def written(stage: Stage, music: Score) -> Score:
     if stage.region.parts:  # whatever the run calls it, it was asked for these parts
         first = stage.region.parts[0]
         tracks = [track if track.part in stage.region.parts else Track(first, part=first) for track in tracks]
-    made = stage.score.replace(notes=notes, pedals=pedals, chords=chords, tracks=tracks)
-    return _by_part(made, part_index(made))
+    return by_part(stage.score.replace(notes=notes, pedals=pedals, chords=chords, tracks=tracks))
 
 
 def in_ensemble(stage: Stage, music: Score, ensembles: Sequence[Collection[str]]) -> Score:
@@ -65,15 +64,7 @@ def in_ensemble(stage: Stage, music: Score, ensembles: Sequence[Collection[str]]
     middles = np.array([np.median(pitch[part == home]) for home in homes])
     nearest = homes[np.abs(pitch[:, None] - middles).argmin(axis=1)]
     stays = kept | ~drums
-    return _by_part(music.replace(notes=music.notes[stays]), np.where(kept, part, nearest)[stays]).without_overlaps()
-
-
-def _by_part(score: Score, part: np.ndarray) -> Score:
-    """The same notes with a track for each part, from indices (N,) into PARTS, and the pedal on the first."""
-    tracks, track = part_tracks(part)
-    notes = score.notes.copy()
-    notes["track"] = track
-    return score.replace(notes=notes, tracks=tracks)
+    return by_part(music.replace(notes=music.notes[stays]), np.where(kept, part, nearest)[stays]).without_overlaps()
 
 
 def without_slips(music: Score, end: int) -> Score:
@@ -90,8 +81,7 @@ def joined(one: Score, other: Score) -> Score:
     """Two stretches that were `written` on the same stage, one after the other, as one; a track for each part."""
     pedals = np.concatenate([one.pedals, other.pedals])
     chords = merged(np.concatenate([one.chords, other.chords]))
-    both = one.merge(other).replace(pedals=pedals, chords=chords)
-    return _by_part(both, part_index(both))
+    return by_part(one.merge(other).replace(pedals=pedals, chords=chords))
 
 
 def reached(stage: Stage, music: Score) -> Stage:
@@ -145,7 +135,7 @@ def _with_bass(stage: Stage, music: Score, homes: Sequence[int]) -> Score:
     lowest[order[np.diff(notes["onset"][order], prepend=-1) > 0]] = True
     bar = np.searchsorted(stage.lines, notes["onset"], side="right")
     alone = ~np.isin(bar, bar[bass])
-    return _by_part(music, np.where(free & nearer & lowest & alone, PARTS.index("bass"), part))
+    return by_part(music, np.where(free & nearer & lowest & alone, PARTS.index("bass"), part))
 
 
 def resting(stage: Stage, whole: Score) -> list[str]:

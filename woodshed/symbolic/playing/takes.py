@@ -86,11 +86,15 @@ class Take:
         bpm = None if self.score.free else 60e6 / self.score.tempos["usec"][0]
         return stem_of(self.run, self.chart, seed=self.seed, number=number, bpm=bpm)
 
-    def save(self, stem: str | Path, *, sound: bool = True, picture: bool = True) -> list[Path]:
+    def save(self, stem: str | Path) -> list[Path]:
         """Write `stem`.mid, .wav, .png and .json, and what is `alone` as `stem`-name.mid.
 
         Nothing that exists is overwritten: a FileError.
         """
+        return [*self.write(stem), *self.show(stem)]
+
+    def write(self, stem: str | Path) -> list[Path]:
+        """The same without sound and picture, which `show` can add."""
         stem = Path(stem)
         music = {stem.with_name(f"{stem.name}.mid"): self.score}
         music |= {stem.with_name(f"{stem.name}-{name}.mid"): score for name, score in self.alone.items()}
@@ -103,27 +107,22 @@ class Take:
         for path, score in music.items():
             write_midi(score, path, texts, self.extras if score is self.score else (), end=self.end)
         write_object(facts, self._told(prompt=Path.absolute))
-        return [*music, facts, *self.show(stem, sound=sound, picture=picture)]
+        return [*music, facts]
 
-    def show(
-        self, stem: str | Path, *, sound: bool = True, picture: bool = True, soundfont: Path | None = None
-    ) -> list[Path]:
+    def show(self, stem: str | Path, *, soundfont: Path | None = None) -> list[Path]:
         """Write how it sounds, `stem`.wav, by a soundfont where one is given, and looks, `stem`.png. Of a take in a
         file the excerpt sounds in which it is new; music that is too long (sound.too_long) has no sound."""
+        from ..music.render import render
+        from ..music.roll import draw_roll
+        from ..music.sound import write_wav
+
         wav, png = _shown(Path(stem))
         heard = excerpt(self.score, self.region)
-        sound = sound and not too_long(heard)
-        if sound:
-            from ..music.render import render
-            from ..music.sound import write_wav
-
+        if sounds := not too_long(heard):
             write_wav(wav, render(heard, soundfont))
-        if picture:
-            from ..music.roll import draw_roll
-
-            title = f"{self.run} seed {self.seed} temperature {self.temperature:g}"
-            draw_roll(self.score, png, title, region=None if heard is self.score else self.region)
-        return [wav] * sound + [png] * picture
+        title = f"{self.run} seed {self.seed} temperature {self.temperature:g}"
+        draw_roll(self.score, png, title, region=None if heard is self.score else self.region)
+        return [wav] * sounds + [png]
 
 
 def excerpt(score: Score, region: tuple[int, int] | None) -> Score:
@@ -146,7 +145,7 @@ def save_takes(takes: list[Take], folder: Path, soundfont: Path | None = None) -
     """
     stems = [Path(folder) / take.stem(number) for number, take in enumerate(takes, 1)]
     try:
-        music = [take.save(stem, sound=False, picture=False) for take, stem in zip(takes, stems, strict=True)]
+        music = [take.write(stem) for take, stem in zip(takes, stems, strict=True)]
         for take, stem, paths in zip(takes, stems, music, strict=True):
             yield take, paths + take.show(stem, soundfont=soundfont)
     except FileError as error:

@@ -315,3 +315,12 @@ def part_tracks(parts: np.ndarray) -> tuple[tuple[Track, ...], np.ndarray]:
     used = np.unique(parts)
     tracks = tuple(Track(PARTS[part], 0, PARTS[part] == "drums", PARTS[part]) for part in used.tolist())
     return tracks or (Track("other", part="other"),), np.searchsorted(used, parts)
+
+
+def by_part(score: Score, part: np.ndarray | None = None) -> Score:
+    """The same notes with a track for each part, by default that of their tracks, and the pedal on the first; `part`
+    are indices (N,) into PARTS."""
+    tracks, track = part_tracks(part_index(score) if part is None else part)
+    notes = score.notes.copy()
+    notes["track"] = track
+    return score.replace(notes=notes, tracks=tracks)

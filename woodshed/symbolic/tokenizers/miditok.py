@@ -1,8 +1,9 @@
-"""MidiTok's tokenizations behind our interface: `miditok:REMI`, `:TSD`, `:MIDILike`, `:Structured`, and
-`miditok:FOLDER` with the `tokenizer.json` that a model trained elsewhere brings.
+"""MidiTok's tokenizations behind our interface: `miditok:REMI`, `:TSD`, `:MIDILike`, and `miditok:FOLDER` with the
+`tokenizer.json` that a model trained elsewhere brings.
 
-One keyboard, no parts, chords or pedal. Ids and words are MidiTok's own (`Pitch_60`, `TimeShift_1.0.8`), and so is the
-graph of which kind of word may follow which; behind them come our words for tasks and heads.
+One keyboard, no parts, chords or pedal, and without a file of its own every bar one of 4/4. Ids and words are MidiTok's
+(`Pitch_60`, `TimeShift_1.0.8`), and so is the graph of which kind of word may follow which; behind them come our words
+for tasks and heads.
 https://github.com/Natooz/MidiTok
 """
 
@@ -21,7 +22,7 @@ from ...files import object_in
 from ..music.score import Score, Track
 from . import EOS, HEAD_WORDS, SPECIALS, TASK_WORDS, Body, Grammar, Plan, Tokenizer
 
-VARIANTS = ("MIDILike", "REMI", "Structured", "TSD")  # those that are one stream of ids
+VARIANTS = ("MIDILike", "REMI", "TSD")  # those that are one stream of ids; Structured would shorten long rests
 NOTE_FIELDS = ("onset", "duration", "pitch", "velocity")
 CLOCKS = ("TimeShift", "Rest")
 FILE = "tokenizer.json"

@@ -23,6 +23,7 @@ from . import (
     Plan,
     Tokenizer,
     before,
+    by_part,
     changes,
     chord_ids,
     chord_rows,
@@ -174,11 +175,7 @@ class Performance(Tokenizer):
         again = np.diff(notes["pitch"].astype(int)) == 0
         room = np.where(again, np.diff(notes["onset"]), np.iinfo(np.int32).max)
         notes["duration"][:-1] = np.minimum(notes["duration"][:-1], room)
-        score = score.replace(notes=notes)
-        tracks, track = part_tracks(part_index(score))
-        notes = score.notes.copy()
-        notes["track"] = track
-        return score.replace(notes=notes, tracks=tracks)
+        return by_part(score.replace(notes=notes))
 
     def grammar(self, plan: Plan) -> Grammar:
         return PerformanceGrammar(self, plan)
