@@ -336,6 +336,7 @@ def test_what_cannot_be_played_is_refused_by_name(run, wrong, message):
     with pytest.raises((InputError, FileError), match=message):
         generate(run, **wrong)
 
+        (dict(metre="²/4"), "--metre '²/4'"),
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="not a run"):

@@ -291,6 +291,7 @@ def test_years_and_shares_that_cannot_be():
     for settings, flag in [
         ({"year": "last"}, "--year"),
         ({"year": "2011-2004"}, "--year"),
+        ({"year": "²"}, "--year"),
         ({"fill_share": -0.1}, "--fill-share"),
         ({"fill_share": 0.6, "continue_share": 0.6}, "shares of the tasks"),
         ({"only_split": "dev"}, "--only-split"),
