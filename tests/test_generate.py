@@ -238,6 +238,19 @@ def test_music_in_a_key_closes_on_its_tonic(run):
     assert take.score.chords[-1].tolist()[1:] == (6, 1, 6) and take.settings["key"] == "F# minor"
 
 
+def test_a_run_that_has_learned_no_chords_closes_on_the_tonic_too(run, tmp_path):
+    plain = shutil.copytree(run, tmp_path / "run")
+    facts = json.loads((plain / "run.json").read_text())
+    (plain / "run.json").write_text(json.dumps(facts | {"music": facts["music"] | {"chords": False}}))
+    for take in (takes := generate(plain, bars=3, takes=3, seed=1, ending=True, key="F#m", guard=False)):
+        onset, start = pitched(take.score)["onset"].astype(int), 8 * take.score.ticks_per_quarter
+        last = onset >= start - 10  # in steps of ten milliseconds
+        pitch, ends = pitched(take.score)["pitch"][last], (onset + pitched(take.score)["duration"])[last]
+        assert {6} <= {*(pitch % 12)} <= {6, 9, 1} and pitch.min() % 12 == 6
+        assert onset.max() <= 1.26 * start and ends.min() >= 1.46 * start  # REMI's lengths
+    assert not all((start, 6, 1, 6) in take.score.chords.tolist() for take in takes)  # it has no word of it
+
+
 def test_no_take_is_without_notes(run):
     """Where the model likes to write nothing, as one that has learned little does."""
     takes = generate(run, bars=1, takes=24, seed=2**63, temperature="0.5:2")

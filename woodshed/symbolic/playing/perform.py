@@ -138,7 +138,7 @@ def placed(model: PreTrainedModel, name: str) -> PreTrainedModel:
 
 def _closes(run: Run, settings: GenerateSettings, stage: Stage) -> bool:
     """Whether the last bar is to be the tonic's. Chords asked for have their own end; one bar has no key before it."""
-    free = run.knows_chords and not stage.binding and stage.last is not None and settings.max_length is None
+    free = not stage.binding and stage.last is not None and settings.max_length is None
     return settings.ending and free and len(stage.lines) > 2
 
 
@@ -165,14 +165,17 @@ def _play(step: Step, run: Run, settings: GenerateSettings, stages: list[Stage],
 
 
 def _streams(run: Run, settings: GenerateSettings, stages: list[Stage], context: int, after=()) -> list[Stream]:
-    """One stream a take, ready for decode; its random numbers go on from those of `after`."""
+    """One stream a take, ready for decode; its random numbers go on from those of `after`.
+
+    A run that has learned no chords closes on one all the same: harmony keeps to it, and no id says it.
+    """
     streams = []
     for number, temperature in enumerate(temperatures(settings.temperature, settings.takes)):
         stage, tokenizer = stages[number], run.tokenizer
         score, region = fitted(tokenizer, stage.score, stage.region, int(context * PROMPT_SHARE))
         last = None if stage.last is None else stage.last - stage.region.start + region.start
         plan = tasks.plan(score, region, last=last, ring=False, chords=stage.binding, only=stage.only)
-        grammar = tokenizer.grammar(plan)
+        grammar = tokenizer.grammar(plan if run.knows_chords else dataclasses.replace(plan, chords=False))
         closing = settings.ending and stage.last == stage.region.end
         closing = int(stage.lines[-2]) - stage.region.start + region.start if closing else None
         bound = stage.binding and settings.harmony != "free"
@@ -216,7 +219,7 @@ def _music(run: Run, stage: Stage, stream: Stream) -> Score:
     music = run.tokenizer.decode_body(np.array(stream.ids))
     if stream.guard:
         music = in_ensemble(stage, music, run.music.get("ensembles", ()))
-    return written(stage, music)
+    return written(stage if run.knows_chords else dataclasses.replace(stage, binding=False), music)
 
 
 def _take(
