@@ -336,6 +336,7 @@ def test_a_silent_take_that_is_drawn_again_still_reports(run, monkeypatch):
         (dict(key="Am7"), "--key 'Am7': write a major or minor key such as D, F#m or Bb minor"),
         (dict(max_length=100, ending=True), "--max-length 100 with --ending: where it ends is not known; give --bars"),
         (dict(metre=""), "--metre ''"),
+        (dict(metre="²/4"), "--metre '²/4'"),
         (dict(chords=""), "progression is empty"),
         (dict(chords="C " * 2001), "--chords: 2,001 bars; give at most 2,000"),
         (dict(chords="C", seconds=3600, bpm=300), "--seconds 3600: 4,500 bars; give at most 2,000"),
@@ -349,7 +350,6 @@ def test_what_cannot_be_played_is_refused_by_name(run, wrong, message):
     with pytest.raises((InputError, FileError), match=message):
         generate(run, **wrong)
 
-        (dict(metre="²/4"), "--metre '²/4'"),
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="not a run"):
@@ -474,13 +474,17 @@ def test_a_take_is_told_in_one_line_of_figures_and_one_of_bars():
     assert many.count(" 0.50") == 15 and many.endswith("bar 21 0.10, and 5 more")
 
 
-def test_takes_of_an_adapted_run_say_that_the_pieces_of_its_base_were_not_examined(run):
+def test_takes_say_what_they_were_not_compared_with(run):
     assert not any("examined" in remark for remark in generate(run, bars=1, takes=1, seed=1)[0].remarks)
     opened = open_run(run)
     opened.facts["base"] = "../mine"
     take = generate(opened, bars=1, takes=1, seed=1)[0]
     assert take.remarks == (take.originality.unexamined,) and "that the base mine has learned" in take.remarks[0]
     assert take.facts()["originality"]["unexamined_base"] == "mine"
+    opened.facts["corpus"] = "another"
+    told = "originality was not examined: the pieces that run has learned are not here, or have no pitches"
+    assert generate(opened, bars=1, takes=1, seed=1)[0].remarks == (told,)
+    assert generate(opened, bars=1, takes=1, seed=1, originality=False)[0].remarks == ()
 
 
 def test_chords_of_takes_in_a_file_that_states_none_say_nothing_of_its_other_bars(run, tmp_path):

@@ -20,6 +20,7 @@ from ...progress import Progress, Reporter, part, unheard
 from ...statistics import mean_known
 from ..data import tasks
 from ..data.corpus import find_corpus
+from ..data.matches import Repeats
 from ..data.originality import Index, originality_index
 from ..data.tasks import Region
 from ..music.measure import (
@@ -236,7 +237,6 @@ def _take(
     """One take from its streams, one after another, and the music that they have written."""
     stage, music = stage if streams[-1].cut is None else reached(stage, music), stage.keep(music)
     originality = known.repeats(music, start=stage.region.start) if known else None
-    unexamined = [originality.unexamined] if originality and originality.unexamined else []
     score, own = finish(stage, music, pedalled=run.tokenizer.settings.get("pedal") == "events")
     sampled = max(sum(stream.sampled for stream in streams), 1)
     measures = _measures(stage, music) | {
@@ -261,12 +261,20 @@ def _take(
         originality=originality,
         chart=stage.chart,
         end=int(stage.prompt.to_file(stage.region.end)) if stage.extends else None,
-        remarks=(*_remarks(settings, stage, music, score), *unexamined),
+        remarks=_remarks(settings, stage, music, score, _unexamined(run, settings, originality)),
         alone={"-".join(stage.region.parts): own} if stage.adds else {},
     )
 
 
-def _remarks(settings: GenerateSettings, stage: Stage, music: Score, score: Score) -> tuple[str, ...]:
+def _unexamined(run: Run, settings: GenerateSettings, found: Repeats | None) -> str:
+    """What of the music that the run has learned a take was not compared with, if that was asked for."""
+    if found is None and settings.originality:
+        name = run.folder.name
+        return f"originality was not examined: the pieces that {name} has learned are not here, or have no pitches"
+    return found.unexamined if found else ""
+
+
+def _remarks(settings: GenerateSettings, stage: Stage, music: Score, score: Score, *more: str) -> tuple[str, ...]:
     """What a musician should know of how a take was made."""
     silent = "" if len(music.notes) else f"nothing was written, in {TRIES} attempts; try a higher temperature"
     unbound = "no chords were given to keep to, so that --harmony strict has no effect"
@@ -274,7 +282,7 @@ def _remarks(settings: GenerateSettings, stage: Stage, music: Score, score: Scor
     unheard = f"takes of more than {MAX_MINUTES} minutes have no .wav"
     unheard = unheard if too_long(excerpt(score, stage.written_span)) else ""
     remarks = (stage.prompt.remark, unbound, _chords_told(settings, stage), silent, _resting(stage, score), unheard)
-    return tuple(remark for remark in remarks if remark)
+    return tuple(remark for remark in (*remarks, *more) if remark)
 
 
 def _chords_told(settings: GenerateSettings, stage: Stage) -> str:
