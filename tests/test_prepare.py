@@ -228,6 +228,7 @@ def test_every_split_gets_its_share_and_at_least_one(count):
     if count < 3:
         assert sizes == [count, 0, 0]
         assert "no song for validation and test" in remarks[0]
+        assert divide(names, [""] * count, (0.8, 0.2, 0.0))[0].count("validation") == count - 1
     else:
         assert min(sizes) >= 1
         assert sizes[1] == sizes[2] == max(round(count / 10), 1)
