@@ -50,6 +50,13 @@ def test_the_same_seed_plays_the_same_alone_or_among_others(run):
     assert three[0].score != three[1].score
 
 
+@pytest.mark.parametrize("run", ["remi"], indirect=True)  # in performance time passes as the model has it
+def test_filters_that_leave_one_id_play_what_is_likeliest(run):
+    cold = generate(run, bars=2, takes=1, seed=5, temperature="0")[0].score
+    for narrow in (dict(top_k=1), dict(top_p=1e-9), dict(min_p=1 - 1e-9)):
+        assert generate(run, bars=2, takes=1, seed=5, temperature="1.0", **narrow)[0].score == cold
+
+
 def test_a_take_is_a_function_of_its_seed_whatever_computes_the_logits(run, monkeypatch):
     asked, chosen = dict(chords=CHORDS, bars=2, takes=2, seed=5), []
     own = generate(run, device="cpu", **asked)
