@@ -9,7 +9,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 from rich.console import Console
 from test_evaluate import Reader
@@ -80,13 +79,11 @@ def compared(corpus, tmp_path_factory):
 # --- the same for all ------------------------------------------------------------------------------------------
 
 
-def test_every_model_learns_from_the_same_rows(compared, corpus):
+def test_every_model_learns_from_the_same_rows(compared):
     found, out, _ = compared
     settings = [read_facts(out / "runs" / name)["settings"] for name in ("decoder-2m", "decoder-6m")]
     differing = {name for name in settings[0] if settings[0][name] != settings[1][name]}
     assert differing == {"size"} and all(one["base"] is None for one in settings)
-    rows = [corpus.training_rows(one["max_seq_len"], seed=one["seed"]) for one in settings]
-    assert all(np.array_equal(rows[0][i]["input_ids"], rows[1][i]["input_ids"]) for i in range(8))
     trained = [row["training"] for row in found.facts["rows"]]
     assert [one["ids"] for one in trained] == [4 * 2 * 256] * 2 and [one["step"] for one in trained] == [4, 4]
     assert [point["ids"] for point in trained[0]["curve"]] == [2 * 2 * 256, 4 * 2 * 256]

@@ -4,10 +4,11 @@ import json
 import os
 from collections import Counter
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import pytest
+from conftest import HANDS
 from folders import songs_folder, tune
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,6 +100,29 @@ def test_music_that_reaches_its_end_says_so(tmp_path, free):
         ids = rows[index]["input_ids"]
         begins = np.flatnonzero(ids == BOS)[1:]
         assert len(begins) and (ids[begins - 1] == EOS).all()
+
+
+def words_drawn(corpus, rows=150):
+    """The words of the first stretch of so many rows, each of them a list."""
+    found = (row["input_ids"].tolist() for row in islice(corpus.training_rows(1024), rows))
+    return [[corpus.tokenizer.words[one] for one in ids[: ids.index(EOS)]] for ids in found if EOS in ids]
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_a_piece_is_learned_in_twelve_keys_and_three_tempi_where_that_is_asked(tmp_path, augmented):
+    drawn = words_drawn(corpus_of(tmp_path / "c", [tune(notes=120)], augment=augmented))
+    lowest = {min(int(word[6:]) for word in words if word.startswith("Pitch_")) for words in drawn}
+    tempi = {word for words in drawn for word in words if word.startswith("Tempo_")}
+    assert (len(lowest), len(tempi)) == ((12, 3) if augmented else (1, 1))
+
+
+def test_rows_hold_the_tasks_that_are_asked_for_keys_and_the_way_to_the_end(tmp_path):
+    hands = [tune(seed, notes=120, tracks=HANDS) for seed in range(2)]
+    tasks = {"Task_continue", "Task_accompany", "Task_fill"}
+    asked = corpus_of(tmp_path / "asked", hands, tasks={"continue": 0.2, "accompany": 0.2, "fill": 0.2})
+    drawn, plain = ({*chain(*words_drawn(one))} for one in (asked, corpus_of(tmp_path / "plain", hands)))
+    assert tasks | {"Future", "Hole", "Given", "Bar_1", "Bar_None"} <= drawn and not tasks & plain
+    assert all(any(word.startswith(head) for word in drawn) for head in ("Key_", "Density_", "Played"))
 
 
 def test_packing_cuts_the_last_example_and_pads_the_rest():

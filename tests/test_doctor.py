@@ -149,7 +149,7 @@ def test_a_loss_that_does_not_fall_and_nothing_to_validate_with(tmp_path, rate):
     corpus.validation = 0
     train(corpus, tmp_path / "run", max_steps=24, **TINY | {"learning_rate": rate})
     found = diagnose(tmp_path / "run")
-    assert flags_of(named(found, "nothing to validate with")) == "--fractions 0.8,0.1,0.1"
+    assert flags_of(named(found, "nothing to validate with")) == "--fractions 0.8,0.2"
     found = named(found, "the loss does not fall")
     assert found.severity == 3
     assert ("too low" if rate < better else "too high") in found.cause

@@ -360,6 +360,15 @@ def test_a_base_brings_all_that_it_knows(trained, recordings, tmp_path):
         train(recordings, run.folder, codec=TOY, resume=True, max_steps=4, base=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("channels", "window", "rate"),
+    [(24, 64, 2e-4), (64, 64, 2e-4), (128, 256, 4e-5), (192, 256, 3e-5), (256, 256, 2e-5)],
+)
+def test_a_larger_model_hears_longer_windows_and_learns_more_slowly(channels, window, rate):
+    found = resolve(GanSettings(base_channels=channels), latent_rate=10.77, base=None)
+    assert (found.window, found.learning_rate) == (window, rate)
+
+
 def test_the_rate_on_a_base_is_half_of_what_that_had_at_last():
     base = {"base_channels": 24, "window": 64, "rate": 5e-5}
     assert resolve(GanSettings(), latent_rate=10.0, base=base).learning_rate == 2.5e-5

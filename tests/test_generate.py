@@ -50,6 +50,13 @@ def test_the_same_seed_plays_the_same_alone_or_among_others(run):
     assert three[0].score != three[1].score
 
 
+@pytest.mark.parametrize("run", ["remi"], indirect=True)  # in performance time passes as the model has it
+def test_filters_that_leave_one_id_play_what_is_likeliest(run):
+    cold = generate(run, bars=2, takes=1, seed=5, temperature="0")[0].score
+    for narrow in (dict(top_k=1), dict(top_p=1e-9), dict(min_p=1 - 1e-9)):
+        assert generate(run, bars=2, takes=1, seed=5, temperature="1.0", **narrow)[0].score == cold
+
+
 def test_a_take_is_a_function_of_its_seed_whatever_computes_the_logits(run, monkeypatch):
     asked, chosen = dict(chords=CHORDS, bars=2, takes=2, seed=5), []
     own = generate(run, device="cpu", **asked)
@@ -238,6 +245,19 @@ def test_music_in_a_key_closes_on_its_tonic(run):
     assert take.score.chords[-1].tolist()[1:] == (6, 1, 6) and take.settings["key"] == "F# minor"
 
 
+def test_a_run_that_has_learned_no_chords_closes_on_the_tonic_too(run, tmp_path):
+    plain = shutil.copytree(run, tmp_path / "run")
+    facts = json.loads((plain / "run.json").read_text())
+    (plain / "run.json").write_text(json.dumps(facts | {"music": facts["music"] | {"chords": False}}))
+    for take in (takes := generate(plain, bars=3, takes=3, seed=1, ending=True, key="F#m", guard=False)):
+        onset, start = pitched(take.score)["onset"].astype(int), 8 * take.score.ticks_per_quarter
+        last = onset >= start - 10  # in steps of ten milliseconds
+        pitch, ends = pitched(take.score)["pitch"][last], (onset + pitched(take.score)["duration"])[last]
+        assert {6} <= {*(pitch % 12)} <= {6, 9, 1} and pitch.min() % 12 == 6
+        assert onset.max() <= 1.26 * start and ends.min() >= 1.46 * start  # REMI's lengths
+    assert not all((start, 6, 1, 6) in take.score.chords.tolist() for take in takes)  # it has no word of it
+
+
 def test_no_take_is_without_notes(run):
     """Where the model likes to write nothing, as one that has learned little does."""
     takes = generate(run, bars=1, takes=24, seed=2**63, temperature="0.5:2")
@@ -323,6 +343,7 @@ def test_a_silent_take_that_is_drawn_again_still_reports(run, monkeypatch):
         (dict(key="Am7"), "--key 'Am7': write a major or minor key such as D, F#m or Bb minor"),
         (dict(max_length=100, ending=True), "--max-length 100 with --ending: where it ends is not known; give --bars"),
         (dict(metre=""), "--metre ''"),
+        (dict(metre="²/4"), "--metre '²/4'"),
         (dict(chords=""), "progression is empty"),
         (dict(chords="C " * 2001), "--chords: 2,001 bars; give at most 2,000"),
         (dict(chords="C", seconds=3600, bpm=300), "--seconds 3600: 4,500 bars; give at most 2,000"),
@@ -460,13 +481,17 @@ def test_a_take_is_told_in_one_line_of_figures_and_one_of_bars():
     assert many.count(" 0.50") == 15 and many.endswith("bar 21 0.10, and 5 more")
 
 
-def test_takes_of_an_adapted_run_say_that_the_pieces_of_its_base_were_not_examined(run):
+def test_takes_say_what_they_were_not_compared_with(run):
     assert not any("examined" in remark for remark in generate(run, bars=1, takes=1, seed=1)[0].remarks)
     opened = open_run(run)
     opened.facts["base"] = "../mine"
     take = generate(opened, bars=1, takes=1, seed=1)[0]
     assert take.remarks == (take.originality.unexamined,) and "that the base mine has learned" in take.remarks[0]
     assert take.facts()["originality"]["unexamined_base"] == "mine"
+    opened.facts["corpus"] = "another"
+    told = "originality was not examined: the pieces that run has learned are not here, or have no pitches"
+    assert generate(opened, bars=1, takes=1, seed=1)[0].remarks == (told,)
+    assert generate(opened, bars=1, takes=1, seed=1, originality=False)[0].remarks == ()
 
 
 def test_chords_of_takes_in_a_file_that_states_none_say_nothing_of_its_other_bars(run, tmp_path):

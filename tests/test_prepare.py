@@ -228,6 +228,7 @@ def test_every_split_gets_its_share_and_at_least_one(count):
     if count < 3:
         assert sizes == [count, 0, 0]
         assert "no song for validation and test" in remarks[0]
+        assert divide(names, [""] * count, (0.8, 0.2, 0.0))[0].count("validation") == count - 1
     else:
         assert min(sizes) >= 1
         assert sizes[1] == sizes[2] == max(round(count / 10), 1)
@@ -291,6 +292,7 @@ def test_years_and_shares_that_cannot_be():
     for settings, flag in [
         ({"year": "last"}, "--year"),
         ({"year": "2011-2004"}, "--year"),
+        ({"year": "²"}, "--year"),
         ({"fill_share": -0.1}, "--fill-share"),
         ({"fill_share": 0.6, "continue_share": 0.6}, "shares of the tasks"),
         ({"only_split": "dev"}, "--only-split"),

@@ -619,6 +619,7 @@ def test_bars_begin_where_the_music_has_them():
         (dict(parts="melody", seconds=5), "--seconds 5: .* name the seconds to write, such as 20-26"),
         (dict(melody="Horn"), "--melody Horn: no such track; choose with --melody one of: 1 'Sung', 2 'Band', 3 'Low'"),
         (dict(melody="7"), "--melody 7: no such track"),
+        (dict(melody="²"), "--melody ²: no such track"),
         (dict(melody="auto", parts="bas"), "--parts bas: choose from: melody, "),
         (dict(bars="1-2", bpm=90), "--bpm: what is written inside"),
         (dict(prompt=None, bars="1-2"), "belongs to a prompt"),

@@ -145,7 +145,7 @@ def parse_years(text: str | None) -> range | None:
     if text is None:
         return None
     first, _, last = text.partition("-")
-    if not (first.strip().isdigit() and (last or first).strip().isdigit()) or int(last or first) < int(first):
+    if not (first.strip().isdecimal() and (last or first).strip().isdecimal()) or int(last or first) < int(first):
         raise InputError(f"--year {text}: give a year (2009) or a range (2004-2011)")
     return range(int(first), int(last or first) + 1)
 

@@ -301,9 +301,8 @@ def nothing_to_validate(seen: Evidence) -> Diagnosis | None:
         f"not one evaluation in {len(seen.steps):,} steps; over-fitting cannot be seen, nor the best checkpoint found"
     )
     cause = "the corpus has no validation split"
-    return Diagnosis(
-        "nothing to validate with", 1, told, cause, (Remedy("prepare", "--fractions 0.8,0.1,0.1", "a tenth for it"),)
-    )
+    remedy = Remedy("prepare", "--fractions 0.8,0.2", "a fifth for it, of two songs one")
+    return Diagnosis("nothing to validate with", 1, told, cause, (remedy,))
 
 
 DIAGNOSES = (

@@ -19,7 +19,7 @@ CHART_SLOTS = (*range(1, 17), 24)  # in how many equal shares a chart may divide
 def parse_metre(text: str) -> tuple[int, int]:
     """ "6/8" as (6, 8)."""
     above, _, below = text.partition("/")
-    if above.isdigit() and below.isdigit() and 1 <= int(above) <= 15 and int(below) in (1, 2, 4, 8, 16):
+    if above.isdecimal() and below.isdecimal() and 1 <= int(above) <= 15 and int(below) in (1, 2, 4, 8, 16):
         return int(above), int(below)
     raise InputError(f"--metre {text!r}: write beats over 1, 2, 4, 8 or 16, such as 4/4, 3/4 or 6/8")
 

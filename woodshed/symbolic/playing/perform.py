@@ -20,6 +20,7 @@ from ...progress import Progress, Reporter, part, unheard
 from ...statistics import mean_known
 from ..data import tasks
 from ..data.corpus import find_corpus
+from ..data.matches import Repeats
 from ..data.originality import Index, originality_index
 from ..data.tasks import Region
 from ..music.measure import (
@@ -138,7 +139,7 @@ def placed(model: PreTrainedModel, name: str) -> PreTrainedModel:
 
 def _closes(run: Run, settings: GenerateSettings, stage: Stage) -> bool:
     """Whether the last bar is to be the tonic's. Chords asked for have their own end; one bar has no key before it."""
-    free = run.knows_chords and not stage.binding and stage.last is not None and settings.max_length is None
+    free = not stage.binding and stage.last is not None and settings.max_length is None
     return settings.ending and free and len(stage.lines) > 2
 
 
@@ -165,14 +166,17 @@ def _play(step: Step, run: Run, settings: GenerateSettings, stages: list[Stage],
 
 
 def _streams(run: Run, settings: GenerateSettings, stages: list[Stage], context: int, after=()) -> list[Stream]:
-    """One stream a take, ready for decode; its random numbers go on from those of `after`."""
+    """One stream a take, ready for decode; its random numbers go on from those of `after`.
+
+    A run that has learned no chords closes on one all the same: harmony keeps to it, and no id says it.
+    """
     streams = []
     for number, temperature in enumerate(temperatures(settings.temperature, settings.takes)):
         stage, tokenizer = stages[number], run.tokenizer
         score, region = fitted(tokenizer, stage.score, stage.region, int(context * PROMPT_SHARE))
         last = None if stage.last is None else stage.last - stage.region.start + region.start
         plan = tasks.plan(score, region, last=last, ring=False, chords=stage.binding, only=stage.only)
-        grammar = tokenizer.grammar(plan)
+        grammar = tokenizer.grammar(plan if run.knows_chords else dataclasses.replace(plan, chords=False))
         closing = settings.ending and stage.last == stage.region.end
         closing = int(stage.lines[-2]) - stage.region.start + region.start if closing else None
         bound = stage.binding and settings.harmony != "free"
@@ -214,7 +218,7 @@ def _music(run: Run, stage: Stage, stream: Stream) -> Score:
     music = run.tokenizer.decode_body(np.array(stream.ids))
     if stream.guard:
         music = in_ensemble(stage, music, run.music.get("ensembles", ()))
-    return written(stage, music)
+    return written(stage if run.knows_chords else dataclasses.replace(stage, binding=False), music)
 
 
 def _take(
@@ -231,7 +235,6 @@ def _take(
     """One take from its streams, one after another, and the music that they have written."""
     stage, music = stage if streams[-1].cut is None else reached(stage, music), stage.keep(music)
     originality = known.repeats(music, start=stage.region.start) if known else None
-    unexamined = [originality.unexamined] if originality and originality.unexamined else []
     score, own = finish(stage, music, pedalled=run.tokenizer.settings.get("pedal") == "events")
     sampled = max(sum(stream.sampled for stream in streams), 1)
     measures = _measures(stage, music) | {
@@ -256,12 +259,20 @@ def _take(
         originality=originality,
         chart=stage.chart,
         end=int(stage.prompt.to_file(stage.region.end)) if stage.extends else None,
-        remarks=(*_remarks(settings, stage, music, score), *unexamined),
+        remarks=_remarks(settings, stage, music, score, _unexamined(run, settings, originality)),
         alone={"-".join(stage.region.parts): own} if stage.adds else {},
     )
 
 
-def _remarks(settings: GenerateSettings, stage: Stage, music: Score, score: Score) -> tuple[str, ...]:
+def _unexamined(run: Run, settings: GenerateSettings, found: Repeats | None) -> str:
+    """What of the music that the run has learned a take was not compared with, if that was asked for."""
+    if found is None and settings.originality:
+        name = run.folder.name
+        return f"originality was not examined: the pieces that {name} has learned are not here, or have no pitches"
+    return found.unexamined if found else ""
+
+
+def _remarks(settings: GenerateSettings, stage: Stage, music: Score, score: Score, *more: str) -> tuple[str, ...]:
     """What a musician should know of how a take was made."""
     silent = "" if len(music.notes) else f"nothing was written, in {TRIES} attempts; try a higher temperature"
     unbound = "no chords were given to keep to, so that --harmony strict has no effect"
@@ -269,7 +280,7 @@ def _remarks(settings: GenerateSettings, stage: Stage, music: Score, score: Scor
     unheard = f"takes of more than {MAX_MINUTES} minutes have no .wav"
     unheard = unheard if too_long(excerpt(score, stage.written_span)) else ""
     remarks = (stage.prompt.remark, unbound, _chords_told(settings, stage), silent, _resting(stage, score), unheard)
-    return tuple(remark for remark in remarks if remark)
+    return tuple(remark for remark in (*remarks, *more) if remark)
 
 
 def _chords_told(settings: GenerateSettings, stage: Stage) -> str:

@@ -156,7 +156,7 @@ def _parts_meant(file: Score, words: Sequence[str] | None) -> list[str]:
 def _tracks_named(score: Score, wanted: str) -> list[int]:
     """The tracks that sound, of that name or number (from 1)."""
     sounding = np.unique(score.notes["track"]).tolist()
-    if wanted.isdigit():
+    if wanted.isdecimal():
         return [track for track in sounding if track == int(wanted) - 1]
     return [track for track in sounding if score.tracks[track].name.strip().lower() == wanted.strip().lower()]
 
