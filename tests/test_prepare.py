@@ -93,6 +93,11 @@ def test_chords_are_heard_kept_or_dropped(tmp_path):
     assert heard["silent.mid"]
 
 
+def test_drums_alone_teach_no_chords(tmp_path):
+    corpus = prepare(folder(tmp_path, a=FAULTS["drums"]), tmp_path / "corpus", only_part="drums")
+    assert corpus.music["chords"] is False and not len(corpus.score(0).chords)
+
+
 def test_nothing_left_names_the_reasons_and_a_way(tmp_path):
     source = folder(tmp_path, a=FAULTS["drums"], b=FAULTS["drums"], c=FAULTS["short"])
     with pytest.raises(EmptyCorpus, match=r"2 drums .*1 short .*--only-part drums"):

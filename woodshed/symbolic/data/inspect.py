@@ -151,7 +151,8 @@ def on_grid(score: Score, settings: InspectSettings) -> tuple[Score, dict]:
 
 
 def with_chords(score: Score, chords: Chords) -> Score:
-    """The music with the chords that the file states, those heard where it states none ("recognise"), or no chords."""
+    """The music with the chords that the file states, those heard where it states none ("recognise"), or no chords.
+    None are heard in drums alone, so that a model of them has learned no chords."""
     if chords == "none":
         return score.replace(chords=())
     heard = chords == "recognise" and not len(score.chords) and len(pitched(score))
