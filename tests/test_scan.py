@@ -338,6 +338,15 @@ def test_scanning_twice_changes_nothing(tmp_path):
     assert out.read_bytes() == once
 
 
+def test_a_recording_that_has_another_length_now_is_told(folder):
+    out = folder / "d.json"
+    scan(folder.add("a.wav", "b.wav", audio=tone(2.0)), out=out)
+    folder.add("a.wav", audio=tone(5.0))
+    remarks = scan(folder, out=out).remarks
+    assert only(remarks, "a.wav: lasts 0:05 now, before it was 0:02; if it is another recording, measure it anew")
+    assert [sample.duration for sample in load_dataset(out).samples] == [5, 2] and not scan(folder, out=out).remarks
+
+
 def test_a_sample_whose_file_is_gone_stays_and_is_told(folder):
     out = folder / "d.json"
     scan(folder.add("a.wav", "b.wav"), out=out)

@@ -150,7 +150,10 @@ def _put_in(dataset: Dataset, heard: dict[Path, ScannedFile], labels: dict[Path,
         known[path.resolve()] = sample
         if kept := _label(sample, labels[path], settings):
             remarks.append(f"{recording.path}: kept the dataset's {kept}; its sidecars differ (--believe sidecars)")
-        sample.duration = sample.duration or max(round(recording.seconds), 1)
+        before, sample.duration = sample.duration, max(round(recording.seconds), 1)
+        if before and abs(before - sample.duration) > 1:  # other tools round otherwise
+            told = f"{recording.path}: lasts {clock(sample.duration)} now, before it was {clock(before)}"
+            remarks.append(f"{told}; if it is another recording, measure it anew (annotate --again)")
         heard[path] = dataclasses.replace(recording, sample=sample)
     if settings.absolute_paths:
         for path, sample in known.items():
