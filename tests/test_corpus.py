@@ -104,7 +104,8 @@ def test_music_that_reaches_its_end_says_so(tmp_path, free):
 
 def words_drawn(corpus, rows=150):
     """The words of the first stretch of so many rows, each of them a list."""
-    found = (row["input_ids"].tolist() for row in islice(corpus.training_rows(1024), rows))
+    drawn = corpus.training_rows(1024)
+    found = (drawn[index]["input_ids"].tolist() for index in range(rows))  # of as many epochs as that takes
     return [[corpus.tokenizer.words[one] for one in ids[: ids.index(EOS)]] for ids in found if EOS in ids]
 
 

@@ -158,7 +158,7 @@ def test_kept_takes_are_trained_on_and_all_else_stays_where_it_was(tmp_path):
         corpus_lines(corpus)
     )
     assert changed_sources(corpus, source) == {}
-    one = prepare(source, tmp_path / "one", kept=str(style / "kept"))  # a folder, alone
+    one = prepare(source, tmp_path / "one", kept=[str(style / "kept")])  # a folder, alone
     assert len(one.pieces) == len(corpus.pieces) and "kept" not in plain.settings
 
 

@@ -125,8 +125,8 @@ def test_saved_and_opened_is_equal(name, tmp_path):
 @each
 def test_overfits_one_batch(name):
     model, ids = fresh(name, max_seq_len=64).train(), random_ids(2, 17)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(60):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(100):
         optimizer.zero_grad()
         loss = model(ids, labels=ids).loss
         loss.backward()

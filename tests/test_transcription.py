@@ -132,7 +132,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(folder, tmp_
     monkeypatch.setattr(notes, "hear", interrupted)
     line = ("audio", "transcribe", folder, "--out", tmp_path / "midi")
     code, out, _ = run_main(capsys, *line)
-    assert code == 0 and out.endswith("stopped by SIGINT; the same command goes on with what is missing\n")
+    assert code == 130 and out.endswith("stopped by SIGINT; the same command goes on with what is missing\n")
     assert [path.name for path in (tmp_path / "midi").iterdir()] == ["a.mid"]
     code, out, _ = run_main(capsys, *line)
     assert code == 0 and "2 recordings transcribed, 4 notes in 0:00; 1 were there already" in out

@@ -67,13 +67,13 @@ class AnnotateSettings:
     """Another seed words the captions otherwise."""
 
     def __post_init__(self):
+        check(self)
         for names in (("whisper", "lyrics_service"), ("captioner", "caption_service")):
             if all(getattr(self, name) is not None for name in names):
                 raise InputError(f"give either {flag(names[0])} or {flag(names[1])}, not both")
         for what in ("caption", "lyrics"):
             if getattr(self, f"{what}_model") and getattr(self, f"{what}_service") is None:
                 raise InputError(f"--{what}-model is a model of a service; add --{what}-service")
-        check(self)
 
 
 @dataclass

@@ -45,11 +45,8 @@ def kept_folder(place: str | Path) -> Path:
     return folder
 
 
-def examine_kept(
-    places: Sequence[str | Path] | str | Path, out: Path, settings: InspectSettings, chords: Chords
-) -> list[Finding]:
-    """Every kept take of a run or folder, or of several, by itself; its path is as seen from the corpus `out`."""
-    places = [places] if isinstance(places, str | Path) else places
+def examine_kept(places: Sequence[Path], out: Path, settings: InspectSettings, chords: Chords) -> list[Finding]:
+    """Every kept take of runs and folders by itself; its path is as seen from the corpus `out`."""
     folders = [kept_folder(place) for place in places]
     takes = [takes_in(folder) for folder in folders]
     for place, found in zip(places, takes, strict=True):
