@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -289,6 +290,17 @@ def test_too_short(tmp_path):
     found = named(diagnose(tmp_path / "steep"), "too short a training")
     assert parsed(found.remedies[0]).max_steps == 64
     assert int(re.search(r"(\d+)%\) for each doubling", found.symptom)[1]) >= 5
+
+
+@pytest.mark.parametrize(("songs", "flags"), [("aab", "--fractions 0.8,0.2"), ("aa", "")])
+def test_steps_count_though_few_are_logged_and_what_to_validate_with_goes_by_the_songs(songs, flags):
+    log = [{"step": step, "loss": 2.0, "learning_rate": 1e-3} for step in range(50, 401, 50)]
+    facts = {"settings": dataclasses.asdict(resolve(TrainSettings(base=None, max_steps=400))), "finished": True}
+    corpus = SimpleNamespace(fingerprint="c", own=[SimpleNamespace(song=song) for song in songs])
+    seen = Evidence(facts | {"corpus": "c"}, log, corpus)
+    assert diagnoses.too_short(seen) is None
+    found = diagnoses.nothing_to_validate(seen)
+    assert "in 400 steps" in found.symptom and flags_of(found) == flags
 
 
 def test_an_adapter_that_learns_too_slowly(healthy, tmp_path):

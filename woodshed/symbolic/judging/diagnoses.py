@@ -86,7 +86,7 @@ def diverging(seen: Evidence) -> Diagnosis | None:
 def stopped(seen: Evidence) -> Diagnosis | None:
     if seen.facts["finished"] or seen.running or not seen.log:
         return None
-    last, end = int(seen.steps[-1, 0]) if len(seen.steps) else 0, seen.events("stopped")
+    last, end = seen.last, seen.events("stopped")
     goes_on = "goes on from the newest checkpoint"
     told_last = next((line for line in seen.log[::-1] if line.get("event") != COSTS), {})
     if told_last.get("event") == "failed":
@@ -127,7 +127,7 @@ def flat_loss(seen: Evidence) -> Diagnosis | None:
     counting = unigram(seen.rows) if fresh and seen.rows is not None else np.inf
     if fell > least and (late > noise or end < 0.98 * counting):
         return None
-    told = f"the training loss went from {start:.3f} to {end:.3f} nats a token in {len(seen.steps):,} steps"
+    told = f"the training loss went from {start:.3f} to {end:.3f} nats a token in {seen.last:,} steps"
     told += f"; a fall of {least:.3f} would count" if fell <= least else ""
     told += f"; counting ids alone gives {counting:.3f}" if np.isfinite(counting) else ""
     cause = f"the learning rate of {rate:.2g} is too high, or the music has nothing to learn"
@@ -147,7 +147,7 @@ def slow_adapter(seen: Evidence) -> Diagnosis | None:
     fall = 1 - valid.min() / valid[0] if len(valid) > 1 else 0.0
     if fall > NOTHING or fell > max(chance, NOTHING * start):
         return None
-    told = f"the training loss went from {start:.3f} to {end:.3f} nats a token in {len(seen.steps):,} steps"
+    told = f"the training loss went from {start:.3f} to {end:.3f} nats a token in {seen.last:,} steps"
     told += f", validation fell by {fall:.1%}" if len(valid) > 1 else ""
     cause = f"a learning rate of {rate:.2g} hardly moves an adapter; --preset auto has {usual:g}"
     remedies = (
@@ -161,7 +161,7 @@ def no_better_than_base(seen: Evidence) -> Diagnosis | None:
     """No evaluation is better than the one before the first step, which is that of the base."""
     valid, rate = seen.validations, seen.settings["learning_rate"]
     later = valid[valid[:, 0] > 0]
-    if not (seen.settings.get("base") and 0 < len(later) < len(valid)) or len(seen.steps) < FEW_STEPS:
+    if not (seen.settings.get("base") and 0 < len(later) < len(valid)) or seen.last < FEW_STEPS:
         return None
     base, (at, low) = valid[0, 1], later[later[:, 1].argmin()]
     if low < (1 - SAME) * base or slow_adapter(seen) or flat_loss(seen):
@@ -230,7 +230,7 @@ def _against_by_heart(seen: Evidence) -> Iterator[Remedy]:
 
 def too_short(seen: Evidence) -> Diagnosis | None:
     """The loss still fell steeply at the end, before the rate came down; or the run had hardly begun."""
-    count, least = len(seen.steps), max(FEW_STEPS, seen.settings["warmup"])
+    count, least = seen.last, max(FEW_STEPS, seen.settings["warmup"])
     remedies = (Remedy("train", seen.longer(), "twice as long"),)
     if not (seen.facts["finished"] and count) or seen.facts.get("plateau"):
         return None
@@ -255,7 +255,7 @@ def too_short(seen: Evidence) -> Diagnosis | None:
 def _late(seen: Evidence, rows: np.ndarray) -> np.ndarray:
     """Those rows (step, loss) that are of the second half of the run, at the full rate."""
     rows = seen.at_full_rate(rows)
-    return rows[rows[:, 0] >= seen.steps[-1, 0] / 2]
+    return rows[rows[:, 0] >= seen.last / 2]
 
 
 def _smoothed(seen: Evidence) -> np.ndarray:
@@ -295,14 +295,13 @@ def _back_in(reason: str) -> list[Remedy]:
 
 
 def nothing_to_validate(seen: Evidence) -> Diagnosis | None:
-    if len(seen.validations) or seen.running or len(seen.steps) < FEW_STEPS or not seen.facts["finished"]:
+    if len(seen.validations) or seen.running or seen.last < FEW_STEPS or not seen.facts["finished"]:
         return None
-    told = (
-        f"not one evaluation in {len(seen.steps):,} steps; over-fitting cannot be seen, nor the best checkpoint found"
-    )
-    cause = "the corpus has no validation split"
+    told = f"not one evaluation in {seen.last:,} steps; over-fitting cannot be seen, nor the best checkpoint found"
     remedy = Remedy("prepare", "--fractions 0.8,0.2", "a fifth for it, of two songs one")
-    return Diagnosis("nothing to validate with", 1, told, cause, (remedy,))
+    if seen.learned is not None and len({piece.song for piece in seen.learned.own}) == 1:
+        remedy = Remedy("inspect", "", "another song is needed for it: which files are usable")
+    return Diagnosis("nothing to validate with", 1, told, "the corpus has no validation split", (remedy,))
 
 
 DIAGNOSES = (

@@ -100,7 +100,7 @@ def _figures(seen: Evidence) -> dict[str, str]:
     told, valid = {}, seen.validations
     if len(seen.steps):
         (start, _), (end, _) = seen.loss(0), seen.loss(1)
-        told["training loss"] = f"{start:.3f} to {end:.3f} nats a token in {len(seen.steps):,} steps"
+        told["training loss"] = f"{start:.3f} to {end:.3f} nats a token in {seen.last:,} steps"
     if len(valid):
         (at, low), last = valid[valid[:, 1].argmin()], valid[-1, 1]
         told["validation"] = f"{valid[0, 1]:.3f} to {last:.3f} nats a {seen.unit}, best {low:.3f} at step {at:,.0f}"

@@ -70,6 +70,11 @@ class Evidence:
         rows = [(line["step"], line["loss"], line["learning_rate"]) for line in self.log if "loss" in line]
         return np.array(sorted(rows), dtype=np.float64).reshape(-1, 3)
 
+    @property
+    def last(self) -> int:
+        """The step that it has come to; with logging_steps there are fewer lines than steps."""
+        return int(self.steps[-1, 0]) if len(self.steps) else 0
+
     @cached_property
     def unit(self) -> str:
         found = [line["validation"] for line in self.log if line.get("validation")]
