@@ -265,8 +265,11 @@ def test_no_take_is_without_notes(run):
 
 
 def test_max_length_and_seconds_end_at_a_bar_line(run):
-    short = generate(run, max_length=120, takes=1, seed=1)[0].score
-    assert len(short.notes) <= 120
+    for chords in (None, "C | G"):
+        short = generate(run, max_length=120, takes=1, seed=1, chords=chords)[0].score
+        assert len(short.notes) <= 120
+        bar = 4 * short.ticks_per_quarter
+        assert short.chords["tick"].max() < -(-short.end // bar) * bar  # no marker lies beyond the music
     timed = generate(run, seconds=5, bpm=120, takes=1, seed=1)[0].score
     assert timed.seconds(timed.end) <= 6.0
 

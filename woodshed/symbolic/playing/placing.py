@@ -163,7 +163,8 @@ def _chords(stage: Stage, music: Score) -> np.ndarray:
     if not stage.charted:
         return stage.file.chords
     start, end = stage.in_file
-    inner = retimed(music.chords, lambda ticks: np.maximum(stage.prompt.to_file(ticks), 0))
+    inside = music.chords[music.chords["tick"] < stage.region.end]  # a run that was stopped has not played the others
+    inner = retimed(inside, lambda ticks: np.maximum(stage.prompt.to_file(ticks), 0))
     stated, goes_on = stage.file.chords, stage.file.end > end
     if goes_on and not (stated["tick"] <= end).any():
         stated = np.concatenate([np.array([(end, *NO_CHORD)], dtype=stated.dtype), stated])
