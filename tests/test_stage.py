@@ -412,6 +412,17 @@ def test_an_ending_needs_tokens_that_know_of_one():
         set_stage(run, make_settings(None, {"bars": 2, "ending": True}))
 
 
+def test_parts_that_are_kept_alone_keep_the_pedal():
+    stage = set_stage(
+        run_of("performance", ensembles=[DUO]), make_settings(None, {"bars": 2, "parts": "accompaniment"})
+    )
+    notes = [(0, 480, 72, 80, 0), (0, 480, 48, 80, 1)]
+    tracks = (Track(part="melody"), Track(part="accompaniment"))
+    music = written(stage, Score(notes, pedals=[(0, 127, 0), (960, 0, 0)], tracks=tracks))
+    whole, _ = finish(stage, stage.keep(music), pedalled=True)
+    assert whole.notes["pitch"].tolist() == [48] and rows(whole.pedals) == [(0, 127, 0), (960, 0, 0)]
+
+
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_a_note_that_the_last_bar_line_leaves_a_moment_is_left_out_of_an_ending(name):
     stage = set_stage(run_of(name), make_settings(None, {"bars": 2, "ending": True}))

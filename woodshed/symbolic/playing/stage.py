@@ -80,8 +80,8 @@ class Stage:
         return not self.tracks and bool(self.region.parts)
 
     def keep(self, music: Score) -> Score:
-        """Of music that was written, what was asked for."""
-        return music.only(*self.kept) if self.kept else music
+        """Of music that was written, what was asked for, with all of its pedal, whatever track that lies on."""
+        return music.only(*self.kept).replace(pedals=music.pedals) if self.kept else music
 
     @property
     def chart(self) -> str:
