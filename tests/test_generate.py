@@ -123,6 +123,19 @@ def test_only_what_was_written_is_looked_at(run, tmp_path, monkeypatch):
         (tmp_path / "prompt.mid").unlink(missing_ok=True)
 
 
+def test_new_notes_that_stand_where_old_ones_stood_are_looked_at(tmp_path):
+    song = tune(1, notes=64, tracks=HANDS)
+    write_midi(song, tmp_path / "song.mid")
+    notes = song.notes.copy()
+    new = (notes["onset"] >= 1920) & (notes["onset"] < 3840) & (notes["track"] == 0)
+    notes["velocity"][new] += 1
+    write_midi(song.replace(notes=notes), tmp_path / "take.mid")
+    facts = {"region_quarters": [4, 8], "settings": {"prompt": str(tmp_path / "song.mid")}}
+    (tmp_path / "take.json").write_text(json.dumps(facts))
+    own, start = read_written(tmp_path / "take.mid")
+    assert start == 1920 and own.notes.tolist() == notes[new].tolist()
+
+
 def test_an_accompaniment_by_itself_is_no_take(run, tmp_path):
     take = generate(run, prompt=tune(1, notes=64), melody="auto", takes=1, seed=1)[0]
     take.write(tmp_path / "take-1")
