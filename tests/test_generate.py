@@ -258,6 +258,15 @@ def test_music_in_a_key_closes_on_its_tonic(run):
     assert take.score.chords[-1].tolist()[1:] == (6, 1, 6) and take.settings["key"] == "F# minor"
 
 
+def test_one_bar_closes_where_a_key_is_known(run):
+    song = tune(1, notes=64, tracks=HANDS)
+    tonic, mode, _ = estimate_key(song)
+    cases = [({"key": "F# minor"}, (6, 1, 6)), ({"prompt": song}, (tonic, int(mode == "minor"), tonic))]
+    for asked, chord in cases:
+        score = generate(run, bars=1, takes=1, seed=1, ending=True, keep_grid=True, **asked)[0].score
+        assert score.chords[-1].tolist()[1:] == chord
+
+
 def test_a_run_that_has_learned_no_chords_closes_on_the_tonic_too(run, tmp_path):
     plain = shutil.copytree(run, tmp_path / "run")
     facts = json.loads((plain / "run.json").read_text())

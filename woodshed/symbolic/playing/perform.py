@@ -138,9 +138,10 @@ def placed(model: PreTrainedModel, name: str) -> PreTrainedModel:
 
 
 def _closes(run: Run, settings: GenerateSettings, stage: Stage) -> bool:
-    """Whether the last bar is to be the tonic's. Chords asked for have their own end; one bar has no key before it."""
+    """Whether the last bar is to be the tonic's. Chords asked for have their own end; one bar alone is in no key."""
     free = not stage.binding and stage.last is not None and settings.max_length is None
-    return settings.ending and free and len(stage.lines) > 2
+    keyed = settings.key is not None or stage.region.start > 0 or len(stage.lines) > 2
+    return settings.ending and free and keyed
 
 
 def _play(step: Step, run: Run, settings: GenerateSettings, stages: list[Stage], watch, after=()) -> list[Stream]:

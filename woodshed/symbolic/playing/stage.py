@@ -327,13 +327,12 @@ def _bars_asked(settings: GenerateSettings, score: Score, bar: int) -> int | Non
 def at_scene(stage: Stage, scene: Scene, music: Score | None, key: str | None = None) -> Stage:
     """The stage of a scene, and on it the music of those before it, if there are any."""
     staged = replace(stage, region=Region(scene.start, scene.end, stage.region.parts))
-    if music is None:
-        return staged
-    score = stage.score.merge(music)
-    if not stage.binding:
-        chords = spliced(stage.score.chords, music.chords, stage.region.start, scene.start, resume=False)
-        score = score.replace(chords=chords)
-    staged = replace(staged, score=score)
+    if music is not None:
+        score = stage.score.merge(music)
+        if not stage.binding:
+            chords = spliced(stage.score.chords, music.chords, stage.region.start, scene.start, resume=False)
+            score = score.replace(chords=chords)
+        staged = replace(staged, score=score)
     return closing(staged, key) if scene.closes else staged
 
 
