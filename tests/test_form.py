@@ -8,6 +8,7 @@ from folders import tune
 
 from woodshed.errors import InputError
 from woodshed.symbolic.music.chords import parse_progression
+from woodshed.symbolic.music.measure import NEAR
 from woodshed.symbolic.music.midi import read_extras, read_midi
 from woodshed.symbolic.music.score import Score
 from woodshed.symbolic.music.smf import MARKER, as_meta
@@ -156,7 +157,9 @@ def bars_alike(score, one, other, count=1):
         {tuple(note) for note in part.notes[["onset", "pitch", "velocity", "duration"]].tolist()}
         for part in (first, second)
     ]
-    slips = {note for note in notes[0] if note[0] + note[3] == count * bar and note[3] < 0.1 * score.ticks_per_quarter}
+    slips = {
+        note for note in notes[0] if note[0] + note[3] == count * bar and note[3] <= NEAR * score.ticks_per_quarter
+    }
     return len(notes[1]) > 0 and notes[0] - slips == notes[1] - slips
 
 

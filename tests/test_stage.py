@@ -429,8 +429,9 @@ def test_a_note_that_the_last_bar_line_leaves_a_moment_is_left_out_of_an_ending(
     stage = at_scene(stage, Scene(0, int(stage.lines[1])), None)
     tracks = (Track("Tune", part="melody"), Track("Kit", 0, True, "drums"))
     notes = [(0, 480, 60, 80, 0), (1800, 40, 62, 80, 0), (1800, 120, 64, 80, 0), (1880, 40, 65, 80, 0)]
+    notes += [(1863, 57, 66, 80, 0), (1862, 58, 67, 80, 0)]  # heard on the bar line, and before it
     music = written(stage, Score([*notes, (1880, 40, 38, 80, 1)], tracks=tracks))
-    assert without_slips(music, stage.region.end).notes["pitch"].tolist() == [60, 62, 64, 38]
+    assert without_slips(music, stage.region.end).notes["pitch"].tolist() == [60, 62, 64, 67, 38]
 
 
 def test_music_goes_on_at_the_usual_tempo_after_a_ritardando_and_a_short_bar():

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.tasks import Region
 from ..music.chords import NO_CHORD, merged
+from ..music.measure import NEAR
 from ..music.parts import only_tracks, sounding_parts
 from ..music.score import DRUMS, PARTS, Score, Track, ends_of, retimed
 from ..tokenizers import by_part, part_index, told_pedals
@@ -16,7 +17,6 @@ from .chart import spliced
 from .prompts import HANDS, Prompt
 from .stage import Stage
 
-SLIP = 0.1  # of a quarter
 LATELY = 8  # bars before a region, or seconds: who plays there is missed in it
 
 
@@ -69,11 +69,11 @@ def in_ensemble(stage: Stage, music: Score, ensembles: Sequence[Collection[str]]
 
 def without_slips(music: Score, end: int) -> Score:
     """Music that was `written` up to a tick, without the notes that are left a mere moment there: they set in just
-    before what follows, a closing chord or another section, and would be heard as slips.
+    before what follows, a closing chord or another section, so near that they are heard on it, and as slips.
     """
     notes = music.notes
     cut = ends_of(notes) >= end
-    slip = cut & (notes["duration"] < SLIP * music.ticks_per_quarter) & (part_index(music) != DRUMS)
+    slip = cut & (notes["duration"] <= NEAR * music.ticks_per_quarter) & (part_index(music) != DRUMS)
     return music.replace(notes=notes[~slip])
 
 
