@@ -447,6 +447,16 @@ def test_music_goes_on_at_the_usual_tempo_after_a_ritardando_and_a_short_bar():
     assert asked.file.tempos["usec"][-1] == 600_000 and asked.region == Region(480 * 38, 480 * 44)
 
 
+def test_a_file_whose_bars_are_others_goes_on_at_the_tempo_of_the_music():
+    """A metronome's metre, as some files have: eight of its bars, the last of them slow, are two of the music's."""
+    song = pop()
+    close = int(song.bars(song.end)[-3])
+    song = song.replace(tempos=[(0, 500_000), (close, 1_000_000)], metres=[(0, 1, 4)])
+    stage = stage_of("remi", song, bars=2, keep_grid=False)
+    assert tuple(stage.score.metres[-1])[1:] == (4, 4)
+    assert stage.file.tempos["usec"][-1] == stage.score.tempos["usec"][-1] == 500_000
+
+
 @each
 @given(score=scores(free=False))
 @settings(max_examples=15, deadline=None)

@@ -160,8 +160,9 @@ def _after(prompt: Prompt, settings: GenerateSettings, knows: bool) -> Stage:
     slack = score.ticks_per_quarter // 4  # a last note may ring a little past the bar line
     end, last = prompt.to_score([prompt.file.end, prompt.file.notes["onset"].max()])
     start = int(score.seams(max(int(end) - slack, int(last) + 1))[-1])
-    file = _ended(prompt.file, int(prompt.to_file(start)), settings, barred=not score.free)
-    score = _ended(score, start, settings, barred=not score.free)
+    usec = None if score.free else _usual(score, start)[0]  # for both: bars of the file may be shorter or longer
+    file = _ended(prompt.file, int(prompt.to_file(start)), settings, usec)
+    score = _ended(score, start, settings, usec)
     lines, chords, sections = _length(settings, score, start)
     end = int(lines[-1])
     score = score.replace(chords=np.concatenate([score.chords, chords]))
@@ -178,15 +179,16 @@ def _keyed(head: Iterable[str], settings: GenerateSettings) -> tuple[str, ...]:
     return (*others, f"Key_{key_name(*parse_key(settings.key))}")
 
 
-def _ended(score: Score, start: int, settings: GenerateSettings, *, barred: bool) -> Score:
-    """A score that says nothing from `start` on but, where there are bars, the tempo and metre asked for or usual."""
+def _ended(score: Score, start: int, settings: GenerateSettings, usec: int | None) -> Score:
+    """A score that says nothing from `start` on but the tempo and metre asked for or usual, the former in microseconds
+    a quarter; nothing at all in free time, where that is None."""
     score = score.replace(
         pedals=score.pedals[score.pedals["tick"] < start], chords=score.chords[score.chords["tick"] < start]
     )
-    if not barred:
+    if usec is None:
         return score
     tempos, metres = (rows[rows["tick"] <= start].tolist() for rows in (score.tempos, score.metres))
-    usec, metre = _usual(score, start)
+    _, metre = _usual(score, start)
     usec = usec if settings.bpm is None else round(6e7 / settings.bpm)
     metre = metre if settings.metre is None else parse_metre(settings.metre)
     tempos += [(start, usec)] if usec != tempos[-1][1] else []
