@@ -664,6 +664,19 @@ def test_free_time_has_no_bars():
 # --- what fits -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("word", ["drums", "2", "kit"])
+def test_a_part_that_the_run_does_not_play_is_not_told_to_be_missing(word):
+    song = tune(3, notes=64, tracks=(SONG[0], Track("Kit", 0, True, "drums")))
+    with pytest.raises(InputError, match=f"--parts {word}: this run does not play it; choose from: melody, or a track"):
+        stage_of("remi", song, parts=word)
+
+
+@pytest.mark.parametrize("keep_grid", [False, True])
+def test_only_a_file_with_bars_can_be_believed(keep_grid):
+    with pytest.raises(InputError, match="this run needs bars; take a run of played music"):
+        stage_of("remi", tune(1).freed(), bars=2, keep_grid=keep_grid)
+
+
 @each
 @given(score=scores(), data=st.data(), room=st.integers(0, 300))
 @settings(max_examples=25, deadline=None)

@@ -115,7 +115,8 @@ def _around(run: Run, settings: GenerateSettings, learned: dict, knows: bool) ->
     )
     name = "the Score" if isinstance(settings.prompt, Score) else settings.prompt
     if prompt.score.free and run.tokenizer.needs_bars:
-        way = "believe its bars with --keep-grid, or take a run of played music"
+        way = "take a run of played music"
+        way = way if prompt.file.free else f"believe its bars with --keep-grid, or {way}"
         raise InputError(f"{name}: it is played freely and this run needs bars; {way}")
     if not knows:
         prompt = replace(prompt, score=prompt.score.replace(chords=()))
@@ -268,8 +269,8 @@ def _new_parts(prompt: Prompt, settings: GenerateSettings, ensembles: Sequence[C
     new = [part for part in parts if not prompt.asked([part])]
     if not new or any({*new} < {*one} for one in ensembles):
         return new
-    told = f"the file has no such part; choose from: {', '.join(prompt.parts())}"
-    told += f", or a track: {listed(prompt.file, prompt.seen)}"
+    told = "this run does not play it" if all(map(prompt.hides, new)) else "the file has no such part"
+    told += f"; choose from: {', '.join(prompt.parts())}, or a track: {listed(prompt.file, prompt.seen)}"
     raise InputError(f"--parts {' '.join(new)}: " + "; ".join(filter(None, [told, _plays(ensembles)])))
 
 
