@@ -26,7 +26,7 @@ from woodshed.symbolic.music.score import CHORD as CHORD_DTYPE
 from woodshed.symbolic.music.score import Score, Track
 from woodshed.symbolic.playing.chart import bar_lines, chart, harmonised
 from woodshed.symbolic.playing.form import Scene
-from woodshed.symbolic.playing.placing import finish, in_ensemble, resting, without_slips, written
+from woodshed.symbolic.playing.placing import added, finish, in_ensemble, resting, without_slips, written
 from woodshed.symbolic.playing.prompts import read_prompt
 from woodshed.symbolic.playing.settings import make_settings
 from woodshed.symbolic.playing.stage import Stage, at_scene, fitted, set_stage
@@ -662,6 +662,18 @@ def test_free_time_has_no_bars():
 
 
 # --- what fits -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parts", "alone"), [("melody", {"melody": [72]}), ("melody bass", {"melody": [72]}), ("bass", {})]
+)
+def test_a_part_that_is_new_has_a_file_of_its_own_whatever_is_written_with_it(parts, alone):
+    song = tune(3, notes=64, tracks=(SONG[1], SONG[2]))
+    stage = stage_of("remi", song, parts=parts, bars="2-3", music={"ensembles": [TRIO]})
+    tracks = tuple(Track(part=part) for part in parts.split())
+    music = Score([(0, 12, 72 - 36 * n, 80, n) for n in range(len(tracks))], tracks=tracks, ticks_per_quarter=12)
+    whole, _ = finish(stage, written(stage, music), pedalled=False)
+    assert {name: one.notes["pitch"].tolist() for name, one in added(stage, whole).items()} == alone
 
 
 @pytest.mark.parametrize("word", ["drums", "2", "kit"])

@@ -40,7 +40,7 @@ from .form import progressions, remark, repeated, scenes
 from .guard import Guard
 from .harmony import Harmony
 from .noting import noted
-from .placing import finish, in_ensemble, joined, reached, resting, without_slips, written
+from .placing import added, finish, in_ensemble, joined, reached, resting, without_slips, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
 from .stage import Stage, at_scene, fitted, set_stage
 from .takes import Take, digests_of, excerpt
@@ -261,7 +261,7 @@ def _take(
         chart=stage.chart,
         end=int(stage.prompt.to_file(stage.region.end)) if stage.extends else None,
         remarks=_remarks(settings, stage, music, score, _unexamined(run, settings, originality)),
-        alone={"-".join(stage.region.parts): own} if stage.adds else {},
+        alone=added(stage, score),
     )
 
 

@@ -117,6 +117,14 @@ def finish(stage: Stage, music: Score, *, pedalled: bool) -> tuple[Score, Score]
     return whole, only_tracks(whole.replace(notes=new.notes), sounding)
 
 
+def added(stage: Stage, whole: Score) -> dict[str, Score]:
+    """Parts of a whole that the file has not, where parts were asked for: one Score of all of them, by their names."""
+    new = list(range(len(stage.prompt.file.tracks), len(whole.tracks)))
+    theirs = {whole.tracks[track].part for track in new}
+    names = [part for part in stage.region.parts or () if part in theirs]
+    return {"-".join(names): only_tracks(whole, new)} if names else {}
+
+
 def _with_bass(stage: Stage, music: Score, homes: Sequence[int]) -> Score:
     """Music with a bass for the bass track of the file, if that is among the `homes`, in bars that have none of their
     own: of the notes that are struck together the lowest, where it is nearer to the pitches of that track than to those

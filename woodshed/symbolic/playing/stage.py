@@ -74,11 +74,6 @@ class Stage:
         """Whether the region lies after the prompt, or there is none."""
         return not self.tracks and not self.region.parts
 
-    @property
-    def adds(self) -> bool:
-        """Whether what is written are parts that the file has not."""
-        return not self.tracks and bool(self.region.parts)
-
     def keep(self, music: Score) -> Score:
         """Of music that was written, what was asked for, with all of its pedal, whatever track that lies on."""
         return music.only(*self.kept).replace(pedals=music.pedals) if self.kept else music
