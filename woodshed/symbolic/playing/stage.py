@@ -298,7 +298,7 @@ def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[np.nd
     form, bar = settings.form, bar_ticks(score, settings.bpm, settings.metre)
     chords = progressions(settings.chords, form) if settings.chords is not None else {}
     if (count := _bars_asked(settings, score, bar)) is None:
-        sections = usual_sections(chords, form, DEFAULT_BARS if len(form) == 1 else SECTION_BARS)
+        sections = usual_sections(settings.chords, form, DEFAULT_BARS if len(form) == 1 else SECTION_BARS)
     else:
         sections = [-(-count // len(form))] * len(form)  # a form of so many seconds goes on until it is whole
     if settings.bars is None and (count := sum(sections)) > MOST_BARS:
