@@ -9,7 +9,7 @@ from test_tokenizers import OURS, each
 
 from woodshed.errors import InputError
 from woodshed.symbolic.music.score import Score
-from woodshed.symbolic.playing.decode import Sampling, Stream, decode, in_time, probabilities
+from woodshed.symbolic.playing.decode import Sampling, Stream, decode, in_time, moved, probabilities
 from woodshed.symbolic.tokenizers import BOS, Plan, make
 
 CHANGES = Score(tempos=[(0, 500_000)], chords=[(bar * 1920, [0, 9, 2, 7][bar % 4], 0, 0) for bar in range(64)])
@@ -104,6 +104,15 @@ def test_a_moved_window_reads_like_the_music_it_keeps(name):
     ours = {(n[0] + shift, n[0] + n[1] + shift, n[2], n[3]) for n in end.notes.tolist() if n[0] > begin}
     theirs = {(n[0], n[0] + n[1], n[2], n[3]) for n in whole.notes.tolist() if n[0] > begin + shift}
     assert ours and ours == theirs
+
+
+@each
+def test_a_long_prefix_leaves_the_window_its_share(name):
+    tokenizer = OURS[name]
+    take = streams(tokenizer, 1, bars=16)[0]
+    decode(Hashed(tokenizer.vocab_size), [take], context=10_000)
+    take.prefix = [BOS] * 200  # what comes after a hole, half of the context
+    assert 200 + 100 >= len(moved(take, 400)) > 200 + 50
 
 
 def test_a_model_with_more_ids_than_we_have_words_for_plays():

@@ -123,6 +123,19 @@ def test_only_what_was_written_is_looked_at(run, tmp_path, monkeypatch):
         (tmp_path / "prompt.mid").unlink(missing_ok=True)
 
 
+def test_new_notes_that_stand_where_old_ones_stood_are_looked_at(tmp_path):
+    song = tune(1, notes=64, tracks=HANDS)
+    write_midi(song, tmp_path / "song.mid")
+    notes = song.notes.copy()
+    new = (notes["onset"] >= 1920) & (notes["onset"] < 3840) & (notes["track"] == 0)
+    notes["velocity"][new] += 1
+    write_midi(song.replace(notes=notes), tmp_path / "take.mid")
+    facts = {"region_quarters": [4, 8], "settings": {"prompt": str(tmp_path / "song.mid")}}
+    (tmp_path / "take.json").write_text(json.dumps(facts))
+    own, start = read_written(tmp_path / "take.mid")
+    assert start == 1920 and own.notes.tolist() == notes[new].tolist()
+
+
 def test_an_accompaniment_by_itself_is_no_take(run, tmp_path):
     take = generate(run, prompt=tune(1, notes=64), melody="auto", takes=1, seed=1)[0]
     take.write(tmp_path / "take-1")
@@ -245,6 +258,15 @@ def test_music_in_a_key_closes_on_its_tonic(run):
     assert take.score.chords[-1].tolist()[1:] == (6, 1, 6) and take.settings["key"] == "F# minor"
 
 
+def test_one_bar_closes_where_a_key_is_known(run):
+    song = tune(1, notes=64, tracks=HANDS)
+    tonic, mode, _ = estimate_key(song)
+    cases = [({"key": "F# minor"}, (6, 1, 6)), ({"prompt": song}, (tonic, int(mode == "minor"), tonic))]
+    for asked, chord in cases:
+        score = generate(run, bars=1, takes=1, seed=1, ending=True, keep_grid=True, **asked)[0].score
+        assert score.chords[-1].tolist()[1:] == chord
+
+
 def test_a_run_that_has_learned_no_chords_closes_on_the_tonic_too(run, tmp_path):
     plain = shutil.copytree(run, tmp_path / "run")
     facts = json.loads((plain / "run.json").read_text())
@@ -265,8 +287,11 @@ def test_no_take_is_without_notes(run):
 
 
 def test_max_length_and_seconds_end_at_a_bar_line(run):
-    short = generate(run, max_length=120, takes=1, seed=1)[0].score
-    assert len(short.notes) <= 120
+    for chords in (None, "C | G"):
+        short = generate(run, max_length=120, takes=1, seed=1, chords=chords)[0].score
+        assert len(short.notes) <= 120
+        bar = 4 * short.ticks_per_quarter
+        assert short.chords["tick"].max() < -(-short.end // bar) * bar  # no marker lies beyond the music
     timed = generate(run, seconds=5, bpm=120, takes=1, seed=1)[0].score
     assert timed.seconds(timed.end) <= 6.0
 

@@ -26,7 +26,7 @@ from woodshed.symbolic.music.score import CHORD as CHORD_DTYPE
 from woodshed.symbolic.music.score import Score, Track
 from woodshed.symbolic.playing.chart import bar_lines, chart, harmonised
 from woodshed.symbolic.playing.form import Scene
-from woodshed.symbolic.playing.placing import finish, in_ensemble, resting, without_slips, written
+from woodshed.symbolic.playing.placing import added, finish, in_ensemble, resting, without_slips, written
 from woodshed.symbolic.playing.prompts import read_prompt
 from woodshed.symbolic.playing.settings import make_settings
 from woodshed.symbolic.playing.stage import Stage, at_scene, fitted, set_stage
@@ -412,14 +412,26 @@ def test_an_ending_needs_tokens_that_know_of_one():
         set_stage(run, make_settings(None, {"bars": 2, "ending": True}))
 
 
+def test_parts_that_are_kept_alone_keep_the_pedal():
+    stage = set_stage(
+        run_of("performance", ensembles=[DUO]), make_settings(None, {"bars": 2, "parts": "accompaniment"})
+    )
+    notes = [(0, 480, 72, 80, 0), (0, 480, 48, 80, 1)]
+    tracks = (Track(part="melody"), Track(part="accompaniment"))
+    music = written(stage, Score(notes, pedals=[(0, 127, 0), (960, 0, 0)], tracks=tracks))
+    whole, _ = finish(stage, stage.keep(music), pedalled=True)
+    assert whole.notes["pitch"].tolist() == [48] and rows(whole.pedals) == [(0, 127, 0), (960, 0, 0)]
+
+
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_a_note_that_the_last_bar_line_leaves_a_moment_is_left_out_of_an_ending(name):
     stage = set_stage(run_of(name), make_settings(None, {"bars": 2, "ending": True}))
     stage = at_scene(stage, Scene(0, int(stage.lines[1])), None)
     tracks = (Track("Tune", part="melody"), Track("Kit", 0, True, "drums"))
     notes = [(0, 480, 60, 80, 0), (1800, 40, 62, 80, 0), (1800, 120, 64, 80, 0), (1880, 40, 65, 80, 0)]
+    notes += [(1863, 57, 66, 80, 0), (1862, 58, 67, 80, 0)]  # heard on the bar line, and before it
     music = written(stage, Score([*notes, (1880, 40, 38, 80, 1)], tracks=tracks))
-    assert without_slips(music, stage.region.end).notes["pitch"].tolist() == [60, 62, 64, 38]
+    assert without_slips(music, stage.region.end).notes["pitch"].tolist() == [60, 62, 64, 67, 38]
 
 
 def test_music_goes_on_at_the_usual_tempo_after_a_ritardando_and_a_short_bar():
@@ -433,6 +445,16 @@ def test_music_goes_on_at_the_usual_tempo_after_a_ritardando_and_a_short_bar():
     assert stage.region == Region(480 * 38, 480 * 46)
     asked = stage_of("remi", song, bars=2, bpm=100, metre="3/4")
     assert asked.file.tempos["usec"][-1] == 600_000 and asked.region == Region(480 * 38, 480 * 44)
+
+
+def test_a_file_whose_bars_are_others_goes_on_at_the_tempo_of_the_music():
+    """A metronome's metre, as some files have: eight of its bars, the last of them slow, are two of the music's."""
+    song = pop()
+    close = int(song.bars(song.end)[-3])
+    song = song.replace(tempos=[(0, 500_000), (close, 1_000_000)], metres=[(0, 1, 4)])
+    stage = stage_of("remi", song, bars=2, keep_grid=False)
+    assert tuple(stage.score.metres[-1])[1:] == (4, 4)
+    assert stage.file.tempos["usec"][-1] == stage.score.tempos["usec"][-1] == 500_000
 
 
 @each
@@ -640,6 +662,31 @@ def test_free_time_has_no_bars():
 
 
 # --- what fits -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parts", "alone"), [("melody", {"melody": [72]}), ("melody bass", {"melody": [72]}), ("bass", {})]
+)
+def test_a_part_that_is_new_has_a_file_of_its_own_whatever_is_written_with_it(parts, alone):
+    song = tune(3, notes=64, tracks=(SONG[1], SONG[2]))
+    stage = stage_of("remi", song, parts=parts, bars="2-3", music={"ensembles": [TRIO]})
+    tracks = tuple(Track(part=part) for part in parts.split())
+    music = Score([(0, 12, 72 - 36 * n, 80, n) for n in range(len(tracks))], tracks=tracks, ticks_per_quarter=12)
+    whole, _ = finish(stage, written(stage, music), pedalled=False)
+    assert {name: one.notes["pitch"].tolist() for name, one in added(stage, whole).items()} == alone
+
+
+@pytest.mark.parametrize("word", ["drums", "2", "kit"])
+def test_a_part_that_the_run_does_not_play_is_not_told_to_be_missing(word):
+    song = tune(3, notes=64, tracks=(SONG[0], Track("Kit", 0, True, "drums")))
+    with pytest.raises(InputError, match=f"--parts {word}: this run does not play it; choose from: melody, or a track"):
+        stage_of("remi", song, parts=word)
+
+
+@pytest.mark.parametrize("keep_grid", [False, True])
+def test_only_a_file_with_bars_can_be_believed(keep_grid):
+    with pytest.raises(InputError, match="this run needs bars; take a run of played music"):
+        stage_of("remi", tune(1).freed(), bars=2, keep_grid=keep_grid)
 
 
 @each

@@ -99,8 +99,8 @@ def read_written(path: Path) -> tuple[Score, int]:
     own = score.notes[(onsets >= start) & (onsets < end)]
     with suppress(OSError, ValueError, KeyError, TypeError, FileError):
         prompt = read_midi(read_object(path.with_suffix(".json"))["settings"]["prompt"])
-        known, notes = (rows["onset"].astype(np.int64) << 8 | rows["pitch"] for rows in (prompt.notes, own))
-        own = own[~np.isin(notes, known)]
+        kept, notes = (rows[["onset", "duration", "pitch", "velocity"]] for rows in (prompt.notes, own))
+        own = own[~np.isin(notes, kept)]  # a note that only stands where one was is new
     return score.replace(notes=own), start
 
 

@@ -202,8 +202,9 @@ def decode(
 
 
 def moved(stream: Stream, context: int) -> list[int]:
-    """What a take that has outgrown its context goes on from: its prefix and the last bars that fill half of it."""
-    return stream.prefix + stream.grammar.window(context // 2 - len(stream.prefix))
+    """What a take that has outgrown its context goes on from: its prefix and the last bars that fill half of what it
+    leaves, since the music after a region, which stands in the prefix, may be half a context long."""
+    return stream.prefix + stream.grammar.window((context - len(stream.prefix)) // 2)
 
 
 def _stop_at(stream: Stream, max_length: int | None) -> None:

@@ -90,18 +90,14 @@ def _of_section(chords: str, label: re.Match, end: int) -> list[Bar]:
         raise InputError(f"{label[1]}: {error}") from None
 
 
-def usual_sections(by_letter: dict[str, list[Bar]], form: str, least: int) -> list[int]:
-    """The bars of each section where nothing says how long: those of its own chords, or else whole times through the
-    chords, `least` bars or more."""
-    if _own(by_letter):
+def usual_sections(chords: str | None, form: str, least: int) -> list[int]:
+    """The bars of each section where nothing says how long: those of the chords that stand after its letter, or else
+    whole times through the chords, `least` bars or more."""
+    by_letter = {} if chords is None else progressions(chords, form)
+    if len(form) > 1 and LABEL.search(chords or ""):
         return [len(by_letter[letter]) for letter in form]
     once = max(map(len, by_letter.values()), default=1)
     return [-(-least // once) * once] * len(form)
-
-
-def _own(by_letter: dict[str, list[Bar]]) -> bool:
-    """Whether letters have chords of their own."""
-    return len({id(progression) for progression in by_letter.values()}) > 1
 
 
 def over_form(by_letter: dict[str, list[Bar]], form: str, sections: Sequence[int]) -> list[Bar]:
@@ -118,7 +114,8 @@ def remark(by_letter: dict[str, list[Bar]], form: str, sections: Sequence[int]) 
     for letter, bars in zip(form, sections, strict=True):
         if letter in by_letter and (asked := len(by_letter[letter])) > bars:
             return f"the chords{f' of {letter}' * (len(by_letter) > 1)} last {asked} bars; the first {bars} are played"
-    if len(by_letter) > 1 and not _own(by_letter) and sections[0] > SECTION_BARS:
+    shared = len({id(progression) for progression in by_letter.values()}) == 1
+    if len(by_letter) > 1 and shared and sections[0] > SECTION_BARS:
         return f'each section plays all {sections[0]} bars of the chords; --chords "A: ... B: ..." gives each its own'
     return ""
 

@@ -12,9 +12,9 @@ The rules, where the plan has chords:
 offer, that one inherits the probability: a note that would ring too long ends on the beat, and a moment that would pass
 without its bass gets it. So the model is not left to choose among ids it never meant.
 
-A bass after a slash is asked for by name, and strict where it is guided. The last bar of an ending is strict in every
-mode. On its last chord only tones of it are struck, over its bass, and all
-of them sound to the end; after its middle nothing is struck.
+A bass after a slash and the silence of N.C. are asked for by name, and strict where it is guided. The last bar of an
+ending is strict in every mode. On its last chord only tones of it are struck, over its bass, and all of them sound to
+the end; after its middle nothing is struck.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Harmony:
         self.change = np.isin(beats, changes) & (held["root"] >= 0)
         self.bass = held["bass"].astype(np.int64)
         self.named = (held["bass"] != held["root"]) & told & (mode != "free")
-        self.silent = (held["root"] < 0) & told
+        self.silent = (held["root"] < 0) & told & (mode != "free")
         self.fits = _fitting(held, self.change)
         self.carriers = CARRIERS & grammar.parts
 
@@ -128,8 +128,9 @@ class Harmony:
         clash |= self.closes[first : first + AHEAD, None] & (onsets < self.last)
         clash |= self.silent[first : first + AHEAD, None] & CARRIERS[parts]
         beats = np.flatnonzero(clash.any(axis=1))
-        for beat in (*beats[:1], *beats[self.closes[first + beats]][:1]):
-            strict = bool(self.closes[first + beat])
+        firm = self.closes | self.silent
+        for beat in (*beats[:1], *beats[firm[first + beats]][:1]):
+            strict = bool(firm[first + beat])
             if self.step[first + beat] > grammar.now:
                 yield Rule(*grammar.late(int(self.step[first + beat])), strict)
                 continue
@@ -142,11 +143,11 @@ class Harmony:
         if not (grammar.parts & ~CARRIERS).any():
             waits, stands = np.arange(len(allowed)) == grammar.waits, grammar.stands()
             where = np.searchsorted(self.low, stands, side="right") - 1
-            yield Rule((stands >= 0) & (where >= 0) & self.silent[where] & ~waits, waits)
+            yield Rule((stands >= 0) & (where >= 0) & self.silent[where] & ~waits, waits, strict=True)
         if beat >= 0 and self.silent[beat]:
             wrong = grammar.strikes & CARRIERS[grammar.part]
             wrong[grammar.part_words :][: len(PARTS)] = CARRIERS
-            yield Rule(wrong, grammar.leaves if (grammar.leaves & allowed).any() else None)
+            yield Rule(wrong, grammar.leaves if (grammar.leaves & allowed).any() else None, strict=True)
 
     def _ending(self, grammar: NoteGrammar, allowed: np.ndarray) -> Iterator[Rule]:
         """After its middle nothing is struck in the last bar; what is struck on its last chord sounds to the end."""

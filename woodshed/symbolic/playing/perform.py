@@ -40,7 +40,7 @@ from .form import progressions, remark, repeated, scenes
 from .guard import Guard
 from .harmony import Harmony
 from .noting import noted
-from .placing import finish, in_ensemble, joined, reached, resting, without_slips, written
+from .placing import added, finish, in_ensemble, joined, reached, resting, without_slips, written
 from .settings import ComposeSettings, GenerateSettings, make_settings, temperatures
 from .stage import Stage, at_scene, fitted, set_stage
 from .takes import Take, digests_of, excerpt
@@ -138,9 +138,10 @@ def placed(model: PreTrainedModel, name: str) -> PreTrainedModel:
 
 
 def _closes(run: Run, settings: GenerateSettings, stage: Stage) -> bool:
-    """Whether the last bar is to be the tonic's. Chords asked for have their own end; one bar has no key before it."""
+    """Whether the last bar is to be the tonic's. Chords asked for have their own end; one bar alone is in no key."""
     free = not stage.binding and stage.last is not None and settings.max_length is None
-    return settings.ending and free and len(stage.lines) > 2
+    keyed = settings.key is not None or stage.region.start > 0 or len(stage.lines) > 2
+    return settings.ending and free and keyed
 
 
 def _play(step: Step, run: Run, settings: GenerateSettings, stages: list[Stage], watch, after=()) -> list[Stream]:
@@ -260,7 +261,7 @@ def _take(
         chart=stage.chart,
         end=int(stage.prompt.to_file(stage.region.end)) if stage.extends else None,
         remarks=_remarks(settings, stage, music, score, _unexamined(run, settings, originality)),
-        alone={"-".join(stage.region.parts): own} if stage.adds else {},
+        alone=added(stage, score),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.tasks import Region
 from ..music.chords import NO_CHORD, merged
+from ..music.measure import NEAR
 from ..music.parts import only_tracks, sounding_parts
 from ..music.score import DRUMS, PARTS, Score, Track, ends_of, retimed
 from ..tokenizers import by_part, part_index, told_pedals
@@ -16,7 +17,6 @@ from .chart import spliced
 from .prompts import HANDS, Prompt
 from .stage import Stage
 
-SLIP = 0.1  # of a quarter
 LATELY = 8  # bars before a region, or seconds: who plays there is missed in it
 
 
@@ -69,11 +69,11 @@ def in_ensemble(stage: Stage, music: Score, ensembles: Sequence[Collection[str]]
 
 def without_slips(music: Score, end: int) -> Score:
     """Music that was `written` up to a tick, without the notes that are left a mere moment there: they set in just
-    before what follows, a closing chord or another section, and would be heard as slips.
+    before what follows, a closing chord or another section, so near that they are heard on it, and as slips.
     """
     notes = music.notes
     cut = ends_of(notes) >= end
-    slip = cut & (notes["duration"] < SLIP * music.ticks_per_quarter) & (part_index(music) != DRUMS)
+    slip = cut & (notes["duration"] <= NEAR * music.ticks_per_quarter) & (part_index(music) != DRUMS)
     return music.replace(notes=notes[~slip])
 
 
@@ -115,6 +115,14 @@ def finish(stage: Stage, music: Score, *, pedalled: bool) -> tuple[Score, Score]
     whole = stage.file.replace(notes=notes, pedals=pedals, chords=_chords(stage, music), tracks=new.tracks)
     sounding = np.unique(new.notes["track"]).tolist()
     return whole, only_tracks(whole.replace(notes=new.notes), sounding)
+
+
+def added(stage: Stage, whole: Score) -> dict[str, Score]:
+    """Parts of a whole that the file has not, where parts were asked for: one Score of all of them, by their names."""
+    new = list(range(len(stage.prompt.file.tracks), len(whole.tracks)))
+    theirs = {whole.tracks[track].part for track in new}
+    names = [part for part in stage.region.parts or () if part in theirs]
+    return {"-".join(names): only_tracks(whole, new)} if names else {}
 
 
 def _with_bass(stage: Stage, music: Score, homes: Sequence[int]) -> Score:
@@ -163,7 +171,8 @@ def _chords(stage: Stage, music: Score) -> np.ndarray:
     if not stage.charted:
         return stage.file.chords
     start, end = stage.in_file
-    inner = retimed(music.chords, lambda ticks: np.maximum(stage.prompt.to_file(ticks), 0))
+    inside = music.chords[music.chords["tick"] < stage.region.end]  # a run that was stopped has not played the others
+    inner = retimed(inside, lambda ticks: np.maximum(stage.prompt.to_file(ticks), 0))
     stated, goes_on = stage.file.chords, stage.file.end > end
     if goes_on and not (stated["tick"] <= end).any():
         stated = np.concatenate([np.array([(end, *NO_CHORD)], dtype=stated.dtype), stated])

@@ -71,6 +71,12 @@ class Prompt:
         found = {t for word in words for t in self.tracks_of([word]) or _tracks_named(self.file, word)}
         return [track for track in self.seen if track in found]
 
+    def hides(self, word: str) -> bool:
+        """Whether a track that the run does not see is of that part, name or number."""
+        unseen = {*np.unique(self.file.notes["track"]).tolist()} - {*self.seen}
+        named = _tracks_named(self.file, word)
+        return any(track in named or self.file.tracks[track].part == word for track in unseen)
+
     def parts(self) -> list[str]:
         """The parts that the run sees, in the file's words."""
         there = {self.file.tracks[track].part for track in self.seen}

@@ -74,14 +74,9 @@ class Stage:
         """Whether the region lies after the prompt, or there is none."""
         return not self.tracks and not self.region.parts
 
-    @property
-    def adds(self) -> bool:
-        """Whether what is written are parts that the file has not."""
-        return not self.tracks and bool(self.region.parts)
-
     def keep(self, music: Score) -> Score:
-        """Of music that was written, what was asked for."""
-        return music.only(*self.kept) if self.kept else music
+        """Of music that was written, what was asked for, with all of its pedal, whatever track that lies on."""
+        return music.only(*self.kept).replace(pedals=music.pedals) if self.kept else music
 
     @property
     def chart(self) -> str:
@@ -115,7 +110,8 @@ def _around(run: Run, settings: GenerateSettings, learned: dict, knows: bool) ->
     )
     name = "the Score" if isinstance(settings.prompt, Score) else settings.prompt
     if prompt.score.free and run.tokenizer.needs_bars:
-        way = "believe its bars with --keep-grid, or take a run of played music"
+        way = "take a run of played music"
+        way = way if prompt.file.free else f"believe its bars with --keep-grid, or {way}"
         raise InputError(f"{name}: it is played freely and this run needs bars; {way}")
     if not knows:
         prompt = replace(prompt, score=prompt.score.replace(chords=()))
@@ -160,8 +156,9 @@ def _after(prompt: Prompt, settings: GenerateSettings, knows: bool) -> Stage:
     slack = score.ticks_per_quarter // 4  # a last note may ring a little past the bar line
     end, last = prompt.to_score([prompt.file.end, prompt.file.notes["onset"].max()])
     start = int(score.seams(max(int(end) - slack, int(last) + 1))[-1])
-    file = _ended(prompt.file, int(prompt.to_file(start)), settings, barred=not score.free)
-    score = _ended(score, start, settings, barred=not score.free)
+    usec = None if score.free else _usual(score, start)[0]  # for both: bars of the file may be shorter or longer
+    file = _ended(prompt.file, int(prompt.to_file(start)), settings, usec)
+    score = _ended(score, start, settings, usec)
     lines, chords, sections = _length(settings, score, start)
     end = int(lines[-1])
     score = score.replace(chords=np.concatenate([score.chords, chords]))
@@ -178,15 +175,16 @@ def _keyed(head: Iterable[str], settings: GenerateSettings) -> tuple[str, ...]:
     return (*others, f"Key_{key_name(*parse_key(settings.key))}")
 
 
-def _ended(score: Score, start: int, settings: GenerateSettings, *, barred: bool) -> Score:
-    """A score that says nothing from `start` on but, where there are bars, the tempo and metre asked for or usual."""
+def _ended(score: Score, start: int, settings: GenerateSettings, usec: int | None) -> Score:
+    """A score that says nothing from `start` on but the tempo and metre asked for or usual, the former in microseconds
+    a quarter; nothing at all in free time, where that is None."""
     score = score.replace(
         pedals=score.pedals[score.pedals["tick"] < start], chords=score.chords[score.chords["tick"] < start]
     )
-    if not barred:
+    if usec is None:
         return score
     tempos, metres = (rows[rows["tick"] <= start].tolist() for rows in (score.tempos, score.metres))
-    usec, metre = _usual(score, start)
+    _, metre = _usual(score, start)
     usec = usec if settings.bpm is None else round(6e7 / settings.bpm)
     metre = metre if settings.metre is None else parse_metre(settings.metre)
     tempos += [(start, usec)] if usec != tempos[-1][1] else []
@@ -266,8 +264,8 @@ def _new_parts(prompt: Prompt, settings: GenerateSettings, ensembles: Sequence[C
     new = [part for part in parts if not prompt.asked([part])]
     if not new or any({*new} < {*one} for one in ensembles):
         return new
-    told = f"the file has no such part; choose from: {', '.join(prompt.parts())}"
-    told += f", or a track: {listed(prompt.file, prompt.seen)}"
+    told = "this run does not play it" if all(map(prompt.hides, new)) else "the file has no such part"
+    told += f"; choose from: {', '.join(prompt.parts())}, or a track: {listed(prompt.file, prompt.seen)}"
     raise InputError(f"--parts {' '.join(new)}: " + "; ".join(filter(None, [told, _plays(ensembles)])))
 
 
@@ -300,7 +298,7 @@ def _length(settings: GenerateSettings, score: Score, start: int) -> tuple[np.nd
     form, bar = settings.form, bar_ticks(score, settings.bpm, settings.metre)
     chords = progressions(settings.chords, form) if settings.chords is not None else {}
     if (count := _bars_asked(settings, score, bar)) is None:
-        sections = usual_sections(chords, form, DEFAULT_BARS if len(form) == 1 else SECTION_BARS)
+        sections = usual_sections(settings.chords, form, DEFAULT_BARS if len(form) == 1 else SECTION_BARS)
     else:
         sections = [-(-count // len(form))] * len(form)  # a form of so many seconds goes on until it is whole
     if settings.bars is None and (count := sum(sections)) > MOST_BARS:
@@ -327,13 +325,12 @@ def _bars_asked(settings: GenerateSettings, score: Score, bar: int) -> int | Non
 def at_scene(stage: Stage, scene: Scene, music: Score | None, key: str | None = None) -> Stage:
     """The stage of a scene, and on it the music of those before it, if there are any."""
     staged = replace(stage, region=Region(scene.start, scene.end, stage.region.parts))
-    if music is None:
-        return staged
-    score = stage.score.merge(music)
-    if not stage.binding:
-        chords = spliced(stage.score.chords, music.chords, stage.region.start, scene.start, resume=False)
-        score = score.replace(chords=chords)
-    staged = replace(staged, score=score)
+    if music is not None:
+        score = stage.score.merge(music)
+        if not stage.binding:
+            chords = spliced(stage.score.chords, music.chords, stage.region.start, scene.start, resume=False)
+            score = score.replace(chords=chords)
+        staged = replace(staged, score=score)
     return closing(staged, key) if scene.closes else staged
 
 
