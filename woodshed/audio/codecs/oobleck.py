@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import InputError, MissingExtra, RunError
+from ...errors import InputError, MissingExtra, RunError, first_line
 from ...files import local, object_in, seen_from, write_object
 from ...jobs import quiet
 from ..wave import Audio
@@ -142,7 +142,7 @@ def _model(base: str, *, fetch: bool):
             told = "there is no such folder, and no model of that id on this machine"
             raise RunError(base, f"{told}; if you trust it: hf download {base}") from None
         there = "" if Path(base).exists() else "there is no such folder; as an id of Hugging Face: "
-        raise RunError(base, f"{there}no {MODEL} can be opened there: {str(error).splitlines()[0]}") from None
+        raise RunError(base, f"{there}no {MODEL} can be opened there: {first_line(error)}") from None
 
 
 def _subfolder(name: str, *, fetch: bool) -> str | None:

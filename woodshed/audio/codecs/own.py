@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ...errors import FileError, InputError, RunError
+from ...errors import FileError, InputError, RunError, first_line
 from ...files import object_in, write_file, write_object
 from ...jobs import fast_bf16
 from ..tensor_files import serialized
@@ -278,7 +278,7 @@ def load(place: str, *, fetch: bool = False) -> OwnCodec:
     except (SafetensorError, OSError) as error:
         raise FileError(weights, f"cannot be read: {error}") from None
     except (KeyError, TypeError, RuntimeError) as error:
-        raise RunError(place, f"{FACTS} and {WEIGHTS} do not fit together: {str(error).splitlines()[0]}") from None
+        raise RunError(place, f"{FACTS} and {WEIGHTS} do not fit together: {first_line(error)}") from None
     about = {name: value for name, value in facts.items() if name not in ("kind", "shape", "fingerprint")}
     codec = OwnCodec(network, about)
     if codec.fingerprint != facts.get("fingerprint"):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ...statistics import evenly
 from .latents import Latents
 
 STRETCH = 3.0  # seconds
@@ -24,7 +25,7 @@ def neighbours(known: Latents, new: Latents, takes: list[np.ndarray], random: li
     """
     size = max(2, round(STRETCH * rate))
     _, held = new.windows(size, every=max(1, size // 2))
-    held = held[np.linspace(0, len(held) - 1, min(len(held), MOST_HELD)).astype(int)]
+    held = held[evenly(range(len(held)), MOST_HELD)]
     asked = {"held-out": held, "takes": _stretches(takes, size), "random": _stretches(random, size)}
     near = {name: nearest_learned(stretches, known) for name, stretches in asked.items() if len(stretches)}
     level = float(np.percentile(near["held-out"][0], LEVEL)) if "held-out" in near else 0.0

@@ -22,7 +22,8 @@ from ...progress import Progress, Reporter, part, unheard
 from ...statistics import frechet_distance
 from .. import features
 from ..codecs import Codec, gain
-from ..wave import Audio, read_audio
+from ..crops import Stretch
+from ..wave import Audio
 from . import health, profile
 from . import latents as kept
 from .copying import neighbours
@@ -123,9 +124,8 @@ def _clips(places: list[tuple[Path, Recording]], codec: Codec, settings: Evaluat
     for index in rng.choice(len(places), settings.clips, p=seconds / seconds.sum()):
         path, one = places[index]
         start = rng.uniform(0, max(one.seconds - settings.seconds, 0))
-        how = {"sample_rate": codec.sample_rate, "channels": codec.channels, "seconds": settings.seconds}
-        audio = read_audio(path, start=start, **how)
-        clips.append(Audio(audio.samples * np.float32(gain(one.loudness)), audio.sample_rate))
+        whole = Stretch(path, 0.0, one.seconds, gain(one.loudness))
+        clips.append(whole.read(start, settings.seconds, sample_rate=codec.sample_rate, channels=codec.channels))
     return clips
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...statistics import frechet_distance
+from ...statistics import evenly, frechet_distance
 from ..codecs import Codec
 
 SECONDS = 1.5
@@ -27,7 +27,7 @@ def profile(latents: list[np.ndarray], size: int) -> np.ndarray:
     """
     whole = [one[: len(one) // size * size].reshape(-1, size, one.shape[1]) for one in latents]
     stretches = np.concatenate(whole)
-    stretches = stretches[np.linspace(0, len(stretches) - 1, min(MOST, len(stretches))).astype(int)]
+    stretches = stretches[evenly(range(len(stretches)), MOST)]
     return np.concatenate([stretches.mean(axis=1), stretches.std(axis=1)], axis=1).astype(np.float32)
 
 
