@@ -114,6 +114,8 @@ def test_a_training_goes_on_with_its_base_as_it_was_given(recordings, trained, t
     assert train_codec(recordings, tmp_path / "own", **how, **again).about["step"] == 2
     kept = codec_train._settled(CodecSettings(resume=True), tmp_path / "own")  # the next time, where nothing is said
     assert (kept.max_steps, kept.max_minutes, kept.learning_rate) == (2, None, 5e-4)
+    usual = codec_train._settled(CodecSettings(resume=True, learning_rate=1e-3), tmp_path / "own")
+    assert usual.learning_rate == 1e-3  # a default that is given counts too
 
 
 def test_a_training_goes_on_without_its_base(recordings, trained, tmp_path):

@@ -44,7 +44,7 @@ from ..page import clock
 from ..progress import Progress, Reporter, unheard
 from . import codecs
 from .codecs import Codec
-from .codecs._settings import FREE, LIMITS, MINUTES, CodecSettings, check
+from .codecs._settings import DEFAULTS, FREE, LIMITS, MINUTES, CodecSettings, check
 from .crops import ENOUGH, Crops, find, split
 from .listener import Listener
 from .tensor_files import optimizer_tensors, restore_optimizer, write_tensors
@@ -127,6 +127,8 @@ def _settled(settings: CodecSettings, out: Path) -> CodecSettings:
         refuse_occupied(out, SETTINGS)
     if all(getattr(settings, name) is None for name in LIMITS):
         settings = replace(settings, max_minutes=MINUTES)
+    unset = {name: value for name, value in DEFAULTS.items() if getattr(settings, name) is None}
+    settings = replace(settings, **unset)
     check(settings)
     return settings
 

@@ -44,12 +44,12 @@ class CodecSettings:
     """Crops in a step."""
     seconds: Positive[float] = 1.5
     """Length of a crop."""
-    learning_rate: Positive[float] = 1e-3
-    """After the warm-up; flat, and falling to 0 in the last two fifths."""
+    learning_rate: Positive[float] | None = None
+    """After the warm-up, by default 1e-3; flat, and falling to 0 in the last two fifths."""
     latent_noise: NotNegative[float] = 0.1
     """Noise on the latents in training, in their standard deviations: what comes near a latent should sound like it."""
-    eval_minutes: Positive[float] = 2.0
-    """Validate and save every so many minutes."""
+    eval_minutes: Positive[float] | None = None
+    """Validate and save every so many minutes, by default 2."""
     eval_steps: Positive[int] | None = None
     """Validate and save every so many steps instead."""
     seed: Annotated[int, Allowed(0, MOST_SEED)] = 0
@@ -66,7 +66,8 @@ LIMITS = ("max_minutes", "max_steps")
 # what may change when it goes on
 FREE = {*LIMITS, "learning_rate", "eval_minutes", "eval_steps", "threads", "device", "resume"}
 MINUTES = 20.0
-
+# What is meant where nobody says. The fields are None, so that what is given at its default counts when it goes on.
+DEFAULTS = {"learning_rate": 1e-3, "eval_minutes": 2.0}
 
 SIZES = ("sample_rate", "channels", "latent_rate", "latent_dim", "side_dim", "width", "depth")
 
